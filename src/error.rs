@@ -1,0 +1,195 @@
+//! What can go wrong, as one cloneable word: a kind, where, and what it means.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::lsn::Lsn;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong. Clones share it: every waiter of a failed sync gets the same one.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    operation: &'static str,
+    path: Option<PathBuf>,
+    offset: Option<u64>,
+    message: String,
+    source: Option<io::Error>,
+}
+
+/// What sort of error it is, and so what can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The system refused a read, an open or a listing. Nothing was changed.
+    Io,
+    /// Bytes known to be durable are not there, or not what was written. Nothing was changed.
+    Damage(Damage),
+    /// The log does not end where it is known to be durable, and [`RecoveryMode::Strict`](crate::RecoveryMode)
+    /// was asked for. Nothing was changed.
+    NotStrict,
+    /// Written by a newer version of this crate. Nothing was changed.
+    TooNew,
+    /// There is no log here, and creation was not asked for.
+    NotFound,
+    /// Another writer has the log.
+    Locked,
+    /// The disk has no room for a further segment; nothing was appended. Appends resume once there is room.
+    DiskFull,
+    /// The bound on bytes on disk allows no further segment; nothing was appended. Clean, and appends resume.
+    LogFull,
+    /// Too much is in memory and not yet written, and the call may not wait. Nothing was appended.
+    Backpressure,
+    /// A batch or a payload that no segment can hold. Nothing was appended.
+    TooLarge {
+        /// What it takes on disk, in bytes.
+        needs: u64,
+        /// What there is at most.
+        limit: u64,
+    },
+    /// The record is not yet as durable as the log was opened to make it.
+    NotDurable {
+        /// Asked for.
+        lsn: Lsn,
+        /// Everything below is.
+        durable: Lsn,
+    },
+    /// The record was cleaned away.
+    Removed {
+        /// Asked for.
+        lsn: Lsn,
+        /// The first place that is left.
+        first: Lsn,
+    },
+    /// No record begins at this LSN.
+    NoRecord(Lsn),
+    /// The log was closed.
+    Closed,
+    /// A write or a sync failed, so what was not yet durable is *unknown*. Reading goes on; open the log
+    /// again to append.
+    Poisoned,
+    /// An option or an argument out of its range.
+    Invalid,
+}
+
+/// Where durable bytes are damaged, and what is lost under each way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The segment file.
+    pub segment: String,
+    /// The byte in it where the damage begins.
+    pub offset: u64,
+    /// The same place as an address in the log.
+    pub lsn: Lsn,
+    /// Everything below was durable once, by a claim that was found.
+    pub durable: Lsn,
+    /// Valid frames found beyond the damage: lost too if the log were cut there, kept if it is passed over.
+    pub beyond: u64,
+}
+
+impl Error {
+    /// An error of `kind` met by `operation`.
+    pub(crate) fn new(kind: ErrorKind, operation: &'static str, message: impl Into<String>) -> Error {
+        Error(Arc::new(Inner { kind, operation, path: None, offset: None, message: message.into(), source: None }))
+    }
+
+    /// What the system said to `operation` on `path`; a full disk becomes [`ErrorKind::DiskFull`].
+    pub(crate) fn io(operation: &'static str, path: impl AsRef<Path>, source: io::Error) -> Error {
+        let kind = if is_full(&source) { ErrorKind::DiskFull } else { ErrorKind::Io };
+        let path = Some(path.as_ref().to_path_buf());
+        Error(Arc::new(Inner { kind, operation, path, offset: None, message: String::new(), source: Some(source) }))
+    }
+
+    /// The same error with its place.
+    pub(crate) fn at(self, path: impl AsRef<Path>, offset: u64) -> Error {
+        let path = Some(path.as_ref().to_path_buf());
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => Error(Arc::new(Inner { path, offset: Some(offset), ..inner })),
+            Err(shared) => Error(shared),
+        }
+    }
+
+    /// The error that a poisoned log gives from now on, for its first failure.
+    pub(crate) fn poisoned(&self) -> Error {
+        Error(Arc::new(Inner {
+            kind: ErrorKind::Poisoned,
+            operation: self.0.operation,
+            path: self.0.path.clone(),
+            offset: self.0.offset,
+            message: format!("{self}; what was not yet durable is unknown: close the log and open it again"),
+            source: None,
+        }))
+    }
+
+    /// What sort of error it is.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// The file or directory it is about, where there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// What the log was doing, in a word or two.
+    pub fn operation(&self) -> &'static str {
+        self.0.operation
+    }
+
+    /// The byte in [`path`](Error::path) it is about, where there is one.
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+
+    /// Whether the same call may succeed later without anything being mended: answer 429, pause the source.
+    pub fn is_backpressure(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Backpressure | ErrorKind::DiskFull | ErrorKind::LogFull)
+    }
+}
+
+/// Whether the system says that there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        if inner.kind == ErrorKind::Poisoned {
+            return write!(f, "the log is poisoned: {}", inner.message);
+        }
+        write!(f, "{}", inner.operation)?;
+        if let Some(path) = &inner.path {
+            write!(f, " {}", path.display())?;
+        }
+        if let Some(offset) = inner.offset {
+            write!(f, " byte {offset}")?;
+        }
+        if !inner.message.is_empty() {
+            write!(f, ": {}", inner.message)?;
+        }
+        if let Some(source) = &inner.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|e| e as _)
+    }
+}

@@ -1,0 +1,193 @@
+//! Real files in a real directory.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::{Background, File, Map, Next, Storage, background, map, sys};
+
+/// A real directory on a local file system.
+#[derive(Debug)]
+pub struct Fs {
+    path: PathBuf,
+    /// Open from the first use on: the kernel tells a failed write-back of the directory only to handles
+    /// that were open when it failed.
+    dir: OnceLock<fs::File>,
+    started: Instant,
+}
+
+impl Fs {
+    /// The directory `path`, which need not exist yet. Touches nothing.
+    pub fn new(path: impl AsRef<Path>) -> Fs {
+        Fs { path: path.as_ref().to_path_buf(), dir: OnceLock::new(), started: Instant::now() }
+    }
+
+    fn dir(&self) -> io::Result<&fs::File> {
+        if let Some(dir) = self.dir.get() {
+            return Ok(dir);
+        }
+        let dir = fs::File::open(&self.path)?;
+        Ok(self.dir.get_or_init(|| dir))
+    }
+}
+
+impl Storage for Fs {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn create_dir(&self) -> io::Result<()> {
+        create_dir_durably(&self.path)
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.dir()?;
+        // A handle of its own: the system gives the lock to an open file, and gives it to that one again.
+        let handle = fs::File::open(&self.path)?;
+        match handle.try_lock() {
+            Ok(()) => Ok(Box::new(handle)),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<(OsString, bool)>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            match entry.file_type() {
+                Ok(kind) => names.push((entry.file_name(), kind.is_file())),
+                // Some file systems have to look at the file for its type; it may be gone by then.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(names)
+    }
+
+    fn open(&self, name: &str, write: bool) -> io::Result<Box<dyn File>> {
+        let file = OpenOptions::new().read(true).write(write).open(self.path.join(name))?;
+        Ok(Box::new(FsFile(file)))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        self.dir()?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?;
+        Ok(Box::new(FsFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.dir()?;
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.dir()?;
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        sync_names(self.dir()?)
+    }
+
+    fn random(&self, out: &mut [u8]) -> io::Result<()> {
+        sys::random(out)
+    }
+
+    fn background(&self, name: &str, step: Box<dyn FnMut() -> Next + Send>) -> io::Result<Box<dyn Background>> {
+        background::spawn(name, step)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// A real file.
+#[derive(Debug)]
+struct FsFile(fs::File);
+
+impl File for FsFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.0.write_at(buf, offset)
+    }
+
+    /// `fdatasync` on Linux: bytes, length and block map, not the times. On macOS std makes it
+    /// `F_FULLFSYNC`, which empties the drive's cache too, as `fsync` there does not.
+    #[expect(clippy::disallowed_methods, reason = "the one place where a file is synced")]
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        sys::take_blocks(&self.0, len)?;
+        if self.len()? > len { self.0.set_len(len) } else { Ok(()) }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn map(&self, len: usize) -> io::Result<Box<dyn Map>> {
+        Ok(Box::new(map::map(&self.0, len)?))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where a directory is synced")]
+fn sync_names(dir: &fs::File) -> io::Result<()> {
+    dir.sync_all()
+}
+
+/// The directory that holds the name of `path`.
+fn parent(path: &Path) -> Option<&Path> {
+    let parent = path.parent()?;
+    Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
+/// Makes `path` and its missing parents, each durable before the next is made in it.
+fn create_dir_durably(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return sync_name_of_found(path),
+        Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let Some(parent) = parent(path) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    create_dir_durably(parent)?;
+    let holder = fs::File::open(parent)?;
+    match fs::create_dir(path) {
+        // Somebody else may make it at the same time; whether they sync it is not known.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    sync_names(&holder)
+}
+
+/// A directory that was found may have been made by a process killed before it synced the name. Above it
+/// all names are durable then, for each is synced before the next is made. Where the parent cannot be
+/// synced by us at all, the directory was not made by us either.
+fn sync_name_of_found(path: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+
+    let Some(parent) = parent(path) else {
+        return Ok(());
+    };
+    match fs::File::open(parent).and_then(|holder| sync_names(&holder)) {
+        Err(e) if matches!(e.kind(), InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported) => Ok(()),
+        synced => synced,
+    }
+}
