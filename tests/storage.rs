@@ -1,6 +1,12 @@
 //! What every storage does alike: real files, the simulated disk, and a wrapper that lets all through.
 #![cfg(feature = "sim")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
 
 use std::fs;
 use std::io::{self, ErrorKind};
