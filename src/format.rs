@@ -1,0 +1,615 @@
+//! The bytes of the log, version 1: the specification, and encoding and decoding on slices. No I/O.
+//!
+//! All numbers are little endian. *d* is the durable point: every byte of the log below it has been through
+//! a successful sync. Every claim about *d* is written after the sync it speaks of, so a claim that can be read
+//! is true.
+//!
+//! # A segment
+//!
+//! A file named by its base LSN in 20 digits, `00000000000067108864.wal`. The LSN of a byte is the base plus its
+//! offset in the file.
+//!
+//! ```text
+//!  0           4096                                                    capacity
+//!  +-----------+--------------+---------+---------+-----+-------------------+
+//!  | header    | link (frame) | frame   | frame   | ... | zeros, or what an |
+//!  | and zeros |              |         |         |     | earlier life left |
+//!  +-----------+--------------+---------+---------+-----+-------------------+
+//! ```
+//!
+//! # The header
+//!
+//! One block of 4096 bytes, written and synced before the file gets its name, never written again under it.
+//!
+//! ```text
+//!   0  magic       8   89 53 45 41 57 0d 0a 1a   ("\x89SEAW\r\n\x1a")
+//!   8  version     2   1                              these four fields never move, and the checksum stays
+//!  10  length      2   72                             CRC-32 in every version: so that "too new" is told
+//!  12  checksum    4   over 0..12 and 16..length      from "damaged"
+//!  16  features        compatible 4, read-only compatible 4, incompatible 4
+//!  28  algorithm   1   of the frame checksums: 1 = CRC-32 (ISO-HDLC)         29  zero 3
+//!  32  log id     16   random, equal in all segments of a log
+//!  48  base        8   equals the name
+//!  56  capacity    8   16 KiB ..= 1 GiB, a multiple of 4096
+//!  64  salt        8   random; drawn again if `checksum` would repeat the one that the file had before
+//! ```
+//!
+//! The *seed* of a segment is its header's `checksum`.
+//!
+//! # A frame
+//!
+//! 24 bytes, the payload, zeros to a multiple of 4. Frames lie without gaps from offset 4096.
+//!
+//! ```text
+//!  0        4        8                 16       20       24
+//!  +--------+--------+-----------------+--------+--------+--------------+-----+
+//!  | check  | word   | batch time      | behind | sum    | payload      | 0-3 |
+//!  +--------+--------+-----------------+--------+--------+--------------+-----+
+//!  check   CRC-32 begun from the seed, over the frame's offset in the file (u32) and bytes 4..24
+//!  word    bits 0..28 length of the payload | bits 28..31 kind | bit 31: the batch goes on in the next frame
+//!  behind  lsn - d when it was framed; ffff_ffff claims nothing
+//!  sum     CRC-32 of the payload
+//! ```
+//!
+//! Kinds: 1 record, 2 checkpoint, 3 link, 4 cursor note. Kind 0 is never valid, so zeros are no frame. A valid
+//! frame of another kind was written by a newer version. `length` means nothing until `check` holds.
+//!
+//! A *batch* is the frames with the last bit of `word` set, up to and including the first without. It exists if
+//! all its frames are valid. All of it lies in one segment.
+//!
+//! # The link
+//!
+//! The first frame of a used segment, a batch of its own, at most 4096 bytes. It seals the predecessor.
+//!
+//! ```text
+//!   0  prev base 8 (all ones: none)   8  prev end 8    16  prev seed 4   20  zero 4   24  prev records 8
+//!  32  prev min time 8               40  prev max time 8
+//!  48  front 8: all below is cleaned 56  last checkpoint 8 (0: none)     64  records before this segment 8
+//!  72  cursors: (lsn 8, length 1, name)*, at most 16 of 1 to 200 bytes
+//! ```
+//!
+//! A *cursor note* is one such cursor; the LSN 0 removes it.
+//!
+//! # MARK
+//!
+//! A file of two slots, at 0 and 4096; the slot with the higher valid sequence holds. `sequence & 1` is the slot.
+//!
+//! ```text
+//!   0  magic     8   89 53 45 41 4d 0d 0a 1a
+//!   8  log id   16      24  sequence 8      32  synced 8: d       40  shown 8: what readers may see
+//!  48  front     8      56  zero     4      60  CRC-32 over 0..60
+//! ```
+//!
+//! # An example
+//!
+//! A segment at base 65536 with seed `0123_4567`, d = 65536, and the record `hello` under batch time 7 at offset
+//! 4096 (`tests::frame_of_the_specification` holds these bytes):
+//!
+//! ```text
+//!  9a f3 3a cd  05 00 00 10  07 00 00 00 00 00 00 00  00 10 00 00  86 a6 10 36  68 65 6c 6c 6f 00 00 00
+//!  check        length 5,    batch time 7             behind 4096  sum          h  e  l  l  o
+//!               kind 1
+//! ```
+
+use crc32fast::Hasher;
+
+/// Bytes of the block that holds a header; the offset of the first frame.
+pub(crate) const BLOCK: u32 = 4096;
+/// Bytes of a frame before its payload.
+pub(crate) const FRAME: u32 = 24;
+/// Payloads are shorter than this.
+pub(crate) const MAX_PAYLOAD: u64 = 1 << 28;
+/// What a segment holds at most beside its header and link.
+pub(crate) const OVERHEAD: u64 = HEAD as u64;
+/// Bytes that hold the header and the link.
+pub(crate) const HEAD: usize = 8192;
+/// The least and the largest capacity.
+pub(crate) const CAPACITY: std::ops::RangeInclusive<u64> = 16 << 10..=1 << 30;
+/// Cursors of a log at most.
+pub(crate) const MAX_CURSORS: usize = 16;
+/// The name of MARK.
+pub(crate) const MARK: &str = "MARK";
+/// Bytes of a slot of MARK that mean something.
+pub(crate) const MARK_SLOT: usize = 64;
+/// Bytes of MARK.
+pub(crate) const MARK_LEN: u64 = 2 * BLOCK as u64;
+/// `prev base` of the first segment of a log.
+pub(crate) const NO_BASE: u64 = u64::MAX;
+
+const VERSION: u16 = 1;
+const HEADER: usize = 72;
+const HEADER_LEN: u16 = 72;
+const LINK: usize = 72;
+const CRC32: u8 = 1;
+const SEGMENT_MAGIC: [u8; 8] = *b"\x89SEAW\r\n\x1a";
+const MARK_MAGIC: [u8; 8] = *b"\x89SEAM\r\n\x1a";
+const CLAIMS_NOTHING: u32 = u32::MAX;
+
+/// The little-endian bytes at `at`, or `None` beyond the end.
+fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    field(bytes, at).map(u16::from_le_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    field(bytes, at).map(u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    field(bytes, at).map(u64::from_le_bytes)
+}
+
+/// The header of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) log_id: [u8; 16],
+    pub(crate) base: u64,
+    pub(crate) capacity: u64,
+    pub(crate) salt: u64,
+}
+
+/// Why a block is no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadHeader {
+    /// Not one, or damaged.
+    Bad,
+    /// A newer version's.
+    TooNew,
+}
+
+impl Header {
+    /// The header's bytes; the rest of the block is zero. Its checksum is the segment's seed.
+    pub(crate) fn encode(&self) -> ([u8; HEADER], u32) {
+        let mut out = Vec::with_capacity(HEADER);
+        out.extend_from_slice(&SEGMENT_MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&HEADER_LEN.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&[0; 12]);
+        out.extend_from_slice(&[CRC32, 0, 0, 0]);
+        out.extend_from_slice(&self.log_id);
+        out.extend_from_slice(&self.base.to_le_bytes());
+        out.extend_from_slice(&self.capacity.to_le_bytes());
+        out.extend_from_slice(&self.salt.to_le_bytes());
+        let mut bytes = [0; HEADER];
+        bytes.copy_from_slice(&out);
+        let seed = header_checksum(&bytes).unwrap_or_default();
+        if let Some(checksum) = bytes.get_mut(12..16) {
+            checksum.copy_from_slice(&seed.to_le_bytes());
+        }
+        (bytes, seed)
+    }
+
+    /// The header at the start of `block`, and its seed.
+    pub(crate) fn decode(block: &[u8]) -> Result<(Header, u32), BadHeader> {
+        Header::parse(block).unwrap_or(Err(BadHeader::Bad))
+    }
+
+    fn parse(block: &[u8]) -> Option<Result<(Header, u32), BadHeader>> {
+        let seed = u32_at(block, 12)?;
+        if field(block, 0)? != SEGMENT_MAGIC || header_checksum(block)? != seed {
+            return None;
+        }
+        let unknown_features = u32_at(block, 20)? != 0 || u32_at(block, 24)? != 0;
+        if u16_at(block, 8)? != VERSION || unknown_features || field(block, 28)? != [CRC32, 0, 0, 0] {
+            return Some(Err(BadHeader::TooNew));
+        }
+        let header = Header {
+            log_id: field(block, 32)?,
+            base: u64_at(block, 48)?,
+            capacity: u64_at(block, 56)?,
+            salt: u64_at(block, 64)?,
+        };
+        let sound = CAPACITY.contains(&header.capacity)
+            && header.capacity.is_multiple_of(u64::from(BLOCK))
+            && header.base.is_multiple_of(u64::from(BLOCK))
+            && header.base.checked_add(header.capacity).is_some();
+        sound.then_some(Ok((header, seed)))
+    }
+}
+
+/// The checksum that a header ought to have; `None` if its length is none.
+fn header_checksum(block: &[u8]) -> Option<u32> {
+    let length = usize::from(u16_at(block, 10)?);
+    let mut hasher = Hasher::new();
+    hasher.update(block.get(..12)?);
+    hasher.update(block.get(16..length.min(BLOCK as usize))?);
+    Some(hasher.finalize())
+}
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum FrameKind {
+    Record = 1,
+    Checkpoint = 2,
+    Link = 3,
+    CursorNote = 4,
+}
+
+/// The first 24 bytes of a frame whose `check` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    /// `None`: of a newer version.
+    pub(crate) kind: Option<FrameKind>,
+    /// Whether the batch goes on in the next frame.
+    pub(crate) more: bool,
+    pub(crate) length: u32,
+    pub(crate) batch_time: u64,
+    /// How far the log was known durable, as a distance down from this frame.
+    behind: u32,
+    pub(crate) sum: u32,
+}
+
+/// Bytes that a frame with such a payload takes.
+pub(crate) fn frame_size(length: u64) -> u64 {
+    u64::from(FRAME) + length.next_multiple_of(4)
+}
+
+/// CRC-32 of a payload.
+pub(crate) fn sum(payload: &[u8]) -> u32 {
+    crc32fast::hash(payload)
+}
+
+fn check(seed: u32, offset: u32, rest: &[u8; 20]) -> u32 {
+    let mut bytes = [0; 24];
+    let (place, header) = bytes.split_at_mut(4);
+    place.copy_from_slice(&offset.to_le_bytes());
+    header.copy_from_slice(rest);
+    let mut hasher = Hasher::new_with_initial(seed);
+    hasher.update(&bytes);
+    hasher.finalize()
+}
+
+impl FrameHeader {
+    /// The header of a frame at `lsn`, claiming that the log is durable up to `durable`.
+    #[inline]
+    pub(crate) fn new(
+        kind: FrameKind,
+        more: bool,
+        length: u32,
+        batch_time: u64,
+        sum: u32,
+        lsn: u64,
+        durable: u64,
+    ) -> Self {
+        // A claim that does not fit claims nothing: a smaller distance would claim too much.
+        let behind = lsn.checked_sub(durable).and_then(|far| u32::try_from(far).ok()).unwrap_or(CLAIMS_NOTHING);
+        FrameHeader { kind: Some(kind), more, length, batch_time, behind, sum }
+    }
+
+    /// Its bytes at `offset` of a segment with `seed`.
+    #[inline]
+    pub(crate) fn encode(&self, seed: u32, offset: u32) -> [u8; FRAME as usize] {
+        let kind = self.kind.map_or(0, |kind| kind as u32);
+        let word = self.length | kind << 28 | u32::from(self.more) << 31;
+        let mut rest = [0; 20];
+        rest[0..4].copy_from_slice(&word.to_le_bytes());
+        rest[4..12].copy_from_slice(&self.batch_time.to_le_bytes());
+        rest[12..16].copy_from_slice(&self.behind.to_le_bytes());
+        rest[16..20].copy_from_slice(&self.sum.to_le_bytes());
+        let mut bytes = [0; FRAME as usize];
+        let (head, tail) = bytes.split_at_mut(4);
+        head.copy_from_slice(&check(seed, offset, &rest).to_le_bytes());
+        tail.copy_from_slice(&rest);
+        bytes
+    }
+
+    /// The header at `offset` of a segment with `seed`, if its check holds.
+    #[inline]
+    pub(crate) fn decode(bytes: &[u8], seed: u32, offset: u32) -> Option<FrameHeader> {
+        let rest: [u8; 20] = field(bytes, 4)?;
+        let word = u32_at(&rest, 0)?;
+        let kind = word >> 28 & 7;
+        if kind == 0 || check(seed, offset, &rest) != u32_at(bytes, 0)? {
+            return None;
+        }
+        FrameHeader::unchecked(&rest)
+    }
+
+    /// The header in `rest` (a frame's bytes 4..24), whatever its check says.
+    pub(crate) fn unchecked(rest: &[u8; 20]) -> Option<FrameHeader> {
+        let word = u32_at(rest, 0)?;
+        let kind = match word >> 28 & 7 {
+            1 => Some(FrameKind::Record),
+            2 => Some(FrameKind::Checkpoint),
+            3 => Some(FrameKind::Link),
+            4 => Some(FrameKind::CursorNote),
+            _ => None,
+        };
+        Some(FrameHeader {
+            kind,
+            more: word >> 31 == 1,
+            length: word & 0x0fff_ffff,
+            batch_time: u64_at(rest, 4)?,
+            behind: u32_at(rest, 12)?,
+            sum: u32_at(rest, 16)?,
+        })
+    }
+
+    /// How far it says that the log was durable, if it says so; it lies at `lsn`.
+    pub(crate) fn claim(&self, lsn: u64) -> Option<u64> {
+        if self.behind == CLAIMS_NOTHING { None } else { lsn.checked_sub(u64::from(self.behind)) }
+    }
+}
+
+/// A named place that cleaning does not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) lsn: u64,
+    pub(crate) name: String,
+}
+
+impl Cursor {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.lsn.to_le_bytes());
+        out.push(u8::try_from(self.name.len()).unwrap_or(u8::MAX));
+        out.extend_from_slice(self.name.as_bytes());
+    }
+
+    /// One cursor at the start of `bytes`, and what follows it.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<(Cursor, &[u8])> {
+        let (lsn, length) = (u64_at(bytes, 0)?, usize::from(*bytes.get(8)?));
+        let name = bytes.get(9..9 + length).filter(|name| !name.is_empty() && name.len() <= 200)?;
+        let name = std::str::from_utf8(name).ok()?.to_owned();
+        Some((Cursor { lsn, name }, bytes.get(9 + length..)?))
+    }
+}
+
+/// What the first frame of a segment says of all before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) prev_base: u64,
+    pub(crate) prev_end: u64,
+    pub(crate) prev_seed: u32,
+    pub(crate) prev_records: u64,
+    pub(crate) prev_min_time: u64,
+    pub(crate) prev_max_time: u64,
+    pub(crate) front: u64,
+    pub(crate) checkpoint: u64,
+    pub(crate) records_before: u64,
+    pub(crate) cursors: Vec<Cursor>,
+}
+
+impl Link {
+    /// Its payload.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(LINK);
+        out.extend_from_slice(&self.prev_base.to_le_bytes());
+        out.extend_from_slice(&self.prev_end.to_le_bytes());
+        out.extend_from_slice(&u64::from(self.prev_seed).to_le_bytes());
+        for number in [
+            self.prev_records,
+            self.prev_min_time,
+            self.prev_max_time,
+            self.front,
+            self.checkpoint,
+            self.records_before,
+        ] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        for cursor in self.cursors.iter().take(MAX_CURSORS) {
+            cursor.encode_into(&mut out);
+        }
+        out
+    }
+
+    /// The link in the payload of a valid frame.
+    pub(crate) fn decode(payload: &[u8]) -> Option<Link> {
+        let mut cursors = Vec::new();
+        let mut rest = payload.get(LINK..)?;
+        while !rest.is_empty() {
+            let (cursor, after) = Cursor::decode(rest)?;
+            cursors.push(cursor);
+            rest = after;
+        }
+        Some(Link {
+            prev_base: u64_at(payload, 0)?,
+            prev_end: u64_at(payload, 8)?,
+            prev_seed: u32_at(payload, 16)?,
+            prev_records: u64_at(payload, 24)?,
+            prev_min_time: u64_at(payload, 32)?,
+            prev_max_time: u64_at(payload, 40)?,
+            front: u64_at(payload, 48)?,
+            checkpoint: u64_at(payload, 56)?,
+            records_before: u64_at(payload, 64)?,
+            cursors,
+        })
+    }
+}
+
+/// A slot of MARK.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) log_id: [u8; 16],
+    pub(crate) sequence: u64,
+    pub(crate) synced: u64,
+    pub(crate) shown: u64,
+    pub(crate) front: u64,
+}
+
+impl Mark {
+    /// Its bytes, and where in the file they go.
+    pub(crate) fn encode(&self) -> ([u8; MARK_SLOT], u64) {
+        let mut bytes = [0; MARK_SLOT];
+        bytes[..8].copy_from_slice(&MARK_MAGIC);
+        bytes[8..24].copy_from_slice(&self.log_id);
+        bytes[24..32].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.synced.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.shown.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.front.to_le_bytes());
+        let crc = sum(&bytes[..60]);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        (bytes, (self.sequence & 1) * u64::from(BLOCK))
+    }
+
+    /// The slot at the start of `bytes`, if it is whole.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Mark> {
+        if field(bytes, 0)? != MARK_MAGIC || sum(bytes.get(..60)?) != u32_at(bytes, 60)? {
+            return None;
+        }
+        Some(Mark {
+            log_id: field(bytes, 8)?,
+            sequence: u64_at(bytes, 24)?,
+            synced: u64_at(bytes, 32)?,
+            shown: u64_at(bytes, 40)?,
+            front: u64_at(bytes, 48)?,
+        })
+    }
+}
+
+/// The name of the segment at `base`.
+pub(crate) fn segment_name(base: u64) -> String {
+    format!("{base:020}.wal")
+}
+
+/// The name of a segment while it is made.
+pub(crate) fn unfinished_name(base: u64) -> String {
+    format!("{base:020}.new")
+}
+
+/// Whether `name` is a segment's while it is made.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(".new").is_some_and(|digits| segment_base(&format!("{digits}.wal")).is_some())
+}
+
+/// The base that a name says, if it is exactly a segment's.
+pub(crate) fn segment_base(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".wal")?;
+    let base = digits.parse().ok()?;
+    (segment_name(base) == name).then_some(base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER_OF_A_LOG: Header =
+        Header { log_id: *b"0123456789abcdef", base: 65536, capacity: 16384, salt: 0x0102_0304_0506_0708 };
+
+    #[test]
+    fn frame_of_the_specification() {
+        let (seed, offset) = (0x0123_4567, 4096);
+        let header = FrameHeader::new(FrameKind::Record, false, 5, 7, sum(b"hello"), 65536 + 4096, 65536);
+        let expected =
+            [0x9a, 0xf3, 0x3a, 0xcd, 5, 0, 0, 0x10, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0x86, 0xa6, 0x10, 0x36];
+        assert_eq!(header.encode(seed, offset), expected);
+        assert_eq!(FrameHeader::decode(&expected, seed, offset), Some(header));
+        assert_eq!(header.claim(65536 + 4096), Some(65536));
+    }
+
+    #[test]
+    fn header_of_the_specification() {
+        let (bytes, seed) = HEADER_OF_A_LOG.encode();
+        assert_eq!(bytes[..12], *b"\x89SEAW\r\n\x1a\x01\x00\x48\x00");
+        assert_eq!(seed, 0x19b5_5fe2);
+        assert_eq!(bytes[16..32], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(Header::decode(&bytes), Ok((HEADER_OF_A_LOG, seed)));
+    }
+
+    #[test]
+    fn every_bit_of_a_header_is_checked() {
+        let (bytes, _) = HEADER_OF_A_LOG.encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Header::decode(&flipped), Err(BadHeader::Bad), "bit {bit}");
+        }
+        for length in 0..bytes.len() {
+            assert_eq!(Header::decode(&bytes[..length]), Err(BadHeader::Bad));
+        }
+    }
+
+    #[test]
+    fn a_newer_header_is_not_a_damaged_one() {
+        for (at, value) in [(8, 2), (20, 1), (24, 1), (28, 2)] {
+            let (mut bytes, _) = HEADER_OF_A_LOG.encode();
+            bytes[at] = value;
+            assert_eq!(Header::decode(&bytes), Err(BadHeader::Bad));
+            let checksum = header_checksum(&bytes).unwrap();
+            bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+            assert_eq!(Header::decode(&bytes), Err(BadHeader::TooNew), "byte {at}");
+        }
+        let (mut bytes, _) = HEADER_OF_A_LOG.encode();
+        bytes[16] = 1;
+        let checksum = header_checksum(&bytes).unwrap();
+        bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+        assert!(Header::decode(&bytes).is_ok(), "a compatible feature is none of our business");
+    }
+
+    #[test]
+    fn every_bit_and_the_place_of_a_frame_are_checked() {
+        let header = FrameHeader::new(FrameKind::Checkpoint, true, 77, u64::MAX, 5, 1 << 40, 1 << 39);
+        let bytes = header.encode(9, 8192);
+        assert_eq!(FrameHeader::decode(&bytes, 9, 8192), Some(header));
+        assert_eq!(header.claim(1 << 40), None, "a distance of 2^39 claims nothing");
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(FrameHeader::decode(&flipped, 9, 8192), None, "bit {bit}");
+        }
+        assert_eq!(FrameHeader::decode(&bytes, 8, 8192), None);
+        assert_eq!(FrameHeader::decode(&bytes, 9, 8196), None);
+        assert_eq!(FrameHeader::decode(&[0; 24], 0, 0), None);
+    }
+
+    #[test]
+    fn a_claim_never_says_too_much() {
+        let claim = |lsn: u64, durable| FrameHeader::new(FrameKind::Record, false, 0, 0, 0, lsn, durable).claim(lsn);
+        assert_eq!(claim(1 << 32, 0), None);
+        assert_eq!(claim((1 << 32) - 1, 0), None);
+        assert_eq!(claim((1 << 32) - 2, 0), Some(0));
+        assert_eq!(claim(10, 20), None);
+        assert_eq!(claim(u64::MAX, u64::MAX), Some(u64::MAX));
+    }
+
+    #[test]
+    fn links_marks_and_cursors_come_back() {
+        let link = Link {
+            prev_base: NO_BASE,
+            prev_end: 2,
+            prev_seed: 3,
+            prev_records: 4,
+            prev_min_time: 5,
+            prev_max_time: 6,
+            front: 7,
+            checkpoint: 8,
+            records_before: 9,
+            cursors: (0..16).map(|n| Cursor { lsn: n, name: "ä".repeat(100) }).collect(),
+        };
+        let bytes = link.encode();
+        assert!(frame_size(bytes.len() as u64) <= 4096);
+        assert_eq!(Link::decode(&bytes), Some(link.clone()));
+        for length in 0..bytes.len() {
+            assert_ne!(Link::decode(&bytes[..length]), Some(link.clone()));
+        }
+        let mark = Mark { log_id: [1; 16], sequence: 3, synced: 4, shown: 5, front: 6 };
+        let (mut bytes, at) = mark.encode();
+        assert_eq!((Mark::decode(&bytes), at), (Some(mark), 4096));
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Mark::decode(&bytes), None, "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn names_are_strict() {
+        assert_eq!(segment_base("00000000000067108864.wal"), Some(67_108_864));
+        assert_eq!(segment_base(&segment_name(u64::MAX)), Some(u64::MAX));
+        for name in [
+            "67108864.wal",
+            "00000000000067108864.WAL",
+            "00000000000067108864.wal~",
+            "99999999999999999999.wal",
+            "+0000000000067108864.wal",
+            ".wal",
+            "",
+        ] {
+            assert_eq!(segment_base(name), None, "{name}");
+        }
+    }
+}

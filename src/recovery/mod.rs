@@ -1,0 +1,361 @@
+//! From a directory to where the log ends: survey, chain, scan, look ahead, decide, and make it so.
+//!
+//! The steps and the table stand in `DESIGN.md`; the bytes in `src/format.rs`.
+
+mod decide;
+mod report;
+mod survey;
+
+use std::path::PathBuf;
+
+use crate::bugs::{Bug, Bugs};
+use crate::error::{Damage, Error, ErrorKind, Result};
+use crate::format::{BLOCK, Cursor, Link, Mark};
+use crate::lsn::Lsn;
+use crate::options::RecoveryMode;
+use crate::scan::{Scan, Summary, look_ahead, scan};
+use crate::storage::{File, Storage, read_full, write_full};
+
+use decide::{Seen, Verdict, decide};
+pub use report::{Recovery, Torn};
+pub(crate) use survey::{Chain, Found, Survey, survey};
+
+/// Bytes written again at once.
+const CHUNK: u64 = 256 << 10;
+
+/// A segment of the log, with what seals it.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) found: Found,
+    pub(crate) seed: u32,
+    pub(crate) capacity: u64,
+    /// The LSN past its last frame.
+    pub(crate) end: u64,
+    pub(crate) records: u64,
+    pub(crate) min_time: u64,
+    pub(crate) max_time: u64,
+}
+
+/// A segment file that is no part of the log: prepared and not used, or cut off by this or an earlier recovery.
+#[derive(Debug)]
+pub(crate) struct Void {
+    pub(crate) name: String,
+    pub(crate) base: u64,
+    pub(crate) length: u64,
+}
+
+/// Where the log ends, and everything that goes on from there.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// `None` where there is no log yet.
+    pub(crate) log_id: Option<[u8; 16]>,
+    pub(crate) mark: Option<Mark>,
+    pub(crate) front: u64,
+    /// From the front to the end.
+    pub(crate) segments: Vec<Sealed>,
+    /// The end of the log: the start of the first batch that is not there.
+    pub(crate) end: u64,
+    /// How much of it a claim speaks of.
+    pub(crate) proven: u64,
+    /// Records up to the end, cleaned ones included.
+    pub(crate) records: u64,
+    /// The last checkpoint; 0 if there is none.
+    pub(crate) checkpoint: u64,
+    pub(crate) cursors: Vec<Cursor>,
+    /// A new life begins at or above.
+    pub(crate) ceiling: u64,
+    pub(crate) voids: Vec<Void>,
+    pub(crate) spares: Vec<String>,
+    pub(crate) unfinished: Vec<String>,
+    pub(crate) report: Recovery,
+}
+
+/// Finds the end of the log in `storage`; changes nothing.
+pub(crate) fn recover(storage: &dyn Storage, mode: RecoveryMode, write: bool, bugs: Bugs) -> Result<Recovered> {
+    let survey = survey(storage, write, bugs)?;
+    let chain = survey.chain(bugs);
+    let tail = Tail::read(storage, &survey, &chain, bugs)?;
+    let broken = chain.broken.or_else(|| tail.short(&survey));
+    let used = survey.mark.is_some_and(|mark| mark.synced > 0 || mark.front > 0);
+    let verdict = decide(Seen {
+        too_new: tail.too_new,
+        broken: broken.is_some(),
+        claimed: tail.claim > tail.end || bugs.has(Bug::FramesBeyondAreDamage) && tail.beyond > 0,
+        beyond: tail.beyond > 0,
+        segments: !survey.segments.is_empty(),
+        used,
+    });
+    let path = storage.path().to_path_buf();
+    match verdict {
+        Verdict::TooNew => {
+            let message = "a frame of a newer version; open the log with that, nothing was changed";
+            Err(Error::new(ErrorKind::TooNew, "open", message).at(tail.path(&path, &survey), tail.offset))
+        }
+        Verdict::Damage => Err(damage(path, &survey, &tail, broken)),
+        Verdict::Torn if mode == RecoveryMode::Strict => Err(not_strict(&path, &survey, &tail)),
+        Verdict::End if mode == RecoveryMode::Strict && tail.claim != tail.end => {
+            Err(not_strict(&path, &survey, &tail))
+        }
+        Verdict::Torn | Verdict::End | Verdict::New => Ok(assemble(survey, tail, bugs)),
+    }
+}
+
+/// What the end of the log looks like.
+#[derive(Debug, Default)]
+struct Tail {
+    /// Of each segment of the chain up to the tip, its scan if it was scanned.
+    chain: Vec<(usize, Option<Scan>)>,
+    /// How many members of the chain the log keeps.
+    kept: usize,
+    /// The end of the log.
+    end: u64,
+    /// The segment, by index, and the offset of the first bad place.
+    bad: Option<usize>,
+    offset: u64,
+    too_new: bool,
+    /// The highest claim found.
+    claim: u64,
+    /// Valid frames beyond the first bad place, and the first of them.
+    beyond: u64,
+    first_beyond: Option<u64>,
+}
+
+impl Tail {
+    /// Scans the tip and, back along the chain, what no claim speaks of; then looks ahead.
+    fn read(storage: &dyn Storage, survey: &Survey, chain: &Chain, bugs: Bugs) -> Result<Tail> {
+        let mut tail = Tail { claim: survey.claim(), ..Tail::default() };
+        let mut unproven = true;
+        for (member, &index) in chain.members.iter().enumerate().rev() {
+            let Some(found) = survey.segments.get(index) else { continue };
+            let above = chain.members.get(member + 1).and_then(|&above| survey.segments.get(above));
+            let sealed = above.and_then(|above| above.link.as_ref()).map(|(link, _)| link.prev_end);
+            unproven = unproven && sealed.is_none_or(|end| end > tail.claim && !bugs.has(Bug::LinkIsProof));
+            let scanned = if unproven { Some(read_segment(storage, found, sealed, bugs)?) } else { None };
+            tail.claim = tail.claim.max(scanned.as_ref().map_or(0, |scan| scan.claim));
+            tail.chain.insert(0, (index, scanned));
+        }
+        tail.find_end(survey);
+        tail.look_beyond(storage, survey, bugs)?;
+        Ok(tail)
+    }
+
+    /// The first bad place in LSN order over all scanned.
+    fn find_end(&mut self, survey: &Survey) {
+        for (member, (index, scanned)) in self.chain.iter().enumerate() {
+            let (Some(found), Some(scan)) = (survey.segments.get(*index), scanned) else { continue };
+            let above = self.chain.get(member + 1).and_then(|(above, _)| survey.segments.get(*above));
+            let sealed = above.and_then(|above| above.link.as_ref()).map(|(link, _)| link.prev_end);
+            self.end = found.base + scan.batch;
+            self.bad = Some(*index);
+            self.offset = scan.end;
+            self.too_new = scan.too_new;
+            self.kept = member + 1;
+            if sealed != Some(self.end) {
+                return;
+            }
+        }
+    }
+
+    /// Looks for frames beyond the first bad place of each scanned segment, and in void ones above the tip.
+    fn look_beyond(&mut self, storage: &dyn Storage, survey: &Survey, bugs: Bugs) -> Result<()> {
+        let mut froms = Vec::new();
+        for (index, scanned) in &self.chain {
+            froms.extend(scanned.as_ref().map(|scan| (*index, scan.end, scan.frames)));
+        }
+        let above = self.chain.last().map_or(0, |(tip, _)| tip + 1);
+        froms.extend((above..survey.segments.len()).map(|index| (index, u64::from(BLOCK), 0)));
+        for (index, from, before) in froms {
+            let Some((found, place)) = survey.segments.get(index).and_then(|f| Some((f, f.place(bugs)?))) else {
+                continue;
+            };
+            if bugs.has(Bug::LookAheadInOneSegment) && Some(index) != self.bad {
+                continue;
+            }
+            let path = storage.path().join(&found.name);
+            let ahead = look_ahead(&*found.file, place, from, bugs).map_err(|e| Error::io("read", path, e))?;
+            self.claim = self.claim.max(ahead.claim);
+            let passed = Some(index) > self.bad && self.bad.is_some();
+            let first = if passed && before > 0 { Some(u64::from(BLOCK)) } else { ahead.first };
+            self.beyond += ahead.frames + if passed { before } else { 0 };
+            self.first_beyond = self.first_beyond.or(first.map(|offset| found.base + offset));
+        }
+        Ok(())
+    }
+
+    /// A tip shorter than it was made, which did not end there when the log was closed.
+    fn short(&self, survey: &Survey) -> Option<(usize, String)> {
+        let (index, _) = self.chain.last()?;
+        let found = survey.segments.get(*index)?;
+        let (header, _) = found.header.as_ref().ok()?;
+        let closed = survey.mark.map_or(0, |mark| mark.synced);
+        let ends = found.base.saturating_add(found.length);
+        let whole = found.length >= header.capacity || ends == self.end && self.end == closed;
+        (!whole).then(|| (*index, format!("cut to {} bytes, it was made with {}", found.length, header.capacity)))
+    }
+
+    fn path(&self, directory: &std::path::Path, survey: &Survey) -> PathBuf {
+        let found = self.bad.and_then(|index| survey.segments.get(index));
+        found.map_or_else(|| directory.to_path_buf(), |found| directory.join(&found.name))
+    }
+}
+
+fn read_segment(storage: &dyn Storage, found: &Found, sealed: Option<u64>, bugs: Bugs) -> Result<Scan> {
+    let Some(mut place) = found.place(bugs) else { return Ok(Scan::default()) };
+    if let Some(end) = sealed {
+        place.limit = place.limit.min(end.saturating_sub(found.base));
+    }
+    scan(&*found.file, place, bugs).map_err(|e| Error::io("read", storage.path().join(&found.name), e))
+}
+
+/// The error for bytes that were durable and are not there, or that no crash leaves.
+fn damage(directory: PathBuf, survey: &Survey, tail: &Tail, broken: Option<(usize, String)>) -> Error {
+    let index = broken.as_ref().map(|(index, _)| *index).or(tail.bad);
+    let found = index.and_then(|index| survey.segments.get(index));
+    let segment = found.map(|found| found.name.clone()).unwrap_or_default();
+    let offset = if broken.is_some() { 0 } else { tail.offset };
+    let lsn = found.map_or(0, |found| found.base) + offset;
+    let what = match broken {
+        Some((_, what)) => what,
+        None if found.is_none() => "every segment is gone".to_owned(),
+        None => "no valid frame here, not a torn tail".to_owned(),
+    };
+    let message = format!(
+        "damaged: {what}; found no records above LSN {}, but LSN {} was durable; {} valid frames lie beyond{}; \
+         nothing was changed",
+        tail.end,
+        tail.claim,
+        tail.beyond,
+        tail.first_beyond.map(|first| format!(", from LSN {first}")).unwrap_or_default(),
+    );
+    let durable = Lsn(tail.claim);
+    let damage = Damage { segment: segment.clone(), offset, lsn: Lsn(lsn), durable, beyond: tail.beyond };
+    let path = if segment.is_empty() { directory } else { directory.join(segment) };
+    Error::new(ErrorKind::Damage(damage), "open", message).at(path, offset)
+}
+
+/// The error of [`RecoveryMode::Strict`] for a log that did not end in order.
+fn not_strict(directory: &std::path::Path, survey: &Survey, tail: &Tail) -> Error {
+    let message = format!(
+        "the log does not end where it is known to be durable: records end at LSN {}, LSN {} is known durable, {} \
+         valid frames lie beyond; open it with RecoveryMode::TornTail to drop the torn tail; nothing was changed",
+        tail.end, tail.claim, tail.beyond
+    );
+    Error::new(ErrorKind::NotStrict, "open", message).at(tail.path(directory, survey), tail.offset)
+}
+
+/// The log up to its end; what lies above becomes void.
+fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
+    let Survey { mark, log_id, front, segments, spares, unfinished, ceiling, notes, .. } = survey;
+    let ceiling = if bugs.has(Bug::LsnHandedOutTwice) {
+        tail.end.next_multiple_of(u64::from(BLOCK))
+    } else {
+        // Never below what was once handed out, although its file may be gone.
+        ceiling.max(tail.end)
+    };
+    let mut kept: std::collections::HashMap<usize, Option<Scan>> = tail.chain.into_iter().take(tail.kept).collect();
+    let mut recovered = Recovered {
+        log_id,
+        mark,
+        front,
+        end: tail.end,
+        proven: tail.claim.min(tail.end),
+        ceiling,
+        spares,
+        unfinished,
+        ..Recovered::default()
+    };
+    let (mut links, mut scans) = (Vec::new(), Vec::new());
+    for (index, found) in segments.into_iter().enumerate() {
+        match (kept.remove(&index), found.place(bugs), &found.header) {
+            (Some(scanned), Some(place), Ok((header, _))) => {
+                scans.push(scanned);
+                links.push(found.link.as_ref().map(|(link, _)| link.clone()).unwrap_or_default());
+                let capacity = header.capacity;
+                let sealed = Sealed { seed: place.seed, capacity, end: 0, records: 0, min_time: 0, max_time: 0, found };
+                recovered.segments.push(sealed);
+            }
+            _ => recovered.voids.push(Void { name: found.name, base: found.base, length: found.length }),
+        }
+    }
+    seal(&mut recovered, &links, scans.pop().flatten());
+    let torn = tail.beyond > 0 || tail.bad.is_some() && tail.offset + recovered.base_of_end() != tail.end;
+    let torn = torn.then_some(Torn { lsn: Lsn(tail.end), beyond: tail.beyond });
+    recovered.report = Recovery::new(&recovered, links.first(), torn, notes);
+    recovered
+}
+
+/// Fills in how each segment ended: the last by its scan, the others by the links of their successors.
+fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
+    let Summary { records, min_time, max_time, checkpoint, notes } = last.unwrap_or_default().whole;
+    let last_seal = Link {
+        prev_end: recovered.end,
+        prev_records: records,
+        prev_min_time: min_time,
+        prev_max_time: max_time,
+        ..Link::default()
+    };
+    let seals = links.iter().skip(1).chain(std::iter::once(&last_seal));
+    for (sealed, seal) in recovered.segments.iter_mut().zip(seals) {
+        sealed.end = seal.prev_end;
+        sealed.records = seal.prev_records;
+        sealed.min_time = seal.prev_min_time;
+        sealed.max_time = seal.prev_max_time;
+    }
+    let Some(link) = links.last() else { return };
+    recovered.records = link.records_before + records;
+    recovered.checkpoint = if checkpoint > 0 { checkpoint } else { link.checkpoint };
+    if recovered.checkpoint < recovered.front {
+        recovered.checkpoint = 0;
+    }
+    recovered.cursors = link.cursors.clone();
+    for note in notes {
+        recovered.cursors.retain(|cursor| cursor.name != note.name);
+        if note.lsn > 0 {
+            recovered.cursors.push(note);
+        }
+    }
+    for cursor in &mut recovered.cursors {
+        // A release counts at once: the clean that used it is durable by itself.
+        cursor.lsn = cursor.lsn.max(recovered.front);
+    }
+}
+
+impl Recovered {
+    /// The base of the segment that the end lies in.
+    fn base_of_end(&self) -> u64 {
+        self.segments.last().map_or(0, |sealed| sealed.found.base)
+    }
+
+    /// Writes again what no claim speaks of, and syncs it: only then may it be shown.
+    ///
+    /// After a failed sync the cache may show what the disk does not hold (S5), and neither reading nor
+    /// another sync tells. Writing the same bytes makes them dirty again.
+    pub(crate) fn make_durable(&self, storage: &dyn Storage, bugs: Bugs) -> Result<()> {
+        if bugs.has(Bug::NoRewrite) {
+            return Ok(());
+        }
+        for sealed in &self.segments {
+            let from = self.proven.max(sealed.found.base + u64::from(BLOCK));
+            if from < sealed.end {
+                let path = storage.path().join(&sealed.found.name);
+                let (from, to) = (from - sealed.found.base, sealed.end - sealed.found.base);
+                rewrite(&*sealed.found.file, from, to).map_err(|e| Error::io("recover", path, e))?;
+            }
+        }
+        // Crash: names that an earlier life did not live to sync are relied upon from here on.
+        storage.sync_dir().map_err(|e| Error::io("sync", storage.path(), e))
+    }
+}
+
+fn rewrite(file: &dyn File, mut from: u64, to: u64) -> std::io::Result<()> {
+    while from < to {
+        let mut bytes = vec![0; usize::try_from((to - from).min(CHUNK)).unwrap_or_default()];
+        let length = bytes.len();
+        if read_full(file, &mut bytes, from)? < length {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        write_full(file, &bytes, from)?;
+        from += length as u64;
+    }
+    file.sync()
+}

@@ -1,0 +1,71 @@
+//! What opening tells about the log that it found.
+
+use std::fmt;
+
+use crate::format::Link;
+use crate::lsn::Lsn;
+
+use super::Recovered;
+
+/// What opening found. Printed, it is a line for a log file.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// All below was cleaned.
+    pub first: Lsn,
+    /// The log ended here: every record below is there.
+    pub end: Lsn,
+    /// How many records there are.
+    pub records: u64,
+    /// In how many segments.
+    pub segments: usize,
+    /// The tail that was dropped, if there was one. Nobody was told that any of it was durable.
+    pub torn: Option<Torn>,
+    /// What an operator should know: files that are not the log's, files moved aside, a missing MARK.
+    pub notes: Vec<String>,
+}
+
+/// A tail that was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Torn {
+    /// Where it began: the first batch that is not whole.
+    pub lsn: Lsn,
+    /// Valid frames beyond its first bad place.
+    pub beyond: u64,
+}
+
+impl Recovery {
+    pub(super) fn new(
+        recovered: &Recovered,
+        first: Option<&Link>,
+        torn: Option<Torn>,
+        mut notes: Vec<String>,
+    ) -> Recovery {
+        if !recovered.voids.is_empty() {
+            notes.push(format!("{} segments prepared or cut off, not part of the log", recovered.voids.len()));
+        }
+        Recovery {
+            first: Lsn(recovered.segments.first().map_or(recovered.front, |sealed| sealed.found.base)),
+            end: Lsn(recovered.end),
+            records: recovered.records - first.map_or(0, |link| link.records_before).min(recovered.records),
+            segments: recovered.segments.len(),
+            torn,
+            notes,
+        }
+    }
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.torn {
+            None => write!(f, "clean")?,
+            Some(torn) => write!(f, "torn tail dropped at LSN {}, {} frames beyond it", torn.lsn, torn.beyond)?,
+        }
+        write!(f, "; {} segments, {} records, LSN {} to {}", self.segments, self.records, self.first, self.end)?;
+        for note in &self.notes {
+            write!(f, "; {note}")?;
+        }
+        Ok(())
+    }
+}

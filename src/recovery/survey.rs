@@ -1,0 +1,277 @@
+//! What lies in the directory: MARK, the names, each segment's header and link, and the chain they make.
+
+use std::collections::HashMap;
+
+use crate::bugs::{Bug, Bugs};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{
+    BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, HEAD, Header, Link, MARK, MARK_SLOT, Mark, NO_BASE,
+    is_unfinished, segment_base, sum,
+};
+use crate::scan::{Place, frame_at};
+use crate::storage::{File, Storage, read_full};
+
+/// A segment file that is not a spare.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) name: String,
+    /// What its name says.
+    pub(crate) base: u64,
+    pub(crate) length: u64,
+    pub(crate) file: Box<dyn File>,
+    /// Its header and seed, or what is wrong with it.
+    pub(crate) header: std::result::Result<(Header, u32), &'static str>,
+    /// The link in its first frame, and what that frame claims.
+    pub(crate) link: Option<(Link, u64)>,
+}
+
+impl Found {
+    /// Where its frames may lie.
+    pub(crate) fn place(&self, bugs: Bugs) -> Option<Place> {
+        let (header, seed) = self.header.as_ref().ok()?;
+        let seed = if bugs.has(Bug::StaleFrames) { 0 } else { *seed };
+        Some(Place { base: self.base, seed, limit: header.capacity.min(self.length) })
+    }
+}
+
+/// All that a directory shows before a segment is scanned.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    pub(crate) mark: Option<Mark>,
+    pub(crate) log_id: Option<[u8; 16]>,
+    /// All below is cleaned.
+    pub(crate) front: u64,
+    /// From the front on, by base.
+    pub(crate) segments: Vec<Found>,
+    /// Below the front.
+    pub(crate) spares: Vec<String>,
+    /// `.new` files of an earlier life.
+    pub(crate) unfinished: Vec<String>,
+    /// Above every LSN that any file here could have handed out.
+    pub(crate) ceiling: u64,
+    /// What an operator should know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Lists the directory and reads MARK and the first two blocks of each segment.
+pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<Survey> {
+    let mut survey = Survey::default();
+    let mut names = Vec::new();
+    let listed = storage.list().map_err(|e| Error::io("list", storage.path(), e))?;
+    let marked = listed.iter().any(|(name, plain)| *plain && name == MARK);
+    let marks = if marked { read_mark(storage)? } else { Vec::new() };
+    for (name, plain) in listed {
+        let known = name.to_str().filter(|_| plain).map(str::to_owned);
+        match known {
+            Some(name) if name == MARK => {}
+            Some(name) if segment_base(&name).is_some() => names.push(name),
+            Some(name) if is_unfinished(&name) => survey.unfinished.push(name),
+            Some(name) if is_aside(&name) => survey.notes.push(format!("{name}: moved aside earlier, not read")),
+            _ => survey.notes.push(format!("{}: not a file of the log, left alone", name.to_string_lossy())),
+        }
+    }
+    names.sort();
+    let front = marks.iter().map(|mark| mark.front).max().unwrap_or(0);
+    for name in names {
+        let base = segment_base(&name).unwrap_or(0);
+        if base < front {
+            survey.spares.push(name);
+        } else {
+            survey.segments.push(find(storage, name, base, write, bugs)?);
+        }
+    }
+    survey.identify(&marks);
+    survey.ceiling = survey.segments.iter().map(ceiling).max().unwrap_or(0);
+    survey.ceiling = survey.ceiling.max(survey.mark.map_or(0, |mark| mark.synced));
+    let cut = survey.segments.partition_point(|found| found.base < survey.front);
+    survey.spares.extend(survey.segments.drain(..cut).map(|found| found.name));
+    if marked && survey.mark.is_none() {
+        survey.notes.push(format!("{MARK}: not readable; what was cleaned or idle is known less well"));
+    } else if !marked && !survey.segments.is_empty() {
+        survey.notes.push(format!("{MARK}: missing; what was cleaned or idle is known less well"));
+    }
+    Ok(survey)
+}
+
+/// `NAME.aside` or `NAME.aside.n`.
+fn is_aside(name: &str) -> bool {
+    let number = |end: &str| end.is_empty() || end.strip_prefix('.').is_some_and(|n| n.parse::<u64>().is_ok());
+    name.split_once(".aside").is_some_and(|(segment, end)| segment_base(segment).is_some() && number(end))
+}
+
+/// The valid slots of MARK.
+fn read_mark(storage: &dyn Storage) -> Result<Vec<Mark>> {
+    let path = || storage.path().join(MARK);
+    let file = storage.open(MARK, false).map_err(|e| Error::io("open", path(), e))?;
+    let mut marks = Vec::new();
+    for slot in [0, u64::from(BLOCK)] {
+        let mut bytes = [0; MARK_SLOT];
+        read_full(&*file, &mut bytes, slot).map_err(|e| Error::io("read", path(), e).at(path(), slot))?;
+        marks.extend(Mark::decode(&bytes));
+    }
+    Ok(marks)
+}
+
+fn find(storage: &dyn Storage, name: String, base: u64, write: bool, bugs: Bugs) -> Result<Found> {
+    let path = storage.path().join(&name);
+    let file = storage.open(&name, write).map_err(|e| Error::io("open", &path, e))?;
+    let length = file.len().map_err(|e| Error::io("measure", &path, e))?;
+    let mut head = vec![0; HEAD];
+    let filled = read_full(&*file, &mut head, 0).map_err(|e| Error::io("read", &path, e).at(&path, 0))?;
+    head.truncate(filled);
+    let header = match Header::decode(&head) {
+        Ok((header, _)) if header.base != base => Err("the header is another segment's"),
+        Ok(sound) => Ok(sound),
+        Err(BadHeader::Bad) => Err("the header is damaged"),
+        Err(BadHeader::TooNew) => {
+            let message = "written by a newer version; open it with that, nothing was changed";
+            return Err(Error::new(ErrorKind::TooNew, "open", message).at(&path, 0));
+        }
+    };
+    let mut found = Found { name, base, length, file, header, link: None };
+    found.link = found.place(bugs).and_then(|place| read_link(&head, place, bugs));
+    Ok(found)
+}
+
+/// The link in the first two blocks of a segment, and what its frame claims.
+fn read_link(mut head: &[u8], place: Place, bugs: Bugs) -> Option<(Link, u64)> {
+    let first = u64::from(BLOCK);
+    let limit = place.limit.min(head.len() as u64);
+    let header = frame_at(&mut head, Place { limit, ..place }, first, bugs).ok()??;
+    link_of(&header, head.get((BLOCK + FRAME) as usize..)?, place.base + first)
+}
+
+fn link_of(header: &FrameHeader, payload: &[u8], lsn: u64) -> Option<(Link, u64)> {
+    if header.kind != Some(FrameKind::Link) || header.more {
+        return None;
+    }
+    let payload = payload.get(..header.length as usize)?;
+    debug_assert_eq!(sum(payload), header.sum);
+    Some((Link::decode(payload)?, header.claim(lsn).unwrap_or(0)))
+}
+
+/// Above every LSN that the file could have handed out.
+fn ceiling(found: &Found) -> u64 {
+    let capacity = found.header.as_ref().map_or(*CAPACITY.end(), |(header, _)| header.capacity);
+    found.base.saturating_add(capacity.max(found.length))
+}
+
+/// The chain: which segments the log is made of.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    /// Indices of its members into [`Survey::segments`], from the front to the tip.
+    pub(crate) members: Vec<usize>,
+    /// What no crash leaves, if there is such: the index of a segment and what is wrong.
+    pub(crate) broken: Option<(usize, String)>,
+}
+
+impl Survey {
+    /// Finds out whose log this is, the front, and which slot of MARK holds.
+    fn identify(&mut self, marks: &[Mark]) {
+        let mut votes: HashMap<[u8; 16], usize> = HashMap::new();
+        for (header, _) in self.segments.iter().filter_map(|found| found.header.as_ref().ok()) {
+            *votes.entry(header.log_id).or_default() += 2;
+        }
+        for mark in marks {
+            *votes.entry(mark.log_id).or_default() += 1;
+        }
+        self.log_id = votes.into_iter().max_by_key(|(id, votes)| (*votes, *id)).map(|(id, _)| id);
+        for found in &mut self.segments {
+            if found.header.as_ref().is_ok_and(|(header, _)| Some(header.log_id) != self.log_id) {
+                found.header = Err("the header is another log's");
+                found.link = None;
+            }
+        }
+        for mark in marks {
+            if Some(mark.log_id) == self.log_id {
+                let better = self.mark.is_none_or(|best| best.sequence < mark.sequence);
+                // What either slot claims stays true; the later one says all but never less.
+                let best = if better { *mark } else { self.mark.unwrap_or(*mark) };
+                let synced = best.synced.max(mark.synced).max(self.mark.map_or(0, |mark| mark.synced));
+                let front = best.front.max(mark.front).max(self.mark.map_or(0, |mark| mark.front));
+                self.mark = Some(Mark { synced, front, ..best });
+            } else {
+                self.notes.push(format!("{MARK}: another log's, not used"));
+            }
+        }
+        let links = self.segments.iter().filter_map(|found| found.link.as_ref());
+        let front = links.map(|(link, _)| link.front).max().unwrap_or(0);
+        self.front = front.max(self.mark.map_or(0, |mark| mark.front));
+    }
+
+    /// The highest claim of MARK and of all links.
+    pub(crate) fn claim(&self) -> u64 {
+        let links = self.segments.iter().filter_map(|found| found.link.as_ref());
+        links.map(|(_, claim)| *claim).chain(self.mark.map(|mark| mark.synced)).max().unwrap_or(0)
+    }
+
+    /// The index of the segment at `base`.
+    fn index(&self, base: u64) -> Option<usize> {
+        self.segments.binary_search_by_key(&base, |found| found.base).ok()
+    }
+
+    /// The index of the predecessor that a link names, if it is the file that was meant; `None` at the front.
+    fn predecessor(&self, link: &Link, bugs: Bugs) -> std::result::Result<Option<usize>, ()> {
+        if link.prev_base == NO_BASE || link.prev_base < self.front {
+            return Ok(None);
+        }
+        let index = self.index(link.prev_base).ok_or(())?;
+        let place = self.segments.get(index).and_then(|found| found.place(bugs));
+        if place.is_some_and(|place| place.seed == link.prev_seed) { Ok(Some(index)) } else { Err(()) }
+    }
+
+    /// Follows the links down from the highest base that leads to the front.
+    pub(crate) fn chain(&self, bugs: Bugs) -> Chain {
+        let mut leads = vec![false; self.segments.len()];
+        for (index, found) in self.segments.iter().enumerate() {
+            let Some((link, _)) = &found.link else { continue };
+            let below = match self.predecessor(link, bugs) {
+                Ok(None) => true,
+                Ok(Some(prev)) => prev < index && leads.get(prev) == Some(&true),
+                Err(()) => false,
+            };
+            if let Some(lead) = leads.get_mut(index) {
+                *lead = below || bugs.has(Bug::NewestLinkIsTip);
+            }
+        }
+        let mut members = Vec::new();
+        let mut next = leads.iter().rposition(|lead| *lead);
+        while let Some(index) = next {
+            members.push(index);
+            let link = self.segments.get(index).and_then(|found| found.link.as_ref());
+            next = link.and_then(|(link, _)| self.predecessor(link, bugs).ok().flatten());
+        }
+        members.reverse();
+        let broken = self.broken(&members, bugs);
+        Chain { members, broken }
+    }
+
+    /// What no crash leaves: the third row of the table, but for lengths.
+    fn broken(&self, members: &[usize], bugs: Bugs) -> Option<(usize, String)> {
+        let above = members.last().map_or(0, |tip| tip + 1);
+        for (index, found) in self.segments.iter().enumerate().skip(above) {
+            if let Err(what) = found.header {
+                return Some((index, what.to_owned()));
+            }
+            if let Some((link, _)) = &found.link
+                && self.predecessor(link, bugs).is_err()
+            {
+                return Some((index, format!("its predecessor {:020}.wal is missing or another file", link.prev_base)));
+            }
+        }
+        for pair in members.windows(2) {
+            let [lower, upper] = *pair else { continue };
+            let (Some(lower_found), Some(upper_found)) = (self.segments.get(lower), self.segments.get(upper)) else {
+                continue;
+            };
+            let end = upper_found.link.as_ref().map_or(0, |(link, _)| link.prev_end);
+            if lower_found.base.saturating_add(lower_found.length) < end {
+                return Some((lower, format!("cut to {} bytes, it held records up to LSN {end}", lower_found.length)));
+            }
+        }
+        if members.is_empty() && self.front > 0 && !self.segments.is_empty() {
+            return Some((0, format!("no segment leads down to the front, LSN {}", self.front)));
+        }
+        None
+    }
+}

@@ -1,0 +1,241 @@
+//! Reads frames out of one segment's bytes: one by one, up to the first bad place, and ahead of it.
+
+use std::io;
+
+use crate::bugs::{Bug, Bugs};
+use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, frame_size, sum};
+use crate::storage::{File, read_full};
+
+/// Bytes read at once.
+const CHUNK: usize = 256 << 10;
+
+/// Where frames are read from. `bytes` gives `length` bytes at `offset`, or `None` where there are not so many.
+pub(crate) trait Source {
+    fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>>;
+}
+
+/// A chunk of a file, or one verified frame if that is larger.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    start: u64,
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+/// The bytes of a file, a chunk at a time.
+pub(crate) struct Window<'a> {
+    file: &'a dyn File,
+    limit: u64,
+    chunk: &'a mut Chunk,
+}
+
+impl<'a> Window<'a> {
+    /// Over the first `limit` bytes of `file`. The chunk holds nothing yet, or bytes of the same file.
+    pub(crate) fn new(file: &'a dyn File, limit: u64, chunk: &'a mut Chunk) -> Window<'a> {
+        Window { file, limit, chunk }
+    }
+}
+
+impl Source for Window<'_> {
+    fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
+        let end = offset.saturating_add(length as u64);
+        if end > self.limit {
+            return Ok(None);
+        }
+        let chunk = &mut *self.chunk;
+        if offset < chunk.start || end > chunk.start + chunk.filled as u64 {
+            let left = usize::try_from(self.limit - offset).unwrap_or(usize::MAX);
+            let want = length.max(CHUNK).min(left);
+            if chunk.bytes.len() < want {
+                chunk.bytes.resize(want, 0);
+            }
+            chunk.start = offset;
+            chunk.filled = 0;
+            let room = chunk.bytes.get_mut(..want).unwrap_or_default();
+            chunk.filled = read_full(self.file, room, offset)?;
+            if chunk.filled < length {
+                return Ok(None);
+            }
+        }
+        let from = usize::try_from(offset - chunk.start).unwrap_or(usize::MAX);
+        Ok(chunk.bytes.get(from..chunk.filled).and_then(|rest| rest.get(..length)))
+    }
+}
+
+impl Source for &[u8] {
+    #[inline]
+    fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
+        Ok(usize::try_from(offset).ok().and_then(|offset| self.get(offset..)?.get(..length)))
+    }
+}
+
+/// What frames of a segment are read by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) base: u64,
+    pub(crate) seed: u32,
+    /// The offset that no frame reaches beyond.
+    pub(crate) limit: u64,
+}
+
+/// The frame at `offset`, if both of its checks hold. Its length is used only after the first of them does.
+#[inline]
+pub(crate) fn frame_at<S: Source>(
+    source: &mut S,
+    place: Place,
+    offset: u64,
+    bugs: Bugs,
+) -> io::Result<Option<FrameHeader>> {
+    let Ok(short) = u32::try_from(offset) else { return Ok(None) };
+    if offset.saturating_add(u64::from(FRAME)) > place.limit {
+        return Ok(None);
+    }
+    let Some(bytes) = source.bytes(offset, FRAME as usize)? else { return Ok(None) };
+    if bugs.has(Bug::LengthBeforeCheck) {
+        let header = bytes.last_chunk().and_then(FrameHeader::unchecked);
+        std::hint::black_box(vec![1_u8; header.map_or(0, |header| header.length as usize)]);
+    }
+    let Some(header) = FrameHeader::decode(bytes, place.seed, short) else { return Ok(None) };
+    if frame_size(u64::from(header.length)) > place.limit - offset {
+        return Ok(None);
+    }
+    let payload = source.bytes(offset + u64::from(FRAME), header.length as usize)?;
+    Ok(payload.is_some_and(|payload| sum(payload) == header.sum).then_some(header))
+}
+
+/// What a segment holds up to its first bad place.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scan {
+    /// The offset of the first bad place.
+    pub(crate) end: u64,
+    /// The offset of the batch that it lies in; `end` if it lies between batches.
+    pub(crate) batch: u64,
+    /// Whether a valid frame of a newer version is there.
+    pub(crate) too_new: bool,
+    /// Valid frames up to `end`.
+    pub(crate) frames: u64,
+    /// The highest claim among them.
+    pub(crate) claim: u64,
+    /// Of whole batches only: records, the span of their batch times, the last checkpoint, the cursor notes.
+    pub(crate) whole: Summary,
+}
+
+/// What the records of a segment add up to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) records: u64,
+    pub(crate) min_time: u64,
+    pub(crate) max_time: u64,
+    pub(crate) checkpoint: u64,
+    pub(crate) notes: Vec<Cursor>,
+}
+
+impl Default for Summary {
+    fn default() -> Summary {
+        Summary { records: 0, min_time: u64::MAX, max_time: 0, checkpoint: 0, notes: Vec::new() }
+    }
+}
+
+impl Summary {
+    /// Adds a record or a checkpoint.
+    pub(crate) fn add(&mut self, kind: FrameKind, batch_time: u64, lsn: u64) {
+        if matches!(kind, FrameKind::Record | FrameKind::Checkpoint) {
+            self.records += 1;
+            self.min_time = self.min_time.min(batch_time);
+            self.max_time = self.max_time.max(batch_time);
+        }
+        if kind == FrameKind::Checkpoint {
+            self.checkpoint = lsn;
+        }
+    }
+}
+
+/// Reads frame after frame from the first on, up to the first bad place.
+pub(crate) fn scan(file: &dyn File, place: Place, bugs: Bugs) -> io::Result<Scan> {
+    let mut chunk = Chunk::default();
+    let mut window = Window::new(file, place.limit, &mut chunk);
+    let first = u64::from(BLOCK);
+    let mut scan = Scan { end: first, batch: first, ..Scan::default() };
+    let mut open = Summary::default();
+    while let Some(header) = frame_at(&mut window, place, scan.end, bugs)? {
+        let Some(kind) = header.kind else {
+            scan.too_new = true;
+            break;
+        };
+        let lsn = place.base + scan.end;
+        scan.frames += 1;
+        scan.claim = scan.claim.max(header.claim(lsn).unwrap_or(0));
+        open.add(kind, header.batch_time, lsn);
+        if kind == FrameKind::CursorNote {
+            let payload = window.bytes(scan.end + u64::from(FRAME), header.length as usize)?;
+            open.notes.extend(payload.and_then(Cursor::decode).map(|(cursor, _)| cursor));
+        }
+        scan.end += frame_size(u64::from(header.length));
+        if !header.more || bugs.has(Bug::BatchCutInside) {
+            scan.batch = scan.end;
+            merge(&mut scan.whole, std::mem::take(&mut open));
+        }
+    }
+    Ok(scan)
+}
+
+fn merge(whole: &mut Summary, batch: Summary) {
+    whole.records += batch.records;
+    whole.min_time = whole.min_time.min(batch.min_time);
+    whole.max_time = whole.max_time.max(batch.max_time);
+    whole.checkpoint = whole.checkpoint.max(batch.checkpoint);
+    whole.notes.extend(batch.notes);
+}
+
+/// What valid frames lie ahead of a bad place.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ahead {
+    /// The offset of the first.
+    pub(crate) first: Option<u64>,
+    /// How many.
+    pub(crate) frames: u64,
+    /// The highest claim among them.
+    pub(crate) claim: u64,
+}
+
+/// Tries every place from `from` on. A frame found is stepped over, so that frames in its payload do not count.
+pub(crate) fn look_ahead(file: &dyn File, place: Place, from: u64, bugs: Bugs) -> io::Result<Ahead> {
+    let mut chunk = Chunk::default();
+    let mut window = Window::new(file, place.limit, &mut chunk);
+    let mut ahead = Ahead::default();
+    let mut offset = from.max(u64::from(BLOCK)).next_multiple_of(4);
+    while let Some(found) = next_candidate(&mut window, place, offset, bugs)? {
+        let Some(header) = frame_at(&mut window, place, found, bugs)? else {
+            offset = found + 4;
+            continue;
+        };
+        ahead.first.get_or_insert(found);
+        ahead.frames += 1;
+        ahead.claim = ahead.claim.max(header.claim(place.base + found).unwrap_or(0));
+        offset = found + frame_size(u64::from(header.length));
+    }
+    Ok(ahead)
+}
+
+/// The first place from `offset` on where a frame's check holds.
+fn next_candidate(window: &mut Window<'_>, place: Place, mut offset: u64, bugs: Bugs) -> io::Result<Option<u64>> {
+    let frame = FRAME as usize;
+    while offset.saturating_add(frame as u64) <= place.limit {
+        let left = usize::try_from(place.limit - offset).unwrap_or(usize::MAX);
+        let Some(chunk) = window.bytes(offset, left.min(CHUNK))? else { return Ok(None) };
+        if bugs.has(Bug::LengthBeforeCheck) {
+            let header = chunk.get(4..24).and_then(|rest| rest.first_chunk()).and_then(FrameHeader::unchecked);
+            std::hint::black_box(vec![1_u8; header.map_or(0, |header| header.length as usize)]);
+        }
+        let mut tried = 0;
+        while let Some(bytes) = chunk.get(tried..tried + frame) {
+            let short = u32::try_from(offset + tried as u64).unwrap_or(u32::MAX);
+            if FrameHeader::decode(bytes, place.seed, short).is_some() {
+                return Ok(Some(offset + tried as u64));
+            }
+            tried += 4;
+        }
+        offset += tried as u64;
+    }
+    Ok(None)
+}
