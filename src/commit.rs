@@ -1,0 +1,304 @@
+//! The durable point: who moves it (one leader at a time), who waits for it, and the poison that ends it.
+//!
+//! [`Commit`] knows nothing of files. Whoever waits and finds no leader leads: the caller brings [`Lead`], which
+//! writes and syncs. Futures cannot lead; their wakers are kept here and the log's syncer leads for them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How far the log is written and synced, and who waits.
+#[derive(Debug, Default)]
+pub(crate) struct Commit {
+    /// Every byte below went through a successful sync. Claims are made of this and of nothing else.
+    synced: AtomicU64,
+    /// What tickets, readers and `durable_lsn` go by: `synced`, or with `Durability::Os` what was written.
+    acknowledged: AtomicU64,
+    /// Set with [`State::poison`], for those who only ask whether.
+    poisoned: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Somebody leads. Leading is one token: two leaders would sync the same pages twice.
+    leading: bool,
+    /// Threads that wait for the token or for the point to move.
+    waiting: usize,
+    /// Futures, by the LSN that they wait for. A batch ends there and only its ticket waits for it.
+    wakers: BTreeMap<u64, Waker>,
+    /// The first failure. Never cleared.
+    poison: Option<Error>,
+}
+
+/// What leading is. Called without any lock held.
+pub(crate) trait Lead {
+    /// Writes and syncs what was appended so far. One call at a time.
+    fn lead(&self) -> Result<Led>;
+
+    /// What may be said, no sooner, once the point has moved and everybody was woken.
+    fn moved(&self) {}
+}
+
+impl<F: Fn() -> Result<Led>> Lead for F {
+    fn lead(&self) -> Result<Led> {
+        self()
+    }
+}
+
+/// What a leader brought about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Led {
+    /// Everything below was written.
+    Written(u64),
+    /// Everything below was written and synced.
+    Synced(u64),
+    /// The disk is full and the writes wait in memory: not a failure.
+    Full,
+}
+
+impl Commit {
+    /// Everything below `end` is synced already.
+    pub(crate) fn new(end: u64) -> Commit {
+        Commit { synced: end.into(), acknowledged: end.into(), ..Commit::default() }
+    }
+
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// The error that everybody gets once the log is poisoned.
+    pub(crate) fn poison(&self) -> Option<Error> {
+        self.state.lock().poison.clone()
+    }
+
+    /// Ends all writing. The first failure stays; every waiter is told.
+    pub(crate) fn fail(&self, error: &Error) -> Error {
+        let mut state = self.state.lock();
+        let poison = state.poison.get_or_insert_with(|| error.poisoned()).clone();
+        let wakers = std::mem::take(&mut state.wakers);
+        self.poisoned.store(true, Ordering::Release);
+        drop(state);
+        self.changed.notify_all();
+        wakers.into_values().for_each(Waker::wake);
+        poison
+    }
+
+    /// Whether futures wait for more than is acknowledged.
+    pub(crate) fn futures_wait(&self) -> bool {
+        let state = self.state.lock();
+        state.wakers.last_key_value().is_some_and(|(end, _)| *end > self.acknowledged())
+    }
+
+    /// Waits until `reached` says so, leading whenever nobody does.
+    pub(crate) fn wait(&self, reached: impl Fn(&Commit) -> bool, lead: &impl Lead) -> Result<()> {
+        if reached(self) {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        loop {
+            // What is durable stays durable, whatever failed later.
+            if reached(self) {
+                return Ok(());
+            }
+            if let Some(poison) = &state.poison {
+                return Err(poison.clone());
+            }
+            let lead_now = !state.leading;
+            if lead_now {
+                state.leading = true;
+                drop(state);
+                let led = self.lead(lead)?;
+                if reached(self) {
+                    return Ok(());
+                }
+                state = self.state.lock();
+                if !matches!(led, Led::Full) {
+                    continue;
+                }
+            }
+            // Led by another, or the disk is full and the syncer tries again.
+            state.waiting += 1;
+            self.changed.wait(&mut state);
+            state.waiting -= 1;
+        }
+    }
+
+    /// Leads once, unless somebody does already. `None`: somebody did.
+    pub(crate) fn try_lead(&self, lead: &impl Lead) -> Option<Result<Led>> {
+        let mut state = self.state.lock();
+        if let Some(poison) = &state.poison {
+            return Some(Err(poison.clone()));
+        }
+        if std::mem::replace(&mut state.leading, true) {
+            return None;
+        }
+        drop(state);
+        Some(self.lead(lead))
+    }
+
+    /// With the token: leads, publishes, gives the token back, wakes.
+    fn lead(&self, lead: &impl Lead) -> Result<Led> {
+        let token = Token(self);
+        let led = lead.lead();
+        // Crash: published only now, after the sync that `led` speaks of; whoever is woken may tell the world.
+        match &led {
+            Ok(Led::Written(end)) => _ = self.acknowledged.fetch_max(*end, Ordering::AcqRel),
+            Ok(Led::Synced(end)) => {
+                self.synced.fetch_max(*end, Ordering::AcqRel);
+                self.acknowledged.fetch_max(*end, Ordering::AcqRel);
+            }
+            Ok(Led::Full) => {}
+            Err(error) => return Err(self.fail(error)),
+        }
+        drop(token);
+        lead.moved();
+        led
+    }
+
+    /// Whether `end` is acknowledged; if not, `waker` will be woken when it is or when the log is poisoned.
+    pub(crate) fn poll(&self, end: u64, waker: &Waker) -> Option<Result<()>> {
+        if self.acknowledged() >= end {
+            return Some(Ok(()));
+        }
+        let mut state = self.state.lock();
+        if self.acknowledged() >= end {
+            return Some(Ok(()));
+        }
+        if let Some(poison) = &state.poison {
+            return Some(Err(poison.clone()));
+        }
+        state.wakers.insert(end, waker.clone());
+        None
+    }
+}
+
+/// The leader's token. Given back however leading ends; a leader that panics poisons the log, for nobody knows
+/// what became of the bytes it had in hand.
+struct Token<'a>(&'a Commit);
+
+impl Drop for Token<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let message = "the thread that was writing panicked";
+            self.0.fail(&Error::new(ErrorKind::Io, "write", message));
+        }
+        let mut state = self.0.state.lock();
+        state.leading = false;
+        let later = state.wakers.split_off(&(self.0.acknowledged() + 1));
+        let wakers = std::mem::replace(&mut state.wakers, later);
+        let waiting = state.waiting > 0;
+        drop(state);
+        if waiting {
+            self.0.changed.notify_all();
+        }
+        wakers.into_values().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    fn to(end: u64) -> impl Fn(&Commit) -> bool {
+        move |commit| commit.acknowledged() >= end
+    }
+
+    #[test]
+    fn a_waiter_leads_and_what_is_reached_needs_no_leader() {
+        let commit = Commit::new(4);
+        commit.wait(to(8), &|| Ok(Led::Synced(12))).unwrap();
+        assert_eq!((commit.synced(), commit.acknowledged()), (12, 12));
+        commit.wait(to(12), &|| panic!("nothing is left to do")).unwrap();
+        commit.wait(to(16), &|| Ok(Led::Written(16))).unwrap();
+        assert_eq!((commit.synced(), commit.acknowledged()), (12, 16));
+    }
+
+    #[test]
+    fn one_failure_reaches_everybody_and_is_final() {
+        let commit = Commit::new(0);
+        let failure = || Err(Error::new(ErrorKind::Io, "sync", "gone"));
+        for _ in 0..2 {
+            let error = commit.wait(to(8), &failure).unwrap_err();
+            assert_eq!(*error.kind(), ErrorKind::Poisoned);
+            assert!(error.to_string().contains("gone"));
+        }
+        let later = commit.wait(to(8), &|| Ok(Led::Synced(8))).unwrap_err();
+        assert_eq!(*later.kind(), ErrorKind::Poisoned, "nothing is led after a failure");
+        assert!(matches!(commit.poll(8, Waker::noop()), Some(Err(_))));
+        commit.wait(to(0), &|| panic!("never led")).unwrap();
+    }
+
+    #[test]
+    fn a_panicking_leader_leaves_nobody_waiting() {
+        let commit = Arc::new(Commit::new(0));
+        let leader = Arc::clone(&commit);
+        std::thread::spawn(move || leader.wait(to(8), &|| panic!("planned"))).join().unwrap_err();
+        let error = commit.wait(to(8), &|| panic!("never led")).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Poisoned);
+    }
+
+    #[test]
+    fn many_waiters_share_leaders() {
+        let commit = Arc::new(Commit::new(0));
+        let (framed, leaders) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+        let waiter = || {
+            let (commit, framed, leaders) = (Arc::clone(&commit), Arc::clone(&framed), Arc::clone(&leaders));
+            move || {
+                for _ in 0..200 {
+                    let end = framed.fetch_add(4, Ordering::SeqCst) + 4;
+                    let lead = || {
+                        assert_eq!(leaders.fetch_add(1, Ordering::SeqCst), 0, "two leaders");
+                        let end = framed.load(Ordering::SeqCst);
+                        std::thread::yield_now();
+                        leaders.fetch_sub(1, Ordering::SeqCst);
+                        Ok(Led::Synced(end))
+                    };
+                    commit.wait(to(end), &lead).unwrap();
+                    assert!(commit.synced() >= end);
+                }
+            }
+        };
+        let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(waiter())).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(commit.synced(), 8 * 200 * 4);
+    }
+
+    #[test]
+    fn a_future_is_woken_by_the_point_and_by_the_poison() {
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let commit = Commit::new(0);
+        let woken = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(commit.poll(8, &waker).is_none());
+        assert!(commit.poll(8, &waker).is_none());
+        assert!(commit.poll(16, &waker).is_none());
+        assert!(commit.futures_wait());
+        commit.try_lead(&|| Ok(Led::Synced(8))).unwrap().unwrap();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(matches!(commit.poll(8, &waker), Some(Ok(()))));
+        commit.fail(&Error::new(ErrorKind::Io, "sync", "gone"));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 2);
+    }
+}

@@ -1,0 +1,327 @@
+//! The log's end in memory: where the next frame goes, the pieces that wait to be written, the running summary
+//! of the active segment. No I/O; everything here happens under the framing lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::bugs::{Bug, Bugs};
+use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Link, NO_BASE, frame_size, sum};
+use crate::scan::Summary;
+use crate::segment::{Seal, Segment};
+
+/// Bytes of a piece. Larger ones fall out of the cache between framing and writing.
+pub(crate) const PIECE: usize = 256 << 10;
+
+/// Frames that follow one another in one segment, to be written at once. Whole batches only.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The records of one batch, in parts, with their sums computed before the lock is taken.
+pub(crate) trait Batch {
+    /// How many records.
+    fn count(&self) -> usize;
+    /// Bytes of record `n`, and their CRC-32.
+    fn record(&self, n: usize) -> (u64, u32);
+    /// Appends the bytes of record `n`.
+    fn copy(&self, n: usize, out: &mut Vec<u8>);
+}
+
+/// The segment that records go to.
+#[derive(Debug)]
+struct Active {
+    segment: Arc<Segment>,
+    offset: u64,
+    /// The batch time of its first record.
+    first_time: Option<u64>,
+    whole: Summary,
+    /// Whether the maker was woken for it.
+    asked: bool,
+}
+
+/// How the log ended before the next link: the last segment, ours or an earlier life's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Previous {
+    pub(crate) base: u64,
+    pub(crate) seed: u32,
+    pub(crate) seal: Seal,
+}
+
+impl Previous {
+    /// There is no segment yet.
+    pub(crate) fn none() -> Previous {
+        let seal = Seal { end: 0, records: 0, min_time: u64::MAX, max_time: 0 };
+        Previous { base: NO_BASE, seed: 0, seal }
+    }
+}
+
+/// What framing knows.
+#[derive(Debug)]
+pub(crate) struct Framing {
+    bugs: Bugs,
+    active: Option<Active>,
+    previous: Previous,
+    /// The piece that frames go to; none while nothing waits.
+    current: Option<Piece>,
+    /// Pieces that are full, oldest first.
+    pub(crate) full: VecDeque<Piece>,
+    /// Buffers to use again, the hottest last.
+    free: Vec<Vec<u8>>,
+    /// Bytes framed and not yet written.
+    pub(crate) buffered: usize,
+    /// The LSN past the last framed batch.
+    pub(crate) end: u64,
+    /// The highest batch time so far.
+    pub(crate) batch_time: u64,
+    /// Records framed in the log before the active segment.
+    records_before: u64,
+    /// Checkpoints framed: the last durable one and those after it.
+    checkpoints: VecDeque<u64>,
+    pub(crate) cursors: Vec<Cursor>,
+    pub(crate) front: u64,
+    /// Records and payload bytes framed in this life.
+    pub(crate) appended: (u64, u64),
+    pub(crate) closed: bool,
+}
+
+/// Where a batch went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Framed {
+    /// Of its last record.
+    pub(crate) lsn: u64,
+    /// Past it.
+    pub(crate) end: u64,
+    /// Whether the active segment is half full and nobody was told yet.
+    pub(crate) half_full: bool,
+}
+
+impl Framing {
+    pub(crate) fn new(recovered: &crate::recovery::Recovered, bugs: Bugs) -> Framing {
+        let previous = recovered.segments.last().map_or_else(Previous::none, |last| Previous {
+            base: last.found.base,
+            seed: last.seed,
+            seal: Seal { end: last.end, records: last.records, min_time: last.min_time, max_time: last.max_time },
+        });
+        Framing {
+            bugs,
+            active: None,
+            previous,
+            current: None,
+            full: VecDeque::new(),
+            free: Vec::new(),
+            buffered: 0,
+            end: recovered.end,
+            batch_time: recovered.segments.iter().map(|sealed| sealed.max_time).max().unwrap_or(0),
+            records_before: recovered.records,
+            checkpoints: if recovered.checkpoint > 0 { [recovered.checkpoint].into() } else { VecDeque::new() },
+            cursors: recovered.cursors.clone(),
+            front: recovered.front,
+            appended: (0, 0),
+            closed: false,
+        }
+    }
+
+    /// Whether a batch of `size` bytes under `time` goes into the active segment.
+    pub(crate) fn fits(&self, size: u64, time: u64, age: Option<u64>) -> bool {
+        self.active.as_ref().is_some_and(|active| {
+            let first = active.first_time.unwrap_or(time);
+            let old = age.is_some_and(|age| time > first && time - first >= age);
+            !old && active.segment.capacity - active.offset >= size
+        })
+    }
+
+    /// The base of the active segment.
+    pub(crate) fn active(&self) -> Option<u64> {
+        self.active.as_ref().map(|active| active.segment.base)
+    }
+
+    /// Whether the active segment holds any record.
+    pub(crate) fn active_used(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.whole.records > 0)
+    }
+
+    /// Seals the active segment and begins `next` with its link. Gives the sealed one and the end of the link.
+    pub(crate) fn rotate(&mut self, next: Arc<Segment>, durable: u64) -> (Option<Arc<Segment>>, u64) {
+        let sealed = self.active.take().map(|active| {
+            let Summary { records, min_time, max_time, .. } = active.whole;
+            let seal = Seal { end: active.segment.base + active.offset, records, min_time, max_time };
+            active.segment.seal(seal);
+            self.records_before += records;
+            self.previous = Previous { base: active.segment.base, seed: active.segment.seed, seal };
+            active.segment
+        });
+        let Previous { base, seed, seal } = self.previous;
+        let link = Link {
+            prev_base: base,
+            prev_end: seal.end,
+            prev_seed: seed,
+            prev_records: seal.records,
+            prev_min_time: seal.min_time,
+            prev_max_time: seal.max_time,
+            front: self.front,
+            checkpoint: self.checkpoints.back().copied().unwrap_or(0),
+            records_before: self.records_before,
+            cursors: self.cursors.clone(),
+        };
+        self.turn();
+        let payload = link.encode();
+        let offset = u64::from(BLOCK);
+        self.active = Some(Active { segment: next, offset, first_time: None, whole: Summary::default(), asked: false });
+        let framed = self.frame(FrameKind::Link, &One(&payload, sum(&payload)), 0, durable);
+        (sealed, framed.map_or(self.end, |framed| framed.end))
+    }
+
+    /// Frames a batch at the end of the active segment, which has room for it.
+    #[inline]
+    pub(crate) fn frame(&mut self, kind: FrameKind, batch: &impl Batch, time: u64, durable: u64) -> Option<Framed> {
+        let size = batch_size(batch);
+        if self.current.as_ref().is_some_and(|piece| piece.bytes.len() as u64 + size > PIECE as u64) {
+            self.turn();
+        }
+        let active = self.active.as_mut()?;
+        let piece = match &mut self.current {
+            Some(piece) => piece,
+            none => {
+                let mut bytes = self.free.pop().unwrap_or_default();
+                let room = size.max((PIECE as u64).min(active.segment.capacity));
+                bytes.reserve(usize::try_from(room).unwrap_or_default());
+                none.insert(Piece { segment: Arc::clone(&active.segment), offset: active.offset, bytes })
+            }
+        };
+        let durable = if self.bugs.has(Bug::ClaimAheadOfSync) { self.end } else { durable };
+        let (base, before, mut lsn) = (active.segment.base, piece.bytes.len(), 0);
+        let count = batch.count();
+        for n in 0..count {
+            let (length, sum) = batch.record(n);
+            lsn = base + active.offset;
+            let more = n + 1 < count;
+            let length32 = u32::try_from(length).unwrap_or(u32::MAX);
+            let header = FrameHeader::new(kind, more, length32, time, sum, lsn, durable);
+            let offset = u32::try_from(active.offset).unwrap_or(u32::MAX);
+            piece.bytes.extend_from_slice(&header.encode(active.segment.seed, offset));
+            batch.copy(n, &mut piece.bytes);
+            let padding = usize::try_from(frame_size(length) - u64::from(FRAME) - length).unwrap_or(0);
+            piece.bytes.extend_from_slice([0; 3].get(..padding).unwrap_or_default());
+            active.offset += frame_size(length);
+            active.whole.add(kind, time, lsn);
+            self.appended.1 += length;
+        }
+        self.buffered += piece.bytes.len() - before;
+        self.end = base + active.offset;
+        if matches!(kind, FrameKind::Record | FrameKind::Checkpoint) {
+            active.first_time.get_or_insert(time);
+            self.batch_time = self.batch_time.max(time);
+            self.appended.0 += count as u64;
+        }
+        if kind == FrameKind::Checkpoint {
+            while self.checkpoints.get(1).is_some_and(|next| *next < durable) {
+                self.checkpoints.pop_front();
+            }
+            self.checkpoints.push_back(lsn);
+        }
+        let half_full = !active.asked && active.offset >= active.segment.capacity / 2;
+        active.asked |= half_full;
+        Some(Framed { lsn, end: self.end, half_full })
+    }
+
+    /// Ends the current piece; the next frame begins another.
+    pub(crate) fn turn(&mut self) {
+        self.full.extend(self.current.take());
+    }
+
+    /// Takes back the buffer of a piece that was written.
+    pub(crate) fn written(&mut self, mut bytes: Vec<u8>) {
+        self.buffered -= bytes.len();
+        if bytes.capacity() <= 2 * PIECE && self.free.len() < 4 {
+            bytes.clear();
+            self.free.push(bytes);
+        }
+    }
+
+    /// The last checkpoint below `limit`; 0 if there is none.
+    pub(crate) fn checkpoint_below(&self, limit: u64) -> u64 {
+        self.checkpoints.iter().rev().find(|lsn| **lsn < limit).copied().unwrap_or(0)
+    }
+
+    /// The active segment and where it ends so far.
+    pub(crate) fn tip(&self) -> Option<(Arc<Segment>, u64)> {
+        self.active.as_ref().map(|active| (Arc::clone(&active.segment), active.offset))
+    }
+}
+
+/// Bytes that a batch takes.
+pub(crate) fn batch_size(batch: &impl Batch) -> u64 {
+    (0..batch.count()).map(|n| frame_size(batch.record(n).0)).sum()
+}
+
+/// One record from one slice.
+pub(crate) struct One<'a>(pub(crate) &'a [u8], pub(crate) u32);
+
+impl Batch for One<'_> {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn record(&self, _: usize) -> (u64, u32) {
+        (self.0.len() as u64, self.1)
+    }
+
+    fn copy(&self, _: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0);
+    }
+}
+
+/// One record gathered from slices.
+pub(crate) struct Parts<'a> {
+    parts: &'a [&'a [u8]],
+    length: u64,
+    sum: u32,
+}
+
+impl<'a> Parts<'a> {
+    pub(crate) fn new(parts: &'a [&'a [u8]]) -> Parts<'a> {
+        let mut hasher = crc32fast::Hasher::new();
+        parts.iter().for_each(|part| hasher.update(part));
+        Parts { parts, length: parts.iter().map(|part| part.len() as u64).sum(), sum: hasher.finalize() }
+    }
+}
+
+impl Batch for Parts<'_> {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn record(&self, _: usize) -> (u64, u32) {
+        (self.length, self.sum)
+    }
+
+    fn copy(&self, _: usize, out: &mut Vec<u8>) {
+        self.parts.iter().for_each(|part| out.extend_from_slice(part));
+    }
+}
+
+/// Several records, all or none.
+pub(crate) struct Many<'a>(Vec<(&'a [u8], u32)>);
+
+impl<'a> Many<'a> {
+    pub(crate) fn new<T: AsRef<[u8]>>(records: &'a [T]) -> Many<'a> {
+        Many(records.iter().map(AsRef::as_ref).map(|record| (record, sum(record))).collect())
+    }
+}
+
+impl Batch for Many<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn record(&self, n: usize) -> (u64, u32) {
+        self.0.get(n).map_or((0, 0), |(record, sum)| (record.len() as u64, *sum))
+    }
+
+    fn copy(&self, n: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.get(n).map_or(&[], |(record, _)| record));
+    }
+}

@@ -1,0 +1,325 @@
+//! Segments ready to be used: made ahead in the background, out of spares where there are any; and the tidying
+//! that must wait until a link is durable.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::bugs::Bugs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BLOCK, HEAD, Header};
+use crate::recovery::Void;
+use crate::scan::{Place, look_ahead};
+use crate::segment::{Failed, Segment, Spare, Stock};
+use crate::storage::{Storage, read_full};
+
+/// Spares kept for recycling; more are removed.
+const SPARES: usize = 4;
+
+/// Makes segments. Making is one token: the background step holds it as a rule, an append that needs a segment
+/// takes it when nobody does.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    pub(crate) log_id: [u8; 16],
+    pub(crate) segment_size: u64,
+    pub(crate) max_disk_bytes: u64,
+    pub(crate) bugs: Bugs,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    making: bool,
+    next_base: u64,
+    prepared: VecDeque<Arc<Segment>>,
+    spares: Vec<Spare>,
+    /// Bytes of all files that count: segments, prepared ones, spares, void ones.
+    disk_bytes: u64,
+    /// Segments to cut to their end, once the link above them is durable.
+    trims: Vec<(Arc<Segment>, u64)>,
+    /// Files that recovery made void, to be moved aside or removed once this life's first link is durable.
+    voids: Vec<Void>,
+    first_link: Option<u64>,
+    /// Names below the front that could not be removed.
+    stuck: Vec<String>,
+}
+
+/// How badly a segment is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// For ordinary records: one must stay in reserve behind it.
+    Ordinary,
+    /// For a checkpoint or a cursor note, which help to get out of a full disk.
+    Reserve,
+}
+
+impl Need {
+    fn prepared(self) -> usize {
+        match self {
+            Need::Ordinary => 2,
+            Need::Reserve => 1,
+        }
+    }
+}
+
+impl Maker {
+    pub(crate) fn new(
+        log_id: [u8; 16],
+        segment_size: u64,
+        max_disk_bytes: Option<u64>,
+        ceiling: u64,
+        disk_bytes: u64,
+        voids: Vec<Void>,
+        bugs: Bugs,
+    ) -> Maker {
+        let next_base = ceiling.next_multiple_of(u64::from(BLOCK));
+        let state = State { next_base, disk_bytes, voids, ..State::default() };
+        let max_disk_bytes = max_disk_bytes.unwrap_or(u64::MAX);
+        Maker { log_id, segment_size, max_disk_bytes, bugs, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The next segment, if there is one for this need. Only memory; called under the framing lock.
+    pub(crate) fn take(&self, need: Need) -> Option<Arc<Segment>> {
+        let mut state = self.state.lock();
+        if state.prepared.len() >= need.prepared() { state.prepared.pop_front() } else { None }
+    }
+
+    /// Whether there are fewer segments prepared than an ordinary append wants to find.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.state.lock().prepared.len() < Need::Ordinary.prepared()
+    }
+
+    /// Makes segments until there is one for this need.
+    ///
+    /// # Errors
+    /// `DiskFull`, `LogFull` or whatever kept the file from being made; what was prepared stays. `Failed` tells
+    /// whether the directory's sync failed.
+    pub(crate) fn ensure(&self, storage: &dyn Storage, need: Need, written: bool) -> std::result::Result<(), Failed> {
+        let mut state = self.state.lock();
+        loop {
+            if state.prepared.len() >= need.prepared() {
+                return Ok(());
+            }
+            if state.making {
+                self.changed.wait(&mut state);
+                continue;
+            }
+            let spare = state.spares.pop();
+            let length = spare.as_ref().map_or(0, |spare| spare.length);
+            let used = state.disk_bytes - length;
+            if used.saturating_add(self.segment_size) > self.max_disk_bytes {
+                state.spares.extend(spare);
+                return Err(Failed::File(self.log_full(used)));
+            }
+            let base = state.next_base;
+            let Some(next_base) = base.checked_add(self.segment_size) else {
+                return Err(Failed::File(Error::new(ErrorKind::LogFull, "append", "the last LSN was handed out")));
+            };
+            // Even if the making fails: whether its name came to be is then unknown.
+            state.next_base = next_base;
+            state.disk_bytes = used + self.segment_size;
+            state.making = true;
+            drop(state);
+            let token = Making(self);
+            let stock = spare.map_or(Stock::New { written }, Stock::Spare);
+            let header = Header { log_id: self.log_id, base, capacity: self.segment_size, salt: 0 };
+            let made = Segment::make(storage, header, stock, self.bugs);
+            drop(token);
+            state = self.state.lock();
+            match made {
+                Ok(segment) => state.prepared.push_back(Arc::new(segment)),
+                Err(failed) => {
+                    state.disk_bytes -= self.segment_size;
+                    return Err(failed);
+                }
+            }
+        }
+    }
+
+    fn log_full(&self, used: u64) -> Error {
+        let message = format!(
+            "the log holds {used} of at most {} bytes and a further segment takes {}; clean, and appends resume",
+            self.max_disk_bytes, self.segment_size
+        );
+        Error::new(ErrorKind::LogFull, "append", message)
+    }
+
+    /// Bytes that the log's files take.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.state.lock().disk_bytes
+    }
+
+    /// Says that this life's first link ends at `end`: from when that is durable, what recovery cut off may go.
+    pub(crate) fn begin_life(&self, end: u64) {
+        self.state.lock().first_link = Some(end);
+    }
+
+    /// Has a sealed segment cut to its end once the log is durable up to `link`, the end of the link above it.
+    pub(crate) fn trim_later(&self, segment: Arc<Segment>, link: u64) {
+        self.state.lock().trims.push((segment, link));
+    }
+
+    /// Whether there is anything for [`tidy`](Maker::tidy) to do.
+    pub(crate) fn untidy(&self, synced: u64) -> bool {
+        let state = self.state.lock();
+        let linked = state.first_link.is_some_and(|link| link <= synced);
+        linked && !state.voids.is_empty() || state.trims.iter().any(|(_, link)| *link <= synced)
+    }
+
+    /// Trims segments that ended early, and clears away what recovery cut off, where the link above is durable.
+    ///
+    /// # Errors
+    /// The directory could not be synced. A file that cannot be moved stays and is tried again.
+    pub(crate) fn tidy(&self, storage: &dyn Storage, synced: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        // Crash: until the link is durable the next recovery may come to another end, and needs every byte.
+        let linked = state.first_link.is_some_and(|link| link <= synced);
+        let voids = if linked { std::mem::take(&mut state.voids) } else { Vec::new() };
+        let (due, later) = std::mem::take(&mut state.trims).into_iter().partition(|(_, link)| *link <= synced);
+        state.trims = later;
+        drop(state);
+        for (segment, _) in due {
+            let segment: Arc<Segment> = segment;
+            let end = segment.sealed().map_or(segment.capacity, |seal| seal.end - segment.base);
+            let before = segment.file.len().unwrap_or(end);
+            if end < before && segment.file.set_len(end).is_ok() {
+                self.state.lock().disk_bytes -= before - end;
+            }
+        }
+        self.clear(storage, voids)
+    }
+
+    /// Moves void files that hold frames aside, removes the others.
+    fn clear(&self, storage: &dyn Storage, voids: Vec<Void>) -> Result<()> {
+        if voids.is_empty() {
+            return Ok(());
+        }
+        for void in voids {
+            let cleared = match holds_frames(storage, &void.name) {
+                Ok(true) => move_aside(storage, &void.name),
+                Ok(false) => storage.remove(&void.name),
+                Err(e) => Err(e),
+            };
+            let mut state = self.state.lock();
+            match cleared {
+                Ok(()) => state.disk_bytes -= void.length.min(state.disk_bytes),
+                Err(_) => state.voids.push(void),
+            }
+        }
+        storage.sync_dir().map_err(|e| Error::io("sync", storage.path(), e))
+    }
+
+    /// Clears away void files below the tip that a clean is about to leave behind.
+    ///
+    /// An earlier life's durable link passed over them, so they need not wait for a link of ours.
+    pub(crate) fn clear_below(&self, storage: &dyn Storage, front: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        let (below, above) = std::mem::take(&mut state.voids).into_iter().partition(|void| void.base < front);
+        state.voids = above;
+        drop(state);
+        self.clear(storage, below)
+    }
+
+    /// Takes segments below the durable front: a few become spares, the others go. Tells what could not go.
+    pub(crate) fn discard(&self, storage: &dyn Storage, segments: Vec<Arc<Segment>>) -> Vec<(String, std::io::Error)> {
+        let mut stuck = Vec::new();
+        for name in std::mem::take(&mut self.state.lock().stuck) {
+            self.unlink(storage, name, 0, &mut stuck);
+        }
+        for segment in segments {
+            let name = segment.name.clone();
+            let length = segment.file.len().unwrap_or(segment.capacity);
+            // Only the last holder can take it apart: no reader, no `Bytes`, no sync under way.
+            let spare = if self.bugs.has(crate::bugs::Bug::RecycleWhileMapped) {
+                storage.open(&name, true).ok().map(|file| Spare { name: name.clone(), file, length, seed: None })
+            } else {
+                Arc::into_inner(segment).and_then(|segment| segment.into_spare().ok())
+            };
+            let mut state = self.state.lock();
+            match spare {
+                Some(spare) if state.spares.len() < SPARES => state.spares.push(spare),
+                _ => {
+                    drop(state);
+                    self.unlink(storage, name, length, &mut stuck);
+                }
+            }
+        }
+        stuck
+    }
+
+    fn unlink(&self, storage: &dyn Storage, name: String, length: u64, stuck: &mut Vec<(String, std::io::Error)>) {
+        let removed = storage.remove(&name);
+        let mut state = self.state.lock();
+        match removed {
+            Ok(()) => state.disk_bytes -= length.min(state.disk_bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => {
+                state.stuck.push(name.clone());
+                stuck.push((name, e));
+            }
+        }
+    }
+
+    /// Takes over files that lie below the front at open. Those beyond a few are removed.
+    pub(crate) fn adopt(&self, storage: &dyn Storage, names: Vec<String>) {
+        for name in names {
+            let kept = self.state.lock().spares.len() < SPARES;
+            let spare = if kept { open_spare(storage, &name).ok() } else { None };
+            match spare {
+                Some(spare) => {
+                    let mut state = self.state.lock();
+                    state.disk_bytes += spare.length;
+                    state.spares.push(spare);
+                }
+                None => self.unlink(storage, name, 0, &mut Vec::new()),
+            }
+        }
+    }
+
+    /// Cuts prepared segments to their headers: the names must stay, the blocks need not.
+    pub(crate) fn shrink_prepared(&self) {
+        for segment in self.state.lock().prepared.drain(..) {
+            _ = segment.file.set_len(u64::from(BLOCK));
+        }
+    }
+}
+
+/// The token of making, given back however the making ends.
+struct Making<'a>(&'a Maker);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().making = false;
+        self.0.changed.notify_all();
+    }
+}
+
+fn open_spare(storage: &dyn Storage, name: &str) -> std::io::Result<Spare> {
+    let file = storage.open(name, true)?;
+    let mut head = vec![0; BLOCK as usize];
+    let filled = read_full(&*file, &mut head, 0)?;
+    let header = Header::decode(head.get(..filled).unwrap_or_default());
+    let seed = header.ok().map(|(_, seed)| seed);
+    Ok(Spare { length: file.len()?, name: name.to_owned(), file, seed })
+}
+
+/// Whether a void file holds anything that was once appended. One whose header is not readable is taken to.
+fn holds_frames(storage: &dyn Storage, name: &str) -> std::io::Result<bool> {
+    let file = storage.open(name, false)?;
+    let mut head = vec![0; HEAD];
+    let filled = read_full(&*file, &mut head, 0)?;
+    let Ok((header, seed)) = Header::decode(head.get(..filled).unwrap_or_default()) else { return Ok(true) };
+    let place = Place { base: header.base, seed, limit: header.capacity.min(file.len()?) };
+    Ok(look_ahead(&*file, place, u64::from(BLOCK), Bugs::default())?.frames > 0)
+}
+
+/// Gives a file a name that is never read and never removed.
+fn move_aside(storage: &dyn Storage, name: &str) -> std::io::Result<()> {
+    let taken = storage.list()?;
+    let free = |aside: &String| taken.iter().all(|(name, _)| name.as_os_str() != aside.as_str());
+    let numbered = (1_u64..).map(|n| format!("{name}.aside.{n}"));
+    let aside = std::iter::once(format!("{name}.aside")).chain(numbered).find(free);
+    aside.map_or(Ok(()), |aside| storage.rename(name, &aside))
+}

@@ -1,0 +1,86 @@
+//! MARK: what is known durable, what readers may see, and the front, in two slots rewritten in turn.
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::format::{BLOCK, MARK, MARK_LEN, Mark};
+use crate::segment::Failed;
+use crate::storage::{File, Storage, write_full};
+
+/// The file and what its newer slot says.
+#[derive(Debug)]
+pub(crate) struct MarkFile(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// `None` until it is known to lie whole and durable in the directory.
+    file: Option<Box<dyn File>>,
+    mark: Mark,
+}
+
+impl MarkFile {
+    /// `found`: it was read, and stands beside segments that vouch for its making.
+    pub(crate) fn open(storage: &dyn Storage, mark: Mark, found: bool) -> Result<MarkFile> {
+        let file = if found { Some(storage.open(MARK, true).map_err(|e| io(storage, "open", e))?) } else { None };
+        Ok(MarkFile(Mutex::new(State { file, mark })))
+    }
+
+    /// Makes it, if it is not there: both slots valid, synced, and its name durable, before any segment is named.
+    pub(crate) fn ensure(&self, storage: &dyn Storage) -> std::result::Result<(), Failed> {
+        let mut state = self.0.lock();
+        if state.file.is_some() {
+            return Ok(());
+        }
+        let file = match storage.create(MARK) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => storage.open(MARK, true),
+            made => made,
+        };
+        let file = file.map_err(|e| Failed::File(io(storage, "create", e)))?;
+        let made = file.allocate(MARK_LEN).and_then(|()| {
+            for _ in 0..2 {
+                state.mark.sequence += 1;
+                let (slot, at) = state.mark.encode();
+                let mut block = vec![0; BLOCK as usize];
+                block.splice(..slot.len(), slot);
+                write_full(&*file, &block, at)?;
+            }
+            file.sync()
+        });
+        // Crash: with no segment named yet a torn MARK is a new log; beside segments it would weaken evidence.
+        made.map_err(|e| Failed::File(io(storage, "make", e)))?;
+        storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))?;
+        state.file = Some(file);
+        Ok(())
+    }
+
+    /// Says more: `synced` and `front` never go down. Unsynced unless `sync`.
+    pub(crate) fn write(&self, storage: &dyn Storage, said: Said, sync: bool) -> Result<()> {
+        let mut state = self.0.lock();
+        let State { file: Some(file), mark } = &mut *state else { return Ok(()) };
+        mark.synced = mark.synced.max(said.synced);
+        mark.shown = mark.shown.max(said.shown);
+        mark.front = mark.front.max(said.front);
+        mark.sequence += 1;
+        let (slot, at) = mark.encode();
+        write_full(&**file, &slot, at).map_err(|e| io(storage, "write", e))?;
+        if sync { file.sync().map_err(|e| io(storage, "sync", e)) } else { Ok(()) }
+    }
+
+    /// What it says.
+    pub(crate) fn said(&self) -> Said {
+        let Mark { synced, shown, front, .. } = self.0.lock().mark;
+        Said { synced, shown, front }
+    }
+}
+
+/// What MARK is to say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) synced: u64,
+    pub(crate) shown: u64,
+    pub(crate) front: u64,
+}
+
+fn io(storage: &dyn Storage, operation: &'static str, e: std::io::Error) -> Error {
+    Error::io(operation, storage.path().join(MARK), e)
+}

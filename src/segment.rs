@@ -1,0 +1,221 @@
+//! One segment file: made anew or out of a spare, sealed, read, mapped.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::bugs::{Bug, Bugs};
+use crate::error::Error;
+use crate::format::{BLOCK, Header, segment_name, unfinished_name};
+use crate::recovery::Sealed;
+use crate::scan::Place;
+use crate::storage::{File, Map, Storage, write_full};
+
+/// Zeros written at once.
+const CHUNK: usize = 256 << 10;
+
+/// A segment of the log. Whoever reads holds it; a file is recycled only when nobody does.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) name: String,
+    pub(crate) base: u64,
+    pub(crate) capacity: u64,
+    pub(crate) seed: u32,
+    pub(crate) file: Box<dyn File>,
+    seal: OnceLock<Seal>,
+    map: Mapped,
+}
+
+/// How a segment ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seal {
+    /// The LSN past its last frame.
+    pub(crate) end: u64,
+    pub(crate) records: u64,
+    pub(crate) min_time: u64,
+    pub(crate) max_time: u64,
+}
+
+/// The view of a sealed segment, made at the first read.
+#[derive(Default)]
+struct Mapped(OnceLock<Box<dyn Map>>);
+
+impl std::fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.get().is_some() { "mapped" } else { "not mapped" })
+    }
+}
+
+/// What a segment is made out of.
+#[derive(Debug)]
+pub(crate) enum Stock {
+    /// A new file; `written`: every block is written once, for overwriting is twice as fast as the first write
+    /// into an allocated block.
+    New { written: bool },
+    /// A file below the durable front.
+    Spare(Spare),
+}
+
+/// A segment file below the front of which nobody holds bytes.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) name: String,
+    pub(crate) file: Box<dyn File>,
+    pub(crate) length: u64,
+    /// The checksum in its header, which the next one must not repeat.
+    pub(crate) seed: Option<u32>,
+}
+
+impl Segment {
+    /// A segment that recovery found.
+    pub(crate) fn found(sealed: Sealed) -> Segment {
+        let Sealed { found, seed, capacity, end, records, min_time, max_time } = sealed;
+        let seal = OnceLock::from(Seal { end, records, min_time, max_time });
+        let map = Mapped::default();
+        Segment { name: found.name, base: found.base, capacity, seed, file: found.file, seal, map }
+    }
+
+    /// Makes the segment `header` out of `stock`: with its final name, a durable header and a durable entry.
+    ///
+    /// # Errors
+    /// The second error is of the directory's sync, after which no name is to be trusted.
+    pub(crate) fn make(
+        storage: &dyn Storage,
+        mut header: Header,
+        stock: Stock,
+        bugs: Bugs,
+    ) -> std::result::Result<Segment, Failed> {
+        let (from, file, old_seed) = prepare(storage, &header, stock, bugs)?;
+        let spoiled = |operation, e| Failed::File(Error::io(operation, storage.path().join(&from), e));
+        let discard = |failed| {
+            // Given up for good: a sync that failed on it may have lied. If removing fails too, the next open
+            // removes a `.new`, and a spare is written anew wherever it is used.
+            _ = storage.remove(&from);
+            failed
+        };
+        loop {
+            let mut salt = [0; 8];
+            storage.random(&mut salt).map_err(|e| discard(spoiled("draw a salt for", e)))?;
+            header.salt = u64::from_le_bytes(salt);
+            if old_seed != Some(header.encode().1) {
+                break;
+            }
+        }
+        let (bytes, seed) = header.encode();
+        let seed = if bugs.has(Bug::StaleFrames) { 0 } else { seed };
+        let mut block = vec![0; BLOCK as usize];
+        block.splice(..bytes.len(), bytes);
+        write_full(&*file, &block, 0).map_err(|e| discard(spoiled("write the header of", e)))?;
+        // Crash: a name vouches for a whole header, so the header is durable before the file gets its name.
+        if !bugs.has(Bug::HeaderNotSynced) {
+            file.sync().map_err(|e| discard(spoiled("sync", e)))?;
+        }
+        let name = segment_name(header.base);
+        storage.rename(&from, &name).map_err(|e| discard(spoiled("rename", e)))?;
+        // Crash: records go into the segment only once its name is durable, or they would go with it.
+        if !bugs.has(Bug::NoDirectorySync) {
+            storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))?;
+        }
+        let Header { base, capacity, .. } = header;
+        Ok(Segment { name, base, capacity, seed, file, seal: OnceLock::new(), map: Mapped::default() })
+    }
+
+    /// The file as stock for another segment. The caller is the only one who has the segment.
+    pub(crate) fn into_spare(self) -> io::Result<Spare> {
+        let Segment { name, file, seed, map, .. } = self;
+        drop(map);
+        Ok(Spare { length: file.len()?, name, file, seed: Some(seed) })
+    }
+
+    /// Says how it ended. No frame is added afterwards.
+    pub(crate) fn seal(&self, seal: Seal) {
+        let first = self.seal.set(seal).is_ok();
+        debug_assert!(first, "sealed twice");
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn sealed(&self) -> Option<&Seal> {
+        self.seal.get()
+    }
+
+    /// Where its frames lie, for reading below `end`.
+    pub(crate) fn place(&self, end: u64) -> Place {
+        let end = self.seal.get().map_or(end, |seal| seal.end.min(end));
+        Place { base: self.base, seed: self.seed, limit: end.saturating_sub(self.base).min(self.capacity) }
+    }
+
+    /// The bytes of a sealed segment out of its map. The segment, and so the file, lives as long as they do.
+    pub(crate) fn bytes(self: &Arc<Self>) -> io::Result<Option<Bytes>> {
+        let Some(seal) = self.seal.get() else { return Ok(None) };
+        if self.map.0.get().is_none() {
+            let length = usize::try_from(seal.end - self.base).map_err(io::Error::other)?;
+            let map = self.file.map(length)?;
+            _ = self.map.0.set(map);
+        }
+        Ok(Some(Bytes::from_owner(Held(Arc::clone(self)))))
+    }
+}
+
+/// Bytes that hold their segment.
+struct Held(Arc<Segment>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.0.map.0.get().map_or(&[], |map| (**map).as_ref())
+    }
+}
+
+/// Why a segment could not be made.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The file could not be: the disk is full, or refused it. Nothing is lost.
+    File(Error),
+    /// The directory could not be synced.
+    Directory(Error),
+}
+
+type Prepared = (String, Box<dyn File>, Option<u32>);
+
+/// A file of the right length with all its blocks taken, under a name that recovery does not read.
+fn prepare(storage: &dyn Storage, header: &Header, stock: Stock, bugs: Bugs) -> std::result::Result<Prepared, Failed> {
+    let capacity = header.capacity;
+    match stock {
+        Stock::Spare(Spare { name, file, length, seed }) => {
+            let filled = if length < capacity { fill(&*file, length, capacity) } else { file.set_len(capacity) };
+            filled.map_err(|e| {
+                _ = storage.remove(&name);
+                Failed::File(Error::io("fill", storage.path().join(&name), e))
+            })?;
+            Ok((name, file, seed))
+        }
+        Stock::New { written } => {
+            let name = unfinished_name(header.base);
+            let path = storage.path().join(&name);
+            if bugs.has(Bug::NewFileReused)
+                && let Ok(file) = storage.open(&name, true)
+            {
+                return Ok((name, file, None));
+            }
+            let file = storage.create(&name).map_err(|e| Failed::File(Error::io("create", &path, e)))?;
+            let filled =
+                file.allocate(capacity).and_then(|()| if written { fill(&*file, 0, capacity) } else { Ok(()) });
+            filled.map_err(|e| {
+                _ = storage.remove(&name);
+                Failed::File(Error::io("allocate", &path, e))
+            })?;
+            Ok((name, file, None))
+        }
+    }
+}
+
+/// Writes zeros from `from` to `to`.
+fn fill(file: &dyn File, mut from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; CHUNK];
+    while from < to {
+        let length = usize::try_from(to - from).unwrap_or(CHUNK).min(CHUNK);
+        write_full(file, zeros.get(..length).unwrap_or_default(), from)?;
+        from += length as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,517 @@
+//! From memory to the disk: appending under the framing lock, writing pieces under the output lock, syncing as
+//! the leader of a commit. The orders and what a crash leaves in each of them stand in `DESIGN.md`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+
+use crate::bugs::{Bug, Bugs};
+use crate::commit::{Commit, Lead, Led};
+use crate::error::{Error, ErrorKind, Result, is_full};
+use crate::format::{FrameKind, MAX_PAYLOAD, OVERHEAD};
+use crate::framing::{Batch, Framed, Framing, batch_size};
+use crate::maker::{Maker, Need};
+use crate::mark::{MarkFile, Said};
+use crate::options::{Durability, Options};
+use crate::segment::{Failed, Segment};
+use crate::storage::{Background, Storage, write_full};
+
+/// How soon writes that met a full disk are tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Everything that writes.
+pub(crate) struct Writer {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) options: Options,
+    pub(crate) commit: Commit,
+    pub(crate) maker: Maker,
+    pub(crate) mark: MarkFile,
+    /// Lock order: output, then framing, then the maker's own.
+    pub(crate) framing: Mutex<Framing>,
+    output: Mutex<Output>,
+    /// The log's segments by base, the active one last.
+    pub(crate) segments: RwLock<VecDeque<Arc<Segment>>>,
+    /// The writes met a full disk and wait in memory (copy-on-write file systems only: space is taken ahead).
+    stalled: AtomicBool,
+    /// The syncer knows that something is to be synced by the interval.
+    armed: AtomicBool,
+    /// The active segment's base when MARK was last written.
+    marked: AtomicU64,
+    /// One clean at a time.
+    pub(crate) cleaning: Mutex<()>,
+    /// The background work is to end.
+    pub(crate) stopping: AtomicBool,
+    pub(crate) syncer: OnceLock<Box<dyn Background>>,
+    pub(crate) making: OnceLock<Box<dyn Background>>,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) synced_bytes: AtomicU64,
+}
+
+/// What has been written and not synced.
+#[derive(Debug, Default)]
+struct Output {
+    /// Segments written since the last sync, oldest first.
+    dirty: Vec<Arc<Segment>>,
+}
+
+/// Whether a call may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Wait,
+    Never,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        framing: Framing,
+        maker: Maker,
+        mark: MarkFile,
+        segments: VecDeque<Arc<Segment>>,
+    ) -> Writer {
+        Writer {
+            commit: Commit::new(framing.end),
+            storage,
+            options,
+            maker,
+            mark,
+            framing: Mutex::new(framing),
+            output: Mutex::default(),
+            segments: RwLock::new(segments),
+            stalled: AtomicBool::new(false),
+            armed: AtomicBool::new(false),
+            marked: AtomicU64::new(u64::MAX),
+            cleaning: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            syncer: OnceLock::new(),
+            making: OnceLock::new(),
+            syncs: AtomicU64::new(0),
+            synced_bytes: AtomicU64::new(0),
+        }
+    }
+
+    fn bugs(&self) -> Bugs {
+        self.options.bugs
+    }
+
+    /// Frames a batch: into memory, all of it or nothing.
+    #[inline]
+    pub(crate) fn append(
+        &self,
+        kind: FrameKind,
+        batch: &impl Batch,
+        time: Option<u64>,
+        patience: Patience,
+    ) -> Result<Framed> {
+        let size = batch_size(batch);
+        self.check_size(batch, size)?;
+        let mut framing = self.framing.lock();
+        let time = loop {
+            self.check_open(&framing)?;
+            let time = time.unwrap_or(framing.batch_time);
+            if framing.buffered > 0 && framing.buffered as u64 + size > self.options.max_buffered_bytes as u64 {
+                drop(framing);
+                self.make_room(patience)?;
+            } else if !framing.fits(size, time, self.options.segment_age) {
+                let need = if kind == FrameKind::Record { Need::Ordinary } else { Need::Reserve };
+                framing = self.next_segment(framing, need, patience)?;
+                continue;
+            } else {
+                break time;
+            }
+            framing = self.framing.lock();
+        };
+        let framed = framing.frame(kind, batch, time, self.commit.synced());
+        let full = !framing.full.is_empty();
+        drop(framing);
+        let framed = framed.ok_or_else(|| Error::new(ErrorKind::Io, "append", "no segment is active"))?;
+        if framed.half_full {
+            self.wake_maker();
+        }
+        self.watch(framed.end);
+        if full {
+            match patience {
+                Patience::Wait => drop(self.write_out(false)?),
+                Patience::Never => self.wake_syncer(),
+            }
+        }
+        Ok(framed)
+    }
+
+    #[inline]
+    fn check_size(&self, batch: &impl Batch, size: u64) -> Result<()> {
+        let limit = self.options.segment_size - OVERHEAD;
+        let longest = (0..batch.count()).map(|n| batch.record(n).0).max().unwrap_or(0);
+        if size <= limit && longest < MAX_PAYLOAD {
+            return Ok(());
+        }
+        let (needs, limit, what) = if longest < MAX_PAYLOAD {
+            (size, limit, "the batch takes")
+        } else {
+            (longest, MAX_PAYLOAD - 1, "a payload has")
+        };
+        let message = format!("{what} {needs} bytes, at most {limit} are possible; nothing was appended");
+        Err(Error::new(ErrorKind::TooLarge { needs, limit }, "append", message))
+    }
+
+    #[inline]
+    fn check_open(&self, framing: &Framing) -> Result<()> {
+        if framing.closed || self.commit.is_poisoned() {
+            return Err(self.commit.poison().unwrap_or_else(closed));
+        }
+        if self.stalled.load(Ordering::Relaxed) {
+            let message = "the disk is full and earlier appends wait to be written; nothing was appended";
+            return Err(Error::new(ErrorKind::DiskFull, "append", message));
+        }
+        Ok(())
+    }
+
+    /// Rotates into a prepared segment; without one, makes one first, with the framing lock let go.
+    #[cold]
+    fn next_segment<'a>(
+        &'a self,
+        mut framing: MutexGuard<'a, Framing>,
+        need: Need,
+        patience: Patience,
+    ) -> Result<MutexGuard<'a, Framing>> {
+        if let Some(next) = self.maker.take(need) {
+            self.rotate(&mut framing, next);
+            return Ok(framing);
+        }
+        drop(framing);
+        if patience == Patience::Never {
+            self.wake_maker();
+            return Err(Error::new(ErrorKind::Backpressure, "append", "the next segment is not ready"));
+        }
+        self.make_segment(need, false)?;
+        Ok(self.framing.lock())
+    }
+
+    /// Makes sure that there is a segment for this need.
+    pub(crate) fn make_segment(&self, need: Need, written: bool) -> Result<()> {
+        // Crash: a segment without a MARK beside it would be a log whose MARK was removed.
+        let made = self.mark.ensure(&*self.storage);
+        let made = made.and_then(|()| self.maker.ensure(&*self.storage, need, written));
+        made.map_err(|failed| self.failed(failed))
+    }
+
+    /// A file that could not be made is no failure of the log; a directory that could not be synced is.
+    pub(crate) fn failed(&self, failed: Failed) -> Error {
+        match failed {
+            Failed::File(e) => e,
+            Failed::Directory(e) => self.fail(&e),
+        }
+    }
+
+    fn rotate(&self, framing: &mut Framing, next: Arc<Segment>) {
+        self.segments.write().push_back(Arc::clone(&next));
+        let first = framing.active().is_none();
+        let previous = if first { self.segments.read().iter().rev().nth(1).cloned() } else { None };
+        let (sealed, link) = framing.rotate(next, self.commit.synced());
+        if first {
+            self.maker.begin_life(link);
+        }
+        if let Some(early) = sealed.or(previous).filter(|segment| ended_early(segment)) {
+            self.maker.trim_later(early, link);
+        }
+        self.wake_maker();
+    }
+
+    /// Begins a new segment, unless the active one is empty.
+    pub(crate) fn rotate_now(&self) -> Result<()> {
+        let mut framing = self.framing.lock();
+        let before = framing.active();
+        while framing.active_used() && framing.active() == before {
+            self.check_open(&framing)?;
+            framing = self.next_segment(framing, Need::Ordinary, Patience::Wait)?;
+        }
+        Ok(())
+    }
+
+    /// Gets bytes out of memory, for an append that would go over the bound.
+    #[cold]
+    fn make_room(&self, patience: Patience) -> Result<()> {
+        if patience == Patience::Never {
+            self.wake_syncer();
+            let message = "as much is in memory as may be; nothing was appended";
+            return Err(Error::new(ErrorKind::Backpressure, "append", message));
+        }
+        self.write_out(true).map(drop)
+    }
+
+    /// Writes the full pieces, or all; tells up to where everything is written, `None` when the disk is full.
+    fn write_out(&self, current_too: bool) -> Result<Option<u64>> {
+        let mut output = self.output.lock();
+        let (mut pieces, target) = {
+            let mut framing = self.framing.lock();
+            if current_too {
+                framing.turn();
+            }
+            (std::mem::take(&mut framing.full), framing.end)
+        };
+        // A failure between two writes leaves the later bytes unwritten, and what follows must not be written.
+        if let Some(poison) = self.commit.poison() {
+            return Err(poison);
+        }
+        while let Some(piece) = pieces.pop_front() {
+            match write_full(&*piece.segment.file, &piece.bytes, piece.offset) {
+                Ok(()) => {
+                    if output.dirty.last().is_none_or(|last| last.base != piece.segment.base) {
+                        output.dirty.push(piece.segment);
+                    }
+                    self.framing.lock().written(piece.bytes);
+                }
+                Err(e) if is_full(&e) => {
+                    // Nothing that has an LSN is rolled back: the same write is tried again later.
+                    pieces.push_front(piece);
+                    let mut framing = self.framing.lock();
+                    while let Some(piece) = pieces.pop_back() {
+                        framing.full.push_front(piece);
+                    }
+                    self.stalled.store(true, Ordering::Relaxed);
+                    return Ok(None);
+                }
+                Err(e) => {
+                    let path = self.storage.path().join(&piece.segment.name);
+                    return Err(self.fail(&Error::io("write", &path, e).at(path, piece.offset)));
+                }
+            }
+        }
+        self.stalled.store(false, Ordering::Relaxed);
+        Ok(Some(target))
+    }
+
+    /// Syncs the segments written since the last sync, oldest first.
+    fn sync_dirty(&self) -> Result<()> {
+        let mut dirty = std::mem::take(&mut self.output.lock().dirty);
+        if self.bugs().has(Bug::OnlyNewestSynced) {
+            dirty.drain(..dirty.len().saturating_sub(1));
+        }
+        // Crash: oldest first, so that a link is never proven before what it seals.
+        for segment in dirty {
+            let mut synced = segment.file.sync();
+            if self.bugs().has(Bug::RetryFailedSync) && synced.is_err() {
+                synced = segment.file.sync();
+            }
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+            synced.map_err(|e| Error::io("sync", self.storage.path().join(&segment.name), e))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything below `end` is acknowledged, leading whenever nobody does.
+    #[inline]
+    pub(crate) fn wait(&self, end: u64) -> Result<()> {
+        let sync = self.options.durability == Durability::Disk;
+        self.commit.wait(|commit| commit.acknowledged() >= end, &Leader { writer: self, sync })
+    }
+
+    /// Syncs all that was appended so far, whatever the durability.
+    pub(crate) fn sync(&self) -> Result<u64> {
+        let end = self.framing.lock().end;
+        self.commit.wait(|commit| commit.synced() >= end, &Leader { writer: self, sync: true })?;
+        Ok(end)
+    }
+
+    /// Poisons the log.
+    pub(crate) fn fail(&self, error: &Error) -> Error {
+        self.commit.fail(error)
+    }
+
+    /// Has the syncer look after bytes that nobody may wait for.
+    #[inline]
+    fn watch(&self, end: u64) {
+        if self.options.sync_interval.is_some() && !self.armed.swap(true, Ordering::SeqCst) {
+            self.wake_syncer();
+        }
+        if self.options.sync_bytes.is_some_and(|bytes| end.saturating_sub(self.commit.synced()) >= bytes) {
+            self.wake_syncer();
+        }
+    }
+
+    pub(crate) fn wake_syncer(&self) {
+        if let Some(syncer) = self.syncer.get() {
+            syncer.wake();
+        }
+    }
+
+    fn wake_maker(&self) {
+        if let Some(maker) = self.making.get() {
+            maker.wake();
+        }
+    }
+
+    /// One look of the syncer: leads for futures, for the interval and the byte bound, writes what `try_append`
+    /// left, tries again what met a full disk. `since` is when it first saw unsynced bytes.
+    pub(crate) fn syncer_step(&self, since: &mut Option<Duration>) -> Option<Duration> {
+        // Disarmed before looking: whatever is appended afterwards wakes this step again.
+        self.armed.store(false, Ordering::SeqCst);
+        let (end, full) = {
+            let framing = self.framing.lock();
+            (framing.end, !framing.full.is_empty())
+        };
+        let unsynced = end.saturating_sub(self.commit.synced());
+        if unsynced > 0 {
+            self.armed.store(true, Ordering::SeqCst);
+        }
+        let now = self.storage.now();
+        let due = match self.options.sync_interval {
+            Some(interval) if unsynced > 0 => *since.get_or_insert(now) + interval,
+            _ => Duration::MAX,
+        };
+        let enough = self.options.sync_bytes.is_some_and(|bytes| unsynced >= bytes);
+        let disk = self.options.durability == Durability::Disk;
+        let sync = now >= due || enough;
+        if sync || self.commit.futures_wait() {
+            *since = None;
+            match self.commit.try_lead(&Leader { writer: self, sync: sync || disk }) {
+                Some(Ok(Led::Full)) => return Some(RETRY),
+                Some(Ok(_)) if self.options.sync_interval.is_some() => return Some(Duration::ZERO),
+                // Somebody else leads, and wakes us when futures are left over.
+                Some(_) | None => return None,
+            }
+        }
+        if full && matches!(self.write_out(false), Ok(None)) {
+            return Some(RETRY);
+        }
+        if unsynced == 0 {
+            *since = None;
+        }
+        (due < Duration::MAX).then(|| due.saturating_sub(now))
+    }
+
+    /// One look of the maker: prepares segments once the active one is half full, tidies what may be tidied.
+    pub(crate) fn maker_step(&self) {
+        let half_full = self.framing.lock().tip().is_some_and(|(segment, offset)| offset >= segment.capacity / 2);
+        if self.commit.is_poisoned() {
+            return;
+        }
+        if half_full && self.maker.wants_more() {
+            // A full disk is met again, and told, by the append that needs the segment.
+            _ = self.make_segment(Need::Ordinary, true);
+        }
+        _ = self.tidy();
+    }
+
+    /// Trims and clears away what a durable link has made superfluous.
+    pub(crate) fn tidy(&self) -> Result<()> {
+        let synced = self.commit.synced();
+        if self.maker.untidy(synced) {
+            self.maker.tidy(&*self.storage, synced).map_err(|e| self.fail(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Commits all, for closing. Unlike a waiter it does not wait for room on a full disk.
+    pub(crate) fn drain(&self) -> Result<()> {
+        let end = self.framing.lock().end;
+        let full = AtomicBool::new(false);
+        let leader = Leader { writer: self, sync: true };
+        let reached = |commit: &Commit| commit.synced() >= end || full.load(Ordering::Relaxed);
+        let lead = || {
+            let led = leader.lead();
+            full.store(matches!(led, Ok(Led::Full)), Ordering::Relaxed);
+            led
+        };
+        self.commit.wait(reached, &lead)?;
+        if self.commit.synced() >= end {
+            return Ok(());
+        }
+        let message = "the disk is full: what was appended last is in memory only and is lost with it";
+        Err(Error::new(ErrorKind::DiskFull, "close", message))
+    }
+
+    /// Ends the background work and waits for it.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for task in [&self.syncer, &self.making].into_iter().filter_map(OnceLock::get) {
+            task.wake();
+            task.join();
+        }
+    }
+
+    /// With everything synced and nobody else at work: says so, and gives unused space back.
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.tidy()?;
+        let synced = self.commit.synced();
+        if self.mark.said().synced < synced {
+            self.mark.ensure(&*self.storage).map_err(|failed| self.failed(failed))?;
+        }
+        // Crash: a segment shorter than it was made is damage, unless MARK says durably that the log ended there.
+        self.write_mark(true)?;
+        let tip = self.framing.lock().tip();
+        if let Some((segment, end)) = tip {
+            _ = segment.file.set_len(end);
+        }
+        self.maker.shrink_prepared();
+        Ok(())
+    }
+
+    /// Says in MARK what is durable.
+    pub(crate) fn write_mark(&self, sync: bool) -> Result<()> {
+        let said =
+            Said { synced: self.commit.synced(), shown: self.commit.acknowledged(), front: self.framing.lock().front };
+        self.mark.write(&*self.storage, said, sync).map_err(|e| self.fail(&e))
+    }
+}
+
+/// Whether so much of a sealed segment is unused that its blocks are worth giving back.
+fn ended_early(segment: &Segment) -> bool {
+    segment.sealed().is_some_and(|seal| seal.end - segment.base < segment.capacity / 8 * 7)
+}
+
+/// The error of everything after `close`.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "use the log", "it was closed")
+}
+
+/// Leads a commit: writes all, syncs if asked to, and writes MARK when nothing is queued.
+struct Leader<'a> {
+    writer: &'a Writer,
+    sync: bool,
+}
+
+impl Lead for Leader<'_> {
+    fn lead(&self) -> Result<Led> {
+        let writer = self.writer;
+        let Some(target) = writer.write_out(true)? else {
+            writer.wake_syncer();
+            return Ok(Led::Full);
+        };
+        if writer.bugs().has(Bug::MarkAheadOfSync) {
+            let said = Said { synced: target, shown: target, front: 0 };
+            _ = writer.mark.write(&*writer.storage, said, false);
+        }
+        if !self.sync {
+            return Ok(Led::Written(target));
+        }
+        if !writer.bugs().has(Bug::AcknowledgeBeforeSync) {
+            writer.sync_dirty()?;
+        }
+        writer.synced_bytes.fetch_add(target.saturating_sub(writer.commit.synced()), Ordering::Relaxed);
+        Ok(Led::Synced(target))
+    }
+
+    fn moved(&self) {
+        let writer = self.writer;
+        let (idle, active) = {
+            let framing = writer.framing.lock();
+            (framing.end == writer.commit.acknowledged(), framing.active().unwrap_or(0))
+        };
+        // Crash: MARK speaks of a sync that has returned. Under load the frames say it.
+        if idle || writer.marked.load(Ordering::Relaxed) != active {
+            writer.marked.store(active, Ordering::Relaxed);
+            _ = writer.write_mark(false);
+        }
+        if writer.bugs().has(Bug::AcknowledgeBeforeSync) {
+            _ = writer.sync_dirty();
+        }
+        if !idle && writer.commit.futures_wait() {
+            writer.wake_syncer();
+        }
+    }
+}
