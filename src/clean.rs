@@ -1,0 +1,161 @@
+//! Cleaning: removes a prefix of sealed segments, and says why the others stay.
+
+use std::sync::Arc;
+
+use crate::bugs::Bug;
+use crate::error::{Error, Result};
+use crate::format::segment_name;
+use crate::lsn::{BatchTime, Lsn};
+use crate::segment::{Seal, Segment};
+use crate::writer::Writer;
+
+/// What a clean did. Segments that the limit does not concern are not mentioned.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Cleaned {
+    /// The first LSN that is left.
+    pub first: Lsn,
+    /// The segments that are gone from the log.
+    pub removed: Vec<String>,
+    /// The segments below the limit that stayed, and why.
+    pub kept: Vec<Kept>,
+    /// Files that are gone from the log and could not be removed from the directory; the next clean tries again.
+    pub failed: Vec<(String, String)>,
+}
+
+/// A segment that stayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Kept {
+    /// Its file.
+    pub segment: String,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why an old segment stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// It is the newest, which is never removed.
+    Newest,
+    /// It holds a record at or above the limit: this batch time is its highest.
+    BatchTime(BatchTime),
+    /// It holds the last durable checkpoint, or lies above it.
+    Checkpoint(Lsn),
+    /// A cursor has not been released so far.
+    Cursor {
+        /// Its name.
+        name: String,
+        /// Where it stands.
+        lsn: Lsn,
+    },
+    /// A segment before it stays, and only a prefix is removed.
+    Behind(String),
+}
+
+/// Up to where to clean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    /// Segments all of whose records are older.
+    BatchTime(BatchTime),
+    /// Segments all of whose records lie below.
+    Lsn(Lsn),
+}
+
+impl Limit {
+    /// Whether a segment lies wholly below.
+    fn covers(self, seal: &Seal) -> bool {
+        match self {
+            Limit::BatchTime(time) => seal.records == 0 || seal.max_time < time.0,
+            Limit::Lsn(lsn) => seal.end <= lsn.0,
+        }
+    }
+
+    /// Whether a segment lies below at least in part.
+    fn touches(self, segment: &Segment, seal: &Seal) -> bool {
+        match self {
+            Limit::BatchTime(time) => seal.records > 0 && seal.min_time < time.0,
+            Limit::Lsn(lsn) => segment.base < lsn.0,
+        }
+    }
+}
+
+/// Removes what lies wholly below the limit. One at a time.
+///
+/// Needs no block, no segment and no frame, so that it works with zero bytes free.
+pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
+    let _one = writer.cleaning.lock();
+    // The front must not pass the durable point.
+    writer.sync()?;
+    writer.tidy()?;
+    let segments: Vec<Arc<Segment>> = writer.segments.read().iter().cloned().collect();
+    let mut cleaned = Cleaned::default();
+    let gone = choose(writer, limit, &segments, &mut cleaned);
+    let front = segments.get(gone).map_or(0, |segment| segment.base);
+    cleaned.first = Lsn(front);
+    let removed = if gone > 0 { retire(writer, front, gone)? } else { Vec::new() };
+    drop(segments);
+    cleaned.removed = removed.iter().map(|segment| segment.name.clone()).collect();
+    let failed = writer.maker.discard(&*writer.storage, removed);
+    cleaned.failed = failed.into_iter().map(|(name, e)| (name, e.to_string())).collect();
+    if gone > 0 {
+        writer.storage.sync_dir().map_err(|e| writer.fail(&Error::io("sync", writer.storage.path(), e)))?;
+    }
+    Ok(cleaned)
+}
+
+/// How many segments from the front may go; notes why the next ones stay.
+fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mut Cleaned) -> usize {
+    let (checkpoint, cursor) = {
+        let framing = writer.framing.lock();
+        let checkpoint = framing.checkpoint_below(writer.commit.synced());
+        (checkpoint, framing.cursors.iter().min_by_key(|cursor| cursor.lsn).cloned())
+    };
+    let mut gone = 0;
+    let mut kept: Option<String> = None;
+    for (n, segment) in segments.iter().enumerate() {
+        let seal = segment.sealed();
+        let newest = n + 1 == segments.len();
+        if !seal.is_some_and(|seal| limit.covers(seal) || limit.touches(segment, seal)) && !newest {
+            break;
+        }
+        let why = match seal {
+            _ if newest => Some(Why::Newest),
+            None => Some(Why::Newest),
+            Some(seal) if !limit.covers(seal) => Some(Why::BatchTime(BatchTime(seal.max_time))),
+            Some(seal)
+                if checkpoint > 0 && checkpoint < seal.end && !writer.options.bugs.has(Bug::CleanPastCheckpoint) =>
+            {
+                Some(Why::Checkpoint(Lsn(checkpoint)))
+            }
+            Some(seal) => cursor
+                .as_ref()
+                .filter(|cursor| cursor.lsn < seal.end)
+                .map(|cursor| Why::Cursor { name: cursor.name.clone(), lsn: Lsn(cursor.lsn) }),
+        };
+        match (why, &kept) {
+            (None, None) => gone += 1,
+            (None, Some(before)) => {
+                cleaned.kept.push(Kept { segment: segment.name.clone(), why: Why::Behind(before.clone()) });
+            }
+            (Some(why), _) => {
+                kept.get_or_insert_with(|| segment.name.clone());
+                cleaned.kept.push(Kept { segment: segment.name.clone(), why });
+            }
+        }
+    }
+    gone
+}
+
+/// Says durably that the log begins at `front`, and takes the segments below out of it.
+fn retire(writer: &Writer, front: u64, gone: usize) -> Result<Vec<Arc<Segment>>> {
+    writer.mark.ensure(&*writer.storage).map_err(|failed| writer.failed(failed))?;
+    writer.maker.clear_below(&*writer.storage, front).map_err(|e| writer.fail(&e))?;
+    writer.framing.lock().front = front;
+    // Crash: files below the front go only once MARK says so durably; before, nothing happened.
+    writer.write_mark(!writer.options.bugs.has(Bug::FrontNotSynced))?;
+    let mut segments = writer.segments.write();
+    debug_assert_eq!(segments.get(gone).map(|first| first.name.clone()), Some(segment_name(front)));
+    Ok(segments.drain(..gone).collect())
+}

@@ -1,0 +1,308 @@
+//! Reading: one record by its LSN, or all of a range. Out of the map of a sealed segment without a copy.
+
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::bugs::Bugs;
+use crate::error::{Damage, Error, ErrorKind, Result};
+use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Link, frame_size};
+use crate::lsn::{BatchTime, Lsn};
+use crate::record::{Kind, Record};
+use crate::scan::{Chunk, Source, Window, frame_at, look_ahead};
+use crate::segment::Segment;
+
+/// What records are read from: a log that is written, or one that is only read.
+pub(crate) trait Segments: Send + Sync {
+    /// Everything below may be shown.
+    fn shown(&self) -> u64;
+
+    /// The first LSN that is left.
+    fn first(&self) -> u64;
+
+    /// The segment with the highest base at or below `lsn`, and whether another follows.
+    fn below(&self, lsn: u64) -> Option<Arc<Segment>>;
+
+    /// The segment after the one at `base`.
+    fn after(&self, base: u64) -> Option<Arc<Segment>>;
+
+    /// Whether files may be mapped: only by the process that holds the lock.
+    fn maps(&self) -> bool;
+
+    /// Where a file is.
+    fn path(&self, name: &str) -> PathBuf;
+
+    /// Tells whether the segment was taken away under the reader, after its bytes were not what they should be.
+    fn removed(&self, base: u64) -> Result<bool>;
+
+    /// An error if nothing may be read any more.
+    fn check(&self) -> Result<()>;
+}
+
+/// Bytes of one segment while it is read.
+#[derive(Debug)]
+struct Open {
+    segment: Arc<Segment>,
+    /// The whole segment, where it is sealed and may be mapped.
+    mapped: Option<Bytes>,
+    chunk: Chunk,
+}
+
+impl Open {
+    fn new(segments: &(impl Segments + ?Sized), segment: Arc<Segment>) -> Result<Open> {
+        let sealed = segment.sealed().is_some_and(|seal| seal.end <= segments.shown());
+        let mapped = if sealed && segments.maps() { segment.bytes() } else { Ok(None) };
+        let mapped = mapped.map_err(|e| Error::io("map", segments.path(&segment.name), e))?;
+        Ok(Open { segment, mapped, chunk: Chunk::default() })
+    }
+
+    /// The frame at `offset`, below `end`, if it is valid.
+    #[inline]
+    fn frame(&mut self, offset: u64, end: u64) -> io::Result<Option<FrameHeader>> {
+        let place = self.segment.place(end);
+        match &self.mapped {
+            Some(bytes) => frame_at(&mut &bytes[..], place, offset, Bugs::default()),
+            None => {
+                let mut window = Window::new(&*self.segment.file, place.limit, &mut self.chunk);
+                frame_at(&mut window, place, offset, Bugs::default())
+            }
+        }
+    }
+
+    /// The payload of a valid frame.
+    #[inline]
+    fn payload(&mut self, offset: u64, header: &FrameHeader) -> io::Result<Bytes> {
+        let (from, length) = (offset + u64::from(FRAME), header.length as usize);
+        if let Some(bytes) = &self.mapped {
+            let from = usize::try_from(from).map_err(io::Error::other)?;
+            return Ok(bytes.slice(from..from + length));
+        }
+        let limit = from + length as u64;
+        let mut window = Window::new(&*self.segment.file, limit, &mut self.chunk);
+        let payload = window.bytes(from, length)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Bytes::copy_from_slice(payload))
+    }
+}
+
+fn record(lsn: u64, kind: Kind, header: &FrameHeader, payload: Bytes) -> Record {
+    Record { lsn: Lsn(lsn), batch_time: BatchTime(header.batch_time), kind, ends_batch: !header.more, payload }
+}
+
+/// What a caller calls a frame; `None` for the log's own.
+fn kind(header: &FrameHeader) -> Option<Kind> {
+    match header.kind {
+        Some(FrameKind::Record) => Some(Kind::Record),
+        Some(FrameKind::Checkpoint) => Some(Kind::Checkpoint),
+        Some(FrameKind::Link | FrameKind::CursorNote) | None => None,
+    }
+}
+
+/// The record at `lsn`.
+pub(crate) fn get(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
+    segments.check()?;
+    let (shown, first) = (segments.shown(), segments.first());
+    if lsn.0 >= shown {
+        let kind = ErrorKind::NotDurable { lsn, durable: Lsn(shown) };
+        return Err(Error::new(kind, "get", format!("LSN {lsn} is not durable, all below {shown} is")));
+    }
+    let Some(segment) = segments.below(lsn.0).filter(|_| lsn.0 >= first) else {
+        return Err(removed(lsn.0, segments.first()));
+    };
+    let offset = lsn.0 - segment.base;
+    let mut open = Open::new(segments, segment)?;
+    let end = open.segment.sealed().map_or(shown, |seal| seal.end.min(shown));
+    if offset < u64::from(BLOCK) || lsn.0 >= end {
+        return Err(no_record(lsn));
+    }
+    let io = |open: &Open, e| Error::io("read", segments.path(&open.segment.name), e);
+    let found = if offset.is_multiple_of(4) { open.frame(offset, end) } else { Ok(None) };
+    match found.map_err(|e| io(&open, e))? {
+        Some(header) => match kind(&header) {
+            Some(kind) => {
+                let payload = open.payload(offset, &header).map_err(|e| io(&open, e))?;
+                Ok(record(lsn.0, kind, &header, payload))
+            }
+            None => Err(no_record(lsn)),
+        },
+        // Either no frame begins here, or one did: walking from the start of the segment tells.
+        None => Err(walk(segments, open, end, lsn)),
+    }
+}
+
+fn no_record(lsn: Lsn) -> Error {
+    Error::new(ErrorKind::NoRecord(lsn), "get", format!("no record begins at LSN {lsn}"))
+}
+
+fn removed(lsn: u64, first: u64) -> Error {
+    let kind = ErrorKind::Removed { lsn: Lsn(lsn), first: Lsn(first) };
+    Error::new(kind, "read", format!("LSN {lsn} was cleaned away, the first left is {first}"))
+}
+
+/// Why there is no valid frame at `lsn`.
+fn walk(segments: &impl Segments, mut open: Open, end: u64, lsn: Lsn) -> Error {
+    let mut offset = u64::from(BLOCK);
+    loop {
+        if open.segment.base + offset > lsn.0 {
+            return no_record(lsn);
+        }
+        match open.frame(offset, end) {
+            Ok(Some(header)) => offset += frame_size(u64::from(header.length)),
+            Ok(None) => return damaged(segments, &open, offset, end),
+            Err(e) => return Error::io("read", segments.path(&open.segment.name), e),
+        }
+    }
+}
+
+/// The error for a place where a durable frame should be.
+fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64, end: u64) -> Error {
+    let segment = &open.segment;
+    let path = segments.path(&segment.name);
+    match segments.removed(segment.base) {
+        Ok(false) => {}
+        Ok(true) => return removed(segment.base + offset, segments.first()),
+        Err(e) => return e,
+    }
+    let beyond = look_ahead(&*segment.file, segment.place(end), offset, Bugs::default()).map_or(0, |a| a.frames);
+    let lsn = Lsn(segment.base + offset);
+    let damage = Damage { segment: segment.name.clone(), offset, lsn, durable: Lsn(end), beyond };
+    let message = format!(
+        "damaged: no valid frame here, LSN {lsn}, but the segment was durable up to LSN {end}; {beyond} valid frames \
+         follow in it"
+    );
+    Error::new(ErrorKind::Damage(damage), "read", message).at(path, offset)
+}
+
+/// The records of a range, in order. A snapshot: records that become durable later are not among them.
+///
+/// Ends after the first error. Holds one segment at a time, so that cleaning may overtake it; then it yields
+/// [`ErrorKind::Removed`].
+#[must_use = "an iterator does nothing until it is driven"]
+pub struct Records<'a> {
+    segments: &'a dyn Segments,
+    open: Option<Open>,
+    /// The offset of the next frame in the open segment.
+    offset: u64,
+    /// Records below are passed over.
+    from: u64,
+    end: u64,
+    done: bool,
+}
+
+impl std::fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Records").field("from", &self.from).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Records<'a> {
+    pub(crate) fn new(segments: &'a dyn Segments, range: impl RangeBounds<Lsn>) -> Result<Records<'a>> {
+        segments.check()?;
+        let first = segments.first();
+        let from = match range.start_bound() {
+            Bound::Included(lsn) => lsn.0,
+            Bound::Excluded(lsn) => lsn.0.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(lsn) => lsn.0.saturating_add(1),
+            Bound::Excluded(lsn) => lsn.0,
+            Bound::Unbounded => u64::MAX,
+        };
+        if from > 0 && from < first {
+            return Err(removed(from, first));
+        }
+        let from = from.max(first);
+        let mut records =
+            Records { segments, open: None, offset: 0, from, end: end.min(segments.shown()), done: false };
+        if let Some(segment) = segments.below(from).or_else(|| segments.after(0)) {
+            records.enter(segment)?;
+        }
+        records.done = records.open.is_none();
+        Ok(records)
+    }
+
+    /// Goes to the first frame of a segment, or straight to `from` if a frame begins there.
+    fn enter(&mut self, segment: Arc<Segment>) -> Result<()> {
+        let mut open = Open::new(self.segments, segment)?;
+        let within = self.from.saturating_sub(open.segment.base);
+        let straight = within > u64::from(BLOCK)
+            && within.is_multiple_of(4)
+            && open.frame(within, self.end).is_ok_and(|frame| frame.is_some());
+        self.offset = if straight { within } else { u64::from(BLOCK) };
+        self.open = Some(open);
+        Ok(())
+    }
+
+    #[inline]
+    fn step(&mut self) -> Result<Option<Record>> {
+        loop {
+            let Some(open) = &mut self.open else { return Ok(None) };
+            let (base, offset) = (open.segment.base, self.offset);
+            let end = open.segment.sealed().map_or(self.end, |seal| seal.end.min(self.end));
+            let lsn = base + offset;
+            if lsn >= end {
+                if lsn >= self.end || !self.leave(base)? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            // A frame that begins below the end of the range may reach beyond it.
+            let shown = self.segments.shown();
+            let io = |open: &Open, e| Error::io("read", self.segments.path(&open.segment.name), e);
+            let Some(header) = open.frame(offset, shown).map_err(|e| io(open, e))? else {
+                return Err(damaged(
+                    self.segments,
+                    open,
+                    offset,
+                    shown.min(open.segment.sealed().map_or(shown, |s| s.end)),
+                ));
+            };
+            self.offset += frame_size(u64::from(header.length));
+            if let Some(kind) = kind(&header).filter(|_| lsn >= self.from) {
+                let payload = open.payload(offset, &header).map_err(|e| io(open, e))?;
+                return Ok(Some(record(lsn, kind, &header, payload)));
+            }
+        }
+    }
+
+    /// Goes on to the segment after the one at `base`, if there is one.
+    #[cold]
+    fn leave(&mut self, base: u64) -> Result<bool> {
+        self.segments.check()?;
+        self.open = None;
+        let Some(next) = self.segments.after(base).filter(|next| next.base < self.end) else { return Ok(false) };
+        let first = self.segments.first();
+        self.enter(next)?;
+        // Cleaned in between: its link tells whether the segment after ours is the one that followed it.
+        if first > base && self.predecessor()? != Some(base) {
+            return Err(removed(base, first));
+        }
+        Ok(true)
+    }
+
+    /// What the link of the open segment says.
+    fn predecessor(&mut self) -> Result<Option<u64>> {
+        let Some(open) = &mut self.open else { return Ok(None) };
+        let first = u64::from(BLOCK);
+        let link = open.frame(first, u64::MAX).and_then(|header| header.map(|h| open.payload(first, &h)).transpose());
+        let link = link.map_err(|e| Error::io("read", self.segments.path(&open.segment.name), e))?;
+        Ok(link.and_then(|payload| Link::decode(&payload)).map(|link| link.prev_base))
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Result<Record>> {
+        if self.done {
+            return None;
+        }
+        let step = self.step().transpose();
+        self.done = !matches!(step, Some(Ok(_)));
+        step
+    }
+}

@@ -1,0 +1,157 @@
+//! Reading a log that another process may be writing. Locks nothing, maps nothing, changes nothing.
+
+use std::ops::RangeBounds;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::bugs::Bugs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lsn::Lsn;
+use crate::options::Options;
+use crate::read::{Records, Segments, get};
+use crate::record::Record;
+use crate::recovery::{Recovered, Recovery, recover, survey};
+use crate::segment::Segment;
+use crate::storage::Storage;
+use crate::wal::not_found;
+
+/// How often a view is tried that a writer moved under.
+const TRIES: usize = 10;
+
+/// A log opened for reading, as it was at that moment: what is known to be durable, and nothing more.
+///
+/// Open it again to see more. Any number may be open beside a live writer; they neither lock nor write nor map.
+/// A reader that cleaning overtakes is told [`ErrorKind::Removed`].
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// let wal = seawall::Wal::open(dir)?;
+/// wal.append(b"order 17")?.wait()?;
+/// let view = seawall::Options::new().open_read_only(dir)?;
+/// for record in view.read(..)? {
+///     println!("{}: {:?}", record.as_ref().unwrap().lsn, record?.payload);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct ReadOnly {
+    storage: Arc<dyn Storage>,
+    log_id: [u8; 16],
+    segments: Vec<Arc<Segment>>,
+    shown: u64,
+    checkpoint: u64,
+    recovery: Recovery,
+}
+
+impl ReadOnly {
+    pub(crate) fn with(storage: Arc<dyn Storage>, options: Options) -> Result<ReadOnly> {
+        let mut tries = 0;
+        let recovered = loop {
+            // A writer beside us may add, rotate and recycle between two of our reads: what looks like damage
+            // then is not there when looked at again.
+            match recover(&*storage, options.recovery_mode, false, options.bugs) {
+                Err(e) if tries < TRIES && moving(&e) => tries += 1,
+                Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(&*storage)),
+                recovered => break recovered?,
+            }
+        };
+        let Recovered { log_id: Some(log_id), mark, mut segments, end, proven, checkpoint, mut report, .. } = recovered
+        else {
+            return Err(not_found(&*storage));
+        };
+        let shown = proven.max(mark.map_or(0, |mark| mark.shown)).min(end);
+        if let Some(last) = segments.last_mut() {
+            last.end = last.end.min(shown).max(last.found.base);
+        }
+        let checkpoint = if checkpoint < shown { checkpoint } else { 0 };
+        report.end = Lsn(shown);
+        let segments = segments.into_iter().map(Segment::found).map(Arc::new).collect();
+        Ok(ReadOnly { storage, log_id, segments, shown, checkpoint, recovery: report })
+    }
+
+    /// What opening found. Its records are counted up to the end of the log, shown or not.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Everything below was durable when this was opened.
+    pub fn durable_lsn(&self) -> Lsn {
+        Lsn(self.shown)
+    }
+
+    /// The log's identity.
+    pub fn log_id(&self) -> [u8; 16] {
+        self.log_id
+    }
+
+    /// The record at `lsn`.
+    ///
+    /// # Errors
+    /// As [`Wal::get`](crate::Wal::get).
+    pub fn get(&self, lsn: Lsn) -> Result<Record> {
+        get(self, lsn)
+    }
+
+    /// The records of a range, in order.
+    ///
+    /// # Errors
+    /// As [`Wal::read`](crate::Wal::read).
+    pub fn read(&self, range: impl RangeBounds<Lsn>) -> Result<Records<'_>> {
+        Records::new(self, range)
+    }
+
+    /// The last durable checkpoint.
+    ///
+    /// # Errors
+    /// As [`Wal::get`](crate::Wal::get).
+    pub fn checkpoint(&self) -> Result<Option<Record>> {
+        if self.checkpoint == 0 { Ok(None) } else { self.get(Lsn(self.checkpoint)).map(Some) }
+    }
+}
+
+/// Whether an error may be the work of a writer beside us.
+fn moving(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Damage(_)) || missing(error)
+}
+
+fn missing(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
+    source.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+}
+
+impl Segments for ReadOnly {
+    fn shown(&self) -> u64 {
+        self.shown
+    }
+
+    fn first(&self) -> u64 {
+        self.segments.first().map_or(self.shown, |segment| segment.base)
+    }
+
+    fn below(&self, lsn: u64) -> Option<Arc<Segment>> {
+        let above = self.segments.partition_point(|segment| segment.base <= lsn);
+        above.checked_sub(1).and_then(|index| self.segments.get(index)).cloned()
+    }
+
+    fn after(&self, base: u64) -> Option<Arc<Segment>> {
+        self.segments.get(self.segments.partition_point(|segment| segment.base <= base)).cloned()
+    }
+
+    fn maps(&self) -> bool {
+        false
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.storage.path().join(name)
+    }
+
+    fn removed(&self, base: u64) -> Result<bool> {
+        let now = survey(&*self.storage, false, Bugs::default())?;
+        Ok(base < now.front || now.segments.iter().all(|found| found.base != base))
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! What is read out of the log.
+
+use bytes::Bytes;
+
+use crate::lsn::{BatchTime, Lsn};
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// What was appended.
+    Record,
+    /// A snapshot of the caller's state, by [`append_checkpoint`](crate::Wal::append_checkpoint).
+    Checkpoint,
+}
+
+/// One record, as it was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Record {
+    /// Where it is.
+    pub lsn: Lsn,
+    /// The batch time it was appended under.
+    pub batch_time: BatchTime,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether it is the last record of its batch.
+    pub ends_batch: bool,
+    /// Its bytes. Out of the map of a sealed segment, without a copy; they never change.
+    pub payload: Bytes,
+}

@@ -1,0 +1,295 @@
+//! What the log does, on real files.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use seawall::{Durability, ErrorKind, Kind, Lsn, Options, Wal, Why};
+
+fn small() -> Options {
+    Options::new().segment_size(16 << 10)
+}
+
+fn payloads(wal: &Wal) -> Vec<Vec<u8>> {
+    wal.read(..).unwrap().map(|record| record.unwrap().payload.to_vec()).collect()
+}
+
+fn numbered(n: u32) -> Vec<u8> {
+    let mut payload = vec![b'.'; (n as usize * 37) % 600];
+    payload.extend_from_slice(&n.to_le_bytes());
+    payload
+}
+
+fn kind<T: std::fmt::Debug>(result: seawall::Result<T>) -> ErrorKind {
+    result.unwrap_err().kind().clone()
+}
+
+#[test]
+fn what_is_appended_is_read_after_a_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected: Vec<_> = (0..1000).map(numbered).collect();
+    for life in 0..4 {
+        let wal = small().open(dir.path()).unwrap();
+        assert_eq!(payloads(&wal), expected[..life * 250], "life {life}");
+        assert_eq!(wal.recovery().records, life as u64 * 250);
+        assert!(wal.recovery().torn.is_none());
+        let mut last = Lsn::ZERO;
+        for payload in &expected[life * 250..(life + 1) * 250] {
+            let lsn = wal.append(payload).unwrap().wait().unwrap();
+            assert!(lsn > last);
+            last = lsn;
+            assert_eq!(wal.get(lsn).unwrap().payload, payload);
+        }
+        assert_eq!(payloads(&wal), expected[..(life + 1) * 250]);
+        wal.close().unwrap();
+    }
+}
+
+#[test]
+fn every_form_of_append() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    wal.append(b"one").unwrap().wait().unwrap();
+    wal.append(b"").unwrap().wait().unwrap();
+    wal.append_parts(&[b"two ", b"", b"parts"]).unwrap().wait().unwrap();
+    let last = wal.append_batch(&["a", "bb", "ccc"]).unwrap().wait().unwrap();
+    wal.at(7).append(b"seven").unwrap().wait().unwrap();
+    wal.at(3).append(b"three").unwrap().wait().unwrap();
+    wal.append(b"again seven").unwrap().wait().unwrap();
+    wal.try_append(b"try").unwrap().wait().unwrap();
+    let checkpoint = wal.append_checkpoint(b"state").unwrap().wait().unwrap();
+    let records: Vec<_> = wal.read(..).unwrap().map(Result::unwrap).collect();
+    let seen: Vec<_> = records.iter().map(|r| (&r.payload[..], r.batch_time.0, r.kind, r.ends_batch)).collect();
+    let expected: [(&[u8], u64, Kind, bool); 11] = [
+        (b"one", 0, Kind::Record, true),
+        (b"", 0, Kind::Record, true),
+        (b"two parts", 0, Kind::Record, true),
+        (b"a", 0, Kind::Record, false),
+        (b"bb", 0, Kind::Record, false),
+        (b"ccc", 0, Kind::Record, true),
+        (b"seven", 7, Kind::Record, true),
+        (b"three", 3, Kind::Record, true),
+        (b"again seven", 7, Kind::Record, true),
+        (b"try", 7, Kind::Record, true),
+        (b"state", 7, Kind::Checkpoint, true),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(records[5].lsn, last);
+    assert_eq!(wal.checkpoint().unwrap().unwrap().lsn, checkpoint);
+    assert_eq!(kind(wal.append_batch::<&[u8]>(&[])), ErrorKind::Invalid);
+    drop(wal);
+    let wal = small().open(dir.path()).unwrap();
+    assert_eq!(wal.checkpoint().unwrap().unwrap().payload, "state");
+    assert_eq!(wal.batch_time().0, 7);
+}
+
+#[test]
+fn sizes_up_to_the_largest_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let room = (16 << 10) - 8192 - 24;
+    let largest = vec![7; room];
+    wal.append(&largest).unwrap().wait().unwrap();
+    wal.append(&largest).unwrap().wait().unwrap();
+    let too_large = vec![7; room + 1];
+    assert!(matches!(kind(wal.append(&too_large)), ErrorKind::TooLarge { .. }));
+    assert!(matches!(kind(wal.append_batch(&[&largest[..], &[]])), ErrorKind::TooLarge { .. }));
+    let halves = [&largest[..room / 2 - 12], &largest[..room / 2 - 12]];
+    wal.append_batch(&halves).unwrap().wait().unwrap();
+    assert_eq!(payloads(&wal).len(), 4);
+}
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn tickets_are_awaited_on_any_executor() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    for n in 0..200 {
+        let lsn = block_on(wal.append(&numbered(n)).unwrap()).unwrap();
+        assert!(lsn < wal.durable_lsn());
+    }
+    drop(wal.append(b"nobody waits").unwrap());
+    wal.sync().unwrap();
+    assert_eq!(payloads(&wal).len(), 201);
+}
+
+#[test]
+fn threads_share_syncs_and_keep_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(64 << 10).open(dir.path()).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8_u32 {
+            let wal = &wal;
+            scope.spawn(move || {
+                for n in 0..300_u32 {
+                    let lsn = wal.append(&[thread.to_le_bytes(), n.to_le_bytes()].concat()).unwrap().wait().unwrap();
+                    assert!(wal.durable_lsn() > lsn);
+                }
+            });
+        }
+    });
+    let mut next = [0_u32; 8];
+    for payload in payloads(&wal) {
+        let (thread, n) = payload.split_at(4);
+        let next = &mut next[u32::from_le_bytes(thread.try_into().unwrap()) as usize];
+        assert_eq!(n, next.to_le_bytes());
+        *next += 1;
+    }
+    assert_eq!(next, [300; 8]);
+    assert!(wal.stats().syncs < 2400, "{:?}", wal.stats());
+}
+
+#[test]
+fn cleaning_removes_a_prefix_and_says_why_the_rest_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let mut lsns = Vec::new();
+    for time in 0..10_u64 {
+        for _ in 0..2 {
+            lsns.push(wal.at(time).append(&[time as u8; 5000]).unwrap().wait().unwrap());
+        }
+    }
+    let cleaned = wal.clean_before_batch_time(4).unwrap();
+    assert!(!cleaned.removed.is_empty() && cleaned.kept.is_empty(), "{cleaned:?}");
+    let first = wal.read(..).unwrap().next().unwrap().unwrap();
+    assert_eq!(first.batch_time.0, 4);
+    assert!(matches!(kind(wal.get(lsns[0])), ErrorKind::Removed { first, .. } if first == cleaned.first));
+    assert!(matches!(kind(wal.read(lsns[0]..)), ErrorKind::Removed { .. }));
+    let checkpoint = wal.append_checkpoint(b"here").unwrap().wait().unwrap();
+    wal.at(11).append(&[0; 8000]).unwrap().wait().unwrap();
+    wal.at(12).append(&[0; 8000]).unwrap().wait().unwrap();
+    let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
+    assert_eq!(cleaned.kept[0].why, Why::Checkpoint(checkpoint));
+    assert_eq!(cleaned.kept.last().unwrap().why, Why::Newest);
+    assert_eq!(wal.checkpoint().unwrap().unwrap().lsn, checkpoint);
+    drop(wal);
+    let wal = small().open(dir.path()).unwrap();
+    assert_eq!(wal.checkpoint().unwrap().unwrap().lsn, checkpoint);
+    assert!(matches!(kind(wal.get(lsns[0])), ErrorKind::Removed { .. }));
+}
+
+#[test]
+fn sealed_segments_are_read_out_of_their_map_and_never_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let lsn = wal.append(&[1; 6000]).unwrap().wait().unwrap();
+    let kept = {
+        wal.append(&[2; 6000]).unwrap().wait().unwrap();
+        wal.append(&[3; 6000]).unwrap().wait().unwrap();
+        wal.get(lsn).unwrap().payload
+    };
+    let again = wal.get(lsn).unwrap().payload;
+    assert_eq!(kept.as_ptr(), again.as_ptr(), "both lie in the map");
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    if cfg!(target_os = "linux") {
+        let address = kept.as_ptr() as usize;
+        let inside = maps.lines().any(|line| {
+            let (from, rest) = line.split_once('-').unwrap();
+            let to = rest.split_once(' ').unwrap().0;
+            let range = usize::from_str_radix(from, 16).unwrap()..usize::from_str_radix(to, 16).unwrap();
+            range.contains(&address) && line.contains(".wal")
+        });
+        assert!(inside, "no map of a segment holds the payload");
+    }
+    for n in 0..40 {
+        wal.append(&[n; 6000]).unwrap().wait().unwrap();
+        wal.clean_before_lsn(Lsn::MAX).unwrap();
+    }
+    assert!(kept.iter().all(|byte| *byte == 1));
+}
+
+#[test]
+fn intervals_and_bytes_bound_what_nobody_waits_for() {
+    for options in [small().sync_interval(Duration::from_millis(5)), small().sync_bytes(1000)] {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = options.open(dir.path()).unwrap();
+        for _ in 0..3 {
+            let lsn = wal.append(&[0; 1000]).unwrap().lsn();
+            let begin = std::time::Instant::now();
+            while wal.durable_lsn() <= lsn {
+                assert!(begin.elapsed() < Duration::from_secs(10), "never synced");
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+#[test]
+fn with_os_durability_nothing_is_synced_but_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().durability(Durability::Os).open(dir.path()).unwrap();
+    for n in 0..100 {
+        wal.append(&numbered(n)).unwrap().wait().unwrap();
+    }
+    assert_eq!(wal.stats().syncs, 0);
+    let view = Options::new().open_read_only(dir.path()).unwrap();
+    assert_eq!(view.read(..).unwrap().count(), 100);
+    wal.sync().unwrap();
+    assert_eq!(wal.stats().syncs, 1);
+}
+
+#[test]
+fn a_reader_beside_the_writer_sees_what_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(kind(small().open_read_only(dir.path().join("none"))), ErrorKind::NotFound);
+    let wal = small().open(dir.path()).unwrap();
+    for n in 0..100 {
+        wal.append(&numbered(n)).unwrap().wait().unwrap();
+        let view = small().open_read_only(dir.path()).unwrap();
+        let seen: Vec<_> = view.read(..).unwrap().map(|r| r.unwrap().payload.to_vec()).collect();
+        assert_eq!(seen, (0..=n).map(numbered).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn one_writer_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    assert_eq!(kind(small().open(dir.path())), ErrorKind::Locked);
+    wal.close().unwrap();
+    wal.close().unwrap();
+    assert_eq!(kind(wal.append(b"late")), ErrorKind::Closed);
+    assert_eq!(kind(wal.get(Lsn(5000))), ErrorKind::Closed);
+    assert_eq!(kind(wal.sync()), ErrorKind::Closed);
+    small().open(dir.path()).unwrap();
+}
+
+#[test]
+fn options_out_of_range_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for options in [
+        Options::new().segment_size(8192),
+        Options::new().segment_size((16 << 10) + 1),
+        Options::new().segment_size(2 << 30),
+        Options::new().max_buffered_bytes(1),
+        Options::new().max_disk_bytes(1 << 20),
+    ] {
+        assert_eq!(kind(options.open(dir.path())), ErrorKind::Invalid);
+    }
+    let missing = dir.path().join("missing");
+    assert_eq!(kind(Options::new().create(false).open(&missing)), ErrorKind::NotFound);
+    assert!(!missing.exists());
+    assert_eq!(kind(Options::new().create(false).open(dir.path())), ErrorKind::NotFound);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
