@@ -1,0 +1,144 @@
+//! What the log is to hold: the promises, as code.
+
+use seawall::{Kind, Record, Wal};
+
+/// A batch that was appended, or that an append may have left although it failed.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Payloads in order.
+    pub payloads: Vec<Vec<u8>>,
+    pub time: u64,
+    pub kind: Kind,
+    /// Of the last record; `None` where the append did not say.
+    pub lsn: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// All that was appended and not lost, cleaned batches too.
+    pub batches: Vec<Batch>,
+    /// How many of them, from the first, are promised to survive.
+    pub kept: usize,
+    /// An append that failed while the log was poisoned or the power went: there, or not.
+    pub unknown: Option<Batch>,
+    /// The highest LSN ever handed out.
+    pub highest: u64,
+    /// The front that the last successful clean told.
+    pub front: u64,
+    /// What cleans were allowed to remove, at the most: LSNs and batch times below.
+    pub clean_lsn: u64,
+    pub clean_time: u64,
+}
+
+impl Model {
+    /// Notes an append that said `lsn`.
+    pub fn appended(&mut self, batch: Batch, lsn: u64) -> Result<(), String> {
+        if lsn <= self.highest {
+            return Err(format!("LSN {lsn} was handed out although {} was before", self.highest));
+        }
+        self.highest = lsn;
+        self.batches.push(Batch { lsn: Some(lsn), ..batch });
+        Ok(())
+    }
+
+    /// Everything up to the batch that ends at `lsn` was acknowledged.
+    pub fn acknowledged(&mut self, lsn: u64) {
+        let upto = self.batches.iter().position(|batch| batch.lsn == Some(lsn)).map_or(0, |index| index + 1);
+        self.kept = self.kept.max(upto);
+    }
+
+    /// Holds a freshly opened log against the promises; what it serves, it must serve for ever.
+    pub fn check(&mut self, wal: &Wal) -> Result<(), String> {
+        let mut found = Vec::new();
+        for record in wal.read(..).map_err(|e| format!("read: {e}"))? {
+            found.push(record.map_err(|e| format!("read: {e}"))?);
+        }
+        let first = wal.recovery().first.0;
+        if first < self.front {
+            return Err(format!("the front is {first}, a clean had said {}", self.front));
+        }
+        let groups = batches(&found)?;
+        let start = self.start(first)?;
+        self.check_kept_checkpoint(&found)?;
+        let mut expected: Vec<_> = self.batches[start..].to_vec();
+        expected.extend(self.unknown.take());
+        if groups.len() > expected.len() {
+            return Err(format!("{} batches where {} were appended", groups.len(), expected.len()));
+        }
+        for (group, batch) in groups.iter().zip(&expected) {
+            same(group, batch)?;
+        }
+        let end = start + groups.len();
+        if end < self.kept {
+            return Err(format!("only {end} batches of {} acknowledged ones are left", self.kept));
+        }
+        self.batches.truncate(start);
+        for (group, batch) in groups.iter().zip(expected) {
+            let lsn = group.last().map(|record| record.lsn.0);
+            self.highest = self.highest.max(lsn.unwrap_or(0));
+            self.batches.push(Batch { lsn, ..batch });
+        }
+        self.kept = end;
+        self.check_checkpoint(wal, &found)
+    }
+
+    /// The index of the first batch that is left. Those before it must have been cleaned, and cleanable.
+    fn start(&self, first: u64) -> Result<usize, String> {
+        let start = self.batches.iter().position(|batch| batch.lsn.is_none_or(|lsn| lsn >= first));
+        let start = start.unwrap_or(self.batches.len());
+        for batch in &self.batches[..start] {
+            let lsn = batch.lsn.unwrap_or(0);
+            if lsn >= self.clean_lsn && batch.time >= self.clean_time {
+                return Err(format!(
+                    "the batch at LSN {lsn} under time {} is gone, no clean was to take it",
+                    batch.time
+                ));
+            }
+        }
+        Ok(start)
+    }
+
+    /// Cleaning passes a durable checkpoint only where a later one is durable.
+    fn check_kept_checkpoint(&self, found: &[Record]) -> Result<(), String> {
+        let kept = self.batches[..self.kept].iter().rfind(|batch| batch.kind == Kind::Checkpoint);
+        let Some(kept) = kept.and_then(|batch| batch.lsn) else { return Ok(()) };
+        if found.iter().any(|record| record.kind == Kind::Checkpoint && record.lsn.0 >= kept) {
+            return Ok(());
+        }
+        Err(format!("the last durable checkpoint, at LSN {kept}, was cleaned away"))
+    }
+
+    fn check_checkpoint(&self, wal: &Wal, found: &[Record]) -> Result<(), String> {
+        let expected = found.iter().rfind(|record| record.kind == Kind::Checkpoint);
+        let checkpoint = wal.checkpoint().map_err(|e| format!("checkpoint: {e}"))?;
+        if checkpoint.as_ref() == expected {
+            return Ok(());
+        }
+        Err(format!("the checkpoint is {:?}, expected {:?}", checkpoint.map(|r| r.lsn), expected.map(|r| r.lsn)))
+    }
+}
+
+fn batches(records: &[Record]) -> Result<Vec<Vec<&Record>>, String> {
+    let mut groups: Vec<Vec<&Record>> = Vec::new();
+    let mut open = false;
+    for record in records {
+        if !open {
+            groups.push(Vec::new());
+        }
+        groups.last_mut().unwrap().push(record);
+        open = !record.ends_batch;
+    }
+    if open { Err("the log ends within a batch".to_owned()) } else { Ok(groups) }
+}
+
+fn same(group: &[&Record], batch: &Batch) -> Result<(), String> {
+    let last = group.last().unwrap().lsn.0;
+    if batch.lsn.is_some_and(|lsn| lsn != last) {
+        return Err(format!("a batch at LSN {last} where {:?} was appended", batch.lsn));
+    }
+    let right = group.len() == batch.payloads.len()
+        && group.iter().zip(&batch.payloads).all(|(record, payload)| {
+            record.payload == payload[..] && record.batch_time.0 == batch.time && record.kind == batch.kind
+        });
+    if right { Ok(()) } else { Err(format!("wrong records in the batch at LSN {last}")) }
+}
