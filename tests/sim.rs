@@ -465,3 +465,30 @@ fn a_file_that_is_never_synced_stays_bounded() {
     disk.crash(Keep::None);
     assert_eq!(disk.file("a").unwrap(), shown);
 }
+
+#[test]
+fn a_join_waits_for_a_step_that_runs_on_another_thread() {
+    let (disk, storage) = mounted(1);
+    let (entered, leave) = (Arc::new(std::sync::Barrier::new(2)), Arc::new(std::sync::Barrier::new(2)));
+    let (inside, last) = (Arc::clone(&entered), Arc::clone(&leave));
+    let done = Arc::new(Mutex::new(false));
+    let writer = Arc::clone(&done);
+    let step = move || {
+        inside.wait();
+        last.wait();
+        *writer.lock().unwrap() = true;
+        Next::Stop
+    };
+    let work = storage.background("test", Box::new(step)).unwrap();
+    work.wake();
+    thread::scope(|scope| {
+        scope.spawn(|| disk.step());
+        entered.wait();
+        let joiner = scope.spawn(|| {
+            work.join();
+            assert!(*done.lock().unwrap());
+        });
+        leave.wait();
+        joiner.join().unwrap();
+    });
+}

@@ -307,7 +307,7 @@ fn no_wake_is_lost_on_a_thread() {
         }
     };
     let work = storage.background("test", Box::new(step)).unwrap();
-    for round in 1..=20_000 {
+    for round in 1..=200_000 {
         said.store(round, Ordering::SeqCst);
         work.wake();
         // A step that was due already may answer the round before once more.

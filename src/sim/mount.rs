@@ -183,7 +183,7 @@ struct Stepped {
 
 impl Background for Stepped {
     fn wake(&self) {
-        self.shared.state.lock().tasks.wake(self.id);
+        self.shared.wake(self.id);
     }
 
     fn join(&self) {

@@ -1,7 +1,5 @@
 //! What the handles and the controls of one disk share, and the stepping of background work.
 
-use std::time::Duration;
-
 use parking_lot::{Condvar, Mutex};
 
 use super::state::State;
@@ -10,8 +8,8 @@ use crate::storage::Next;
 
 pub(super) struct Shared {
     pub(super) state: Mutex<State>,
-    /// Rung whenever a background step has run.
-    stepped: Condvar,
+    /// Rung whenever a background step was woken or has run.
+    changed: Condvar,
 }
 
 /// A step that runs: put back, or stopped if it panics, when this is dropped.
@@ -30,13 +28,18 @@ impl Drop for Running<'_> {
             state.tasks.put_back(self.id, self.step.take(), self.next, now)
         };
         drop(left);
-        self.shared.stepped.notify_all();
+        self.shared.changed.notify_all();
     }
 }
 
 impl Shared {
     pub(super) fn new(state: State) -> Shared {
-        Shared { state: Mutex::new(state), stepped: Condvar::new() }
+        Shared { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    pub(super) fn wake(&self, id: TaskId) {
+        self.state.lock().tasks.wake(id);
+        self.changed.notify_all();
     }
 
     /// Runs one background step that is due; `false` if none is.
@@ -57,25 +60,22 @@ impl Shared {
     /// # Panics
     /// If nothing would ever be due: a join of work that nobody woke would wait for ever.
     pub(super) fn join(&self, id: TaskId) {
-        loop {
-            {
-                let mut state = self.state.lock();
-                if !state.tasks.is_alive(id) {
-                    return;
-                }
-                if state.tasks.is_any_running() {
-                    self.stepped.wait_for(&mut state, Duration::from_millis(1));
-                }
-            }
+        while self.state.lock().tasks.is_alive(id) {
             if self.step() {
                 continue;
             }
             let mut state = self.state.lock();
-            if state.tasks.is_alive(id) && !state.tasks.is_any_running() && !state.tasks.is_any_due(state.now) {
-                match state.tasks.next_alarm() {
-                    Some(alarm) => state.now = state.now.max(alarm),
-                    None => panic!("joined background work that neither is due nor will be: it would wait for ever"),
-                }
+            if !state.tasks.is_alive(id) || state.tasks.is_any_due(state.now) {
+                continue;
+            }
+            if state.tasks.is_any_running() {
+                // On another thread: it may wake others.
+                self.changed.wait(&mut state);
+                continue;
+            }
+            match state.tasks.next_alarm() {
+                Some(alarm) => state.now = state.now.max(alarm),
+                None => panic!("joined background work that neither is due nor will be: it would wait for ever"),
             }
         }
     }

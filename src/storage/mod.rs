@@ -135,7 +135,8 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Makes it `len` bytes long with every block taken, reading as zeros where nothing was written.
     ///
     /// # Errors
-    /// `StorageFull` or `QuotaExceeded` when there is no room; otherwise as the system gave it.
+    /// `StorageFull` or `QuotaExceeded` when there is no room; `Unsupported` where the file system cannot take
+    /// blocks ahead; otherwise as the system gave it.
     fn allocate(&self, len: u64) -> io::Result<()>;
 
     /// Cuts it to `len`, giving the blocks beyond back. Unsynced.
