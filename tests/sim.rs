@@ -321,6 +321,12 @@ fn bytes_under_a_live_map_are_watched() {
     drop(map);
     a.write_at(b"x", 0).unwrap();
     assert_eq!(disk.violations().len(), 3);
+
+    disk.put("b", b"bytes");
+    let _map = storage.open("b", false).unwrap().map(5).unwrap();
+    disk.kill();
+    disk.mount().open("b", true).unwrap().write_at(b"x", 0).unwrap();
+    assert_eq!(disk.violations().len(), 3, "the process that had mapped it is dead");
 }
 
 #[test]

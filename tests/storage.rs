@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seawall::sim::{Disk, Failing};
 use seawall::storage::{Background, File, Fs, Next, Storage};
@@ -296,22 +296,31 @@ fn a_step_may_use_the_storage_and_wake_itself_and_others() {
 
 #[test]
 fn no_wake_is_lost_on_a_thread() {
-    let storage = Fs::new("unused");
-    let (said, heard) = (Arc::new(AtomicU64::new(0)), mpsc::channel());
-    let (value, answers) = (Arc::clone(&said), heard.0);
+    let (said, heard) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (value, answer) = (Arc::clone(&said), Arc::clone(&heard));
     let step = move || match value.load(Ordering::SeqCst) {
         u64::MAX => Next::Stop,
         value => {
-            answers.send(value).unwrap();
+            answer.store(value, Ordering::SeqCst);
+            (0..value % 101).for_each(|_| std::hint::spin_loop());
             Next::Idle(None)
         }
     };
-    let work = storage.background("test", Box::new(step)).unwrap();
-    for round in 1..=200_000 {
+    let work = Fs::new("unused").background("test", Box::new(step)).unwrap();
+    let limit = Instant::now() + Duration::from_secs(60);
+    for round in 1..=500_000 {
+        // The step has just answered: wake it at various moments of its falling asleep.
+        (0..round % 31).for_each(|_| std::hint::spin_loop());
         said.store(round, Ordering::SeqCst);
         work.wake();
-        // A step that was due already may answer the round before once more.
-        while heard.1.recv_timeout(Duration::from_secs(20)).expect("the wake was lost") != round {}
+        let mut looks = 0_u32;
+        while heard.load(Ordering::SeqCst) != round {
+            looks += 1;
+            if looks.is_multiple_of(256) {
+                assert!(Instant::now() < limit, "the wake was lost");
+                std::thread::yield_now();
+            }
+        }
     }
     said.store(u64::MAX, Ordering::SeqCst);
     work.wake();

@@ -221,6 +221,17 @@ fn s4_a_change_that_survived_alone_does_not_strike_another_file() {
     storage.rename("a", "b").unwrap();
     storage.remove("b").unwrap();
     assert_eq!(outcomes(&disk_b, |left| left.names().concat()), strings(["ab", "b", ""]));
+
+    let disk_c = disk(&[("a", b"1"), ("c", b"2")]);
+    let storage = disk_c.mount();
+    storage.rename("a", "b").unwrap();
+    storage.rename("c", "a").unwrap();
+    storage.rename("a", "d").unwrap();
+    let held = |left: &Disk| files(left).into_iter().map(|(_, bytes)| char::from(bytes[0])).collect::<BTreeSet<_>>();
+    assert_eq!(
+        outcomes(&disk_c, |left| (left.names().len(), held(left))),
+        set([(2, set(['1', '2'])), (1, set(['2']))])
+    );
 }
 
 #[test]
