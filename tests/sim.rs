@@ -457,22 +457,6 @@ fn a_delayed_call_takes_that_long() {
 }
 
 #[test]
-fn a_file_that_is_never_synced_stays_bounded() {
-    let (disk, storage) = mounted(1);
-    let a = storage.create("a").unwrap();
-    for round in 0..2000_u64 {
-        a.write_at(&round.to_le_bytes(), round % 7 * 8).unwrap();
-        a.set_len(64 + round % 3 * 1000).unwrap();
-    }
-    assert!(disk.dirty_units() < 1500, "{}", disk.dirty_units());
-    a.sync().unwrap();
-    let shown = disk.file("a").unwrap();
-    storage.sync_dir().unwrap();
-    disk.crash(Keep::None);
-    assert_eq!(disk.file("a").unwrap(), shown);
-}
-
-#[test]
 fn a_join_waits_for_a_step_that_runs_on_another_thread() {
     let (disk, storage) = mounted(1);
     let (entered, leave) = (Arc::new(std::sync::Barrier::new(2)), Arc::new(std::sync::Barrier::new(2)));

@@ -393,3 +393,20 @@ fn what_survives_by_seed_or_by_choice_is_one_of_the_outcomes() {
     left.crash(Keep::All);
     assert_eq!(files(&left), files(&disk));
 }
+
+#[test]
+fn a_file_that_is_never_synced_stays_bounded() {
+    let disk = disk(&[]);
+    let storage = disk.mount();
+    let a = storage.create("a").unwrap();
+    for round in 0..2000_u64 {
+        a.write_at(&round.to_le_bytes(), round % 7 * 8).unwrap();
+        a.set_len(64 + round % 3 * 1000).unwrap();
+    }
+    assert!(disk.dirty_units() < 1500, "{}", disk.dirty_units());
+    a.sync().unwrap();
+    let shown = disk.file("a").unwrap();
+    storage.sync_dir().unwrap();
+    disk.crash(Keep::None);
+    assert_eq!(disk.file("a").unwrap(), shown);
+}
