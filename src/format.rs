@@ -250,18 +250,35 @@ pub(crate) fn frame_size(length: u64) -> u64 {
 }
 
 /// CRC-32 of a payload.
+#[inline]
 pub(crate) fn sum(payload: &[u8]) -> u32 {
     crc32fast::hash(payload)
 }
 
-fn check(seed: u32, offset: u32, rest: &[u8; 20]) -> u32 {
-    let mut bytes = [0; 24];
-    let (place, header) = bytes.split_at_mut(4);
-    place.copy_from_slice(&offset.to_le_bytes());
-    header.copy_from_slice(rest);
-    let mut hasher = Hasher::new_with_initial(seed);
-    hasher.update(&bytes);
-    hasher.finalize()
+/// What the checks of a segment's frames begin from: its seed, as a hasher to clone. Making a hasher asks what the
+/// processor can do, which takes a third of the time of a check.
+#[derive(Clone, Debug)]
+pub(crate) struct Seed {
+    number: u32,
+    hasher: Hasher,
+}
+
+impl Seed {
+    pub(crate) fn new(number: u32) -> Seed {
+        Seed { number, hasher: Hasher::new_with_initial(number) }
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The check of a frame whose first four bytes are its offset for now.
+    #[inline]
+    fn check(&self, frame: &[u8; FRAME as usize]) -> u32 {
+        let mut hasher = self.hasher.clone();
+        hasher.update(frame);
+        hasher.finalize()
+    }
 }
 
 impl FrameHeader {
@@ -283,36 +300,38 @@ impl FrameHeader {
 
     /// Its bytes at `offset` of a segment with `seed`.
     #[inline]
-    pub(crate) fn encode(&self, seed: u32, offset: u32) -> [u8; FRAME as usize] {
+    pub(crate) fn encode(&self, seed: &Seed, offset: u32) -> [u8; FRAME as usize] {
         let kind = self.kind.map_or(0, |kind| kind as u32);
         let word = self.length | kind << 28 | u32::from(self.more) << 31;
-        let mut rest = [0; 20];
-        rest[0..4].copy_from_slice(&word.to_le_bytes());
-        rest[4..12].copy_from_slice(&self.batch_time.to_le_bytes());
-        rest[12..16].copy_from_slice(&self.behind.to_le_bytes());
-        rest[16..20].copy_from_slice(&self.sum.to_le_bytes());
-        let mut bytes = [0; FRAME as usize];
-        let (head, tail) = bytes.split_at_mut(4);
-        head.copy_from_slice(&check(seed, offset, &rest).to_le_bytes());
-        tail.copy_from_slice(&rest);
-        bytes
+        // In words, not bytes: what was just stored in small parts is slow to be loaded in large ones.
+        let (head, tail) = (u64::from(word) << 32, u64::from(self.sum) << 32 | u64::from(self.behind));
+        let frame = |first: u32| {
+            let mut bytes = [0; FRAME as usize];
+            bytes[0..8].copy_from_slice(&(head | u64::from(first)).to_le_bytes());
+            bytes[8..16].copy_from_slice(&self.batch_time.to_le_bytes());
+            bytes[16..24].copy_from_slice(&tail.to_le_bytes());
+            bytes
+        };
+        frame(seed.check(&frame(offset)))
     }
 
     /// The header at `offset` of a segment with `seed`, if its check holds.
     #[inline]
-    pub(crate) fn decode(bytes: &[u8], seed: u32, offset: u32) -> Option<FrameHeader> {
-        let rest: [u8; 20] = field(bytes, 4)?;
-        let word = u32_at(&rest, 0)?;
-        let kind = word >> 28 & 7;
-        if kind == 0 || check(seed, offset, &rest) != u32_at(bytes, 0)? {
+    pub(crate) fn decode(bytes: &[u8], seed: &Seed, offset: u32) -> Option<FrameHeader> {
+        let mut frame: [u8; FRAME as usize] = field(bytes, 0)?;
+        let found = u32_at(&frame, 0)?;
+        frame[0..4].copy_from_slice(&offset.to_le_bytes());
+        let kind = frame[7] >> 4 & 7;
+        if kind == 0 || seed.check(&frame) != found {
             return None;
         }
-        FrameHeader::unchecked(&rest)
+        FrameHeader::unchecked(&frame)
     }
 
-    /// The header in `rest` (a frame's bytes 4..24), whatever its check says.
-    pub(crate) fn unchecked(rest: &[u8; 20]) -> Option<FrameHeader> {
-        let word = u32_at(rest, 0)?;
+    /// The header in a frame's first bytes, whatever its check says.
+    #[inline]
+    pub(crate) fn unchecked(frame: &[u8; FRAME as usize]) -> Option<FrameHeader> {
+        let word = u32_at(frame, 4)?;
         let kind = match word >> 28 & 7 {
             1 => Some(FrameKind::Record),
             2 => Some(FrameKind::Checkpoint),
@@ -324,9 +343,9 @@ impl FrameHeader {
             kind,
             more: word >> 31 == 1,
             length: word & 0x0fff_ffff,
-            batch_time: u64_at(rest, 4)?,
-            behind: u32_at(rest, 12)?,
-            sum: u32_at(rest, 16)?,
+            batch_time: u64_at(frame, 8)?,
+            behind: u32_at(frame, 16)?,
+            sum: u32_at(frame, 20)?,
         })
     }
 
@@ -492,7 +511,7 @@ mod tests {
 
     #[test]
     fn frame_of_the_specification() {
-        let (seed, offset) = (0x0123_4567, 4096);
+        let (seed, offset) = (&Seed::new(0x0123_4567), 4096);
         let header = FrameHeader::new(FrameKind::Record, false, 5, 7, sum(b"hello"), 65536 + 4096, 65536);
         let expected =
             [0x9a, 0xf3, 0x3a, 0xcd, 5, 0, 0, 0x10, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0x86, 0xa6, 0x10, 0x36];
@@ -543,17 +562,17 @@ mod tests {
     #[test]
     fn every_bit_and_the_place_of_a_frame_are_checked() {
         let header = FrameHeader::new(FrameKind::Checkpoint, true, 77, u64::MAX, 5, 1 << 40, 1 << 39);
-        let bytes = header.encode(9, 8192);
-        assert_eq!(FrameHeader::decode(&bytes, 9, 8192), Some(header));
+        let bytes = header.encode(&Seed::new(9), 8192);
+        assert_eq!(FrameHeader::decode(&bytes, &Seed::new(9), 8192), Some(header));
         assert_eq!(header.claim(1 << 40), None, "a distance of 2^39 claims nothing");
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(FrameHeader::decode(&flipped, 9, 8192), None, "bit {bit}");
+            assert_eq!(FrameHeader::decode(&flipped, &Seed::new(9), 8192), None, "bit {bit}");
         }
-        assert_eq!(FrameHeader::decode(&bytes, 8, 8192), None);
-        assert_eq!(FrameHeader::decode(&bytes, 9, 8196), None);
-        assert_eq!(FrameHeader::decode(&[0; 24], 0, 0), None);
+        assert_eq!(FrameHeader::decode(&bytes, &Seed::new(8), 8192), None);
+        assert_eq!(FrameHeader::decode(&bytes, &Seed::new(9), 8196), None);
+        assert_eq!(FrameHeader::decode(&[0; 24], &Seed::new(0), 0), None);
     }
 
     #[test]

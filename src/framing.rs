@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::bugs::{Bug, Bugs};
-use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Link, NO_BASE, frame_size, sum};
+use crate::format::{BLOCK, Cursor, FrameHeader, FrameKind, Link, NO_BASE, frame_size, sum};
 use crate::scan::Summary;
 use crate::segment::{Seal, Segment};
 
@@ -150,7 +150,7 @@ impl Framing {
             let seal = Seal { end: active.segment.base + active.offset, records, min_time, max_time };
             active.segment.seal(seal);
             self.records_before += records;
-            self.previous = Previous { base: active.segment.base, seed: active.segment.seed, seal };
+            self.previous = Previous { base: active.segment.base, seed: active.segment.seed.number(), seal };
             active.segment
         });
         let Previous { base, seed, seal } = self.previous;
@@ -170,14 +170,21 @@ impl Framing {
         let payload = link.encode();
         let offset = u64::from(BLOCK);
         self.active = Some(Active { segment: next, offset, first_time: None, whole: Summary::default(), asked: false });
-        let framed = self.frame(FrameKind::Link, &One(&payload, sum(&payload)), 0, durable);
+        let link = One(&payload, sum(&payload));
+        let framed = self.frame(FrameKind::Link, &link, batch_size(&link), 0, durable);
         (sealed, framed.map_or(self.end, |framed| framed.end))
     }
 
     /// Frames a batch at the end of the active segment, which has room for it.
     #[inline]
-    pub(crate) fn frame(&mut self, kind: FrameKind, batch: &impl Batch, time: u64, durable: u64) -> Option<Framed> {
-        let size = batch_size(batch);
+    pub(crate) fn frame(
+        &mut self,
+        kind: FrameKind,
+        batch: &impl Batch,
+        size: u64,
+        time: u64,
+        durable: u64,
+    ) -> Option<Framed> {
         if self.current.as_ref().is_some_and(|piece| piece.bytes.len() as u64 + size > PIECE as u64) {
             self.turn();
         }
@@ -201,10 +208,11 @@ impl Framing {
             let length32 = u32::try_from(length).unwrap_or(u32::MAX);
             let header = FrameHeader::new(kind, more, length32, time, sum, lsn, durable);
             let offset = u32::try_from(active.offset).unwrap_or(u32::MAX);
-            piece.bytes.extend_from_slice(&header.encode(active.segment.seed, offset));
+            piece.bytes.extend_from_slice(&header.encode(&active.segment.seed, offset));
             batch.copy(n, &mut piece.bytes);
-            let padding = usize::try_from(frame_size(length) - u64::from(FRAME) - length).unwrap_or(0);
-            piece.bytes.extend_from_slice([0; 3].get(..padding).unwrap_or_default());
+            while !piece.bytes.len().is_multiple_of(4) {
+                piece.bytes.push(0);
+            }
             active.offset += frame_size(length);
             active.whole.add(kind, time, lsn);
             self.appended.1 += length;

@@ -64,10 +64,10 @@ impl Open {
     fn frame(&mut self, offset: u64, end: u64) -> io::Result<Option<FrameHeader>> {
         let place = self.segment.place(end);
         match &self.mapped {
-            Some(bytes) => frame_at(&mut &bytes[..], place, offset, Bugs::default()),
+            Some(bytes) => frame_at(&mut &bytes[..], &place, offset, Bugs::default()),
             None => {
                 let mut window = Window::new(&*self.segment.file, place.limit, &mut self.chunk);
-                frame_at(&mut window, place, offset, Bugs::default())
+                frame_at(&mut window, &place, offset, Bugs::default())
             }
         }
     }
@@ -165,7 +165,7 @@ fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64, end: u
         Ok(true) => return removed(segment.base + offset, segments.first()),
         Err(e) => return e,
     }
-    let beyond = look_ahead(&*segment.file, segment.place(end), offset, Bugs::default()).map_or(0, |a| a.frames);
+    let beyond = look_ahead(&*segment.file, &segment.place(end), offset, Bugs::default()).map_or(0, |a| a.frames);
     let lsn = Lsn(segment.base + offset);
     let damage = Damage { segment: segment.name.clone(), offset, lsn, durable: Lsn(end), beyond };
     let message = format!(

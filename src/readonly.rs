@@ -30,7 +30,8 @@ const TRIES: usize = 10;
 /// wal.append(b"order 17")?.wait()?;
 /// let view = seawall::Options::new().open_read_only(dir)?;
 /// for record in view.read(..)? {
-///     println!("{}: {:?}", record.as_ref().unwrap().lsn, record?.payload);
+///     let record = record?;
+///     println!("{}: {:?}", record.lsn, record.payload);
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::bugs::{Bug, Bugs};
-use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, frame_size, sum};
+use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Seed, frame_size, sum};
 use crate::storage::{File, read_full};
 
 /// Bytes read at once.
@@ -70,10 +70,10 @@ impl Source for &[u8] {
 }
 
 /// What frames of a segment are read by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) base: u64,
-    pub(crate) seed: u32,
+    pub(crate) seed: Seed,
     /// The offset that no frame reaches beyond.
     pub(crate) limit: u64,
 }
@@ -82,7 +82,7 @@ pub(crate) struct Place {
 #[inline]
 pub(crate) fn frame_at<S: Source>(
     source: &mut S,
-    place: Place,
+    place: &Place,
     offset: u64,
     bugs: Bugs,
 ) -> io::Result<Option<FrameHeader>> {
@@ -92,10 +92,10 @@ pub(crate) fn frame_at<S: Source>(
     }
     let Some(bytes) = source.bytes(offset, FRAME as usize)? else { return Ok(None) };
     if bugs.has(Bug::LengthBeforeCheck) {
-        let header = bytes.last_chunk().and_then(FrameHeader::unchecked);
+        let header = bytes.first_chunk().and_then(FrameHeader::unchecked);
         std::hint::black_box(vec![1_u8; header.map_or(0, |header| header.length as usize)]);
     }
-    let Some(header) = FrameHeader::decode(bytes, place.seed, short) else { return Ok(None) };
+    let Some(header) = FrameHeader::decode(bytes, &place.seed, short) else { return Ok(None) };
     if frame_size(u64::from(header.length)) > place.limit - offset {
         return Ok(None);
     }
@@ -151,7 +151,7 @@ impl Summary {
 }
 
 /// Reads frame after frame from the first on, up to the first bad place.
-pub(crate) fn scan(file: &dyn File, place: Place, bugs: Bugs) -> io::Result<Scan> {
+pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Scan> {
     let mut chunk = Chunk::default();
     let mut window = Window::new(file, place.limit, &mut chunk);
     let first = u64::from(BLOCK);
@@ -199,7 +199,7 @@ pub(crate) struct Ahead {
 }
 
 /// Tries every place from `from` on. A frame found is stepped over, so that frames in its payload do not count.
-pub(crate) fn look_ahead(file: &dyn File, place: Place, from: u64, bugs: Bugs) -> io::Result<Ahead> {
+pub(crate) fn look_ahead(file: &dyn File, place: &Place, from: u64, bugs: Bugs) -> io::Result<Ahead> {
     let mut chunk = Chunk::default();
     let mut window = Window::new(file, place.limit, &mut chunk);
     let mut ahead = Ahead::default();
@@ -218,19 +218,19 @@ pub(crate) fn look_ahead(file: &dyn File, place: Place, from: u64, bugs: Bugs) -
 }
 
 /// The first place from `offset` on where a frame's check holds.
-fn next_candidate(window: &mut Window<'_>, place: Place, mut offset: u64, bugs: Bugs) -> io::Result<Option<u64>> {
+fn next_candidate(window: &mut Window<'_>, place: &Place, mut offset: u64, bugs: Bugs) -> io::Result<Option<u64>> {
     let frame = FRAME as usize;
     while offset.saturating_add(frame as u64) <= place.limit {
         let left = usize::try_from(place.limit - offset).unwrap_or(usize::MAX);
         let Some(chunk) = window.bytes(offset, left.min(CHUNK))? else { return Ok(None) };
         if bugs.has(Bug::LengthBeforeCheck) {
-            let header = chunk.get(4..24).and_then(|rest| rest.first_chunk()).and_then(FrameHeader::unchecked);
+            let header = chunk.first_chunk().and_then(FrameHeader::unchecked);
             std::hint::black_box(vec![1_u8; header.map_or(0, |header| header.length as usize)]);
         }
         let mut tried = 0;
         while let Some(bytes) = chunk.get(tried..tried + frame) {
             let short = u32::try_from(offset + tried as u64).unwrap_or(u32::MAX);
-            if FrameHeader::decode(bytes, place.seed, short).is_some() {
+            if FrameHeader::decode(bytes, &place.seed, short).is_some() {
                 return Ok(Some(offset + tried as u64));
             }
             tried += 4;

@@ -125,7 +125,7 @@ impl Writer {
             }
             framing = self.framing.lock();
         };
-        let framed = framing.frame(kind, batch, time, self.commit.synced());
+        let framed = framing.frame(kind, batch, size, time, self.commit.synced());
         let full = !framing.full.is_empty();
         drop(framing);
         let framed = framed.ok_or_else(|| Error::new(ErrorKind::Io, "append", "no segment is active"))?;

@@ -172,7 +172,7 @@ impl Tail {
                 continue;
             }
             let path = storage.path().join(&found.name);
-            let ahead = look_ahead(&*found.file, place, from, bugs).map_err(|e| Error::io("read", path, e))?;
+            let ahead = look_ahead(&*found.file, &place, from, bugs).map_err(|e| Error::io("read", path, e))?;
             self.claim = self.claim.max(ahead.claim);
             let passed = Some(index) > self.bad && self.bad.is_some();
             let first = if passed && before > 0 { Some(u64::from(BLOCK)) } else { ahead.first };
@@ -204,7 +204,7 @@ fn read_segment(storage: &dyn Storage, found: &Found, sealed: Option<u64>, bugs:
     if let Some(end) = sealed {
         place.limit = place.limit.min(end.saturating_sub(found.base));
     }
-    scan(&*found.file, place, bugs).map_err(|e| Error::io("read", storage.path().join(&found.name), e))
+    scan(&*found.file, &place, bugs).map_err(|e| Error::io("read", storage.path().join(&found.name), e))
 }
 
 /// The error for bytes that were durable and are not there, or that no crash leaves.
@@ -271,7 +271,8 @@ fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
                 scans.push(scanned);
                 links.push(found.link.as_ref().map(|(link, _)| link.clone()).unwrap_or_default());
                 let capacity = header.capacity;
-                let sealed = Sealed { seed: place.seed, capacity, end: 0, records: 0, min_time: 0, max_time: 0, found };
+                let sealed =
+                    Sealed { seed: place.seed.number(), capacity, end: 0, records: 0, min_time: 0, max_time: 0, found };
                 recovered.segments.push(sealed);
             }
             _ => recovered.voids.push(Void { name: found.name, base: found.base, length: found.length }),

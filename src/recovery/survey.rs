@@ -6,7 +6,7 @@ use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, HEAD, Header, Link, MARK, MARK_SLOT, Mark, NO_BASE,
-    is_unfinished, segment_base, sum,
+    Seed, is_unfinished, segment_base, sum,
 };
 use crate::scan::{Place, frame_at};
 use crate::storage::{File, Storage, read_full};
@@ -30,7 +30,7 @@ impl Found {
     pub(crate) fn place(&self, bugs: Bugs) -> Option<Place> {
         let (header, seed) = self.header.as_ref().ok()?;
         let seed = if bugs.has(Bug::StaleFrames) { 0 } else { *seed };
-        Some(Place { base: self.base, seed, limit: header.capacity.min(self.length) })
+        Some(Place { base: self.base, seed: Seed::new(seed), limit: header.capacity.min(self.length) })
     }
 }
 
@@ -137,7 +137,7 @@ fn find(storage: &dyn Storage, name: String, base: u64, write: bool, bugs: Bugs)
 fn read_link(mut head: &[u8], place: Place, bugs: Bugs) -> Option<(Link, u64)> {
     let first = u64::from(BLOCK);
     let limit = place.limit.min(head.len() as u64);
-    let header = frame_at(&mut head, Place { limit, ..place }, first, bugs).ok()??;
+    let header = frame_at(&mut head, &Place { limit, ..place }, first, bugs).ok()??;
     link_of(&header, head.get((BLOCK + FRAME) as usize..)?, place.base + first)
 }
 
@@ -217,7 +217,7 @@ impl Survey {
         }
         let index = self.index(link.prev_base).ok_or(())?;
         let place = self.segments.get(index).and_then(|found| found.place(bugs));
-        if place.is_some_and(|place| place.seed == link.prev_seed) { Ok(Some(index)) } else { Err(()) }
+        if place.is_some_and(|place| place.seed.number() == link.prev_seed) { Ok(Some(index)) } else { Err(()) }
     }
 
     /// Follows the links down from the highest base that leads to the front.
