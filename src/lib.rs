@@ -1,4 +1,47 @@
-//! A segmented, checksummed write-ahead log to embed.
+//! A write-ahead log to embed: segmented, checksummed, append-only, in one directory.
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path().join("orders");
+//! let wal = seawall::Wal::open(&dir)?;
+//! println!("{}", wal.recovery());
+//! let lsn = wal.append(b"order 17")?.wait()?; // durable when this returns
+//! for record in wal.read(lsn..)? {
+//!     let record = record?;
+//!     println!("{}: {:?}", record.lsn, record.payload);
+//! }
+//! wal.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What survives
+//!
+//! Once a [`Ticket`] has resolved to `Ok`:
+//!
+//! | | killed process | operating system crash | power cut |
+//! |---|---|---|---|
+//! | [`Durability::Disk`], the default | yes | yes | yes |
+//! | [`Durability::Os`] | yes | what was synced | what was synced |
+//! | not waited for | what was written | what was synced | what was synced |
+//!
+//! In each case what is left is a prefix of what was appended, and never part of a batch. A sync is `fdatasync` on
+//! Linux and `F_FULLFSYNC` on macOS. Not promised: hardware that lies about a sync, network file systems.
+//!
+//! # How to use it
+//!
+//! - Open: [`Wal::open`], or [`Options`]; [`Wal::recovery`] says what was found. Read-only, beside a live writer:
+//!   [`Options::open_read_only`].
+//! - Append: [`Wal::append`], [`Wal::append_batch`], [`Wal::append_parts`], [`Wal::try_append`], each under a batch
+//!   time too by [`Wal::at`]. Then [`Ticket::wait`], or await the ticket on any executor. Waits of several threads,
+//!   or of many tickets, share one sync.
+//! - Bound what nobody waits for: [`Options::sync_interval`], [`Options::sync_bytes`], [`Wal::sync`].
+//! - Read: [`Wal::get`], [`Wal::read`].
+//! - Remember where you are: [`Wal::append_checkpoint`], [`Wal::checkpoint`]. Forget what is done:
+//!   [`Wal::clean_before_batch_time`], [`Wal::clean_before_lsn`].
+//!
+//! After `fork` only the parent may use an open log. `DESIGN.md` in the repository argues every decision and every
+//! crash point; the bytes are drawn in `src/format.rs`.
+
 mod bugs;
 mod clean;
 mod commit;
