@@ -1,0 +1,174 @@
+//! Commits: advice to the source of what is durable. One under way; the latest wins; a failure is counted and
+//! goes again with the next block.
+//!
+//! A list is made from the partitions owned when it is sent, on the thread that also lets partitions go, so none
+//! is sent for a partition after it went. The table it is made from holds only what is durable.
+
+use std::time::Duration;
+
+use super::config::Config;
+use super::entry::LogId;
+use super::intake::{Intake, Owned};
+use super::line::Line;
+use super::mark::CommitMark;
+use super::offsets::Mark;
+use super::source::{Commit, Partition, Source, SourceError};
+use super::status::{Board, Notice, Step};
+
+/// See the file's first line.
+#[derive(Debug)]
+pub(super) struct Commits {
+    log: LogId,
+    under_way: Option<UnderWay>,
+    /// Not before, unless something new is durable.
+    retry_at: Duration,
+    sent_at: Duration,
+    last_error: Option<SourceError>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    deadline: Duration,
+    commits: Vec<Commit>,
+}
+
+impl Commits {
+    pub(super) fn new(log: LogId, now: Duration) -> Commits {
+        Commits { log, under_way: None, retry_at: Duration::ZERO, sent_at: now, last_error: None }
+    }
+
+    /// Something new is durable: no need to wait with it.
+    pub(super) fn hurry(&mut self) {
+        self.retry_at = Duration::ZERO;
+    }
+
+    /// Why the last commit failed, if it did.
+    pub(super) fn last_error(&self) -> Option<&SourceError> {
+        self.last_error.as_ref()
+    }
+
+    /// Whether the group has everything that is durable.
+    pub(super) fn is_settled(&self, intake: &Intake, line: &Line) -> bool {
+        self.under_way.is_none() && self.list(intake, line, is_behind).is_empty()
+    }
+
+    /// Sends what is durable and not committed, unless a commit is under way or one has just failed.
+    pub(super) fn send(
+        &mut self,
+        source: &mut dyn Source,
+        intake: &Intake,
+        line: &Line,
+        config: &Config,
+        board: &Board,
+    ) {
+        let now = config.clock.monotonic();
+        if self.under_way.as_ref().is_some_and(|commit| now >= commit.deadline) {
+            self.under_way = None;
+            board.update(|status| status.commits.timed_out += 1);
+            let message = "no answer to a commit in time, outcome unknown";
+            self.failed(SourceError::new("_TIMED_OUT", message, false), now, config, board);
+        }
+        if self.under_way.is_some() || now < self.retry_at {
+            return;
+        }
+        let refresh = now.saturating_sub(self.sent_at) >= config.commit_refresh;
+        let commits = self.list(intake, line, |owned, mark| is_behind(owned, mark) || refresh);
+        if commits.is_empty() {
+            return;
+        }
+        self.sent_at = now;
+        board.update(|status| status.commits.sent += 1);
+        match source.commit(&commits) {
+            Ok(()) => {
+                self.under_way = Some(UnderWay { deadline: now + config.commit_timeout, commits });
+                board.step(Step::CommitSent);
+            }
+            Err(error) => {
+                board.update(|status| status.commits.failed += 1);
+                self.failed(error, now, config, board);
+            }
+        }
+    }
+
+    /// Takes the answer to the commit under way.
+    pub(super) fn answered(
+        &mut self,
+        answer: Result<(), SourceError>,
+        intake: &mut Intake,
+        config: &Config,
+        board: &Board,
+    ) {
+        // An answer that was given up says nothing about the commit after it.
+        let Some(UnderWay { commits, .. }) = self.under_way.take() else { return };
+        match answer {
+            Ok(()) => {
+                self.confirmed(&commits, intake, board);
+                board.step(Step::CommitAnswered);
+            }
+            Err(error) => {
+                board.update(|status| status.commits.failed += 1);
+                self.failed(error, config.clock.monotonic(), config, board);
+            }
+        }
+    }
+
+    /// Commits what is durable of `partitions` and waits for it, at most `timeout`.
+    pub(super) fn send_and_wait(
+        &mut self,
+        source: &mut dyn Source,
+        intake: &mut Intake,
+        line: &Line,
+        partitions: &[Partition],
+        timeout: Duration,
+        board: &Board,
+    ) {
+        let goes = |owned: &Owned, mark| partitions.contains(&owned.partition) && is_behind(owned, mark);
+        let commits = self.list(intake, line, goes);
+        if commits.is_empty() {
+            return;
+        }
+        board.update(|status| status.commits.sent += 1);
+        match source.commit_sync(&commits, timeout) {
+            Ok(()) => self.confirmed(&commits, intake, board),
+            Err(error) => {
+                board.update(|status| status.commits.failed += 1);
+                board.tell(&Notice::CommitFailed(error));
+            }
+        }
+    }
+
+    fn confirmed(&mut self, commits: &[Commit], intake: &mut Intake, board: &Board) {
+        self.last_error = None;
+        board.update(|status| status.commits.ok += 1);
+        for commit in commits {
+            if let Some(owned) = intake.find(&commit.partition) {
+                owned.committed = owned.committed.max(Some(commit.next));
+            }
+        }
+    }
+
+    fn failed(&mut self, error: SourceError, now: Duration, config: &Config, board: &Board) {
+        self.retry_at = now + config.commit_retry;
+        board.tell(&Notice::CommitFailed(error.clone()));
+        self.last_error = Some(error);
+    }
+
+    /// The durable offsets of those owned partitions that `goes` picks; never below what the group has.
+    fn list(&self, intake: &Intake, line: &Line, goes: impl Fn(&Owned, Mark) -> bool) -> Vec<Commit> {
+        line.durable(|table| {
+            let durable = |owned: &Owned| {
+                let mark = table.get(&owned.partition, owned.topic_id)?;
+                if !goes(owned, mark) || owned.committed.is_some_and(|committed| mark.next < committed) {
+                    return None;
+                }
+                let metadata = CommitMark::new(self.log, owned.topic_id, mark.lsn).encode();
+                Some(Commit { partition: owned.partition.clone(), next: mark.next, metadata })
+            };
+            intake.owned.iter().filter_map(durable).collect()
+        })
+    }
+}
+
+fn is_behind(owned: &Owned, mark: Mark) -> bool {
+    owned.committed.is_none_or(|committed| committed < mark.next)
+}

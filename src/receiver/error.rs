@@ -1,0 +1,122 @@
+//! What ends a receiver.
+
+use std::fmt;
+
+use super::offsets::ChainError;
+use super::source::{Partition, SourceError};
+use super::start::StartError;
+use super::wire::DecodeError;
+use crate::{Error, Lsn};
+
+/// What ended a receiver, or kept it from beginning.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The log failed.
+    Log(Error),
+    /// The source failed for good, or gave no answer in time.
+    Source(SourceError),
+    /// There is no safe place to begin with, or go on in, a partition.
+    Start {
+        /// The partition.
+        partition: Partition,
+        /// Why.
+        error: StartError,
+    },
+    /// The log holds a record that no receiver wrote, or a newer one.
+    Decode {
+        /// The record.
+        lsn: Lsn,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// The log's entries do not chain: the offset table that stood for what was cleaned away did not survive.
+    Chain {
+        /// The entry.
+        lsn: Lsn,
+        /// What does not fit.
+        error: ChainError,
+    },
+    /// A record that no segment can hold.
+    RecordTooLarge {
+        /// Its partition.
+        partition: Partition,
+        /// Its offset.
+        offset: i64,
+        /// The bytes its block would take.
+        needs: usize,
+        /// The most a block can take.
+        limit: usize,
+    },
+    /// The append thread ended before its time.
+    AppendThread,
+    /// Stopping took too long: what was read is not all durable, and will be read again.
+    NotDurable {
+        /// Blocks that were not stored.
+        blocks: usize,
+        /// Why, where the log said.
+        reason: Option<Error>,
+    },
+    /// What was read is durable, but the group could not be told: it will be told at the next start.
+    NotCommitted {
+        /// The last answer, where there was one.
+        reason: Option<SourceError>,
+    },
+}
+
+impl fmt::Display for ReceiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReceiveError::Log(error) => write!(f, "{error}"),
+            ReceiveError::Source(error) => write!(f, "{error}"),
+            ReceiveError::Start { partition, error } => write!(f, "{partition}: {error}"),
+            ReceiveError::Decode { lsn, error } => write!(f, "the record at LSN {lsn} is {error}"),
+            ReceiveError::Chain { lsn, error } => write!(
+                f,
+                "the entry at LSN {lsn} does not chain: {error}. No offset table survives that says where the log \
+                 stands; the group's offset is not trusted in its place"
+            ),
+            ReceiveError::RecordTooLarge { partition, offset, needs, limit } => write!(
+                f,
+                "{partition} offset {offset} takes a block of {needs} bytes, and a segment holds {limit}: open the \
+                 log with larger segments"
+            ),
+            ReceiveError::AppendThread => f.write_str("the append thread ended before its time"),
+            ReceiveError::NotDurable { blocks, reason } => {
+                write!(f, "{blocks} blocks could not be stored in time and will be read again")?;
+                reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+            ReceiveError::NotCommitted { reason } => {
+                f.write_str("all that was read is durable, but the group's offsets could not be committed in time")?;
+                reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReceiveError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ReceiveError::Log(error) => Some(error),
+            ReceiveError::Source(error) => Some(error),
+            ReceiveError::Start { error, .. } => Some(error),
+            ReceiveError::Decode { error, .. } => Some(error),
+            ReceiveError::Chain { error, .. } => Some(error),
+            ReceiveError::NotDurable { reason, .. } => reason.as_ref().map(|error| error as _),
+            ReceiveError::NotCommitted { reason } => reason.as_ref().map(|error| error as _),
+            ReceiveError::RecordTooLarge { .. } | ReceiveError::AppendThread => None,
+        }
+    }
+}
+
+impl From<Error> for ReceiveError {
+    fn from(error: Error) -> ReceiveError {
+        ReceiveError::Log(error)
+    }
+}
+
+impl From<SourceError> for ReceiveError {
+    fn from(error: SourceError) -> ReceiveError {
+        ReceiveError::Source(error)
+    }
+}

@@ -1,0 +1,81 @@
+//! The metadata beside a commit: which log stands behind the offset. `sw1:<log uuid>:<topic id>:<lsn>`, in hex,
+//! the LSN in decimal; 70 to 90 bytes of the 4096 that a broker allows.
+
+use super::entry::LogId;
+use super::source::TopicId;
+use crate::Lsn;
+
+/// What a commit says about the log that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CommitMark {
+    /// The log.
+    pub log: LogId,
+    /// The topic's identity as the log knew it.
+    pub topic_id: TopicId,
+    /// The record up to which the partition was in the log.
+    pub lsn: Lsn,
+}
+
+impl CommitMark {
+    /// The mark of a commit.
+    pub fn new(log: LogId, topic_id: TopicId, lsn: Lsn) -> CommitMark {
+        CommitMark { log, topic_id, lsn }
+    }
+
+    /// As it stands beside the offset.
+    pub fn encode(&self) -> String {
+        format!("sw1:{}:{}:{}", hex(&self.log.0), hex(&self.topic_id.0), self.lsn)
+    }
+
+    /// `None` for anything that [`encode`](CommitMark::encode) does not write: it is some other program's.
+    pub fn parse(metadata: &str) -> Option<CommitMark> {
+        let mut parts = metadata.split(':');
+        (parts.next()? == "sw1").then_some(())?;
+        let (log, topic_id) = (LogId(unhex(parts.next()?)?), TopicId(unhex(parts.next()?)?));
+        let lsn = parts.next()?;
+        let is_plain = !lsn.is_empty() && lsn.bytes().all(|byte| byte.is_ascii_digit());
+        let lsn = Lsn(is_plain.then(|| lsn.parse().ok()).flatten()?);
+        parts.next().is_none().then_some(CommitMark { log, topic_id, lsn })
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8; 16]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 16]> {
+    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; 16];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * i..2 * i + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_comes_back_as_it_was_written() {
+        let mark = CommitMark::new(LogId([0x0F; 16]), TopicId([0xA0; 16]), Lsn(67_112_960));
+        let text = mark.encode();
+        assert_eq!(text, "sw1:0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f:a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0:67112960");
+        assert_eq!(CommitMark::parse(&text), Some(mark));
+    }
+
+    #[test]
+    fn other_programs_metadata_is_no_mark() {
+        let good = CommitMark::new(LogId([1; 16]), TopicId([2; 16]), Lsn(3)).encode();
+        for bad in ["", "sw1", "sw1:::", "consumer-7", &good[1..], &good.replace("sw1", "sw2"), &format!("{good}:")] {
+            assert_eq!(CommitMark::parse(bad), None, "{bad}");
+        }
+        for (from, to) in [("0101", "01_1"), (":3", ":+3"), (":3", ":"), (":3", ":99999999999999999999")] {
+            assert_eq!(CommitMark::parse(&good.replacen(from, to, 1)), None, "{from} -> {to}");
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Where to start with a partition: the log's mark against the group's offset, decided by one pure function.
+//!
+//! `m` is the next offset by the log's table, `c` what the group has committed. The first row that fits:
+//!
+//! | # | m | c | verdict |
+//! |---|---|---|---|
+//! | 1 | known under another topic id | any | [`StartError::TopicRecreated`] |
+//! | 2 | none | none | the policy, resolved to a number; a new partition of a known topic: earliest |
+//! | 3 | m | none | m |
+//! | 4 | none, or m < c | bears our log | [`StartError::LogBehindGroup`] |
+//! | 5 | none, whole log empty | bears another log, no other member | [`StartError::LogBehindGroup`] |
+//! | 6 | none | c | c |
+//! | 7 | m >= c | c | m, and the group catches up |
+//! | 8 | m < c | bears another log or none | c, and `[m, c)` is handed over |
+//!
+//! In `AtLeastOnce` the group's offset is the one truth: rows 4 to 8 are one, "start at c". Either way a start
+//! below what the source still has is [`StartError::Missing`], one beyond its end [`StartError::Truncated`]. An
+//! origin or a handover is durable in the log before the first record is read.
+
+use std::fmt;
+
+use super::config::{Mode, Reset};
+use super::entry::{LogId, OriginCause};
+use super::source::TopicId;
+
+/// What the log knows of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogMark {
+    /// Nothing.
+    None,
+    /// Its next offset.
+    At(i64),
+    /// It knows the topic under another identity only.
+    Recreated(TopicId),
+}
+
+/// What the group has committed for a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GroupMark {
+    /// Nothing.
+    None,
+    /// An offset, and the log whose mark it bears.
+    At(i64, Option<LogId>),
+}
+
+/// All that the decision goes by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub(super) mode: Mode,
+    pub(super) reset: Reset,
+    pub(super) log: LogId,
+    pub(super) mark: LogMark,
+    /// The log knows other partitions of the topic.
+    pub(super) topic_known: bool,
+    /// The log knows nothing at all.
+    pub(super) log_empty: bool,
+    pub(super) group: GroupMark,
+    /// No other member is in the group. Looked at in row 5 only.
+    pub(super) alone: bool,
+    pub(super) topic_id: TopicId,
+    pub(super) low: i64,
+    pub(super) high: i64,
+}
+
+impl Facts {
+    /// Whether the verdict hangs on [`alone`](Facts::alone), which costs a question to the source.
+    pub(super) fn asks_alone(&self) -> bool {
+        let other = matches!(self.group, GroupMark::At(_, Some(log)) if log != self.log);
+        self.mode == Mode::ExactlyOnce && self.log_empty && self.mark == LogMark::None && other
+    }
+}
+
+/// Where reading begins, and what is recorded first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At the log's mark; nothing to record.
+    Resume(i64),
+    /// A chain begins, over `previous` in at-least-once.
+    Origin { next: i64, previous: Option<i64>, cause: OriginCause },
+    /// Another log has `[from, next)`.
+    Handover { from: i64, next: i64, log: Option<LogId> },
+}
+
+impl Start {
+    /// The first offset that is read.
+    pub(super) fn next(self) -> i64 {
+        match self {
+            Start::Resume(next) | Start::Origin { next, .. } | Start::Handover { next, .. } => next,
+        }
+    }
+}
+
+/// Why there is no safe place to begin with a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The topic was deleted and made anew under its name.
+    TopicRecreated {
+        /// What the log knows it as.
+        known: TopicId,
+        /// What it is now.
+        now: TopicId,
+    },
+    /// The group has committed more than the log that bears its mark holds: the log was rolled back or lost.
+    LogBehindGroup {
+        /// Where the log stands, if it knows the partition.
+        log: Option<i64>,
+        /// Where the group stands.
+        group: i64,
+    },
+    /// The source no longer has the next record.
+    Missing {
+        /// The next offset.
+        next: i64,
+        /// The first that is left.
+        low: i64,
+    },
+    /// The source ends before the next record: its log was cut.
+    Truncated {
+        /// The next offset.
+        next: i64,
+        /// The source's end.
+        high: i64,
+    },
+    /// Neither log nor group knows the partition, and the policy is to refuse that.
+    NoOffset,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::TopicRecreated { .. } => f.write_str(
+                "TopicRecreated: the topic was deleted and made anew since the log last read it. Receive it into \
+                 another directory; an option to begin a new chain in this one (--on-recreated earliest) is to come",
+            ),
+            StartError::LogBehindGroup { log: Some(log), group } => write!(
+                f,
+                "LogBehindGroup: this log stands at {log}, its own commit at {group}: the directory was rolled back. \
+                 Restore the newest copy of it, or set the group's offset back to {log}"
+            ),
+            StartError::LogBehindGroup { log: None, group } => write!(
+                f,
+                "LogBehindGroup: the log is empty, but a log has committed {group} for this group: the directory was \
+                 lost or is another. Restore it, or use another group; an option to begin here \
+                 (--on-log-behind origin) is to come"
+            ),
+            StartError::Missing { next, low } => write!(
+                f,
+                "Missing: offsets {next} to {low} are no longer in the source, which begins at {low}; an option to \
+                 record the gap and go on (--on-gap record) is to come"
+            ),
+            StartError::Truncated { next, high } => write!(
+                f,
+                "Truncated: the next offset is {next}, but the source ends at {high}: it lost records that were read \
+                 from it. Receive into another directory and group"
+            ),
+            StartError::NoOffset => f.write_str(
+                "neither the log nor the group knows an offset, and the policy for that is to refuse (--on-reset)",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// The start table, then the bounds of the source.
+pub(super) fn decide(facts: &Facts) -> Result<Start, StartError> {
+    let start = match facts.mode {
+        Mode::ExactlyOnce => by_log(facts)?,
+        Mode::AtLeastOnce => by_group(facts)?,
+    };
+    in_bounds(start.next(), facts.low, facts.high)?;
+    Ok(start)
+}
+
+/// Whether a source that holds `[low, high)` can be read from `next` on.
+pub(super) fn in_bounds(next: i64, low: i64, high: i64) -> Result<(), StartError> {
+    if next < low {
+        Err(StartError::Missing { next, low })
+    } else if next > high {
+        Err(StartError::Truncated { next, high })
+    } else {
+        Ok(())
+    }
+}
+
+fn by_log(facts: &Facts) -> Result<Start, StartError> {
+    match (facts.mark, facts.group) {
+        (LogMark::Recreated(known), _) => Err(StartError::TopicRecreated { known, now: facts.topic_id }),
+        (LogMark::None, GroupMark::None) => by_policy(facts),
+        (LogMark::At(m), GroupMark::None) => Ok(Start::Resume(m)),
+        (LogMark::At(m), GroupMark::At(c, _)) if m >= c => Ok(Start::Resume(m)),
+        (LogMark::At(m), GroupMark::At(c, Some(log))) if log == facts.log => {
+            Err(StartError::LogBehindGroup { log: Some(m), group: c })
+        }
+        (LogMark::At(m), GroupMark::At(c, log)) => Ok(Start::Handover { from: m, next: c, log }),
+        (LogMark::None, GroupMark::At(c, log)) => {
+            let ours = log == Some(facts.log);
+            if ours || (facts.log_empty && log.is_some() && facts.alone) {
+                return Err(StartError::LogBehindGroup { log: None, group: c });
+            }
+            Ok(Start::Origin { next: c, previous: None, cause: OriginCause::Group })
+        }
+    }
+}
+
+fn by_group(facts: &Facts) -> Result<Start, StartError> {
+    match (facts.mark, facts.group) {
+        (LogMark::Recreated(known), _) => Err(StartError::TopicRecreated { known, now: facts.topic_id }),
+        (LogMark::None, GroupMark::None) => by_policy(facts),
+        // Nothing was committed yet, but something was read: the policy could pass over what is not in the log.
+        (LogMark::At(m), GroupMark::None) => Ok(Start::Resume(m)),
+        (LogMark::At(m), GroupMark::At(c, _)) if m == c => Ok(Start::Resume(m)),
+        (mark, GroupMark::At(c, _)) => {
+            let previous = if let LogMark::At(m) = mark { Some(m) } else { None };
+            Ok(Start::Origin { next: c, previous, cause: OriginCause::Group })
+        }
+    }
+}
+
+fn by_policy(facts: &Facts) -> Result<Start, StartError> {
+    let (next, cause) = match facts.reset {
+        _ if facts.topic_known => (facts.low, OriginCause::NewPartition),
+        Reset::Earliest => (facts.low, OriginCause::Earliest),
+        Reset::Latest => (facts.high, OriginCause::Latest),
+        Reset::Error => return Err(StartError::NoOffset),
+    };
+    Ok(Start::Origin { next, previous: None, cause })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: LogId = LogId([1; 16]);
+    const OTHER: LogId = LogId([2; 16]);
+    const ID: TopicId = TopicId([3; 16]);
+    const OLD: TopicId = TopicId([4; 16]);
+
+    /// A source that holds `[10, 90)`.
+    fn facts(mode: Mode, mark: LogMark, group: GroupMark) -> Facts {
+        Facts {
+            mode,
+            reset: Reset::Earliest,
+            log: OURS,
+            mark,
+            topic_known: mark != LogMark::None,
+            log_empty: mark == LogMark::None,
+            group,
+            alone: true,
+            topic_id: ID,
+            low: 10,
+            high: 90,
+        }
+    }
+
+    fn exactly(mark: LogMark, group: GroupMark) -> Facts {
+        facts(Mode::ExactlyOnce, mark, group)
+    }
+
+    fn at_least(mark: LogMark, group: GroupMark) -> Facts {
+        facts(Mode::AtLeastOnce, mark, group)
+    }
+
+    fn origin(next: i64, cause: OriginCause) -> Result<Start, StartError> {
+        Ok(Start::Origin { next, previous: None, cause })
+    }
+
+    #[test]
+    fn row_1_a_topic_made_anew_is_an_error_whatever_the_group_says() {
+        let groups = [GroupMark::None, GroupMark::At(50, None), GroupMark::At(50, Some(OURS))];
+        for group in groups {
+            for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+                let verdict = decide(&facts(mode, LogMark::Recreated(OLD), group));
+                assert_eq!(verdict, Err(StartError::TopicRecreated { known: OLD, now: ID }));
+            }
+        }
+    }
+
+    #[test]
+    fn row_2_the_policy_decides_where_nobody_knows() {
+        for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+            let unknown = facts(mode, LogMark::None, GroupMark::None);
+            assert_eq!(decide(&unknown), origin(10, OriginCause::Earliest));
+            assert_eq!(decide(&Facts { reset: Reset::Latest, ..unknown }), origin(90, OriginCause::Latest));
+            assert_eq!(decide(&Facts { reset: Reset::Error, ..unknown }), Err(StartError::NoOffset));
+        }
+    }
+
+    #[test]
+    fn row_2_a_new_partition_of_a_known_topic_starts_at_earliest_whatever_the_policy() {
+        for reset in [Reset::Earliest, Reset::Latest, Reset::Error] {
+            let known = Facts { reset, topic_known: true, log_empty: false, ..exactly(LogMark::None, GroupMark::None) };
+            assert_eq!(decide(&known), origin(10, OriginCause::NewPartition));
+        }
+    }
+
+    #[test]
+    fn row_3_the_log_alone_is_followed() {
+        assert_eq!(decide(&exactly(LogMark::At(50), GroupMark::None)), Ok(Start::Resume(50)));
+    }
+
+    #[test]
+    fn row_4_a_log_behind_its_own_commit_is_an_error() {
+        let behind = |mark, log| {
+            for log_empty in [false, true] {
+                let facts = Facts { log_empty, ..exactly(mark, GroupMark::At(50, Some(OURS))) };
+                assert_eq!(decide(&facts), Err(StartError::LogBehindGroup { log, group: 50 }));
+            }
+        };
+        behind(LogMark::At(49), Some(49));
+        behind(LogMark::None, None);
+    }
+
+    #[test]
+    fn row_5_an_empty_log_alone_before_another_logs_commit_is_an_error() {
+        let lost = exactly(LogMark::None, GroupMark::At(50, Some(OTHER)));
+        assert_eq!(decide(&lost), Err(StartError::LogBehindGroup { log: None, group: 50 }));
+        assert!(lost.asks_alone());
+    }
+
+    #[test]
+    fn row_6_the_groups_offset_begins_a_chain_where_the_log_knows_nothing() {
+        let plain = exactly(LogMark::None, GroupMark::At(50, None));
+        assert_eq!(decide(&plain), origin(50, OriginCause::Group));
+        assert!(!plain.asks_alone());
+        let other = exactly(LogMark::None, GroupMark::At(50, Some(OTHER)));
+        let in_company = Facts { alone: false, ..other };
+        assert_eq!(decide(&in_company), origin(50, OriginCause::Group));
+        let with_others = Facts { log_empty: false, ..other };
+        assert_eq!(decide(&with_others), origin(50, OriginCause::Group));
+        assert!(!with_others.asks_alone());
+    }
+
+    #[test]
+    fn row_7_a_log_ahead_of_the_group_is_followed() {
+        for log in [None, Some(OURS), Some(OTHER)] {
+            for m in [50, 51] {
+                assert_eq!(decide(&exactly(LogMark::At(m), GroupMark::At(50, log))), Ok(Start::Resume(m)));
+            }
+        }
+    }
+
+    #[test]
+    fn row_8_what_another_log_took_is_handed_over() {
+        for log in [None, Some(OTHER)] {
+            let verdict = decide(&exactly(LogMark::At(40), GroupMark::At(50, log)));
+            assert_eq!(verdict, Ok(Start::Handover { from: 40, next: 50, log }));
+        }
+    }
+
+    #[test]
+    fn row_9_a_start_below_what_is_left_is_an_error() {
+        let missing = |next| Err(StartError::Missing { next, low: 10 });
+        assert_eq!(decide(&exactly(LogMark::At(9), GroupMark::None)), missing(9));
+        assert_eq!(decide(&exactly(LogMark::At(7), GroupMark::At(8, None))), missing(8));
+        assert_eq!(decide(&exactly(LogMark::None, GroupMark::At(8, None))), missing(8));
+        assert_eq!(decide(&at_least(LogMark::At(50), GroupMark::At(8, None))), missing(8));
+        assert_eq!(decide(&exactly(LogMark::At(10), GroupMark::None)), Ok(Start::Resume(10)));
+    }
+
+    #[test]
+    fn row_10_a_start_beyond_the_end_is_an_error() {
+        let truncated = |next| Err(StartError::Truncated { next, high: 90 });
+        assert_eq!(decide(&exactly(LogMark::At(91), GroupMark::None)), truncated(91));
+        assert_eq!(decide(&exactly(LogMark::At(91), GroupMark::At(50, Some(OURS)))), truncated(91));
+        assert_eq!(decide(&exactly(LogMark::None, GroupMark::At(91, None))), truncated(91));
+        assert_eq!(decide(&exactly(LogMark::At(90), GroupMark::None)), Ok(Start::Resume(90)));
+    }
+
+    #[test]
+    fn at_least_once_follows_the_group_back_and_forth() {
+        for log in [None, Some(OURS), Some(OTHER)] {
+            let group = GroupMark::At(50, log);
+            let rewound = |m| Ok(Start::Origin { next: 50, previous: Some(m), cause: OriginCause::Group });
+            assert_eq!(decide(&at_least(LogMark::At(60), group)), rewound(60));
+            assert_eq!(decide(&at_least(LogMark::At(40), group)), rewound(40));
+            assert_eq!(decide(&at_least(LogMark::At(50), group)), Ok(Start::Resume(50)));
+            assert_eq!(decide(&at_least(LogMark::None, group)), origin(50, OriginCause::Group));
+            assert!(!at_least(LogMark::None, group).asks_alone());
+        }
+    }
+
+    #[test]
+    fn at_least_once_without_a_commit_goes_on_where_the_log_ends() {
+        let facts = Facts { reset: Reset::Latest, ..at_least(LogMark::At(50), GroupMark::None) };
+        assert_eq!(decide(&facts), Ok(Start::Resume(50)));
+    }
+
+    /// Every combination of facts has a verdict that keeps the promises: nothing is passed over unless another
+    /// log has it, the source cut it away, or the policy is to begin at the end.
+    #[test]
+    fn no_combination_of_facts_passes_over_a_record_in_silence() {
+        let offsets = [9, 10, 40, 50, 90, 91];
+        let marks = offsets.iter().map(|m| LogMark::At(*m)).chain([LogMark::None, LogMark::Recreated(OLD)]);
+        let logs = [None, Some(OURS), Some(OTHER)];
+        let groups: Vec<_> =
+            offsets.iter().flat_map(|c| logs.map(|log| GroupMark::At(*c, log))).chain([GroupMark::None]).collect();
+        let mut seen = 0;
+        for mark in marks {
+            for (group, reset, bits) in groups.iter().flat_map(|group| {
+                [Reset::Earliest, Reset::Latest, Reset::Error]
+                    .into_iter()
+                    .flat_map(move |reset| (0..8).map(move |bits| (*group, reset, bits)))
+            }) {
+                let (topic_known, log_empty, alone) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+                let facts = Facts { reset, topic_known, log_empty, alone, ..exactly(mark, group) };
+                seen += 1;
+                let Ok(start) = decide(&facts) else { continue };
+                assert!((10..=90).contains(&start.next()), "{facts:?}");
+                match (start, mark) {
+                    (Start::Resume(next), LogMark::At(m)) => assert_eq!(next, m, "{facts:?}"),
+                    (Start::Handover { from, next, log }, LogMark::At(m)) => {
+                        assert!(from == m && group == GroupMark::At(next, log) && next > m, "{facts:?}");
+                        assert_ne!(log, Some(OURS), "{facts:?}");
+                    }
+                    (Start::Origin { previous: None, .. }, LogMark::None) => {}
+                    other => panic!("{other:?} for {facts:?}"),
+                }
+            }
+        }
+        assert_eq!(seen, 8 * 19 * 3 * 8);
+    }
+}

@@ -1,0 +1,137 @@
+//! Commits are advice: whatever becomes of them, the log has each record once, and they are never ahead of it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use seawall::receiver::scripted::CommitFault;
+use seawall::receiver::{ReceiveError, recover};
+use seawall::sim::{Disk, Failing, Keep, Operation};
+
+use crate::world::*;
+
+const FAULTS: [CommitFault; 5] =
+    [CommitFault::NotTaken, CommitFault::Refused, CommitFault::Half, CommitFault::AnswerLost, CommitFault::Lost];
+
+#[test]
+fn a_commit_that_fails_in_any_way_is_counted_and_sent_again() {
+    for fault in FAULTS {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(4));
+        produce(&broker, "t", 4, 40);
+        broker.fail_commits(&[fault, fault]);
+        let life = Life::start(&broker, fs(dir.path()), quick());
+        life.expect("the group is told", |life| all_committed(&broker) && life.status().commits.ok > 0);
+        assert!(life.witness.heard("commit failed"), "{fault:?}");
+        let status = life.stop();
+        let commits = status.commits;
+        assert_eq!(commits.failed + commits.timed_out, 2, "{fault:?} {commits:?}");
+        let unanswered = matches!(fault, CommitFault::AnswerLost | CommitFault::Lost);
+        assert_eq!(commits.timed_out, if unanswered { 2 } else { 0 }, "{fault:?} {commits:?}");
+        assert_eq!((broker.backward_commits(), broker.stray_commits()), (0, 0));
+        assert_exactly_once(&broker, fs(dir.path()));
+    }
+}
+
+#[test]
+fn commits_that_fail_for_ever_hold_nothing_up() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    broker.fail_commits(&[CommitFault::Refused; 100_000]);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    for round in 1..=5 {
+        produce(&broker, "t", 1, 10);
+        life.expect("all is recorded", |life| life.status().recorded == round * 10);
+    }
+    assert_eq!(committed(&broker, 0), None);
+    broker.heal_commits();
+    life.expect_all_committed();
+    life.stop();
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn a_stop_that_cannot_commit_says_so_and_the_next_life_catches_up() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    produce(&broker, "t", 1, 10);
+    broker.fail_commits(&[CommitFault::Refused; 100_000]);
+    let mut config = quick();
+    config.stop_timeout = ms(100);
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect("all is recorded", |life| life.status().recorded == 10);
+    life.ask_to_stop();
+    let error = life.error();
+    assert!(matches!(error, ReceiveError::NotCommitted { reason: Some(_) }), "{error}");
+    broker.heal_commits();
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    assert_eq!(life.stop().taken, 0);
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn an_idle_receiver_commits_again_lest_offsets_expire() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    produce(&broker, "t", 1, 10);
+    let mut config = quick();
+    config.commit_refresh = ms(30);
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect_all_committed();
+    broker.forget_committed("g");
+    life.expect_all_committed();
+    life.stop();
+}
+
+/// At each commit, before it takes effect: were the power cut now, and nothing kept that was not synced, the log
+/// would still hold what is committed.
+#[test]
+fn no_commit_is_ever_ahead_of_what_a_power_cut_leaves() {
+    let broker = broker(2);
+    let disk = Arc::new(Disk::new(1));
+    disk.threads(true);
+    let (samples, ahead) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+    broker.on_commit({
+        let (disk, samples, ahead) = (Arc::clone(&disk), Arc::clone(&samples), Arc::clone(&ahead));
+        move |commits| {
+            let left = disk.fork();
+            left.crash(Keep::None);
+            left.threads(true);
+            let wal = options().open_on(left.mount()).unwrap();
+            let table = recover(&wal).unwrap().table;
+            for commit in commits {
+                let mark = table.iter().find(|(place, ..)| **place == commit.partition);
+                if mark.is_none_or(|(_, _, mark)| mark.next < commit.next) {
+                    ahead.lock().unwrap().push(format!("{commit:?} where the log has {mark:?}"));
+                }
+            }
+            wal.close().unwrap();
+            samples.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let mut config = quick();
+    config.block_records = 3;
+    let life = Life::start(&broker, disk.mount(), config);
+    for _ in 0..20 {
+        produce(&broker, "t", 2, 10);
+        life.expect_all_committed();
+    }
+    life.stop();
+    assert_eq!(*ahead.lock().unwrap(), Vec::<String>::new());
+    assert!(samples.load(Ordering::Relaxed) >= 20);
+}
+
+#[test]
+fn nothing_is_committed_while_the_disk_has_it_not() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let failing = Failing::new(fs(dir.path()));
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), quick());
+    produce(&broker, "t", 1, 10);
+    life.expect_all_committed();
+    let hold = failing.hold(Operation::Sync);
+    produce(&broker, "t", 1, 10);
+    hold.wait_for(1);
+    life.expect("the records are read", |life| life.status().taken == 20);
+    let sent = life.status().commits.sent;
+    assert!(!broker.wait(ms(100), |broker| committed(broker, 0) != Some(10)));
+    assert_eq!(life.status().commits.sent, sent);
+    drop(hold);
+    life.expect_all_committed();
+    life.stop();
+}

@@ -1,0 +1,218 @@
+//! Disks that are slow, full or broken: polling goes on, intake pauses and resumes, nothing is lost or twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seawall::ErrorKind;
+use seawall::receiver::scripted::{Call, Stored};
+use seawall::receiver::{Config, ReceiveError};
+use seawall::sim::{Disk, Failing, Fault, Operation};
+
+use crate::world::*;
+
+fn small_blocks() -> Config {
+    let mut config = quick();
+    (config.block_records, config.queue_blocks) = (5, 2);
+    config
+}
+
+#[test]
+fn a_slow_sync_pauses_intake_and_keeps_the_membership() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    broker.max_poll_interval(ms(500));
+    let failing = Failing::new(fs(dir.path()));
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), small_blocks());
+    produce(&broker, "t", 2, 20);
+    life.expect_all_committed();
+    let hold = failing.hold(Operation::Sync);
+    produce(&broker, "t", 2, 500);
+    hold.wait_for(1);
+    life.expect("intake is paused", |life| life.status().paused);
+    // Three times what a member may be silent for.
+    std::thread::sleep(ms(1500));
+    let status = life.status();
+    assert!(status.paused && status.taken < 520 && status.queued >= 2, "{status:?}");
+    assert_eq!(broker.expelled(), 0);
+    drop(hold);
+    life.expect_all_committed();
+    let status = life.stop();
+    assert!(status.pauses > 0 && !status.paused && status.paused_for >= ms(1500), "{status:?}");
+    assert_eq!((status.lost, status.duplicates, broker.expelled()), (0, 0, 0));
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn memory_in_flight_is_bounded_while_the_disk_stands_still() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let failing = Failing::new(fs(dir.path()));
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), small_blocks());
+    produce(&broker, "t", 2, 2);
+    life.expect_all_committed();
+    let hold = failing.hold(Operation::Sync);
+    produce(&broker, "t", 2, 1000);
+    hold.wait_for(1);
+    life.expect("intake is paused", |life| life.status().paused);
+    assert!(!broker.wait(ms(50), |_| life.status().taken > 2 + 2 * 5));
+    drop(hold);
+    life.expect_all_committed();
+    life.stop();
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn pauses_that_do_not_hold_and_resumes_that_fail_lose_nothing() {
+    for call in [Call::Pause, Call::Resume] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(3));
+        broker.fail(call, 5);
+        let mut config = small_blocks();
+        config.queue_blocks = 1;
+        let life = Life::start(&broker, fs(dir.path()), config);
+        produce(&broker, "t", 3, 300);
+        life.expect_all_committed();
+        let status = life.stop();
+        assert!(status.pauses > 0 && status.source_errors > 0, "{call:?} {status:?}");
+        assert_exactly_once(&broker, fs(dir.path()));
+    }
+}
+
+#[test]
+fn a_stop_while_the_disk_stands_still_waits_for_it_and_keeps_polling() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    broker.max_poll_interval(ms(500));
+    let failing = Failing::new(fs(dir.path()));
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), small_blocks());
+    produce(&broker, "t", 1, 5);
+    life.expect_all_committed();
+    let hold = failing.hold(Operation::Sync);
+    produce(&broker, "t", 1, 20);
+    hold.wait_for(1);
+    life.ask_to_stop();
+    std::thread::sleep(ms(1000));
+    assert!(!life.is_over());
+    drop(hold);
+    let status = life.outcome().unwrap();
+    assert_eq!((status.recorded, broker.expelled()), (status.taken, 0));
+    assert_eq!(committed(&broker, 0), Some(status.recorded as i64));
+}
+
+#[test]
+fn a_stop_while_the_disk_stands_still_ends_when_its_time_is_over() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let failing = Failing::new(fs(dir.path()));
+    let mut config = small_blocks();
+    (config.stop_timeout, config.drain_timeout) = (ms(50), ms(50));
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
+    produce(&broker, "t", 1, 5);
+    life.expect_all_committed();
+    let hold = failing.hold(Operation::Sync);
+    produce(&broker, "t", 1, 20);
+    hold.wait_for(1);
+    life.ask_to_stop();
+    let error = life.error();
+    assert!(matches!(error, ReceiveError::NotDurable { blocks: 1.., .. }), "{error}");
+    assert_eq!(committed(&broker, 0), Some(5));
+    drop(hold);
+}
+
+#[test]
+fn a_full_log_pauses_intake_says_so_and_resumes_when_there_is_room() {
+    let broker = broker(1);
+    let disk = Disk::new(7);
+    disk.threads(true);
+    let life = Life::start(&broker, disk.mount(), small_blocks());
+    produce(&broker, "t", 1, 10);
+    life.expect_all_committed();
+    disk.capacity(disk.used());
+    let big = || Stored { value: Some(vec![7; 4000]), ..Stored::default() };
+    (0..100).for_each(|_| _ = broker.produce("t", 0, big()));
+    life.expect("the log is full", |life| life.status().full.is_some() && life.status().paused);
+    assert!(life.witness.heard("the log takes nothing"));
+    let full = life.status().full.unwrap();
+    assert_eq!(*full.kind(), ErrorKind::DiskFull);
+    let stored = life.status().recorded;
+    assert!(stored < 110, "{stored}");
+    disk.capacity(None);
+    life.expect_all_committed();
+    let status = life.stop();
+    assert!(status.full.is_none() && !status.paused, "{status:?}");
+    assert_exactly_once(&broker, disk.mount());
+}
+
+#[test]
+fn a_full_log_that_may_be_cleaned_makes_room_for_itself() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let mut config = small_blocks();
+    config.retain = Some(ms(20));
+    let options = options().max_disk_bytes(6 * SEGMENT);
+    let wal = Arc::new(options.open(dir.path()).unwrap());
+    let life = Life::on(&broker, wal, config, Arc::default()).unwrap();
+    let big = || Stored { value: Some(vec![7; 4000]), ..Stored::default() };
+    // Ten times what the log may hold.
+    (0..1000).for_each(|_| _ = broker.produce("t", 0, big()));
+    life.expect_all_committed();
+    assert_exactly_once_from_first(&broker, &life.wal);
+    let status = life.stop();
+    assert!(status.cleaned > 10 && status.recorded == 1000 && status.checkpoints > 0, "{status:?}");
+    // The table stands for what is gone.
+    broker.forget_committed("g");
+    produce(&broker, "t", 1, 3);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    assert_eq!(life.stop().recorded, 3);
+}
+
+#[test]
+fn old_blocks_go_when_retention_passes_them_and_the_table_stays() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let mut config = small_blocks();
+    (config.retain, config.clean_interval) = (Some(ms(1)), ms(5));
+    let life = Life::start(&broker, fs(dir.path()), config.clone());
+    let mut produced = 0;
+    life.expect("segments are cleaned", |life| {
+        if all_committed(&broker) {
+            (0..20).for_each(|i| {
+                broker.produce("t", i % 2, Stored { value: Some(vec![7; 2000]), ..Stored::default() });
+            });
+            produced += 20;
+        }
+        life.status().cleaned > 3
+    });
+    life.expect_all_committed();
+    assert_exactly_once_from_first(&broker, &life.wal);
+    assert_eq!(life.stop().recorded, produced);
+    broker.forget_committed("g");
+    produce(&broker, "t", 2, 4);
+    let life = Life::start(&broker, fs(dir.path()), config);
+    assert!(life.recovered.checkpoint.is_some());
+    life.expect_all_committed();
+    assert_eq!(life.stop().recorded, 4, "nothing is read again");
+}
+
+#[test]
+fn a_failed_sync_ends_the_receiver_and_the_next_life_reads_it_again() {
+    let broker = broker(1);
+    let disk = Disk::new(3);
+    disk.threads(true);
+    let life = Life::start(&broker, disk.mount(), small_blocks());
+    produce(&broker, "t", 1, 10);
+    life.expect_all_committed();
+    disk.fail(Fault::new(Operation::Sync));
+    produce(&broker, "t", 1, 20);
+    let error = life.error();
+    assert!(matches!(&error, ReceiveError::Log(_)), "{error}");
+    disk.heal();
+    let life = Life::start(&broker, disk.mount(), small_blocks());
+    life.expect_all_committed();
+    life.stop();
+    assert_exactly_once(&broker, disk.mount());
+}
+
+#[test]
+fn a_slow_answer_of_the_disk_does_not_slow_the_stop_flag_down() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect("the partition is ours", |life| life.status().assigned == 1);
+    let begun = std::time::Instant::now();
+    life.stop();
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}

@@ -1,0 +1,221 @@
+//! Rebalances: what was read of a partition is durable and committed before it goes, and nothing is afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use seawall::receiver::scripted::{Broker, CommitFault, Stored};
+use seawall::receiver::{Mode, SourceError};
+use seawall::sim::{Failing, Operation};
+
+use crate::world::*;
+
+/// Each record is in exactly one of the logs.
+#[track_caller]
+fn assert_once_in_all(broker: &Broker, partitions: i32, lives: Vec<Life>) {
+    let mut all: BTreeMap<i32, Vec<(i64, Stored)>> = BTreeMap::new();
+    for life in lives {
+        for (number, records) in contents(&life.wal) {
+            all.entry(number).or_default().extend(records);
+        }
+        life.stop();
+    }
+    for number in 0..partitions {
+        let here = all.entry(number).or_default();
+        here.sort_by_key(|(offset, _)| *offset);
+        assert_eq!(*here, broker.records("t", number), "partition {number}");
+    }
+}
+
+#[test]
+fn a_partition_goes_only_when_what_was_read_of_it_is_durable_and_committed() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    produce(&broker, "t", 2, 40);
+    let mut config = quick();
+    config.block_interval = PATIENCE;
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect("all is read", |life| life.status().taken == 40);
+    assert_eq!(committed(&broker, 1), Some(0), "the origin, for the block is still open");
+    let second = broker.join("g", &["t"]);
+    life.expect("a partition is revoked", |life| life.status().revoked == 1);
+    assert_eq!(committed(&broker, 1), Some(20));
+    assert_eq!(life.status().sealed.by_revocation, 1);
+    assert!(life.witness.heard("revoked t/1"));
+    drop(second);
+    life.expect("it comes back", |life| life.status().assigned == 3);
+    life.stop();
+    assert_eq!((broker.stray_commits(), broker.backward_commits()), (0, 0));
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+fn owners_come_and_go(eager: bool) {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let broker = broker(4);
+    if eager {
+        broker.eager();
+    }
+    produce(&broker, "t", 4, 100);
+    let first = Life::start(&broker, fs(dirs[0].path()), quick());
+    first.expect_all_committed();
+    let second = Life::start(&broker, fs(dirs[1].path()), quick());
+    for _ in 0..10 {
+        produce(&broker, "t", 4, 40);
+    }
+    second.expect("the second has its share", |life| all_committed(&broker) && life.status().partitions.len() == 2);
+    // The second dies; the first takes back what went on without it.
+    second.stop();
+    produce(&broker, "t", 4, 40);
+    first.expect_all_committed();
+    assert!(first.witness.heard("another log has"), "the range that went elsewhere is recorded");
+    assert_eq!((broker.stray_commits(), broker.backward_commits()), (0, 0));
+    let second = Life::start(&broker, fs(dirs[1].path()), quick());
+    produce(&broker, "t", 4, 40);
+    second.expect("the second has its share", |life| all_committed(&broker) && life.status().partitions.len() == 2);
+    assert_once_in_all(&broker, 4, vec![first, second]);
+}
+
+#[test]
+fn each_record_is_once_in_the_logs_of_a_group_whose_owners_come_and_go() {
+    owners_come_and_go(false);
+}
+
+#[test]
+fn each_record_is_once_in_the_logs_when_everything_is_revoked_at_each_rebalance() {
+    owners_come_and_go(true);
+}
+
+#[test]
+fn a_lost_partition_is_not_committed_and_trimmed_on_return() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    produce(&broker, "t", 2, 40);
+    let mut config = quick();
+    config.block_interval = PATIENCE;
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect("all is read", |life| life.status().taken == 40);
+    broker.repeat(3);
+    broker.fence(life.member);
+    life.expect("the partitions come back", |life| life.status().lost == 2 && life.status().assigned == 4);
+    let status = life.status();
+    assert_eq!((status.revoked, status.drain_timeouts), (0, 0));
+    life.expect("what was read comes again", |life| life.status().duplicates == 6);
+    let status = life.stop();
+    assert_eq!((status.taken, status.recorded), (40, 40));
+    assert_eq!((broker.stray_commits(), broker.backward_commits()), (0, 0));
+    assert!(all_committed(&broker));
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn a_revocation_waits_for_the_disk_only_so_long_and_nothing_is_committed_after_it() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let failing = Failing::new(fs(dir.path()));
+    let mut config = quick();
+    config.drain_timeout = ms(50);
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
+    produce(&broker, "t", 2, 10);
+    life.expect_all_committed();
+    let hold = failing.hold(Operation::Sync);
+    produce(&broker, "t", 2, 10);
+    hold.wait_for(1);
+    let second = broker.join("g", &["t"]);
+    life.expect("a partition is revoked", |life| life.status().revoked == 1);
+    assert_eq!(life.status().drain_timeouts, 1);
+    assert!(life.witness.heard("before everything read of them was durable"));
+    assert_eq!(committed(&broker, 1), Some(5), "only what is durable");
+    drop(hold);
+    life.expect("the blocks are durable after all", |life| life.status().recorded == 20);
+    life.expect("what is still ours is committed", |_| committed(&broker, 0) == Some(10));
+    assert_eq!((committed(&broker, 1), broker.stray_commits()), (Some(5), 0));
+    drop(second);
+    life.expect_all_committed();
+    life.stop();
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn a_partition_is_read_only_when_its_origin_is_durable_and_polling_goes_on_meanwhile() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    broker.max_poll_interval(ms(500));
+    produce(&broker, "t", 1, 10);
+    let failing = Failing::new(fs(dir.path()));
+    let wal = options().open_on(Arc::<Failing>::clone(&failing)).unwrap();
+    let hold = failing.hold(Operation::Sync);
+    let life = Life::on(&broker, Arc::new(wal), quick(), Arc::default()).unwrap();
+    hold.wait_for(1);
+    std::thread::sleep(ms(1000));
+    assert_eq!((life.status().taken, life.status().assigned, broker.expelled()), (0, 0, 0));
+    drop(hold);
+    life.expect_all_committed();
+    life.stop();
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn a_partition_that_goes_before_it_was_begun_is_let_go_and_begun_again() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    produce(&broker, "t", 2, 20);
+    let failing = Failing::new(fs(dir.path()));
+    let wal = options().open_on(Arc::<Failing>::clone(&failing)).unwrap();
+    let hold = failing.hold(Operation::Sync);
+    let life = Life::on(&broker, Arc::new(wal), quick(), Arc::default()).unwrap();
+    hold.wait_for(1);
+    let second = broker.join("g", &["t"]);
+    // The revocation waits for the origins; they are durable once the disk is.
+    drop(hold);
+    life.expect("a partition is revoked", |life| life.status().revoked == 1);
+    drop(second);
+    life.expect_all_committed();
+    life.stop();
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn a_revocation_without_an_answer_to_its_commit_goes_on() {
+    for fault in [CommitFault::Refused, CommitFault::AnswerLost, CommitFault::Lost, CommitFault::NotTaken] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+        produce(&broker, "t", 2, 40);
+        let mut config = quick();
+        (config.block_interval, config.drain_timeout) = (PATIENCE, ms(50));
+        let life = Life::start(&broker, fs(dir.path()), config);
+        life.expect("all is read", |life| life.status().taken == 40);
+        broker.heal_commits();
+        broker.fail_commits(&[fault]);
+        let second = broker.join("g", &["t"]);
+        life.expect("a partition is revoked", |life| life.status().revoked == 1);
+        drop(second);
+        life.expect("the partition comes back", |life| life.status().assigned == 3);
+        life.stop();
+        assert!(all_committed(&broker), "{fault:?}");
+        assert_exactly_once(&broker, fs(dir.path()));
+    }
+}
+
+#[test]
+fn a_topic_that_is_deleted_is_let_go_and_one_of_that_name_is_another() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    produce(&broker, "t", 2, 20);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    broker.delete_topic("t");
+    life.expect("the partitions are revoked", |life| life.status().revoked == 2);
+    broker.create_topic("t", 2);
+    let error = life.error();
+    assert!(error.to_string().contains("TopicRecreated"), "{error}");
+    assert_eq!(broker.all_committed("g"), []);
+}
+
+#[test]
+fn errors_of_the_source_are_counted_unless_they_are_its_end() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let mut config = quick();
+    (config.block_interval, config.mode) = (PATIENCE, Mode::ExactlyOnce);
+    let life = Life::start(&broker, fs(dir.path()), config);
+    broker.tell_error(life.member, SourceError::new("_TRANSPORT", "the broker is away", false));
+    produce(&broker, "t", 1, 10);
+    life.expect("all is read", |life| life.status().taken == 10 && life.status().source_errors == 1);
+    assert!(life.witness.heard("_TRANSPORT"));
+    broker.tell_error(life.member, SourceError::new("_FENCED", "another has our name", true));
+    let error = life.error();
+    assert!(error.to_string().contains("_FENCED"), "{error}");
+    let wal = options().open(dir.path()).unwrap();
+    assert_eq!(contents(&wal)[&0].len(), 10, "what was read is in the log");
+}

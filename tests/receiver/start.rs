@@ -1,0 +1,302 @@
+//! Where to start: each row of the table, with a broker and a log that are in that state.
+
+use std::sync::Arc;
+
+use seawall::Lsn;
+use seawall::Wal;
+use seawall::receiver::scripted::{Broker, Call};
+use seawall::receiver::{
+    BlockBuilder, CommitMark, DecodeErrorKind, Entry, Handover, LogId, Message, Mode, OriginCause, ReceiveError, Reset,
+    StartError, TopicId,
+};
+use tempfile::TempDir;
+
+use crate::world::*;
+
+/// A log that holds the first `count` records of `t`/0.
+fn with_log(broker: &Broker, count: i32) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    produce(broker, "t", 1, count);
+    let life = Life::start(broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    life.stop();
+    dir
+}
+
+fn id_of(dir: &TempDir) -> LogId {
+    let wal = options().open(dir.path()).unwrap();
+    let id = LogId(wal.log_id());
+    wal.close().unwrap();
+    id
+}
+
+fn mark_of(log: LogId) -> String {
+    CommitMark::new(log, TopicId([1; 16]), Lsn(4096)).encode()
+}
+
+const OTHER: LogId = LogId([0xAB; 16]);
+
+fn start_error(life: Life) -> StartError {
+    match life.error() {
+        ReceiveError::Start { error, .. } => error,
+        other => panic!("{other}"),
+    }
+}
+
+fn offsets(dir: &TempDir) -> Vec<i64> {
+    let wal = options().open(dir.path()).unwrap();
+    let offsets = contents(&wal).get(&0).map(|records| records.iter().map(|(offset, _)| *offset).collect());
+    wal.close().unwrap();
+    offsets.unwrap_or_default()
+}
+
+fn entries<T>(dir: &TempDir, pick: impl Fn(Entry<'_>) -> Option<T>) -> Vec<T> {
+    let wal = options().open(dir.path()).unwrap();
+    let entries = records(&wal).iter().filter_map(|record| pick(Entry::decode(&record.payload).unwrap())).collect();
+    wal.close().unwrap();
+    entries
+}
+
+#[test]
+fn a_topic_made_anew_is_an_error_and_never_a_duplicate() {
+    for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+        let broker = broker(1);
+        let dir = with_log(&broker, 10);
+        let now = broker.recreate_topic("t");
+        produce(&broker, "t", 1, 20);
+        let mut config = quick();
+        config.mode = mode;
+        let error = start_error(Life::start(&broker, fs(dir.path()), config));
+        assert_eq!(error, StartError::TopicRecreated { known: TopicId([1; 16]), now });
+        assert!(error.to_string().contains("option"), "{error}");
+        assert_eq!(offsets(&dir), (0..10).collect::<Vec<_>>());
+        assert_eq!(committed(&broker, 0), None, "nothing is committed on the new topic");
+    }
+}
+
+#[test]
+fn where_nobody_knows_the_policy_decides_and_is_recorded_as_origin() {
+    for (reset, first, cause) in [(Reset::Earliest, 2, OriginCause::Earliest), (Reset::Latest, 10, OriginCause::Latest)]
+    {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+        produce(&broker, "t", 1, 10);
+        broker.expire("t", 0, 2);
+        let mut config = quick();
+        config.on_reset = reset;
+        let life = Life::start(&broker, fs(dir.path()), config);
+        life.expect("the partition is ours", |life| life.status().assigned == 1);
+        produce(&broker, "t", 1, 5);
+        life.expect_all_committed();
+        life.stop();
+        assert_eq!(offsets(&dir), (first..15).collect::<Vec<_>>());
+        let origins = entries(&dir, |entry| if let Entry::Origin(origin) = entry { Some(origin) } else { None });
+        assert_eq!(origins.iter().map(|origin| (origin.next, origin.cause)).collect::<Vec<_>>(), [(first, cause)]);
+    }
+}
+
+#[test]
+fn where_nobody_knows_and_the_policy_is_to_refuse_it_is_an_error() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let mut config = quick();
+    config.on_reset = Reset::Error;
+    assert_eq!(start_error(Life::start(&broker, fs(dir.path()), config)), StartError::NoOffset);
+}
+
+#[test]
+fn a_new_partition_of_a_known_topic_starts_at_earliest_though_the_policy_is_latest() {
+    let broker = broker(1);
+    let dir = with_log(&broker, 10);
+    broker.add_partition("t");
+    broker.produce("t", 1, stored("before the receiver saw the partition"));
+    let mut config = quick();
+    config.on_reset = Reset::Latest;
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect_all_committed();
+    assert_eq!(life.stop().recorded, 1);
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn the_log_is_followed_where_the_groups_offset_expired() {
+    let broker = broker(1);
+    let dir = with_log(&broker, 10);
+    broker.forget_committed("g");
+    produce(&broker, "t", 1, 5);
+    let mut config = quick();
+    config.on_reset = Reset::Latest;
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect_all_committed();
+    life.stop();
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn a_log_that_was_rolled_back_is_an_error() {
+    let broker = broker(1);
+    let dir = with_log(&broker, 10);
+    broker.set_committed("g", commit(0, 12, &mark_of(id_of(&dir))));
+    produce(&broker, "t", 1, 5);
+    let error = start_error(Life::start(&broker, fs(dir.path()), quick()));
+    assert_eq!(error, StartError::LogBehindGroup { log: Some(10), group: 12 });
+}
+
+#[test]
+fn a_log_that_was_lost_is_an_error() {
+    let broker = broker(1);
+    drop(with_log(&broker, 10));
+    let empty = tempfile::tempdir().unwrap();
+    let error = start_error(Life::start(&broker, fs(empty.path()), quick()));
+    assert_eq!(error, StartError::LogBehindGroup { log: None, group: 10 });
+    assert!(error.to_string().contains("option"), "{error}");
+    assert_eq!(offsets(&empty), []);
+}
+
+#[test]
+fn an_empty_log_beside_other_members_begins_where_the_group_is() {
+    let broker = broker(2);
+    produce(&broker, "t", 1, 10);
+    broker.set_committed("g", commit(0, 6, &mark_of(OTHER)));
+    broker.set_committed("g", commit(1, 0, &mark_of(OTHER)));
+    // The second member joins later, so that t/0 stays with the first, but before the first has its answers.
+    let dir = tempfile::tempdir().unwrap();
+    broker.fail(Call::TopicId, u32::MAX);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect("the source is asked", |life| life.status().source_errors > 0);
+    let second = broker.join("g", &["t"]);
+    broker.fail(Call::TopicId, 0);
+    life.expect("the partition is ours", |life| life.status().partitions.iter().any(|status| status.next == 10));
+    life.stop();
+    drop(second);
+    assert_eq!(offsets(&dir), [6, 7, 8, 9]);
+}
+
+#[test]
+fn another_programs_commit_begins_an_empty_log() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    produce(&broker, "t", 1, 10);
+    broker.set_committed("g", commit(0, 7, "some consumer's"));
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    life.stop();
+    assert_eq!(offsets(&dir), [7, 8, 9]);
+}
+
+#[test]
+fn what_another_log_took_is_handed_over_and_recorded() {
+    for (metadata, log) in [(mark_of(OTHER), Some(OTHER)), (String::new(), None)] {
+        let broker = broker(1);
+        let dir = with_log(&broker, 10);
+        produce(&broker, "t", 1, 10);
+        broker.set_committed("g", commit(0, 15, &metadata));
+        let life = Life::start(&broker, fs(dir.path()), quick());
+        life.expect_all_committed();
+        life.stop();
+        assert_eq!(offsets(&dir), (0..10).chain(15..20).collect::<Vec<_>>());
+        let handovers =
+            entries(&dir, |entry| if let Entry::Handover(handover) = entry { Some(handover) } else { None });
+        assert_eq!(handovers, [Handover::new(partition("t", 0), TopicId([1; 16]), 10, 15, log)]);
+    }
+}
+
+#[test]
+fn retention_that_passed_the_log_is_an_error() {
+    let broker = broker(1);
+    let dir = with_log(&broker, 10);
+    produce(&broker, "t", 1, 10);
+    broker.expire("t", 0, 12);
+    let error = start_error(Life::start(&broker, fs(dir.path()), quick()));
+    assert_eq!(error, StartError::Missing { next: 10, low: 12 });
+}
+
+#[test]
+fn a_broker_that_lost_its_end_is_an_error() {
+    let broker = broker(1);
+    let dir = with_log(&broker, 10);
+    broker.truncate("t", 0, 8);
+    let error = start_error(Life::start(&broker, fs(dir.path()), quick()));
+    assert_eq!(error, StartError::Truncated { next: 10, high: 8 });
+}
+
+#[test]
+fn retention_that_passes_a_running_receiver_is_an_error() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    produce(&broker, "t", 1, 10);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    broker.expire("t", 0, 20);
+    assert_eq!(start_error(life), StartError::Missing { next: 10, low: 20 });
+}
+
+#[test]
+fn a_topic_made_anew_under_a_running_receiver_is_an_error() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    produce(&broker, "t", 1, 10);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    let now = broker.recreate_topic("t");
+    assert_eq!(start_error(life), StartError::TopicRecreated { known: TopicId([1; 16]), now });
+    assert_eq!(committed(&broker, 0), None, "nothing is committed on the new topic");
+}
+
+#[test]
+fn questions_without_an_answer_are_asked_again() {
+    for call in [Call::TopicId, Call::Committed, Call::Watermarks, Call::Assign] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+        produce(&broker, "t", 1, 10);
+        broker.fail(call, 3);
+        let life = Life::start(&broker, fs(dir.path()), quick());
+        life.expect_all_committed();
+        let status = life.stop();
+        assert_eq!((status.source_errors, status.recorded), (3, 10), "{call:?}");
+        assert_exactly_once(&broker, fs(dir.path()));
+    }
+}
+
+#[test]
+fn questions_without_an_answer_for_long_are_an_error() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    broker.fail(Call::Watermarks, u32::MAX);
+    let mut config = quick();
+    config.start_timeout = ms(100);
+    let error = Life::start(&broker, fs(dir.path()), config).error();
+    assert!(matches!(error, ReceiveError::Source(_)), "{error}");
+}
+
+fn refused(fill: impl Fn(&Wal)) -> ReceiveError {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let wal = options().open(dir.path()).unwrap();
+    fill(&wal);
+    wal.close().unwrap();
+    drop(wal);
+    Life::begin(&broker, fs(dir.path()), quick(), Arc::default()).err().unwrap()
+}
+
+#[test]
+fn a_log_that_is_not_a_receivers_is_refused() {
+    let not_an_entry =
+        |error| matches!(error, ReceiveError::Decode { error, .. } if error.kind == DecodeErrorKind::NotAnEntry);
+    assert!(not_an_entry(refused(|wal| _ = wal.append(b"order 17").unwrap().wait().unwrap())));
+    assert!(not_an_entry(refused(|wal| _ = wal.append_checkpoint(b"state").unwrap().wait().unwrap())));
+}
+
+#[test]
+fn blocks_without_a_table_or_an_origin_below_them_are_refused() {
+    let error = refused(|wal| {
+        let place = partition("t", 0);
+        let mut builder = BlockBuilder::new();
+        let range = builder.range(&place, TopicId([1; 16]), 100);
+        let message = Message {
+            partition: &place,
+            offset: 100,
+            timestamp: 0,
+            timestamp_type: 0,
+            key: None,
+            value: None,
+            headers: &[],
+        };
+        builder.push(range, &message);
+        wal.append(&builder.seal().parts().concat()).unwrap().wait().unwrap();
+    });
+    assert!(matches!(&error, ReceiveError::Chain { error, .. } if error.table.is_none()), "{error}");
+    assert!(error.to_string().contains("not trusted"), "{error}");
+}
