@@ -122,12 +122,16 @@ impl Maker {
             state.disk_bytes = used + self.segment_size;
             state.making = true;
             drop(state);
-            let token = Making(self);
+            let mut token = Making(Some(self));
             let stock = spare.map_or(Stock::New { written }, Stock::Spare);
             let header = Header { log_id: self.log_id, base, capacity: self.segment_size, salt: 0 };
             let made = Segment::make(storage, header, stock, self.bugs);
-            drop(token);
             state = self.state.lock();
+            // The token is given back under the same lock: otherwise who takes it next could have a higher
+            // segment ready before this one, and the log would not go up from base to base.
+            token.0 = None;
+            state.making = false;
+            self.changed.notify_all();
             match made {
                 Ok(segment) => state.prepared.push_back(Arc::new(segment)),
                 Err(failed) => {
@@ -286,13 +290,15 @@ impl Maker {
     }
 }
 
-/// The token of making, given back however the making ends.
-struct Making<'a>(&'a Maker);
+/// The token of making, given back should the making panic.
+struct Making<'a>(Option<&'a Maker>);
 
 impl Drop for Making<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().making = false;
-        self.0.changed.notify_all();
+        if let Some(maker) = self.0 {
+            maker.state.lock().making = false;
+            maker.changed.notify_all();
+        }
     }
 }
 

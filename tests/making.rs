@@ -1,0 +1,45 @@
+//! Segments made by an append and by the background at once, around a full disk.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::time::Duration;
+
+use seawall::sim::Disk;
+use seawall::{Lsn, Options};
+
+/// A maker that has made its segment but not handed it over must not be overtaken by the next one.
+#[test]
+fn segments_are_used_in_the_order_of_their_bases_however_many_make_them() {
+    const RECORDS: usize = 40;
+    for round in 0..600_u64 {
+        let disk = Disk::new(round);
+        disk.threads(true);
+        let options = Options::new().segment_size(64 << 10);
+        let wal = options.open_on(disk.mount()).unwrap();
+        let mut last = wal.append(&[1; 100]).unwrap().wait().unwrap();
+        disk.capacity(disk.used());
+        let (mut records, mut refused) = (1, 0);
+        while records < RECORDS {
+            match wal.append(&[7; 16_280]) {
+                Ok(ticket) => {
+                    assert!(ticket.lsn() > last, "round {round}: {} after {last}", ticket.lsn());
+                    last = ticket.wait().unwrap();
+                    records += 1;
+                }
+                Err(error) if error.is_backpressure() => {
+                    refused += 1;
+                    if refused > round % 7 {
+                        disk.capacity(None);
+                    }
+                    std::thread::sleep(Duration::from_micros(100 * (round % 11)));
+                }
+                Err(error) => panic!("round {round}: {error}"),
+            }
+        }
+        wal.close().unwrap();
+        let wal = options.open_on(disk.mount()).unwrap();
+        let lsns: Vec<Lsn> = wal.read(..).unwrap().map(|record| record.unwrap().lsn).collect();
+        assert_eq!((lsns.len(), lsns.last()), (RECORDS, Some(&last)), "round {round}");
+        wal.close().unwrap();
+    }
+}
