@@ -1,0 +1,136 @@
+//! The format, read and mended by hand from its specification: nothing here is the crate's.
+
+use crc32fast::Hasher;
+
+pub const BLOCK: usize = 4096;
+pub const FRAME: usize = 24;
+
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// A valid frame.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Its offset in the file.
+    pub at: usize,
+    /// Bytes of its payload.
+    pub length: usize,
+    pub kind: u32,
+    pub more: bool,
+    /// How far it says that the log was durable.
+    pub claim: u64,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    /// Past its padding.
+    pub fn end(&self) -> usize {
+        self.at + FRAME + self.length.next_multiple_of(4)
+    }
+}
+
+/// A segment: its header, and its frames up to the first bad place.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    pub base: u64,
+    pub seed: u32,
+    pub frames: Vec<Frame>,
+}
+
+impl Segment {
+    pub fn end(&self) -> u64 {
+        self.base + self.frames.last().map_or(BLOCK, Frame::end) as u64
+    }
+
+    /// The start of the batch that the frame at `at` is in.
+    pub fn batch_of(&self, at: usize) -> u64 {
+        let mut start = BLOCK;
+        for frame in self.frames.iter().take_while(|frame| frame.at < at) {
+            if !frame.more {
+                start = frame.end();
+            }
+        }
+        self.base + start as u64
+    }
+}
+
+/// The checksum that the header at the start of `bytes` ought to have.
+pub fn header_checksum(bytes: &[u8]) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(&bytes[..12]);
+    hasher.update(&bytes[16..72]);
+    hasher.finalize()
+}
+
+/// Makes the header's checksum right. Gives the new seed.
+pub fn mend_header(bytes: &mut [u8]) -> u32 {
+    let seed = header_checksum(bytes);
+    bytes[12..16].copy_from_slice(&seed.to_le_bytes());
+    seed
+}
+
+pub fn frame_check(seed: u32, at: usize, header: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(seed);
+    hasher.update(&(at as u32).to_le_bytes());
+    hasher.update(&header[4..FRAME]);
+    hasher.finalize()
+}
+
+/// Makes the first checksum of the frame at `at` right, whatever its length says.
+pub fn mend_check(bytes: &mut [u8], seed: u32, at: usize) {
+    let check = frame_check(seed, at, &bytes[at..at + FRAME]);
+    bytes[at..at + 4].copy_from_slice(&check.to_le_bytes());
+}
+
+/// The frame at `at`, if it is valid.
+pub fn frame(bytes: &[u8], base: u64, seed: u32, at: usize) -> Option<Frame> {
+    let header = bytes.get(at..at + FRAME)?;
+    let word = u32_at(header, 0 + 4);
+    let (length, kind) = ((word & 0x0fff_ffff) as usize, word >> 28 & 7);
+    if kind == 0 || frame_check(seed, at, header) != u32_at(header, 0) {
+        return None;
+    }
+    let payload = bytes.get(at + FRAME..at + FRAME + length)?;
+    if crc32fast::hash(payload) != u32_at(header, 20) {
+        return None;
+    }
+    let behind = u32_at(header, 16);
+    let claim = if behind == u32::MAX { 0 } else { base + at as u64 - u64::from(behind) };
+    Some(Frame { at, length, kind, more: word >> 31 == 1, claim, payload: payload.to_vec() })
+}
+
+/// The segment in `bytes`, if its header is sound.
+pub fn segment(bytes: &[u8]) -> Option<Segment> {
+    if bytes.len() < BLOCK || bytes[..8] != *b"\x89SEAW\r\n\x1a" || header_checksum(bytes) != u32_at(bytes, 12) {
+        return None;
+    }
+    let (base, seed) = (u64_at(bytes, 48), u32_at(bytes, 12));
+    let mut segment = Segment { base, seed, frames: Vec::new() };
+    let mut at = BLOCK;
+    while let Some(frame) = frame(bytes, base, seed, at) {
+        at = frame.end();
+        segment.frames.push(frame);
+    }
+    Some(segment)
+}
+
+/// What the valid slots of MARK say: `synced`, the highest.
+pub fn synced(mark: &[u8]) -> u64 {
+    let slot = |at: usize| {
+        let slot = mark.get(at..at + 64)?;
+        let valid = slot[..8] == *b"\x89SEAM\r\n\x1a" && crc32fast::hash(&slot[..60]) == u32_at(slot, 60);
+        valid.then(|| u64_at(slot, 32))
+    };
+    [0, BLOCK].into_iter().filter_map(slot).max().unwrap_or(0)
+}
+
+/// Makes the checksum of the slot of MARK at `at` right.
+pub fn mend_mark(mark: &mut [u8], at: usize) {
+    let crc = crc32fast::hash(&mark[at..at + 60]);
+    mark[at + 60..at + 64].copy_from_slice(&crc.to_le_bytes());
+}
