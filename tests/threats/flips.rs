@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use seawall::sim::{Disk, Keep};
 use seawall::{Durability, ErrorKind, Kind, Lsn, Record, Wal};
 
-use crate::common::{Noise, everything, flip, kind, payload, segments, small};
+use crate::common::{CAPACITY, Noise, everything, flip, kind, payload, segments, small};
 use crate::spec::{self, BLOCK, FRAME, Frame, Segment};
 
 /// How a log was left.
@@ -57,6 +57,7 @@ struct Truth {
     left: Left,
     /// Of the two segments that hold frames, by name.
     used: Vec<(String, Segment)>,
+    lengths: Vec<usize>,
     mark: Vec<u8>,
     end: u64,
     /// Whether the tip was cut to its end.
@@ -87,12 +88,12 @@ enum Place {
 impl Truth {
     fn of(disk: &Disk, left: Left) -> Truth {
         let mut used = Vec::new();
-        let mut trimmed = false;
+        let mut lengths = Vec::new();
         for name in segments(disk) {
             let bytes = disk.file(&name).unwrap();
             let segment = spec::segment(&bytes);
             if let Some(segment) = segment.filter(|segment| !segment.frames.is_empty()) {
-                trimmed = (bytes.len() as u64) < crate::common::CAPACITY;
+                lengths.push(bytes.len());
                 used.push((name, segment));
             }
         }
@@ -101,7 +102,8 @@ impl Truth {
         let mark = disk.file("MARK").unwrap_or_default();
         let end = used.last().map_or(0, |(_, segment)| segment.end());
         assert_eq!(used.len(), 2);
-        Truth { left, used, mark, end, trimmed, records }
+        let trimmed = (lengths[1] as u64) < CAPACITY;
+        Truth { left, used, lengths, mark, end, trimmed, records }
     }
 
     /// The highest claim that is left when this frame is gone, and MARK says `synced`.
@@ -198,10 +200,9 @@ impl Truth {
         for (n, (_, segment)) in self.used.iter().enumerate() {
             let end = segment.frames.last().unwrap().end();
             (0..72).chain(BLOCK..end).for_each(|byte| add(Place::Segment(n, byte)));
-            let rest = if n == 1 && self.trimmed { end } else { crate::common::CAPACITY as usize };
-            (72..BLOCK).chain(end..rest).step_by(397).for_each(|byte| add(Place::Segment(n, byte)));
+            (72..BLOCK).chain(end..self.lengths[n]).step_by(397).for_each(|byte| add(Place::Segment(n, byte)));
         }
-        (0..64).chain(BLOCK..BLOCK + 64).step_by(1).for_each(|byte| add(Place::Mark(byte)));
+        (0..64).chain(BLOCK..BLOCK + 64).for_each(|byte| add(Place::Mark(byte)));
         places
     }
 }
