@@ -1,1 +1,369 @@
-//! x
+//! Rows 18, 19 and 21: hands in the directory.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use seawall::sim::{Bug, Disk, Keep};
+use seawall::{ErrorKind, Lsn};
+
+use crate::common::{
+    CAPACITY, everything, fill, filled, is_damage, kind, payload, payloads, segments, small, with,
+};
+use crate::spec::{self, BLOCK};
+
+/// Five segments of acknowledged records, and how the log was left: closed, or cut off with MARK written back.
+fn five(close: bool) -> (Disk, Vec<String>, u32) {
+    let disk = Disk::new(18);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let mut n = 0;
+    while wal.stats().segments < 5 {
+        fill(&wal, n..n + 1, 2500);
+        n += 1;
+    }
+    fill(&wal, n..n + 1, 2500);
+    if close { wal.close().unwrap() } else { disk.crash(Keep::All) }
+    let used = |name: &String| spec::segment(&disk.file(name).unwrap()).is_some_and(|s| !s.frames.is_empty());
+    let names: Vec<String> = segments(&disk).into_iter().filter(used).collect();
+    assert_eq!(names.len(), 5);
+    (disk, names, n + 1)
+}
+
+/// What hands did was noticed, and nothing was touched by noticing it.
+fn is_refused(disk: &Disk, what: &str) {
+    let before = everything(disk);
+    let opened = small().open_on(disk.mount());
+    assert!(is_damage(&opened), "{what}: {opened:?}");
+    let read = small().open_read_only_on(disk.mount());
+    assert!(is_damage(&read), "{what}, read only: {read:?}");
+    assert_eq!(everything(disk), before, "{what}: changed");
+}
+
+/// What hands did took nothing away.
+fn is_whole(disk: &Disk, records: u32, what: &str) -> Vec<String> {
+    let wal = small().open_on(disk.mount()).unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert_eq!(payloads(&wal), filled(0..records, 2500), "{what}");
+    wal.recovery().notes.clone()
+}
+
+#[test]
+fn row_18_a_segment_removed() {
+    for close in [true, false] {
+        let (disk, names, _) = five(close);
+        for name in &names {
+            let hurt = disk.fork();
+            hurt.remove(name);
+            is_refused(&hurt, &format!("closed {close}, without {name}"));
+            // MARK is not needed, but for the last: there it alone knows.
+            hurt.remove("MARK");
+            if name != &names[4] {
+                is_refused(&hurt, &format!("closed {close}, without {name} and MARK"));
+            }
+        }
+        let hurt = disk.fork();
+        segments(&hurt).iter().for_each(|name| assert!(hurt.remove(name)));
+        is_refused(&hurt, "without any segment");
+    }
+}
+
+#[test]
+fn row_18_a_missing_front_is_allowed_only_where_a_clean_said_so() {
+    let (disk, _, records) = five(true);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
+    assert!(!cleaned.removed.is_empty());
+    let left = payloads(&wal);
+    wal.append(&payload(records, 2500)).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    drop(wal);
+    // MARK and the new link both say that the front was cleaned: either is enough.
+    let wal = small().open_on(disk.fork().mount()).unwrap();
+    assert_eq!(payloads(&wal).len(), left.len() + 1);
+    let first = format!("{:020}.wal", cleaned.first.0);
+    disk.remove(&first);
+    is_refused(&disk, "without the first segment that is left");
+}
+
+#[test]
+fn row_18_a_segment_cut_or_emptied() {
+    for close in [true, false] {
+        let (disk, names, records) = five(close);
+        for (n, name) in names.iter().enumerate() {
+            let bytes = disk.file(name).unwrap();
+            let end = spec::segment(&bytes).unwrap().frames.last().unwrap().end();
+            for length in (0..bytes.len()).step_by(337).chain([BLOCK - 1, BLOCK, end - 1, end, bytes.len() - 1]) {
+                let hurt = disk.fork();
+                hurt.put(name, &bytes[..length]);
+                let what = format!("closed {close}, {name} cut to {length} of {}, used {end}", bytes.len());
+                // Sizes are durable from the making: a tip that is short was cut, unless MARK says that the log ends
+                // there, as it does at close and in an idle moment.
+                if length < end || n == 4 && length < bytes.len() && length != end {
+                    is_refused(&hurt, &what);
+                } else {
+                    is_whole(&hurt, records, &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn row_18_a_segment_grown() {
+    let (disk, names, records) = five(false);
+    for name in &names {
+        for more in [1, 511, 4096, 3 * CAPACITY as usize] {
+            for byte in [0, 0xff] {
+                let hurt = disk.fork();
+                let mut bytes = disk.file(name).unwrap();
+                bytes.resize(bytes.len() + more, byte);
+                hurt.put(name, &bytes);
+                is_whole(&hurt, records, &format!("{name} grown by {more}"));
+                // The life after begins above all that could have been handed out.
+                let wal = small().open_on(hurt.mount()).unwrap();
+                let lsn = wal.append(b"later").unwrap().wait().unwrap();
+                assert!(lsn.0 > spec::u64_at(&bytes, 48) + bytes.len() as u64);
+            }
+        }
+    }
+}
+
+#[test]
+fn row_18_segments_swapped_duplicated_and_renamed() {
+    for close in [true, false] {
+        let (disk, names, records) = five(close);
+        for a in 0..5 {
+            for b in 0..5 {
+                let (bytes, what) = (disk.file(&names[a]).unwrap(), format!("closed {close}, {a} and {b}"));
+                if a < b {
+                    let hurt = disk.fork();
+                    hurt.put(&names[a], disk.file(&names[b]).unwrap());
+                    hurt.put(&names[b], &bytes);
+                    is_refused(&hurt, &format!("swapped {what}"));
+                }
+                if a != b {
+                    let hurt = disk.fork();
+                    hurt.put(&names[b], &bytes);
+                    is_refused(&hurt, &format!("copied over {what}"));
+                    hurt.remove(&names[a]);
+                    is_refused(&hurt, &format!("renamed over {what}"));
+                }
+            }
+            // Under a name that none had: above all, and between.
+            let base = spec::u64_at(&disk.file(&names[4]).unwrap(), 48);
+            let above = format!("{:020}.wal", base + 64 * CAPACITY);
+            let hurt = disk.fork();
+            hurt.put(&above, disk.file(&names[a]).unwrap());
+            is_refused(&hurt, &format!("copied above, {a}"));
+            let hurt = disk.fork();
+            hurt.rename(&names[a], &above);
+            is_refused(&hurt, &format!("renamed to above, {a}"));
+            let between = format!("{:020}.wal", spec::u64_at(&disk.file(&names[2]).unwrap(), 48) + 4096);
+            let hurt = disk.fork();
+            hurt.put(&between, disk.file(&names[a]).unwrap());
+            let notes = is_whole(&hurt, records, &format!("copied between, {a}"));
+            assert!(notes.iter().any(|note| note.contains("not part of the log")), "{notes:?}");
+            let hurt = disk.fork();
+            hurt.rename(&names[a], &between);
+            is_refused(&hurt, &format!("renamed to between, {a}"));
+        }
+    }
+}
+
+#[test]
+fn row_18_mark_removed_torn_or_of_another_log() {
+    let (disk, _, records) = five(false);
+    let mark = disk.file("MARK").unwrap();
+    let foreign = Disk::new(99);
+    let wal = small().open_on(foreign.mount()).unwrap();
+    fill(&wal, 0..40, 2500);
+    wal.clean_before_lsn(Lsn::MAX).unwrap();
+    wal.close().unwrap();
+    let theirs = foreign.file("MARK").unwrap();
+    let half = [&mark[..BLOCK], &theirs[BLOCK..]].concat();
+    let torn: Vec<Vec<u8>> = vec![vec![], mark[..30].to_vec(), vec![0; mark.len()], vec![0xff; mark.len()]];
+    for (n, bytes) in torn.into_iter().enumerate() {
+        let hurt = disk.fork();
+        hurt.put("MARK", bytes);
+        let notes = is_whole(&hurt, records, &format!("MARK torn, {n}"));
+        assert!(notes.iter().any(|note| note.contains("MARK")), "{notes:?}");
+    }
+    let hurt = disk.fork();
+    hurt.remove("MARK");
+    let notes = is_whole(&hurt, records, "without MARK");
+    assert!(notes.iter().any(|note| note.contains("MARK: missing")), "{notes:?}");
+    // A MARK that is not ours says nothing of us: a front of another log must not take our segments away.
+    for (what, bytes) in [("another log's", theirs), ("half another's", half)] {
+        let hurt = disk.fork();
+        hurt.put("MARK", bytes);
+        let before = everything(&hurt);
+        match small().open_on(hurt.mount()) {
+            Ok(wal) => {
+                assert_eq!(payloads(&wal), filled(0..records, 2500), "{what}");
+                assert!(wal.recovery().notes.iter().any(|note| note.contains("MARK")), "{what}");
+            }
+            Err(e) => {
+                assert!(matches!(e.kind(), ErrorKind::Damage(_)), "{what}: {e}");
+                assert_eq!(everything(&hurt), before, "{what}");
+            }
+        }
+    }
+    // One slot torn: the other says nearly as much.
+    for slot in [0, BLOCK] {
+        let hurt = disk.fork();
+        let mut bytes = mark.clone();
+        bytes[slot + 10] ^= 1;
+        hurt.put("MARK", bytes);
+        is_whole(&hurt, records, "one slot torn");
+    }
+}
+
+#[test]
+fn row_18_after_mark_is_lost_the_log_goes_on_and_has_one_again() {
+    let (disk, _, records) = five(false);
+    disk.remove("MARK");
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(&payload(records, 2500)).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    drop(wal);
+    disk.crash(Keep::None);
+    let notes = is_whole(&disk, records + 1, "with a new MARK");
+    assert!(!notes.iter().any(|note| note.contains("MARK")), "{notes:?}");
+}
+
+#[test]
+fn row_18_one_segment_beside_the_mark_of_another_log_is_always_judged_alike() {
+    let mut verdicts = std::collections::BTreeSet::new();
+    for seed in 0..20 {
+        let disk = Disk::new(seed);
+        let wal = small().open_on(disk.mount()).unwrap();
+        fill(&wal, 0..3, 100);
+        disk.kill();
+        drop(wal);
+        let other = Disk::new(1000 + seed);
+        fill(&small().open_on(other.mount()).unwrap(), 0..3, 100);
+        segments(&disk).iter().skip(1).for_each(|name| assert!(disk.remove(name)));
+        disk.put("MARK", other.file("MARK").unwrap());
+        let opened = small().open_on(disk.mount());
+        verdicts.insert(opened.map_err(|e| e.to_string()).map(|wal| payloads(&wal)));
+    }
+    // A segment is the log; MARK only speaks of it.
+    assert_eq!(verdicts, [Ok(filled(0..3, 100))].into());
+}
+
+#[test]
+fn row_19_foreign_files_are_reported_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let wal = small().open(dir.path()).unwrap();
+    fill(&wal, 0..20, 2500);
+    wal.close().unwrap();
+    let first = fs::read(at("00000000000000000000.wal")).unwrap();
+    let strange = [
+        "notes.txt",
+        "00000000000000000000.wal~",
+        ".00000000000000000000.wal.swp",
+        "#00000000000000000000.wal#",
+        "00000000000000000000.WAL",
+        "0000000000000000000.wal",
+        "000000000000000000000.wal",
+        "+0000000000000016384.wal",
+        "-0000000000000016384.wal",
+        "99999999999999999999.wal",
+        "0000000000000001638x.wal",
+        "00000000000000016384.wal.bak",
+        "00000000000000016384.wal.aside.x",
+        "MARK~",
+        "mark",
+        "backup-of-log-1-2.tmp",
+        "snow\u{2603}man",
+    ];
+    strange.iter().for_each(|name| fs::write(at(name), &first).unwrap());
+    fs::create_dir(at("00000000099999999488.wal")).unwrap();
+    fs::create_dir(at("lost+found")).unwrap();
+    symlink(at("00000000000000000000.wal"), at("00000000088888889344.wal")).unwrap();
+    fs::write(at("00000000000000016384.wal.aside"), b"aside").unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    assert_eq!(payloads(&wal), filled(0..20, 2500));
+    let notes = wal.recovery().notes.join("\n");
+    let others = ["00000000099999999488.wal", "lost+found", "00000000088888889344.wal", "00000000000000016384.wal.aside"];
+    for name in strange.iter().chain(&others) {
+        assert!(notes.contains(&format!("{name}: ")), "{name} is not reported:\n{notes}");
+    }
+    // It is worked with and cleaned, and they stay.
+    fill(&wal, 20..60, 2500);
+    wal.clean_before_lsn(Lsn::MAX).unwrap();
+    wal.close().unwrap();
+    strange.iter().for_each(|name| assert_eq!(fs::read(at(name)).unwrap(), first, "{name}"));
+    others.iter().for_each(|name| assert!(fs::symlink_metadata(at(name)).is_ok(), "{name}"));
+}
+
+#[test]
+fn row_21_a_file_cut_before_it_is_mapped_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let lsns = fill(&wal, 0..20, 2500);
+    let file = fs::File::options().write(true).open(dir.path().join("00000000000000000000.wal")).unwrap();
+    file.set_len(5000).unwrap();
+    for lsn in &lsns[..3] {
+        let e = wal.get(*lsn).unwrap_err();
+        assert!(matches!(e.kind(), ErrorKind::Io), "{e}");
+        assert!(e.path().is_some_and(|path| path.ends_with("00000000000000000000.wal")), "{e}");
+    }
+    assert_eq!(wal.get(lsns[19]).unwrap().payload, payload(19, 2500));
+    drop(wal);
+    assert!(is_damage(&small().open(dir.path())));
+}
+
+#[test]
+fn row_21_files_of_a_reader_elsewhere_are_not_mapped_and_a_cut_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let lsns = fill(&wal, 0..20, 2500);
+    let view = small().open_read_only(dir.path()).unwrap();
+    assert_eq!(view.get(lsns[1]).unwrap().payload, payload(1, 2500));
+    let file = fs::File::options().write(true).open(dir.path().join("00000000000000000000.wal")).unwrap();
+    file.set_len(5000).unwrap();
+    let got = view.get(lsns[1]);
+    assert!(is_damage(&got), "{got:?}");
+    assert!(view.read(..).unwrap().any(|record| is_damage(&record)));
+}
+
+/// `Bytes` are held over cleans and refills; whether they, or the file under them, were written over.
+fn held_over_cleans(bug: Option<Bug>) -> Vec<String> {
+    let disk = Disk::new(21);
+    let wal = with(small(), bug).open_on(disk.mount()).unwrap();
+    let lsns = fill(&wal, 0..20, 2500);
+    let held: Vec<_> = lsns[..12].iter().map(|lsn| wal.get(*lsn).unwrap().payload).collect();
+    for round in 1..10 {
+        wal.clean_before_lsn(Lsn::MAX).unwrap();
+        fill(&wal, 20 * round..20 * round + 20, 2500);
+        disk.settle();
+    }
+    let expected: Vec<_> = filled(0..12, 2500);
+    assert!(held.iter().zip(&expected).all(|(held, expected)| held == expected));
+    disk.violations()
+}
+
+#[test]
+fn row_21_bytes_that_are_held_never_change() {
+    assert_eq!(held_over_cleans(None), [""; 0]);
+    let caught = held_over_cleans(Some(Bug::RecycleWhileMapped));
+    assert!(caught.iter().any(|what| what.contains("written under a live map")), "{caught:?}");
+}
+
+#[test]
+fn row_21_bytes_that_are_held_never_change_on_real_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let lsns = fill(&wal, 0..20, 2500);
+    let held: Vec<_> = lsns[..12].iter().map(|lsn| wal.get(*lsn).unwrap().payload).collect();
+    for round in 1..10 {
+        wal.clean_before_lsn(Lsn::MAX).unwrap();
+        fill(&wal, 20 * round..20 * round + 20, 2500);
+    }
+    assert!(matches!(kind(wal.get(lsns[0])), ErrorKind::Removed { .. }));
+    wal.close().unwrap();
+    // They outlive the segment, the log and its directory.
+    drop(wal);
+    drop(dir);
+    assert_eq!(held, filled(0..12, 2500));
+}
