@@ -170,7 +170,8 @@ impl Survey {
     fn identify(&mut self, marks: &[Mark]) {
         let mut votes: HashMap<[u8; 16], usize> = HashMap::new();
         for (header, _) in self.segments.iter().filter_map(|found| found.header.as_ref().ok()) {
-            *votes.entry(header.log_id).or_default() += 2;
+            // A single segment outweighs both slots of a MARK: that only speaks of the log, a segment is it.
+            *votes.entry(header.log_id).or_default() += 3;
         }
         for mark in marks {
             *votes.entry(mark.log_id).or_default() += 1;
