@@ -366,7 +366,8 @@ impl Writer {
         let enough = self.options.sync_bytes.is_some_and(|bytes| unsynced >= bytes);
         let disk = self.options.durability == Durability::Disk;
         let sync = now >= due || enough;
-        if sync || self.commit.futures_wait() {
+        // After a full disk threads wait too, and none of them leads again by itself.
+        if sync || self.commit.futures_wait() || self.stalled.load(Ordering::Relaxed) {
             *since = None;
             match self.commit.try_lead(&Leader { writer: self, sync: sync || disk }) {
                 Some(Ok(Led::Full)) => return Some(RETRY),
