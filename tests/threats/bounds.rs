@@ -1,1 +1,356 @@
-//! x
+//! Rows 26 to 30: sizes, times, LSNs at their ends; cleaning beside everything; ten thousand openings.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use seawall::sim::{Bug, Disk, Keep};
+use seawall::{ErrorKind, Lsn, Options, Why};
+
+use crate::common::{CAPACITY, fill, filled, kind, payload, payloads, segments, small, with};
+use crate::spec::{self, BLOCK};
+
+/// What a batch takes at most, frames included.
+const LIMIT: usize = CAPACITY as usize - 8192;
+
+#[test]
+fn row_26_records_of_no_bytes_and_of_the_most_there_may_be() {
+    let disk = Disk::new(26);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let most = vec![26; LIMIT - 24];
+    let mut expected = Vec::new();
+    for _ in 0..5 {
+        wal.append(b"").unwrap().wait().unwrap();
+        wal.append(&most).unwrap().wait().unwrap();
+        expected.extend([vec![], most.clone()]);
+    }
+    let one_more = vec![26; LIMIT - 23];
+    for refused in [wal.append(&one_more), wal.try_append(&one_more), wal.append_checkpoint(&one_more)] {
+        let ErrorKind::TooLarge { needs, limit } = kind(refused) else { panic!("not TooLarge") };
+        assert_eq!((needs, limit), (LIMIT as u64 + 4, LIMIT as u64));
+    }
+    let stats = wal.stats();
+    assert_eq!((stats.appended_records, stats.buffered_bytes), (10, 0), "nothing was appended");
+    assert_eq!(payloads(&wal), expected);
+    disk.crash(Keep::None);
+    drop(wal);
+    assert_eq!(payloads(&small().open_on(disk.mount()).unwrap()), expected);
+}
+
+#[test]
+fn row_26_batches_as_large_as_a_segment_holds_and_larger() {
+    let disk = Disk::new(26);
+    let wal = small().open_on(disk.mount()).unwrap();
+    // Frames of 24 bytes alone: as many as there is room for.
+    let empty = vec![b""; LIMIT / 24];
+    for _ in 0..3 {
+        wal.append_batch(&empty).unwrap().wait().unwrap();
+    }
+    assert!(matches!(kind(wal.append_batch(&vec![b""; LIMIT / 24 + 1])), ErrorKind::TooLarge { .. }));
+    let parts = [vec![1; LIMIT / 2 - 24], vec![2; LIMIT / 2 - 24]];
+    wal.append_batch(&parts).unwrap().wait().unwrap();
+    let larger = [vec![1; LIMIT / 2 - 24], vec![2; LIMIT / 2 - 23]];
+    assert!(matches!(kind(wal.append_batch(&larger)), ErrorKind::TooLarge { .. }));
+    assert_eq!(kind(wal.append_batch::<&[u8]>(&[])), ErrorKind::Invalid);
+    let held: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    assert!(matches!(kind(wal.append_parts(&[held[0], held[1], b"123456789012345678901234567890"])), ErrorKind::TooLarge { .. }));
+    let records: Vec<_> = wal.read(..).unwrap().map(|record| record.unwrap()).collect();
+    assert_eq!(records.len(), 3 * (LIMIT / 24) + 2);
+    assert_eq!(records.iter().filter(|record| record.ends_batch).count(), 4);
+    disk.crash(Keep::None);
+    drop(wal);
+    assert_eq!(small().open_on(disk.mount()).unwrap().recovery().records, records.len() as u64);
+}
+
+/// A log of three records whose only segment was moved to `base`, as if all below had been used and cleaned.
+fn moved_to(base: u64) -> Disk {
+    let disk = Disk::new(27);
+    let wal = small().open_on(disk.mount()).unwrap();
+    fill(&wal, 0..3, 1000);
+    disk.crash(Keep::All);
+    drop(wal);
+    disk.remove("MARK");
+    let names = segments(&disk);
+    let mut bytes = disk.file(&names[0]).unwrap();
+    let segment = spec::segment(&bytes).unwrap();
+    names.iter().for_each(|name| assert!(disk.remove(name)));
+    bytes[48..56].copy_from_slice(&base.to_le_bytes());
+    let seed = spec::mend_header(&mut bytes);
+    // Distances stay what they were, but for the link's: nothing was durable before it.
+    segment.frames.iter().for_each(|frame| spec::mend_check(&mut bytes, seed, frame.at));
+    disk.put(&format!("{base:020}.wal"), bytes);
+    disk
+}
+
+#[test]
+fn row_27_lsns_up_to_the_last_there_is() {
+    let last = u64::MAX - 4095 - CAPACITY;
+    for (base, segments_left) in [(last, 0), (last - CAPACITY, 1), (last - 2 * CAPACITY, 2), (last - 5 * CAPACITY, 5)] {
+        let disk = moved_to(base);
+        let wal = small().open_on(disk.mount()).unwrap();
+        assert_eq!(payloads(&wal), filled(0..3, 1000));
+        assert_eq!(wal.recovery().first, Lsn(base));
+        let mut appended = 3;
+        let e = loop {
+            match wal.append(&payload(appended, 1000)) {
+                Ok(ticket) => assert!(ticket.wait().unwrap() > Lsn(base)),
+                Err(e) => break e,
+            }
+            appended += 1;
+        };
+        assert_eq!(*e.kind(), ErrorKind::LogFull, "{e}");
+        // One segment stays in reserve, for a checkpoint.
+        assert!(appended <= 3 + 12 * segments_left && (segments_left < 2 || appended > 3), "{appended}");
+        assert_eq!(payloads(&wal), filled(0..appended, 1000));
+        assert_eq!(wal.read(Lsn(base)..=Lsn::MAX).unwrap().count(), appended as usize);
+        assert!(matches!(kind(wal.get(Lsn::MAX)), ErrorKind::NotDurable { .. }));
+        wal.clean_before_lsn(Lsn::MAX).unwrap();
+        wal.close().unwrap();
+        drop(wal);
+        let wal = small().open_on(disk.mount()).unwrap();
+        assert!(payloads(&wal).ends_with(&[payload(appended - 1, 1000)]));
+    }
+}
+
+#[test]
+fn row_27_a_file_that_reaches_beyond_the_last_lsn_is_no_overflow() {
+    let base = u64::MAX - 4095 - CAPACITY;
+    for more in [0, 1, 4095, 4096, 1 << 20] {
+        let disk = moved_to(base);
+        let name = segments(&disk).remove(0);
+        let mut bytes = disk.file(&name).unwrap();
+        bytes.resize(bytes.len() + more, 0);
+        disk.put(&name, bytes);
+        let wal = small().open_on(disk.mount()).unwrap();
+        assert_eq!(payloads(&wal), filled(0..3, 1000), "{more}");
+        assert_eq!(kind(wal.append(b"one")), ErrorKind::LogFull, "{more}");
+    }
+    // Names at the very end, with nothing in them.
+    for name in ["18446744073709547520.wal", "18446744073709551615.wal", "18446744073709535232.wal"] {
+        let disk = moved_to(1 << 40);
+        disk.put(name, [0; 100]);
+        let opened = small().open_on(disk.mount());
+        let refused = opened.as_ref().is_err_and(|e| matches!(e.kind(), ErrorKind::Damage(_)));
+        let reported = opened.as_ref().is_ok_and(|wal| wal.recovery().notes.iter().any(|note| note.contains(name)));
+        assert!(refused || reported, "{name}: {opened:?}");
+    }
+}
+
+#[test]
+fn row_27_batch_times_at_their_ends_and_out_of_order() {
+    let disk = Disk::new(27);
+    let wal = small().segment_age(10).open_on(disk.mount()).unwrap();
+    let times = [0, u64::MAX, 0, 5, u64::MAX, 3, 1 << 63, 1, u64::MAX - 1, 0, 0, 2];
+    for (n, time) in times.into_iter().enumerate() {
+        wal.at(time).append(&payload(n as u32, 2500)).unwrap().wait().unwrap();
+    }
+    assert_eq!(wal.batch_time().0, u64::MAX);
+    // Each clean takes whole segments, a prefix, all of whose records are older: never a newer record.
+    for threshold in [0, 1, 6, 1 << 63, u64::MAX] {
+        let before: Vec<_> = wal.read(..).unwrap().map(|record| record.unwrap()).collect();
+        let cleaned = wal.clean_before_batch_time(threshold).unwrap();
+        for record in before.iter().filter(|record| record.lsn < cleaned.first) {
+            assert!(record.batch_time.0 < threshold, "{threshold}: {record:?}");
+        }
+        let after: Vec<_> = wal.read(..).unwrap().map(|record| record.unwrap()).collect();
+        let left: Vec<_> = before.into_iter().filter(|record| record.lsn >= cleaned.first).collect();
+        assert_eq!(after, left);
+    }
+    disk.crash(Keep::None);
+    let before = payloads(&small().open_on(disk.fork().mount()).unwrap());
+    drop(wal);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(wal.batch_time().0, u64::MAX, "out of the log itself");
+    assert_eq!(payloads(&wal), before);
+}
+
+/// A checkpoint, then more records; how far a clean of everything goes.
+fn clean_keeps_the_checkpoint(bug: Option<Bug>) -> bool {
+    let disk = Disk::new(28);
+    let wal = with(small(), bug).open_on(disk.mount()).unwrap();
+    fill(&wal, 0..12, 2500);
+    let checkpoint = wal.append_checkpoint(b"where it stands").unwrap().wait().unwrap();
+    fill(&wal, 12..30, 2500);
+    let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
+    let kept = cleaned.kept.iter().any(|kept| kept.why == Why::Checkpoint(checkpoint));
+    drop(wal);
+    disk.crash(Keep::None);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let found = wal.checkpoint().ok().flatten().map(|record| record.lsn);
+    let after = wal.read(checkpoint..).is_ok_and(|records| records.skip(1).count() == 18);
+    kept && found == Some(checkpoint) && after
+}
+
+#[test]
+fn row_28_a_clean_of_everything_keeps_the_last_checkpoint_and_what_follows() {
+    assert!(clean_keeps_the_checkpoint(None));
+    assert!(!clean_keeps_the_checkpoint(Some(Bug::CleanPastCheckpoint)), "the check sees nothing");
+}
+
+#[test]
+fn row_28_a_clean_of_everything_keeps_the_newest_segment() {
+    let disk = Disk::new(28);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty(), "of an empty log");
+    fill(&wal, 0..30, 2500);
+    for _ in 0..3 {
+        let cleaned = wal.clean_before_batch_time(u64::MAX).unwrap();
+        assert_eq!(cleaned.kept.last().unwrap().why, Why::Newest);
+        assert_eq!(wal.stats().segments, 1);
+        assert!(payloads(&wal).ends_with(&filled(29..30, 2500)));
+    }
+    // A clean that a power cut follows at once has happened, and the log goes on.
+    disk.crash(Keep::None);
+    drop(wal);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(wal.recovery().segments, 1);
+    fill(&wal, 30..40, 2500);
+    assert!(payloads(&wal).ends_with(&filled(29..40, 2500)));
+}
+
+#[test]
+fn row_28_cleaning_beside_reading_appending_and_other_cleans() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let done = AtomicBool::new(false);
+    fill(&wal, 0..10, 1000);
+    std::thread::scope(|scope| {
+        let cleaners: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut removed = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let durable = wal.durable_lsn().0;
+                        let cleaned = wal.clean_before_lsn(Lsn(durable.saturating_sub(8 * CAPACITY))).unwrap();
+                        assert_eq!(cleaned.failed, []);
+                        removed += cleaned.removed.len();
+                    }
+                    removed
+                })
+            })
+            .collect();
+        let reader = scope.spawn(|| {
+            let (mut overtaken, mut rounds) = (0, 0);
+            while !done.load(Ordering::Relaxed) || rounds == 0 {
+                rounds += 1;
+                let mut next = None;
+                for record in wal.read(..).unwrap() {
+                    match record {
+                        Ok(record) => {
+                            let n = spec::u32_at(&record.payload, 0);
+                            assert_eq!(record.payload, payload(n, 1000));
+                            assert!(next.is_none_or(|next| next == n), "a gap before {n}");
+                            next = Some(n + 1);
+                        }
+                        Err(e) => {
+                            assert!(matches!(e.kind(), ErrorKind::Removed { .. }), "{e}");
+                            overtaken += 1;
+                        }
+                    }
+                }
+            }
+            (rounds, overtaken)
+        });
+        fill(&wal, 10..1500, 1000);
+        done.store(true, Ordering::Relaxed);
+        let removed: usize = cleaners.into_iter().map(|cleaner| cleaner.join().unwrap()).sum();
+        assert!(removed > 50, "{removed}");
+        println!("{removed} removed, (rounds, overtaken) = {:?}", reader.join().unwrap());
+    });
+    let left = payloads(&wal);
+    assert_eq!(left, filled(1500 - left.len() as u32..1500, 1000));
+    wal.close().unwrap();
+    drop(wal);
+    assert_eq!(payloads(&small().open(dir.path()).unwrap()), left);
+}
+
+/// That the child of `fork` must not use the log cannot be tried in a process of several threads without the very
+/// misuse: it would write with the parent's lock. What is required is that it is said where a user reads it.
+#[test]
+fn row_29_that_a_forked_child_must_not_use_the_log_is_documented() {
+    let text = include_str!("../../src/wal.rs");
+    let documented = text.lines().filter(|line| line.starts_with("///")).any(|line| line.contains("`fork` must not use it"));
+    assert!(documented);
+}
+
+#[test]
+fn row_30_ten_thousand_openings_leave_the_disk_as_it_was() {
+    for crash in [false, true] {
+        let disk = Disk::new(30);
+        let wal = small().open_on(disk.mount()).unwrap();
+        fill(&wal, 0..10, 2500);
+        if crash { disk.crash(Keep::None) } else { wal.close().unwrap() }
+        drop(wal);
+        // The first life after it may tidy up; from then on nothing changes.
+        small().open_on(disk.mount()).unwrap().close().unwrap();
+        let (used, names) = (disk.used(), disk.names());
+        for n in 0..10_000_u64 {
+            let wal = small().open_on(disk.mount()).unwrap();
+            assert_eq!(wal.recovery().records, 10);
+            if crash { disk.crash(Keep::Random(n)) } else { wal.close().unwrap() }
+            drop(wal);
+            assert!(disk.used() <= used, "opening {n}: {} bytes of {used}", disk.used());
+            assert_eq!(disk.names(), names, "opening {n}");
+        }
+        assert_eq!(payloads(&small().open_on(disk.mount()).unwrap()), filled(0..10, 2500));
+    }
+}
+
+#[test]
+fn row_30_no_segment_is_made_before_the_first_append() {
+    let disk = Disk::new(30);
+    for n in 0..10_000_u64 {
+        let wal = small().open_on(disk.mount()).unwrap();
+        disk.settle();
+        assert!(segments(&disk).is_empty());
+        if n % 2 == 0 { wal.close().unwrap() } else { disk.crash(Keep::Random(n)) }
+        assert!(disk.names().len() <= 1 && disk.used() <= 2 * BLOCK as u64, "{:?}", disk.names());
+    }
+}
+
+#[test]
+fn row_30_lives_that_append_a_little_and_clean_stay_flat() {
+    for crash in [false, true] {
+        let disk = Disk::new(30);
+        let mut most = 0;
+        for n in 0..1000_u32 {
+            let wal = small().open_on(disk.mount()).unwrap_or_else(|e| panic!("crash {crash}, life {n}: {e}"));
+            wal.append(&payload(n, 500)).unwrap().wait().unwrap();
+            disk.settle();
+            let durable = wal.durable_lsn();
+            wal.clean_before_lsn(durable).unwrap();
+            if crash { disk.crash(Keep::Random(u64::from(n))) } else { wal.close().unwrap() }
+            drop(wal);
+            most = most.max(disk.used());
+            let expected = disk.names().len() <= 16 && disk.used() <= 16 * CAPACITY;
+            assert!(expected, "crash {crash}, life {n}: {} bytes, {:?}", disk.used(), disk.names());
+        }
+    }
+}
+
+#[test]
+fn row_30_openings_of_real_files_leave_them_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_size(64 << 10);
+    let wal = options.open(dir.path()).unwrap();
+    fill(&wal, 0..200, 1000);
+    wal.close().unwrap();
+    drop(wal);
+    let files = || {
+        let mut files: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name(), entry.metadata().unwrap().len()))
+            .collect();
+        files.sort();
+        files
+    };
+    options.open(dir.path()).unwrap().close().unwrap();
+    let before = files();
+    for _ in 0..300 {
+        let wal = options.open(dir.path()).unwrap();
+        assert_eq!(wal.recovery().records, 200);
+        wal.close().unwrap();
+        drop(wal);
+        assert_eq!(files(), before);
+    }
+    assert_eq!(payloads(&options.open(dir.path()).unwrap()), filled(0..200, 1000));
+}
