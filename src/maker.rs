@@ -74,7 +74,8 @@ impl Maker {
         voids: Vec<Void>,
         bugs: Bugs,
     ) -> Maker {
-        let next_base = ceiling.next_multiple_of(u64::from(BLOCK));
+        // Beyond the last multiple no segment fits, which the first making says.
+        let next_base = ceiling.checked_next_multiple_of(u64::from(BLOCK)).unwrap_or(u64::MAX);
         let state = State { next_base, disk_bytes, voids, ..State::default() };
         let max_disk_bytes = max_disk_bytes.unwrap_or(u64::MAX);
         Maker { log_id, segment_size, max_disk_bytes, bugs, state: Mutex::new(state), changed: Condvar::new() }
