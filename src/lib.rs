@@ -48,6 +48,7 @@ mod commit;
 mod error;
 mod format;
 mod framing;
+mod log;
 mod lsn;
 mod maker;
 mod mark;
@@ -60,6 +61,8 @@ mod scan;
 mod segment;
 mod stats;
 pub mod storage;
+mod tasks;
+mod ticket;
 mod wal;
 mod writer;
 
@@ -72,7 +75,8 @@ pub use readonly::ReadOnly;
 pub use record::{Kind, Record};
 pub use recovery::{Recovery, Torn};
 pub use stats::Stats;
-pub use wal::{At, Ticket, Wal};
+pub use ticket::Ticket;
+pub use wal::{At, Wal};
 
 pub mod receiver;
 

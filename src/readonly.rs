@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::not_found;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::read::{Records, Segments, get};
@@ -13,7 +14,6 @@ use crate::record::Record;
 use crate::recovery::{Recovered, Recovery, recover, survey};
 use crate::segment::Segment;
 use crate::storage::Storage;
-use crate::wal::not_found;
 
 /// How often a view is tried that a writer moved under.
 const TRIES: usize = 10;

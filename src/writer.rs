@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
@@ -19,9 +18,6 @@ use crate::options::{Durability, Options};
 use crate::segment::{Failed, Segment};
 use crate::storage::{Background, Storage, write_full};
 
-/// How soon writes that met a full disk are tried again.
-const RETRY: Duration = Duration::from_millis(100);
-
 /// Everything that writes.
 pub(crate) struct Writer {
     pub(crate) storage: Arc<dyn Storage>,
@@ -35,9 +31,9 @@ pub(crate) struct Writer {
     /// The log's segments by base, the active one last.
     pub(crate) segments: RwLock<VecDeque<Arc<Segment>>>,
     /// The writes met a full disk and wait in memory (copy-on-write file systems only: space is taken ahead).
-    stalled: AtomicBool,
+    pub(crate) stalled: AtomicBool,
     /// The syncer knows that something is to be synced by the interval.
-    armed: AtomicBool,
+    pub(crate) armed: AtomicBool,
     /// The active segment's base when MARK was last written.
     marked: AtomicU64,
     /// One clean at a time.
@@ -244,7 +240,7 @@ impl Writer {
     }
 
     /// Writes the full pieces, or all; tells up to where everything is written, `None` when the disk is full.
-    fn write_out(&self, current_too: bool) -> Result<Option<u64>> {
+    pub(crate) fn write_out(&self, current_too: bool) -> Result<Option<u64>> {
         let mut output = self.output.lock();
         let (mut pieces, target) = {
             let mut framing = self.framing.lock();
@@ -322,82 +318,6 @@ impl Writer {
         self.commit.fail(error)
     }
 
-    /// Has the syncer look after bytes that nobody may wait for.
-    #[inline]
-    fn watch(&self, end: u64) {
-        if self.options.sync_interval.is_some() && !self.armed.swap(true, Ordering::SeqCst) {
-            self.wake_syncer();
-        }
-        if self.options.sync_bytes.is_some_and(|bytes| end.saturating_sub(self.commit.synced()) >= bytes) {
-            self.wake_syncer();
-        }
-    }
-
-    pub(crate) fn wake_syncer(&self) {
-        if let Some(syncer) = self.syncer.get() {
-            syncer.wake();
-        }
-    }
-
-    fn wake_maker(&self) {
-        if let Some(maker) = self.making.get() {
-            maker.wake();
-        }
-    }
-
-    /// One look of the syncer: leads for futures, for the interval and the byte bound, writes what `try_append`
-    /// left, tries again what met a full disk. `since` is when it first saw unsynced bytes.
-    pub(crate) fn syncer_step(&self, since: &mut Option<Duration>) -> Option<Duration> {
-        // Disarmed before looking: whatever is appended afterwards wakes this step again.
-        self.armed.store(false, Ordering::SeqCst);
-        let (end, full) = {
-            let framing = self.framing.lock();
-            (framing.end, !framing.full.is_empty())
-        };
-        let unsynced = end.saturating_sub(self.commit.synced());
-        if unsynced > 0 {
-            self.armed.store(true, Ordering::SeqCst);
-        }
-        let now = self.storage.now();
-        let due = match self.options.sync_interval {
-            Some(interval) if unsynced > 0 => *since.get_or_insert(now) + interval,
-            _ => Duration::MAX,
-        };
-        let enough = self.options.sync_bytes.is_some_and(|bytes| unsynced >= bytes);
-        let disk = self.options.durability == Durability::Disk;
-        let sync = now >= due || enough;
-        // After a full disk threads wait too, and none of them leads again by itself.
-        if sync || self.commit.futures_wait() || self.stalled.load(Ordering::Relaxed) {
-            *since = None;
-            match self.commit.try_lead(&Leader { writer: self, sync: sync || disk }) {
-                Some(Ok(Led::Full)) => return Some(RETRY),
-                Some(Ok(_)) if self.options.sync_interval.is_some() => return Some(Duration::ZERO),
-                // Somebody else leads, and wakes us when futures are left over.
-                Some(_) | None => return None,
-            }
-        }
-        if full && matches!(self.write_out(false), Ok(None)) {
-            return Some(RETRY);
-        }
-        if unsynced == 0 {
-            *since = None;
-        }
-        (due < Duration::MAX).then(|| due.saturating_sub(now))
-    }
-
-    /// One look of the maker: prepares segments once the active one is half full, tidies what may be tidied.
-    pub(crate) fn maker_step(&self) {
-        let half_full = self.framing.lock().tip().is_some_and(|(segment, offset)| offset >= segment.capacity / 2);
-        if self.commit.is_poisoned() {
-            return;
-        }
-        if half_full && self.maker.wants_more() {
-            // A full disk is met again, and told, by the append that needs the segment.
-            _ = self.make_segment(Need::Ordinary, true);
-        }
-        _ = self.tidy();
-    }
-
     /// Trims and clears away what a durable link has made superfluous.
     pub(crate) fn tidy(&self) -> Result<()> {
         let synced = self.commit.synced();
@@ -424,15 +344,6 @@ impl Writer {
         }
         let message = "the disk is full: what was appended last is in memory only and is lost with it";
         Err(Error::new(ErrorKind::DiskFull, "close", message))
-    }
-
-    /// Ends the background work and waits for it.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-        for task in [&self.syncer, &self.making].into_iter().filter_map(OnceLock::get) {
-            task.wake();
-            task.join();
-        }
     }
 
     /// With everything synced and nobody else at work: says so, and gives unused space back.
@@ -471,9 +382,9 @@ pub(crate) fn closed() -> Error {
 }
 
 /// Leads a commit: writes all, syncs if asked to, and writes MARK when nothing is queued.
-struct Leader<'a> {
-    writer: &'a Writer,
-    sync: bool,
+pub(crate) struct Leader<'a> {
+    pub(crate) writer: &'a Writer,
+    pub(crate) sync: bool,
 }
 
 impl Lead for Leader<'_> {

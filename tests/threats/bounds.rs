@@ -51,7 +51,10 @@ fn row_26_batches_as_large_as_a_segment_holds_and_larger() {
     assert!(matches!(kind(wal.append_batch(&larger)), ErrorKind::TooLarge { .. }));
     assert_eq!(kind(wal.append_batch::<&[u8]>(&[])), ErrorKind::Invalid);
     let held: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    assert!(matches!(kind(wal.append_parts(&[held[0], held[1], b"123456789012345678901234567890"])), ErrorKind::TooLarge { .. }));
+    assert!(matches!(
+        kind(wal.append_parts(&[held[0], held[1], b"123456789012345678901234567890"])),
+        ErrorKind::TooLarge { .. }
+    ));
     let records: Vec<_> = wal.read(..).unwrap().map(|record| record.unwrap()).collect();
     assert_eq!(records.len(), 3 * (LIMIT / 24) + 2);
     assert_eq!(records.iter().filter(|record| record.ends_batch).count(), 4);
@@ -267,7 +270,8 @@ fn row_28_cleaning_beside_reading_appending_and_other_cleans() {
 #[test]
 fn row_29_that_a_forked_child_must_not_use_the_log_is_documented() {
     let text = include_str!("../../src/wal.rs");
-    let documented = text.lines().filter(|line| line.starts_with("///")).any(|line| line.contains("`fork` must not use it"));
+    let documented =
+        text.lines().filter(|line| line.starts_with("///")).any(|line| line.contains("`fork` must not use it"));
     assert!(documented);
 }
 
@@ -277,7 +281,11 @@ fn row_30_ten_thousand_openings_leave_the_disk_as_it_was() {
         let disk = Disk::new(30);
         let wal = small().open_on(disk.mount()).unwrap();
         fill(&wal, 0..10, 2500);
-        if crash { disk.crash(Keep::None) } else { wal.close().unwrap() }
+        if crash {
+            disk.crash(Keep::None)
+        } else {
+            wal.close().unwrap()
+        }
         drop(wal);
         // The first life after it may tidy up; from then on nothing changes.
         small().open_on(disk.mount()).unwrap().close().unwrap();
@@ -285,7 +293,11 @@ fn row_30_ten_thousand_openings_leave_the_disk_as_it_was() {
         for n in 0..10_000_u64 {
             let wal = small().open_on(disk.mount()).unwrap();
             assert_eq!(wal.recovery().records, 10);
-            if crash { disk.crash(Keep::Random(n)) } else { wal.close().unwrap() }
+            if crash {
+                disk.crash(Keep::Random(n))
+            } else {
+                wal.close().unwrap()
+            }
             drop(wal);
             assert!(disk.used() <= used, "opening {n}: {} bytes of {used}", disk.used());
             assert_eq!(disk.names(), names, "opening {n}");
@@ -301,7 +313,11 @@ fn row_30_no_segment_is_made_before_the_first_append() {
         let wal = small().open_on(disk.mount()).unwrap();
         disk.settle();
         assert!(segments(&disk).is_empty());
-        if n % 2 == 0 { wal.close().unwrap() } else { disk.crash(Keep::Random(n)) }
+        if n % 2 == 0 {
+            wal.close().unwrap()
+        } else {
+            disk.crash(Keep::Random(n))
+        }
         assert!(disk.names().len() <= 1 && disk.used() <= 2 * BLOCK as u64, "{:?}", disk.names());
     }
 }
@@ -317,7 +333,11 @@ fn row_30_lives_that_append_a_little_and_clean_stay_flat() {
             disk.settle();
             let durable = wal.durable_lsn();
             wal.clean_before_lsn(durable).unwrap();
-            if crash { disk.crash(Keep::Random(u64::from(n))) } else { wal.close().unwrap() }
+            if crash {
+                disk.crash(Keep::Random(u64::from(n)))
+            } else {
+                wal.close().unwrap()
+            }
             drop(wal);
             most = most.max(disk.used());
             let expected = disk.names().len() <= 16 && disk.used() <= 16 * CAPACITY;

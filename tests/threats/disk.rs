@@ -144,7 +144,11 @@ fn row_10_opening_reading_and_cleaning_work_with_zero_bytes_free() {
         let disk = Disk::new(10);
         let wal = small().open_on(disk.mount()).unwrap();
         let lsns = fill(&wal, 0..40, 2500);
-        if close { wal.close().unwrap() } else { disk.crash(Keep::None) }
+        if close {
+            wal.close().unwrap()
+        } else {
+            disk.crash(Keep::None)
+        }
         drop(wal);
         disk.capacity(disk.used());
         let view = small().open_read_only_on(disk.mount()).unwrap();

@@ -98,7 +98,8 @@ impl Truth {
             }
         }
         let wal = small().open_on(disk.fork().mount()).unwrap();
-        let records = wal.read(..).unwrap().map(|record| record.unwrap()).map(|record| (record.lsn.0, record)).collect();
+        let records =
+            wal.read(..).unwrap().map(|record| record.unwrap()).map(|record| (record.lsn.0, record)).collect();
         let mark = disk.file("MARK").unwrap_or_default();
         let end = used.last().map_or(0, |(_, segment)| segment.end());
         assert_eq!(used.len(), 2);

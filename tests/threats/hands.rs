@@ -6,9 +6,7 @@ use std::os::unix::fs::symlink;
 use seawall::sim::{Bug, Disk, Keep};
 use seawall::{ErrorKind, Lsn};
 
-use crate::common::{
-    CAPACITY, everything, fill, filled, is_damage, kind, payload, payloads, segments, small, with,
-};
+use crate::common::{CAPACITY, everything, fill, filled, is_damage, kind, payload, payloads, segments, small, with};
 use crate::spec::{self, BLOCK};
 
 /// Five segments of acknowledged records, and how the log was left: closed, or cut off with MARK written back.
@@ -21,7 +19,11 @@ fn five(close: bool) -> (Disk, Vec<String>, u32) {
         n += 1;
     }
     fill(&wal, n..n + 1, 2500);
-    if close { wal.close().unwrap() } else { disk.crash(Keep::All) }
+    if close {
+        wal.close().unwrap()
+    } else {
+        disk.crash(Keep::All)
+    }
     let used = |name: &String| spec::segment(&disk.file(name).unwrap()).is_some_and(|s| !s.frames.is_empty());
     let names: Vec<String> = segments(&disk).into_iter().filter(used).collect();
     assert_eq!(names.len(), 5);
@@ -284,7 +286,8 @@ fn row_19_foreign_files_are_reported_and_left_alone() {
     let wal = small().open(dir.path()).unwrap();
     assert_eq!(payloads(&wal), filled(0..20, 2500));
     let notes = wal.recovery().notes.join("\n");
-    let others = ["00000000099999999488.wal", "lost+found", "00000000088888889344.wal", "00000000000000016384.wal.aside"];
+    let others =
+        ["00000000099999999488.wal", "lost+found", "00000000088888889344.wal", "00000000000000016384.wal.aside"];
     for name in strange.iter().chain(&others) {
         assert!(notes.contains(&format!("{name}: ")), "{name} is not reported:\n{notes}");
     }

@@ -34,7 +34,21 @@ fn used(disk: &Disk) -> (String, Vec<u8>, spec::Segment) {
 fn lies(frame: &Frame, capacity: usize) -> Vec<u32> {
     let room = (capacity - frame.at - FRAME) as u32;
     let own = frame.length as u32;
-    vec![0, 1, own - 1, own + 1, own + 4, room - 1, room, room + 1, room + 4, 1 << 20, 1 << 27, 0x0fff_fffc, 0x0fff_ffff]
+    vec![
+        0,
+        1,
+        own - 1,
+        own + 1,
+        own + 4,
+        room - 1,
+        room,
+        room + 1,
+        room + 4,
+        1 << 20,
+        1 << 27,
+        0x0fff_fffc,
+        0x0fff_ffff,
+    ]
 }
 
 #[test]

@@ -1,0 +1,129 @@
+//! Test vectors of the format, and what its checks catch.
+
+use super::*;
+
+const HEADER_OF_A_LOG: Header =
+    Header { log_id: *b"0123456789abcdef", base: 65536, capacity: 16384, salt: 0x0102_0304_0506_0708 };
+
+#[test]
+fn frame_of_the_specification() {
+    let (seed, offset) = (&Seed::new(0x0123_4567), 4096);
+    let header = FrameHeader::new(FrameKind::Record, false, 5, 7, sum(b"hello"), 65536 + 4096, 65536);
+    let expected =
+        [0x9a, 0xf3, 0x3a, 0xcd, 5, 0, 0, 0x10, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0x86, 0xa6, 0x10, 0x36];
+    assert_eq!(header.encode(seed, offset), expected);
+    assert_eq!(FrameHeader::decode(&expected, seed, offset), Some(header));
+    assert_eq!(header.claim(65536 + 4096), Some(65536));
+}
+
+#[test]
+fn header_of_the_specification() {
+    let (bytes, seed) = HEADER_OF_A_LOG.encode();
+    assert_eq!(bytes[..12], *b"\x89SEAW\r\n\x1a\x01\x00\x48\x00");
+    assert_eq!(seed, 0x19b5_5fe2);
+    assert_eq!(bytes[16..32], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(Header::decode(&bytes), Ok((HEADER_OF_A_LOG, seed)));
+}
+
+#[test]
+fn every_bit_of_a_header_is_checked() {
+    let (bytes, _) = HEADER_OF_A_LOG.encode();
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes;
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Header::decode(&flipped), Err(BadHeader::Bad), "bit {bit}");
+    }
+    for length in 0..bytes.len() {
+        assert_eq!(Header::decode(&bytes[..length]), Err(BadHeader::Bad));
+    }
+}
+
+#[test]
+fn a_newer_header_is_not_a_damaged_one() {
+    for (at, value) in [(8, 2), (20, 1), (24, 1), (28, 2)] {
+        let (mut bytes, _) = HEADER_OF_A_LOG.encode();
+        bytes[at] = value;
+        assert_eq!(Header::decode(&bytes), Err(BadHeader::Bad));
+        let checksum = header_checksum(&bytes).unwrap();
+        bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(Header::decode(&bytes), Err(BadHeader::TooNew), "byte {at}");
+    }
+    let (mut bytes, _) = HEADER_OF_A_LOG.encode();
+    bytes[16] = 1;
+    let checksum = header_checksum(&bytes).unwrap();
+    bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+    assert!(Header::decode(&bytes).is_ok(), "a compatible feature is none of our business");
+}
+
+#[test]
+fn every_bit_and_the_place_of_a_frame_are_checked() {
+    let header = FrameHeader::new(FrameKind::Checkpoint, true, 77, u64::MAX, 5, 1 << 40, 1 << 39);
+    let bytes = header.encode(&Seed::new(9), 8192);
+    assert_eq!(FrameHeader::decode(&bytes, &Seed::new(9), 8192), Some(header));
+    assert_eq!(header.claim(1 << 40), None, "a distance of 2^39 claims nothing");
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes;
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(FrameHeader::decode(&flipped, &Seed::new(9), 8192), None, "bit {bit}");
+    }
+    assert_eq!(FrameHeader::decode(&bytes, &Seed::new(8), 8192), None);
+    assert_eq!(FrameHeader::decode(&bytes, &Seed::new(9), 8196), None);
+    assert_eq!(FrameHeader::decode(&[0; 24], &Seed::new(0), 0), None);
+}
+
+#[test]
+fn a_claim_never_says_too_much() {
+    let claim = |lsn: u64, durable| FrameHeader::new(FrameKind::Record, false, 0, 0, 0, lsn, durable).claim(lsn);
+    assert_eq!(claim(1 << 32, 0), None);
+    assert_eq!(claim((1 << 32) - 1, 0), None);
+    assert_eq!(claim((1 << 32) - 2, 0), Some(0));
+    assert_eq!(claim(10, 20), None);
+    assert_eq!(claim(u64::MAX, u64::MAX), Some(u64::MAX));
+}
+
+#[test]
+fn links_marks_and_cursors_come_back() {
+    let link = Link {
+        prev_base: NO_BASE,
+        prev_end: 2,
+        prev_seed: 3,
+        prev_records: 4,
+        prev_min_time: 5,
+        prev_max_time: 6,
+        front: 7,
+        checkpoint: 8,
+        records_before: 9,
+        cursors: (0..16).map(|n| Cursor { lsn: n, name: "ä".repeat(100) }).collect(),
+    };
+    let bytes = link.encode();
+    assert!(frame_size(bytes.len() as u64) <= 4096);
+    assert_eq!(Link::decode(&bytes), Some(link.clone()));
+    for length in 0..bytes.len() {
+        assert_ne!(Link::decode(&bytes[..length]), Some(link.clone()));
+    }
+    let mark = Mark { log_id: [1; 16], sequence: 3, synced: 4, shown: 5, front: 6 };
+    let (mut bytes, at) = mark.encode();
+    assert_eq!((Mark::decode(&bytes), at), (Some(mark), 4096));
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Mark::decode(&bytes), None, "bit {bit}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn names_are_strict() {
+    assert_eq!(segment_base("00000000000067108864.wal"), Some(67_108_864));
+    assert_eq!(segment_base(&segment_name(u64::MAX)), Some(u64::MAX));
+    for name in [
+        "67108864.wal",
+        "00000000000067108864.WAL",
+        "00000000000067108864.wal~",
+        "99999999999999999999.wal",
+        "+0000000000067108864.wal",
+        ".wal",
+        "",
+    ] {
+        assert_eq!(segment_base(name), None, "{name}");
+    }
+}

@@ -1,0 +1,100 @@
+//! What the two background tasks do: the syncer leads for those who cannot, the maker prepares segments and tidies.
+
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::commit::Led;
+use crate::maker::Need;
+use crate::options::Durability;
+use crate::writer::{Leader, Writer};
+
+/// How soon writes that met a full disk are tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+impl Writer {
+    /// Has the syncer look after bytes that nobody may wait for.
+    #[inline]
+    pub(crate) fn watch(&self, end: u64) {
+        if self.options.sync_interval.is_some() && !self.armed.swap(true, Ordering::SeqCst) {
+            self.wake_syncer();
+        }
+        if self.options.sync_bytes.is_some_and(|bytes| end.saturating_sub(self.commit.synced()) >= bytes) {
+            self.wake_syncer();
+        }
+    }
+
+    pub(crate) fn wake_syncer(&self) {
+        if let Some(syncer) = self.syncer.get() {
+            syncer.wake();
+        }
+    }
+
+    pub(crate) fn wake_maker(&self) {
+        if let Some(maker) = self.making.get() {
+            maker.wake();
+        }
+    }
+
+    /// One look of the syncer: leads for futures, for the interval and the byte bound, writes what `try_append`
+    /// left, tries again what met a full disk. `since` is when it first saw unsynced bytes.
+    pub(crate) fn syncer_step(&self, since: &mut Option<Duration>) -> Option<Duration> {
+        // Disarmed before looking: whatever is appended afterwards wakes this step again.
+        self.armed.store(false, Ordering::SeqCst);
+        let (end, full) = {
+            let framing = self.framing.lock();
+            (framing.end, !framing.full.is_empty())
+        };
+        let unsynced = end.saturating_sub(self.commit.synced());
+        if unsynced > 0 {
+            self.armed.store(true, Ordering::SeqCst);
+        }
+        let now = self.storage.now();
+        let due = match self.options.sync_interval {
+            Some(interval) if unsynced > 0 => *since.get_or_insert(now) + interval,
+            _ => Duration::MAX,
+        };
+        let enough = self.options.sync_bytes.is_some_and(|bytes| unsynced >= bytes);
+        let disk = self.options.durability == Durability::Disk;
+        let sync = now >= due || enough;
+        // After a full disk threads wait too, and none of them leads again by itself.
+        if sync || self.commit.futures_wait() || self.stalled.load(Ordering::Relaxed) {
+            *since = None;
+            match self.commit.try_lead(&Leader { writer: self, sync: sync || disk }) {
+                Some(Ok(Led::Full)) => return Some(RETRY),
+                Some(Ok(_)) if self.options.sync_interval.is_some() => return Some(Duration::ZERO),
+                // Somebody else leads, and wakes us when futures are left over.
+                Some(_) | None => return None,
+            }
+        }
+        if full && matches!(self.write_out(false), Ok(None)) {
+            return Some(RETRY);
+        }
+        if unsynced == 0 {
+            *since = None;
+        }
+        (due < Duration::MAX).then(|| due.saturating_sub(now))
+    }
+
+    /// One look of the maker: prepares segments once the active one is half full, tidies what may be tidied.
+    pub(crate) fn maker_step(&self) {
+        let half_full = self.framing.lock().tip().is_some_and(|(segment, offset)| offset >= segment.capacity / 2);
+        if self.commit.is_poisoned() {
+            return;
+        }
+        if half_full && self.maker.wants_more() {
+            // A full disk is met again, and told, by the append that needs the segment.
+            _ = self.make_segment(Need::Ordinary, true);
+        }
+        _ = self.tidy();
+    }
+
+    /// Ends the background work and waits for it.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for task in [&self.syncer, &self.making].into_iter().filter_map(OnceLock::get) {
+            task.wake();
+            task.join();
+        }
+    }
+}
