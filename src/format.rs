@@ -220,6 +220,11 @@ fn header_checksum(block: &[u8]) -> Option<u32> {
     Some(hasher.finalize())
 }
 
+/// What the seed of a segment with a damaged header may have been: the checksum stored in it, and its own.
+pub(crate) fn seeds(block: &[u8]) -> impl Iterator<Item = u32> {
+    u32_at(block, 12).into_iter().chain(header_checksum(block))
+}
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

@@ -43,6 +43,7 @@
 //! crash point; the bytes are drawn in `src/format.rs`.
 
 mod bugs;
+pub mod check;
 mod clean;
 mod commit;
 mod error;

@@ -116,7 +116,8 @@ fn moving(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Damage(_)) || missing(error)
 }
 
-fn missing(error: &Error) -> bool {
+/// Whether a file or the directory is not there.
+pub(crate) fn missing(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
     source.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }

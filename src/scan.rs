@@ -204,17 +204,29 @@ pub(crate) fn look_ahead(file: &dyn File, place: &Place, from: u64, bugs: Bugs) 
     let mut window = Window::new(file, place.limit, &mut chunk);
     let mut ahead = Ahead::default();
     let mut offset = from.max(u64::from(BLOCK)).next_multiple_of(4);
-    while let Some(found) = next_candidate(&mut window, place, offset, bugs)? {
-        let Some(header) = frame_at(&mut window, place, found, bugs)? else {
-            offset = found + 4;
-            continue;
-        };
+    while let Some((found, header)) = next_frame(&mut window, place, offset, bugs)? {
         ahead.first.get_or_insert(found);
         ahead.frames += 1;
         ahead.claim = ahead.claim.max(header.claim(place.base + found).unwrap_or(0));
         offset = found + frame_size(u64::from(header.length));
     }
     Ok(ahead)
+}
+
+/// The first valid frame at or above `offset`, which is a multiple of 4.
+pub(crate) fn next_frame(
+    window: &mut Window<'_>,
+    place: &Place,
+    mut offset: u64,
+    bugs: Bugs,
+) -> io::Result<Option<(u64, FrameHeader)>> {
+    while let Some(found) = next_candidate(window, place, offset, bugs)? {
+        if let Some(header) = frame_at(window, place, found, bugs)? {
+            return Ok(Some((found, header)));
+        }
+        offset = found + 4;
+    }
+    Ok(None)
 }
 
 /// The first place from `offset` on where a frame's check holds.

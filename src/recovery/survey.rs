@@ -134,7 +134,7 @@ fn find(storage: &dyn Storage, name: String, base: u64, write: bool, bugs: Bugs)
 }
 
 /// The link in the first two blocks of a segment, and what its frame claims.
-fn read_link(mut head: &[u8], place: Place, bugs: Bugs) -> Option<(Link, u64)> {
+pub(crate) fn read_link(mut head: &[u8], place: Place, bugs: Bugs) -> Option<(Link, u64)> {
     let first = u64::from(BLOCK);
     let limit = place.limit.min(head.len() as u64);
     let header = frame_at(&mut head, &Place { limit, ..place }, first, bugs).ok()??;

@@ -1,0 +1,348 @@
+//! From a directory to its faults: reads segments in parallel, and looks again at what a live writer may have moved.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::bugs::Bugs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BLOCK, segment_name};
+use crate::lsn::Lsn;
+use crate::readonly::missing;
+use crate::recovery::survey;
+use crate::storage::Storage;
+use crate::wal::not_found;
+
+use super::plan::{Piece, Plan};
+use super::walk::{Hole, Walked, walk};
+use super::{Fault, Report};
+
+/// How often a directory is listed again after a file went away between listing and opening.
+const TRIES: usize = 10;
+
+/// How much to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// All segments.
+    All,
+    /// What it takes to know where the log ends: the segments whose end no link or MARK says is durable.
+    End,
+}
+
+/// A log and what is wrong with it.
+#[derive(Debug)]
+pub(super) struct Examined {
+    pub(super) plan: Plan,
+    pub(super) pieces: Vec<Piece>,
+    /// Of each segment, whether it was read.
+    pub(super) walked: Vec<bool>,
+    /// Everything below may be shown.
+    pub(super) shown: u64,
+    /// Complete for `Depth::All` only.
+    pub(super) report: Report,
+}
+
+type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+pub(super) fn examine(storage: &dyn Storage, depth: Depth, threads: usize, progress: Progress<'_>) -> Result<Examined> {
+    let (plan, walks) = look(storage, depth, threads, progress, &HashMap::new())?;
+    let durable = durable(&plan, &walks);
+    let first = resolve(plan, &walks, durable)?;
+    if first.report.is_clean() {
+        return Ok(first);
+    }
+    // Beside a writer, a frame may have been written after its place was read and before it was claimed to be
+    // durable, and a segment cleaned. What was durable before it is read now is damaged for certain.
+    let sound = first.sound(walks);
+    let (plan, walks) = look(storage, depth, threads, progress, &sound)?;
+    let mut second = resolve(plan, &walks, durable)?;
+    let seen = first.report.faults;
+    let now = survey(storage, false, Bugs::default())?;
+    let faults = &mut second.report.faults;
+    let found = faults.len();
+    faults.retain(|fault| fault.lsn.0 >= now.front && seen.iter().any(|s| s.lsn == fault.lsn));
+    if found > faults.len() {
+        second.report.notes.push("segments were cleaned while they were read".to_owned());
+    }
+    Ok(second)
+}
+
+/// What was read of each segment.
+type Walks = Vec<Option<Walked>>;
+/// What was read before and was sound, by base, seed and end.
+type Sound = HashMap<(u64, u32, u64), Walked>;
+
+fn look(
+    storage: &dyn Storage,
+    depth: Depth,
+    threads: usize,
+    progress: Progress<'_>,
+    sound: &Sound,
+) -> Result<(Plan, Walks)> {
+    let mut tries = 0;
+    let plan = loop {
+        match Plan::read(storage) {
+            Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(storage)),
+            Err(e) if missing(&e) && tries < TRIES => tries += 1,
+            plan => break plan?,
+        }
+    };
+    if plan.survey.log_id.is_none() && plan.survey.segments.is_empty() {
+        return Err(not_found(storage));
+    }
+    let known = plan.survey.claim();
+    let mut walks: Walks = Vec::new();
+    let mut jobs = Vec::new();
+    for (index, part) in plan.parts.iter().enumerate() {
+        let end = part.seal.map(|seal| seal.end);
+        let proven = end.is_some_and(|end| plan.base(index) + end <= known);
+        let read = part.place.as_ref().filter(|_| depth == Depth::All || !proven);
+        let before = read.and_then(|place| sound.get(&(place.base, place.seed.number(), end?)).cloned());
+        if let (Some(place), None) = (read, &before) {
+            jobs.push((index, place, part.seal));
+        }
+        walks.push(before);
+    }
+    let total = jobs.iter().map(|(_, place, seal)| seal.map_or(place.limit, |seal| seal.end).min(place.limit)).sum();
+    let (next, done, stop) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let results = Mutex::new((walks, None));
+    let work = || {
+        while let Some((index, place, seal)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let Some(found) = plan.survey.segments.get(*index) else { continue };
+            let tell = |bytes| {
+                progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
+                !stop.load(Ordering::Relaxed)
+            };
+            tell(u64::from(BLOCK).min(place.limit));
+            let walked = walk(&*found.file, place, seal.map(|seal| seal.end), seal.map(|seal| seal.records), tell);
+            let mut results = results.lock();
+            match walked {
+                Ok(walked) => results.0.iter_mut().skip(*index).take(1).for_each(|slot| *slot = Some(walked.clone())),
+                Err(e) => {
+                    stop.store(true, Ordering::Relaxed);
+                    let path: PathBuf = storage.path().join(&found.name);
+                    results.1.get_or_insert(Error::io("read", path, e));
+                    return;
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(jobs.len()) {
+            // A thread that cannot be had is done without.
+            _ = std::thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let (walks, error) = results.into_inner();
+    error.map_or(Ok((plan, walks)), Err)
+}
+
+/// The highest claim of all.
+fn durable(plan: &Plan, walks: &Walks) -> u64 {
+    walks.iter().flatten().map(|walked| walked.claim).max().unwrap_or(0).max(plan.survey.claim())
+}
+
+/// Puts together what was read: where the log ends, and what of it is not as it was written.
+fn resolve(plan: Plan, walks: &Walks, durable: u64) -> Result<Examined> {
+    let shown = durable.max(plan.survey.mark.map_or(0, |mark| mark.shown));
+    let pieces = plan.history(shown);
+    let first = match pieces.first() {
+        Some(Piece::Member(index)) => plan.base(*index),
+        Some(Piece::Missing { base, .. }) => *base,
+        None => plan.survey.front,
+    };
+    let mut sum = Sum { durable, end: first, top: String::new(), report: Report::default() };
+    sum.report.notes.clone_from(&plan.survey.notes);
+    sum.report.first = Lsn(first);
+    for (n, piece) in pieces.iter().enumerate() {
+        match *piece {
+            Piece::Missing { base, end, records } => sum.missing(base, end, records),
+            Piece::Member(index) => {
+                let walked = walks.get(index).and_then(Option::as_ref);
+                if !sum.member(&plan, index, walked, n + 1 == pieces.len())? {
+                    let later = pieces.len() - n - 1;
+                    if later > 0 {
+                        sum.report.notes.push(format!("{later} segments above the torn tail, not part of the log"));
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    sum.above(&plan, &pieces);
+    let Sum { end, mut report, .. } = sum;
+    report.end = Lsn(end);
+    report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));
+    let walked = walks.iter().map(Option::is_some).collect();
+    Ok(Examined { plan, pieces, walked, shown: shown.min(end), report })
+}
+
+/// A report while it is put together.
+struct Sum {
+    durable: u64,
+    end: u64,
+    /// The name of the last segment.
+    top: String,
+    report: Report,
+}
+
+impl Sum {
+    fn missing(&mut self, base: u64, end: u64, records: u64) {
+        self.end = end;
+        self.report.faults.push(Fault {
+            segment: segment_name(base),
+            offset: 0,
+            lsn: Lsn(base),
+            lost_bytes: end.saturating_sub(base + u64::from(BLOCK)),
+            lost_records: Some(records),
+            beyond: 0,
+            what: "the file is missing, or another segment's".to_owned(),
+        });
+    }
+
+    /// Adds a segment; `false` if the log ends in it.
+    fn member(&mut self, plan: &Plan, index: usize, walked: Option<&Walked>, newest: bool) -> Result<bool> {
+        let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
+            return Ok(true);
+        };
+        self.report.segments += 1;
+        self.top.clone_from(&found.name);
+        let place = |offset, what: &str| Fault {
+            segment: found.name.clone(),
+            offset,
+            lsn: Lsn(found.base + offset),
+            lost_bytes: 0,
+            lost_records: Some(0),
+            beyond: part.seal.map_or(walked.map_or(0, |walked| walked.records), |seal| seal.records),
+            what: what.to_owned(),
+        };
+        if let Err(what) = found.header {
+            self.report.faults.push(place(0, what));
+        }
+        if let Some(seal) = part.seal {
+            self.end = found.base + seal.end;
+        }
+        let Some(walked) = walked else { return Ok(true) };
+        if let Some(offset) = walked.too_new {
+            let message = "a frame of a newer version; verify the log with that";
+            return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
+        }
+        let open = part.seal.is_none();
+        for hole in &walked.holes {
+            if found.base + hole.batch >= self.durable {
+                return Ok(self.torn(found.base, hole));
+            }
+            if open && !newest && !hole.followed {
+                let what =
+                    format!("{}: only the next segment's link, which is damaged, tells where it ended", found.name);
+                self.report.notes.push(what);
+                continue;
+            }
+            self.report.faults.push(fault(&found.name, found.base, hole, open.then_some(self.durable)));
+        }
+        self.report.records += walked.records;
+        self.report.bytes += walked.bytes;
+        if open && newest {
+            let lost = walked.holes.last().filter(|hole| !hole.followed).map(|_| self.durable);
+            self.end = lost.unwrap_or(found.base + walked.end);
+        }
+        if let Some(seal) = part.seal.filter(|seal| walked.holes.is_empty() && seal.records != walked.records) {
+            let what = format!("{} valid records, the next segment's link says {}", walked.records, seal.records);
+            self.report.faults.push(place(u64::from(BLOCK), &what));
+        }
+        Ok(true)
+    }
+
+    /// The log ends before `hole`. Always `false`.
+    fn torn(&mut self, base: u64, hole: &Hole) -> bool {
+        self.end = base + hole.batch;
+        self.report.records += hole.before.0;
+        self.report.bytes += hole.before.1;
+        if hole.followed || hole.from > hole.batch {
+            self.report.notes.push(format!("torn tail at LSN {}, which nobody was told was durable", self.end));
+        }
+        false
+    }
+
+    /// What lies above the log, and whether all that was durable is below its end.
+    fn above(&mut self, plan: &Plan, pieces: &[Piece]) {
+        let top = match pieces.last() {
+            Some(Piece::Member(index)) => Some(*index),
+            _ => None,
+        };
+        for (index, found) in plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
+            let what = match (&found.header, plan.dangling(index)) {
+                (Err(what), _) => (*what).to_owned(),
+                (_, Some(link)) => {
+                    format!("its predecessor {} is missing or another file", segment_name(link.prev_base))
+                }
+                _ => continue,
+            };
+            self.fault(&found.name, found.base, 0, 0, what);
+        }
+        let used = plan.survey.mark.is_some_and(|mark| mark.synced > 0 || mark.front > 0);
+        let front = plan.survey.front;
+        if self.end < self.durable {
+            let what = format!("records up to LSN {} were durable, and end here", self.durable);
+            let base = top.map_or(self.end, |top| plan.base(top));
+            let name = self.top.clone();
+            self.fault(&name, base, self.end - base, self.durable - self.end, what);
+            self.end = self.durable;
+        } else if top.is_none() && (front > 0 || used) {
+            self.fault("", front, 0, 0, format!("no segment leads down to the front, LSN {front}"));
+        }
+        if let Some(top) = top.filter(|_| self.report.is_clean()) {
+            self.short(plan, top);
+        }
+    }
+
+    /// The newest segment, if it is shorter than it was made and did not end there when the log was closed.
+    fn short(&mut self, plan: &Plan, top: usize) {
+        let Some(found) = plan.survey.segments.get(top) else { return };
+        let Ok((header, _)) = &found.header else { return };
+        let closed = plan.survey.mark.map_or(0, |mark| mark.synced);
+        let whole = found.length >= header.capacity || found.base + found.length == self.end && self.end == closed;
+        if !whole {
+            let what = format!("cut to {} bytes, it was made with {}", found.length, header.capacity);
+            self.fault(&found.name, found.base, found.length, 0, what);
+        }
+    }
+
+    fn fault(&mut self, segment: &str, base: u64, offset: u64, lost_bytes: u64, what: String) {
+        let (segment, lsn) = (segment.to_owned(), Lsn(base + offset));
+        let fault = Fault { segment, offset, lsn, lost_bytes, lost_records: None, beyond: 0, what };
+        self.report.faults.push(fault);
+    }
+}
+
+/// A hole as a fault. `durable`: where it ends at most, in a segment whose end nothing else says.
+pub(super) fn fault(name: &str, base: u64, hole: &Hole, durable: Option<u64>) -> Fault {
+    let to = base + hole.to;
+    let to = if hole.followed { to } else { durable.map_or(to, |durable| to.min(durable)) };
+    Fault {
+        segment: name.to_owned(),
+        offset: hole.from,
+        lsn: Lsn(base + hole.from),
+        lost_bytes: to.saturating_sub(base + hole.from),
+        lost_records: hole.records,
+        beyond: hole.beyond,
+        what: hole.what.clone(),
+    }
+}
+
+impl Examined {
+    /// What need not be read again.
+    fn sound(&self, walks: Walks) -> Sound {
+        let mut sound = Sound::new();
+        for (part, walked) in self.plan.parts.iter().zip(walks) {
+            let (Some(place), Some(seal), Some(walked)) = (&part.place, part.seal, walked) else { continue };
+            if walked.holes.is_empty() {
+                sound.insert((place.base, place.seed.number(), seal.end), walked);
+            }
+        }
+        sound
+    }
+}

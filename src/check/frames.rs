@@ -1,0 +1,192 @@
+//! Reading a log on past its damage.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::bugs::Bugs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FrameKind, frame_size};
+use crate::lsn::{BatchTime, Lsn};
+use crate::record::{Kind, Record};
+use crate::recovery::survey;
+use crate::storage::{Fs, Storage};
+
+use super::Fault;
+use super::examine::{Depth, Examined, examine, fault};
+use super::plan::Piece;
+use super::walk::{Step, Walk, walk};
+
+/// What [`Frames`] yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Item {
+    /// A valid record.
+    Record(Record),
+    /// Something that was durable is not here as it was written.
+    Damage(Fault),
+}
+
+/// All valid records of the log in the directory `path`, in the order of their LSNs, with the damage between them.
+///
+/// Only what is known to be durable is shown, as by [`ReadOnly`](crate::ReadOnly), but a damaged log opens too. Of a
+/// batch that is damaged the other records are shown. Segments that a writer cleans meanwhile are passed over.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # let wal = seawall::Wal::open(dir)?;
+/// # wal.append(b"order 17")?.wait()?;
+/// use seawall::check::Item;
+///
+/// for item in seawall::check::frames(dir)? {
+///     match item? {
+///         Item::Record(record) => println!("{}: {:?}", record.lsn, record.payload),
+///         Item::Damage(fault) => eprintln!("{fault}"),
+///         _ => {}
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// `NotFound` if there is no log; `TooNew`; `Io`.
+pub fn frames(path: impl AsRef<Path>) -> Result<Frames> {
+    frames_on(Arc::new(Fs::new(path)))
+}
+
+/// As [`frames`], of the log in a storage of your own.
+///
+/// # Errors
+/// As [`frames`].
+pub fn frames_on(storage: Arc<dyn Storage>) -> Result<Frames> {
+    let examined = examine(&*storage, Depth::End, 1, &|_, _| {})?;
+    let pending = examined.report.faults.iter().cloned().collect();
+    let pieces = examined.pieces.iter().copied().collect();
+    Ok(Frames { storage, examined, pending, pieces, open: None, held: None, done: false })
+}
+
+/// The records of a log that may be damaged. From [`frames`]. Ends after the first error.
+#[must_use = "an iterator does nothing until it is driven"]
+pub struct Frames {
+    storage: Arc<dyn Storage>,
+    examined: Examined,
+    /// Known and not yet yielded, in order.
+    pending: VecDeque<Fault>,
+    pieces: VecDeque<Piece>,
+    open: Option<(usize, Walk)>,
+    /// Read, while the damage before it is yielded.
+    held: Option<Record>,
+    done: bool,
+}
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames").field("shown", &self.examined.shown).finish_non_exhaustive()
+    }
+}
+
+impl Frames {
+    /// Everything below is shown.
+    pub fn end(&self) -> Lsn {
+        Lsn(self.examined.shown)
+    }
+
+    /// What an operator should know, as in a [`Report`](super::Report).
+    pub fn notes(&self) -> &[String] {
+        &self.examined.report.notes
+    }
+
+    /// The next record.
+    fn step(&mut self) -> Result<Option<Record>> {
+        loop {
+            let Some((index, walk)) = &mut self.open else {
+                let Some(piece) = self.pieces.pop_front() else {
+                    return Ok(None);
+                };
+                if let Piece::Member(index) = piece
+                    && let Some(part) = self.examined.plan.parts.get(index)
+                    && let Some(place) = &part.place
+                {
+                    self.open = Some((index, Walk::new(place, part.seal.map(|seal| seal.end))));
+                }
+                continue;
+            };
+            let index = *index;
+            let Some(found) = self.examined.plan.survey.segments.get(index) else { return Ok(None) };
+            let io = |e| Error::io("read", self.storage.path().join(&found.name), e);
+            match walk.next(&*found.file).map_err(io)? {
+                Some(Step::Frame(offset, header)) => {
+                    let lsn = found.base + offset;
+                    if lsn + frame_size(u64::from(header.length)) > self.examined.shown {
+                        self.open = None;
+                        continue;
+                    }
+                    let kind = match header.kind {
+                        Some(FrameKind::Record) => Kind::Record,
+                        Some(FrameKind::Checkpoint) => Kind::Checkpoint,
+                        _ => continue,
+                    };
+                    let payload = walk.payload(&*found.file, offset, &header).map_err(io)?;
+                    let batch_time = BatchTime(header.batch_time);
+                    let ends_batch = !header.more;
+                    return Ok(Some(Record { lsn: Lsn(lsn), batch_time, kind, ends_batch, payload }));
+                }
+                Some(Step::Hole(_)) if self.examined.walked.get(index) == Some(&true) => {}
+                Some(Step::Hole(_)) => self.meet_damage(index)?,
+                Some(Step::TooNew(offset)) => {
+                    let error = Error::new(ErrorKind::TooNew, "read", "a frame of a newer version; read it with that");
+                    return Err(error.at(self.storage.path().join(&found.name), offset));
+                }
+                None => self.open = None,
+            }
+        }
+    }
+
+    /// In a segment that was not read before: finds out what all is damaged in it, or that it was cleaned.
+    fn meet_damage(&mut self, index: usize) -> Result<()> {
+        let plan = &self.examined.plan;
+        let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else { return Ok(()) };
+        let Some(place) = &part.place else { return Ok(()) };
+        let (end, records) = (part.seal.map(|seal| seal.end), part.seal.map(|seal| seal.records));
+        let io = |e| Error::io("read", self.storage.path().join(&found.name), e);
+        let walked = walk(&*found.file, place, end, records, |_| true).map_err(io)?;
+        if survey(&*self.storage, false, Bugs::default())?.front > found.base {
+            self.open = None;
+            return Ok(());
+        }
+        self.pending.extend(walked.holes.iter().map(|hole| fault(&found.name, found.base, hole, None)));
+        self.pending.make_contiguous().sort_by_key(|fault| (fault.lsn, fault.offset));
+        if let Some(walked) = self.examined.walked.get_mut(index) {
+            *walked = true;
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Frames {
+    type Item = Result<Item>;
+
+    fn next(&mut self) -> Option<Result<Item>> {
+        if self.done {
+            return None;
+        }
+        if self.held.is_none() {
+            match self.step() {
+                Ok(record) => self.held = record,
+                Err(e) => {
+                    self.done = true;
+                    return Some(Err(e));
+                }
+            }
+        }
+        let before = self.held.as_ref().map_or(Lsn::MAX, |record| record.lsn);
+        let item = match self.pending.front() {
+            Some(fault) if fault.lsn <= before => self.pending.pop_front().map(Item::Damage),
+            _ => self.held.take().map(Item::Record),
+        };
+        self.done = item.is_none();
+        item.map(Ok)
+    }
+}

@@ -1,0 +1,192 @@
+//! Checking a log without opening it: every checksum of every segment, and reading on past damage.
+//!
+//! Nothing here locks, maps or changes anything, and all of it works beside a live writer. What the writer
+//! cleans or recycles meanwhile is no fault.
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! # let wal = seawall::Wal::open(dir)?;
+//! # wal.append(b"order 17")?.wait()?;
+//! let report = seawall::check::verify(dir)?;
+//! println!("{report}");
+//! assert!(report.is_clean());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod examine;
+mod frames;
+mod plan;
+mod walk;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::lsn::Lsn;
+use crate::storage::{Fs, Storage};
+
+pub use frames::{Frames, Item, frames, frames_on};
+
+/// Verifies all checksums of the log in the directory `path`, with two threads or as many as there are cores.
+///
+/// # Errors
+/// `NotFound` if there is no log; `TooNew`; `Io`. Damage is no error: it is in the report.
+pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
+    Verify::new().run(path)
+}
+
+/// How to verify.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # let wal = seawall::Wal::open(dir)?;
+/// # wal.append(b"order 17")?.wait()?;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// let done = AtomicU64::new(0);
+/// let progress = |bytes: u64, _total: u64| done.store(bytes, Ordering::Relaxed);
+/// let report = seawall::check::Verify::new().threads(4).progress(&progress).run(dir)?;
+/// assert!(report.is_clean() && report.records == 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "nothing is verified until it is run"]
+pub struct Verify<'a> {
+    threads: usize,
+    progress: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+impl fmt::Debug for Verify<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verify").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
+impl Default for Verify<'_> {
+    fn default() -> Self {
+        Verify::new()
+    }
+}
+
+impl<'a> Verify<'a> {
+    /// With two threads or as many as there are cores, and without progress.
+    pub fn new() -> Verify<'a> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Verify { threads: cores.max(2), progress: &|_, _| {} }
+    }
+
+    /// How many threads read, at least one. Each reads a segment and takes as much memory as 256 KiB or the
+    /// largest record.
+    pub fn threads(mut self, threads: usize) -> Verify<'a> {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// Is told of the bytes done and of those in all, about every MiB, from any of the threads. Damaged segments
+    /// are read twice, so that it may begin again.
+    pub fn progress(mut self, progress: &'a (dyn Fn(u64, u64) + Sync)) -> Verify<'a> {
+        self.progress = progress;
+        self
+    }
+
+    /// Verifies the log in the directory `path`.
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn run(&self, path: impl AsRef<Path>) -> Result<Report> {
+        self.run_on(Arc::new(Fs::new(path)))
+    }
+
+    /// Verifies the log in a storage of your own.
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn run_on(&self, storage: Arc<dyn Storage>) -> Result<Report> {
+        let examined = examine::examine(&*storage, examine::Depth::All, self.threads, self.progress)?;
+        Ok(examined.report)
+    }
+}
+
+/// What verifying found. Printed, it is a line, and one more for each fault and note.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Segments of the log.
+    pub segments: usize,
+    /// Valid records.
+    pub records: u64,
+    /// Bytes of the frames that are valid.
+    pub bytes: u64,
+    /// Where the log begins: all below was cleaned.
+    pub first: Lsn,
+    /// Where it ends. A torn tail, which nobody was told was durable, lies beyond and is no fault.
+    pub end: Lsn,
+    /// What was known to be durable and is not as it was written; in order.
+    pub faults: Vec<Fault>,
+    /// What an operator should know: a torn tail, files that are not the log's or moved aside, a missing MARK.
+    pub notes: Vec<String>,
+}
+
+/// One damaged place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fault {
+    /// The segment file.
+    pub segment: String,
+    /// The byte in it where the damage begins.
+    pub offset: u64,
+    /// The same place as an address in the log.
+    pub lsn: Lsn,
+    /// Bytes from there to the next valid frame, or to where the segment ended. 0: no record is lost by it.
+    pub lost_bytes: u64,
+    /// How many records were there, where that can be told.
+    pub lost_records: Option<u64>,
+    /// Valid records beyond it in the same segment.
+    pub beyond: u64,
+    /// What was found.
+    pub what: String,
+}
+
+impl Report {
+    /// Whether everything known to be durable is there as it was written.
+    pub fn is_clean(&self) -> bool {
+        self.faults.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.faults.len() {
+            0 => write!(f, "clean")?,
+            1 => write!(f, "damaged in 1 place")?,
+            n => write!(f, "damaged in {n} places")?,
+        }
+        write!(
+            f,
+            "; {} segments, {} records, {} bytes, LSN {} to {}",
+            self.segments, self.records, self.bytes, self.first, self.end
+        )?;
+        for fault in &self.faults {
+            write!(f, "\n{fault}")?;
+        }
+        for note in &self.notes {
+            write!(f, "\nnote: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} byte {}, LSN {}: {}; lost: ", self.segment, self.offset, self.lsn, self.what)?;
+        match self.lost_records {
+            _ if self.lost_bytes == 0 => write!(f, "no record")?,
+            Some(records) => write!(f, "{records} records, {} bytes", self.lost_bytes)?,
+            None => write!(f, "{} bytes, it cannot be told how many records", self.lost_bytes)?,
+        }
+        write!(f, "; {} valid records follow in the segment", self.beyond)
+    }
+}

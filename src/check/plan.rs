@@ -1,0 +1,156 @@
+//! What a directory's log is made of, as far as can be told although parts of it are damaged or gone.
+//!
+//! Where recovery accepts a log, this is the chain that recovery finds. Beyond, a segment whose own header is
+//! damaged is read by what the next segment's link says of it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::bugs::Bugs;
+use crate::error::{Error, Result};
+use crate::format::{BLOCK, HEAD, Link, NO_BASE, Seed, seeds};
+use crate::recovery::{Survey, read_link, survey};
+use crate::scan::Place;
+use crate::storage::{File, Storage, read_full};
+
+/// A segment file and how to read it.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// `None` where nothing tells its seed.
+    pub(super) place: Option<Place>,
+    pub(super) link: Option<Link>,
+    pub(super) seal: Option<Seal>,
+}
+
+/// What a link says of the segment before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seal {
+    seed: u32,
+    /// The offset of its end.
+    pub(super) end: u64,
+    pub(super) records: u64,
+}
+
+/// What the log was made of, in order.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Piece {
+    /// By index into the segments of the survey.
+    Member(usize),
+    /// A segment that a link names, without a file.
+    Missing { base: u64, end: u64, records: u64 },
+}
+
+/// All segment files of a directory.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) directory: PathBuf,
+    pub(super) survey: Survey,
+    /// One for each segment of the survey.
+    pub(super) parts: Vec<Part>,
+    /// The newest segment of the chain that recovery finds.
+    tip: Option<usize>,
+}
+
+impl Plan {
+    pub(super) fn read(storage: &dyn Storage) -> Result<Plan> {
+        let survey = survey(storage, false, Bugs::default())?;
+        let mut seals: HashMap<u64, Seal> = HashMap::new();
+        let mut parts = Vec::new();
+        for found in survey.segments.iter().rev() {
+            let seal = seals.get(&found.base).copied();
+            let mut part = Part { place: found.place(Bugs::default()), link: None, seal };
+            part.link = found.link.as_ref().map(|(link, _)| link.clone());
+            if found.header.is_err() {
+                let path = storage.path().join(&found.name);
+                let mended = mend(&*found.file, found.base, found.length, seal);
+                (part.place, part.link) = mended.map_err(|e| Error::io("read", path, e))?;
+            }
+            if let (Some(seal), Some(place)) = (seal, &part.place)
+                && place.seed.number() != seal.seed
+            {
+                // Another file than the one that was meant.
+                part.seal = None;
+            }
+            if let Some(link) = part.link.as_ref().filter(|link| link.prev_base != NO_BASE) {
+                let end = link.prev_end.saturating_sub(link.prev_base);
+                let seal = Seal { seed: link.prev_seed, end, records: link.prev_records };
+                seals.entry(link.prev_base).or_insert(seal);
+            }
+            parts.push(part);
+        }
+        parts.reverse();
+        let tip = survey.chain(Bugs::default()).members.last().copied();
+        Ok(Plan { directory: storage.path().to_path_buf(), survey, parts, tip })
+    }
+
+    /// Where the segment at `index` lies in the log.
+    pub(super) fn base(&self, index: usize) -> u64 {
+        self.survey.segments.get(index).map_or(0, |found| found.base)
+    }
+
+    /// The index of the segment at `base`, if its seed is the one that was meant.
+    fn index(&self, base: u64, seed: u32) -> Option<usize> {
+        let index = self.survey.segments.binary_search_by_key(&base, |found| found.base).ok()?;
+        let place = self.parts.get(index)?.place.as_ref()?;
+        (place.seed.number() == seed).then_some(index)
+    }
+
+    /// The log up to its newest segment: the chain's tip, or one above it that holds what is known to be shown.
+    pub(super) fn history(&self, shown: u64) -> Vec<Piece> {
+        let above = |index: &usize| {
+            let readable = self.parts.get(*index).is_some_and(|part| part.place.is_some());
+            readable && self.base(*index) + u64::from(BLOCK) < shown
+        };
+        let top = (0..self.parts.len()).rev().find(above).max(self.tip);
+        let mut pieces = Vec::new();
+        let mut next = top;
+        while let Some(index) = next {
+            pieces.push(Piece::Member(index));
+            let below = index.checked_sub(1);
+            next = match self.parts.get(index).and_then(|part| part.link.as_ref()) {
+                Some(link) if link.prev_base == NO_BASE || link.prev_base < self.survey.front => None,
+                Some(link) => match self.index(link.prev_base, link.prev_seed).filter(|prev| *prev < index) {
+                    Some(prev) => Some(prev),
+                    None => {
+                        let Link { prev_base: base, prev_end: end, prev_records: records, .. } = *link;
+                        pieces.push(Piece::Missing { base, end, records });
+                        (0..index).rev().find(|lower| self.base(*lower) < base && self.is_used(*lower))
+                    }
+                },
+                // What its link said is lost: whatever lies next below was the predecessor.
+                None => (0..=below.unwrap_or(0)).rev().find(|lower| *lower < index && self.is_used(*lower)),
+            };
+        }
+        pieces.reverse();
+        pieces
+    }
+
+    /// Whether a segment was ever part of a log, not only prepared.
+    fn is_used(&self, index: usize) -> bool {
+        self.parts.get(index).is_some_and(|part| part.link.is_some() || part.seal.is_some())
+    }
+
+    /// What is wrong with the link at `index`, if its predecessor is not there.
+    pub(super) fn dangling(&self, index: usize) -> Option<&Link> {
+        let link = self.parts.get(index)?.link.as_ref()?;
+        let needed = link.prev_base != NO_BASE && link.prev_base >= self.survey.front;
+        (needed && self.index(link.prev_base, link.prev_seed).is_none()).then_some(link)
+    }
+}
+
+/// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest
+/// of the header gives, if the first frame holds under it.
+fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::Result<(Option<Place>, Option<Link>)> {
+    let mut head = vec![0; HEAD];
+    let filled = read_full(file, &mut head, 0)?;
+    head.truncate(filled);
+    let stored = seeds(&head);
+    let limit = limit.min(u64::from(u32::MAX));
+    for seed in seal.iter().map(|seal| seal.seed).chain(stored) {
+        let place = Place { base, seed: Seed::new(seed), limit };
+        if let Some((link, _)) = read_link(&head, place.clone(), Bugs::default()) {
+            return Ok((Some(place), Some(link)));
+        }
+    }
+    Ok((seal.map(|seal| Place { base, seed: Seed::new(seal.seed), limit }), None))
+}

@@ -1,0 +1,207 @@
+//! The bytes of one segment, frame by frame, going on behind every damaged place.
+
+use std::io;
+
+use bytes::Bytes;
+
+use crate::bugs::Bugs;
+use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, frame_size, sum};
+use crate::scan::{Chunk, Place, Source, Window, frame_at, next_frame};
+use crate::storage::File;
+
+/// Bytes between two reports of progress.
+const STRIDE: u64 = 1 << 20;
+
+/// What comes next in a segment.
+#[derive(Debug)]
+pub(super) enum Step {
+    Frame(u64, FrameHeader),
+    Hole(Hole),
+    /// A valid frame of a newer version.
+    TooNew(u64),
+}
+
+/// A stretch without a valid frame.
+#[derive(Clone, Debug)]
+pub(super) struct Hole {
+    pub(super) from: u64,
+    /// Where the next valid frame is, or where the segment ends.
+    pub(super) to: u64,
+    /// Whether a valid frame lies at `to`.
+    pub(super) followed: bool,
+    /// Where the batch begins that is not whole.
+    pub(super) batch: u64,
+    /// How many records were here, where the frame's header still tells.
+    pub(super) records: Option<u64>,
+    pub(super) what: String,
+    /// Valid records in whole batches before it, and the bytes of their frames.
+    pub(super) before: (u64, u64),
+    /// Valid records beyond it.
+    pub(super) beyond: u64,
+}
+
+/// Goes over one segment.
+#[derive(Debug)]
+pub(super) struct Walk {
+    place: Place,
+    /// The offset where the segment ends, or at most can end.
+    end: u64,
+    offset: u64,
+    batch: u64,
+    chunk: Chunk,
+}
+
+impl Walk {
+    /// `end`: where the log says that the segment ended, if it says so.
+    pub(super) fn new(place: &Place, end: Option<u64>) -> Walk {
+        let first = u64::from(BLOCK);
+        let limit = end.map_or(place.limit, |end| end.min(place.limit));
+        let place = Place { base: place.base, seed: place.seed.clone(), limit };
+        Walk { place, end: end.unwrap_or(limit), offset: first, batch: first, chunk: Chunk::default() }
+    }
+
+    pub(super) fn next(&mut self, file: &dyn File) -> io::Result<Option<Step>> {
+        let (place, offset) = (&self.place, self.offset);
+        if offset >= self.end {
+            return Ok(self.open_batch());
+        }
+        let mut window = Window::new(file, place.limit, &mut self.chunk);
+        let Some(header) = frame_at(&mut window, place, offset, Bugs::default())? else {
+            return self.hole(file).map(|hole| Some(Step::Hole(hole)));
+        };
+        if header.kind.is_none() {
+            (self.offset, self.batch) = (self.end, self.end);
+            return Ok(Some(Step::TooNew(offset)));
+        }
+        self.offset += frame_size(u64::from(header.length));
+        if !header.more {
+            self.batch = self.offset;
+        }
+        Ok(Some(Step::Frame(offset, header)))
+    }
+
+    /// The payload of the frame that `next` gave.
+    pub(super) fn payload(&mut self, file: &dyn File, offset: u64, header: &FrameHeader) -> io::Result<Bytes> {
+        let mut window = Window::new(file, self.place.limit, &mut self.chunk);
+        let payload = window.bytes(offset + u64::from(FRAME), header.length as usize)?;
+        Ok(Bytes::copy_from_slice(payload.ok_or(io::ErrorKind::UnexpectedEof)?))
+    }
+
+    /// At the end of the segment: a batch whose last frame is not there.
+    fn open_batch(&mut self) -> Option<Step> {
+        let (batch, from) = (self.batch, self.offset);
+        self.batch = from;
+        (batch < from).then(|| {
+            let what = "the segment ends inside a batch".to_owned();
+            let (to, followed, records) = (from, false, None);
+            Step::Hole(Hole { from, to, followed, batch, records, what, before: (0, 0), beyond: 0 })
+        })
+    }
+
+    /// The stretch from here to the next valid frame.
+    fn hole(&mut self, file: &dyn File) -> io::Result<Hole> {
+        let (place, from) = (&self.place, self.offset);
+        let mut window = Window::new(file, place.limit, &mut self.chunk);
+        let mut search = from + 4;
+        let mut what = "no valid frame".to_owned();
+        let mut only = None;
+        if from >= place.limit {
+            what = format!("the file ends at byte {from}");
+        } else if let Some((header, found)) = spoiled(&mut window, place, from)? {
+            // The header still holds, so its length does.
+            search = from + frame_size(u64::from(header.length));
+            let counts = matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint));
+            only = Some((search, u64::from(counts)));
+            what = format!(
+                "payload of {} bytes with checksum {found:08x}, expected {:08x}, batch time {}",
+                header.length, header.sum, header.batch_time
+            );
+        }
+        let next = next_frame(&mut window, place, search, Bugs::default())?.map(|(offset, _)| offset);
+        let (to, batch) = (next.unwrap_or(self.end), self.batch);
+        (self.offset, self.batch) = (to, to);
+        let records = only.filter(|(end, _)| *end == to).map(|(_, records)| records);
+        Ok(Hole { from, to, followed: next.is_some(), batch, records, what, before: (0, 0), beyond: 0 })
+    }
+}
+
+/// A frame whose header holds and whose payload does not: the header, and the checksum that the payload has.
+fn spoiled(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Result<Option<(FrameHeader, u32)>> {
+    let Some(bytes) = window.bytes(offset, FRAME as usize)? else { return Ok(None) };
+    let short = u32::try_from(offset).unwrap_or(u32::MAX);
+    let Some(header) = FrameHeader::decode(bytes, &place.seed, short) else { return Ok(None) };
+    if frame_size(u64::from(header.length)) > place.limit - offset {
+        return Ok(None);
+    }
+    let payload = window.bytes(offset + u64::from(FRAME), header.length as usize)?;
+    Ok(payload.map(|payload| (header, sum(payload))))
+}
+
+/// What one segment holds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Walked {
+    /// Valid records, and the bytes of all valid frames.
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    /// The highest claim.
+    pub(super) claim: u64,
+    /// The offset past the last valid frame.
+    pub(super) end: u64,
+    pub(super) holes: Vec<Hole>,
+    pub(super) too_new: Option<u64>,
+}
+
+/// Reads all of a segment. `expected`: how many records the log says it holds. `progress` is told of bytes read.
+pub(super) fn walk(
+    file: &dyn File,
+    place: &Place,
+    end: Option<u64>,
+    expected: Option<u64>,
+    mut progress: impl FnMut(u64) -> bool,
+) -> io::Result<Walked> {
+    let mut walk = Walk::new(place, end);
+    let mut walked = Walked { end: u64::from(BLOCK), ..Walked::default() };
+    let mut whole = (0, 0);
+    let mut told = u64::from(BLOCK);
+    while let Some(step) = walk.next(file)? {
+        match step {
+            Step::Frame(offset, header) => {
+                walked.records += u64::from(matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint)));
+                walked.bytes += frame_size(u64::from(header.length));
+                walked.claim = walked.claim.max(header.claim(place.base + offset).unwrap_or(0));
+                walked.end = walk.offset;
+                if !header.more {
+                    whole = (walked.records, walked.bytes);
+                }
+            }
+            Step::Hole(hole) => {
+                // Beyond, for now: how many records lie before.
+                walked.holes.push(Hole { before: whole, beyond: walked.records, ..hole });
+                whole = (walked.records, walked.bytes);
+            }
+            Step::TooNew(offset) => walked.too_new = Some(offset),
+        }
+        if walk.offset - told >= STRIDE {
+            if !progress(walk.offset - told) {
+                return Ok(walked);
+            }
+            told = walk.offset;
+        }
+    }
+    progress(walk.offset - told);
+    for hole in &mut walked.holes {
+        hole.beyond = walked.records - hole.beyond;
+    }
+    attribute(&mut walked, expected);
+    Ok(walked)
+}
+
+/// Says of the one hole whose header does not tell how many records it held, if there is only one.
+fn attribute(walked: &mut Walked, expected: Option<u64>) {
+    let known: u64 = walked.holes.iter().filter_map(|hole| hole.records).sum();
+    let lost = expected.map(|expected| expected.saturating_sub(walked.records + known));
+    let mut unknown = walked.holes.iter_mut().filter(|hole| hole.records.is_none());
+    if let (Some(hole), None) = (unknown.next(), unknown.next()) {
+        hole.records = lost;
+    }
+}

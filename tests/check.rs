@@ -1,0 +1,331 @@
+//! Verifying a log and reading on past its damage, on real files.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use seawall::check::{Fault, Item, Verify, frames, verify};
+use seawall::{ErrorKind, Lsn, Options, Wal};
+
+fn small() -> Options {
+    Options::new().segment_size(16 << 10)
+}
+
+fn payload(n: u32) -> Vec<u8> {
+    let mut payload = n.to_le_bytes().to_vec();
+    payload.resize(4 + (n as usize * 37) % 400, b'.');
+    payload
+}
+
+/// A closed log of `count` records, of which the LSNs are told.
+fn log(dir: &Path, count: u32) -> Vec<Lsn> {
+    let wal = small().open(dir).unwrap();
+    let lsns = (0..count).map(|n| wal.append(&payload(n)).unwrap().wait().unwrap()).collect();
+    wal.close().unwrap();
+    lsns
+}
+
+/// The segments that hold frames, and not only a header.
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<_> = names.filter(|path| path.extension().is_some_and(|e| e == "wal")).collect();
+    names.retain(|path| fs::metadata(path).unwrap().len() > 4096);
+    names.sort();
+    names
+}
+
+fn base(path: &Path) -> u64 {
+    path.file_stem().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+/// What `frames` yields: the numbers of the records, and the faults.
+fn yielded(dir: &Path) -> (Vec<u32>, Vec<Fault>) {
+    let (mut numbers, mut faults) = (Vec::new(), Vec::new());
+    let mut last = Lsn::ZERO;
+    for item in frames(dir).unwrap() {
+        match item.unwrap() {
+            Item::Record(record) => {
+                let n = u32::from_le_bytes(record.payload[..4].try_into().unwrap());
+                assert_eq!(record.payload, payload(n));
+                assert!(record.lsn > last);
+                last = record.lsn;
+                numbers.push(n);
+            }
+            Item::Damage(fault) => {
+                assert!(fault.lsn >= last, "{fault} after {last}");
+                faults.push(fault);
+            }
+            _ => unreachable!(),
+        }
+    }
+    (numbers, faults)
+}
+
+fn all_but(count: u32, lost: impl IntoIterator<Item = u32>) -> Vec<u32> {
+    let lost: Vec<_> = lost.into_iter().collect();
+    (0..count).filter(|n| !lost.contains(n)).collect()
+}
+
+#[test]
+fn a_sound_log_is_clean_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let lsns = log(dir.path(), 300);
+    let report = verify(dir.path()).unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((report.records, report.segments), (300, segments(dir.path()).len()));
+    assert_eq!(report.first, Lsn(base(&segments(dir.path())[0])));
+    assert!(report.end > lsns[299] && report.notes.is_empty(), "{report}");
+    let payloads: u64 = (0..300).map(|n| 24 + (payload(n).len() as u64).next_multiple_of(4)).sum();
+    let links = report.segments as u64 * (24 + 72);
+    assert_eq!(report.bytes, payloads + links);
+    assert_eq!(yielded(dir.path()), (all_but(300, []), Vec::new()));
+    assert!(report.to_string().starts_with("clean; "), "{report}");
+}
+
+#[test]
+fn any_flipped_byte_is_found_or_means_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 60);
+    let paths = segments(dir.path());
+    assert!(paths.len() > 1);
+    let (mut found, mut nothing) = (0, 0);
+    for path in &paths {
+        let length = fs::metadata(path).unwrap().len();
+        let header = (0..96).chain([2000]);
+        for at in header.chain((4096..length).step_by(7)) {
+            flip(path, at);
+            let report = match verify(dir.path()) {
+                Ok(report) => report,
+                Err(e) => panic!("{}: byte {at}: {e:?}", path.display()),
+            };
+            let (numbers, faults) = yielded(dir.path());
+            let lost = 60 - numbers.len() as u64;
+            assert_eq!(report.records, numbers.len() as u64, "byte {at}: {report}");
+            assert!(lost <= 1, "byte {at}: {report}");
+            assert_eq!(report.faults.len(), faults.len(), "byte {at}: {report}\n{faults:?}");
+            if report.is_clean() {
+                assert_eq!(lost, 0, "byte {at}: {report}");
+                nothing += 1;
+            } else {
+                let told: Option<u64> = report.faults.iter().map(|fault| fault.lost_records).sum();
+                assert!(told.is_none_or(|told| told == lost), "byte {at}: {report}");
+                let place = &report.faults[0];
+                assert_eq!(place.segment, path.file_name().unwrap().to_str().unwrap());
+                assert!(place.offset <= at && at < place.offset + place.lost_bytes.max(4096), "byte {at}: {report}");
+                found += 1;
+            }
+            flip(path, at);
+        }
+    }
+    // Padding of frames, and of headers.
+    assert!(found > 1000 && nothing < found / 10, "{found} {nothing}");
+    assert!(verify(dir.path()).unwrap().is_clean());
+}
+
+#[test]
+fn a_damaged_stretch_is_told_with_what_it_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let lsns = log(dir.path(), 200);
+    let path = &segments(dir.path())[1];
+    let inside: Vec<_> = (0..200).filter(|n| lsns[*n].0 > base(path) && lsns[*n].0 < base(path) + 16384).collect();
+    let (from, to) = (inside[3], inside[6]);
+    let file = fs::File::options().write(true).open(path).unwrap();
+    let length = lsns[to].0 - lsns[from].0;
+    file.write_all_at(&vec![0xa5; length as usize], lsns[from].0 - base(path)).unwrap();
+    let report = verify(dir.path()).unwrap();
+    assert_eq!(report.faults.len(), 1, "{report}");
+    let fault = &report.faults[0];
+    assert_eq!((fault.lsn, fault.lost_bytes, fault.lost_records), (lsns[from], length, Some(3)), "{report}");
+    assert_eq!(fault.beyond, (inside.len() - 6) as u64, "{report}");
+    assert_eq!(report.records, 197);
+    let (numbers, faults) = yielded(dir.path());
+    assert_eq!(numbers, all_but(200, from as u32..to as u32));
+    assert_eq!(faults, report.faults);
+}
+
+#[test]
+fn a_missing_segment_is_a_fault_and_the_others_are_read() {
+    for (gone, count) in [(0, 4), (1, 4), (2, 4), (3, 4)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lsns = Vec::new();
+        let wal = small().open(dir.path()).unwrap();
+        for n in 0..count * 10 {
+            lsns.push(wal.append(&payload(n)).unwrap().wait().unwrap());
+            if n % 10 == 9 {
+                wal.rotate().unwrap();
+            }
+        }
+        wal.close().unwrap();
+        let path = segments(dir.path())[gone as usize].clone();
+        fs::remove_file(&path).unwrap();
+        assert!(small().open(dir.path()).is_err());
+        let report = verify(dir.path()).unwrap();
+        let lost = gone * 10..gone * 10 + 10;
+        let (numbers, faults) = yielded(dir.path());
+        assert_eq!(numbers, all_but(40, lost), "segment {gone}: {report}");
+        assert_eq!(faults, report.faults);
+        assert_eq!(report.faults.len(), 1, "segment {gone}: {report}");
+        assert_eq!(report.records, 30);
+        if gone < 3 {
+            assert_eq!(report.faults[0].lost_records, Some(10));
+        }
+    }
+}
+
+#[test]
+fn every_segment_gone_is_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 100);
+    for path in segments(dir.path()) {
+        fs::remove_file(path).unwrap();
+    }
+    let report = verify(dir.path()).unwrap();
+    assert_eq!(report.faults.len(), 1, "{report}");
+    assert!(report.faults[0].lost_bytes > 0, "{report}");
+    assert_eq!(yielded(dir.path()), (vec![], report.faults));
+}
+
+#[test]
+fn a_lost_header_loses_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 100);
+    for path in segments(dir.path()) {
+        let before = fs::read(&path).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        // Of the newest no other segment knows the seed.
+        let last = path == *segments(dir.path()).last().unwrap();
+        file.write_all_at(&[0; 4096], 0).unwrap();
+        if last {
+            file.write_all_at(&before[12..16], 12).unwrap();
+        }
+        let report = verify(dir.path()).unwrap();
+        assert_eq!((report.faults.len(), report.records), (1, 100), "{report}");
+        assert_eq!((report.faults[0].offset, report.faults[0].lost_bytes), (0, 0));
+        assert_eq!(yielded(dir.path()), (all_but(100, []), report.faults));
+        fs::write(&path, before).unwrap();
+    }
+    assert!(verify(dir.path()).unwrap().is_clean());
+}
+
+#[test]
+fn a_cut_segment_is_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 100);
+    for path in segments(dir.path()) {
+        let before = fs::read(&path).unwrap();
+        for length in [0, 100, 4096, 5000, before.len() as u64 - 4] {
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(length).unwrap();
+            let report = verify(dir.path()).unwrap();
+            let (numbers, faults) = yielded(dir.path());
+            let fits = length >= before.len() as u64 - 4 && report.is_clean();
+            assert!(!report.is_clean() || fits, "cut to {length}: {report}");
+            assert_eq!((report.records, &report.faults), (numbers.len() as u64, &faults), "cut to {length}: {report}");
+            fs::write(&path, &before).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_torn_tail_is_no_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    for n in 0..30 {
+        wal.append(&payload(n)).unwrap().wait().unwrap();
+    }
+    let end = wal.durable_lsn();
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let path = segments(copy.path()).into_iter().rfind(|path| base(path) <= end.0).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[0x77; 333], end.0 - base(&path)).unwrap();
+    let report = verify(copy.path()).unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((report.records, report.end), (30, end));
+    assert_eq!(yielded(copy.path()), (all_but(30, []), vec![]));
+    drop(wal);
+}
+
+#[test]
+fn what_is_no_log_or_newer_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(*verify(dir.path()).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(*verify(dir.path().join("none")).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(*frames(dir.path()).unwrap_err().kind(), ErrorKind::NotFound);
+    log(dir.path(), 10);
+    let path = &segments(dir.path())[0];
+    let mut header = fs::read(path).unwrap()[..72].to_vec();
+    header[8] = 2;
+    let sum = crc32fast::hash(&[&header[..12], &header[16..]].concat());
+    header[12..16].copy_from_slice(&sum.to_le_bytes());
+    fs::File::options().write(true).open(path).unwrap().write_all_at(&header, 0).unwrap();
+    assert_eq!(*verify(dir.path()).unwrap_err().kind(), ErrorKind::TooNew);
+    assert_eq!(*frames(dir.path()).unwrap_err().kind(), ErrorKind::TooNew);
+}
+
+#[test]
+fn progress_ends_at_all_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 300);
+    for threads in [1, 3] {
+        let (done, all) = (AtomicU64::new(0), AtomicU64::new(0));
+        let progress = |bytes, total| {
+            done.fetch_max(bytes, Ordering::Relaxed);
+            all.store(total, Ordering::Relaxed);
+        };
+        assert!(Verify::new().threads(threads).progress(&progress).run(dir.path()).unwrap().is_clean());
+        let (done, all) = (done.into_inner(), all.into_inner());
+        assert!(all > 0 && done == all, "{done} of {all}");
+    }
+}
+
+#[test]
+fn a_live_log_has_no_faults() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal: Wal = small().open(dir.path()).unwrap();
+    let stop = AtomicBool::new(false);
+    wal.append(&payload(0)).unwrap().wait().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1.. {
+                let ticket = wal.append(&payload(n)).unwrap();
+                if n % 5 == 0 {
+                    ticket.wait().unwrap();
+                }
+                if n % 200 == 0 {
+                    let newest = wal.durable_lsn().0;
+                    wal.clean_before_lsn(Lsn(newest.saturating_sub(40 << 10))).unwrap();
+                }
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let mut seen = 0;
+        for _ in 0..60 {
+            let durable = wal.durable_lsn();
+            let report = verify(dir.path()).unwrap();
+            assert!(report.is_clean(), "{report}");
+            assert!(report.end >= durable, "{report}; {durable} was durable");
+            let (numbers, faults) = yielded(dir.path());
+            assert_eq!(faults, vec![]);
+            assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+            assert!(*numbers.last().unwrap() >= seen);
+            seen = *numbers.last().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(seen > 200);
+    });
+}
