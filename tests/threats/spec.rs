@@ -90,7 +90,7 @@ pub fn mend_check(bytes: &mut [u8], seed: u32, at: usize) {
 /// The frame at `at`, if it is valid.
 pub fn frame(bytes: &[u8], base: u64, seed: u32, at: usize) -> Option<Frame> {
     let header = bytes.get(at..at + FRAME)?;
-    let word = u32_at(header, 0 + 4);
+    let word = u32_at(header, 4);
     let (length, kind) = ((word & 0x0fff_ffff) as usize, word >> 28 & 7);
     if kind == 0 || frame_check(seed, at, header) != u32_at(header, 0) {
         return None;
@@ -127,10 +127,4 @@ pub fn synced(mark: &[u8]) -> u64 {
         valid.then(|| u64_at(slot, 32))
     };
     [0, BLOCK].into_iter().filter_map(slot).max().unwrap_or(0)
-}
-
-/// Makes the checksum of the slot of MARK at `at` right.
-pub fn mend_mark(mark: &mut [u8], at: usize) {
-    let crc = crc32fast::hash(&mark[at..at + 60]);
-    mark[at + 60..at + 64].copy_from_slice(&crc.to_le_bytes());
 }

@@ -1,1 +1,313 @@
-//! x
+//! Row 24: threads that panic, waits that are dropped, and nobody left but futures.
+
+use std::ffi::OsString;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use seawall::sim::{Disk, Failing, Keep, Operation};
+use seawall::storage::{Background, File, Fs, Map, Next, Storage};
+use seawall::{Durability, ErrorKind, Wal};
+
+use crate::common::{block_on, fill, filled, kind, payload, payloads, small};
+
+/// A storage in which one write, or one sync, panics once it is told to.
+#[derive(Debug)]
+struct Panicking {
+    below: Arc<dyn Storage>,
+    write: Arc<AtomicBool>,
+    sync: Arc<AtomicBool>,
+}
+
+impl Panicking {
+    fn new(below: Arc<dyn Storage>) -> Arc<Panicking> {
+        Arc::new(Panicking { below, write: Arc::default(), sync: Arc::default() })
+    }
+
+    fn file(&self, below: Box<dyn File>) -> Box<dyn File> {
+        Box::new(PanickingFile { below, write: Arc::clone(&self.write), sync: Arc::clone(&self.sync) })
+    }
+}
+
+impl Storage for Panicking {
+    fn path(&self) -> &Path {
+        self.below.path()
+    }
+    fn create_dir(&self) -> io::Result<()> {
+        self.below.create_dir()
+    }
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.below.lock()
+    }
+    fn list(&self) -> io::Result<Vec<(OsString, bool)>> {
+        self.below.list()
+    }
+    fn open(&self, name: &str, write: bool) -> io::Result<Box<dyn File>> {
+        Ok(self.file(self.below.open(name, write)?))
+    }
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        Ok(self.file(self.below.create(name)?))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.below.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.below.remove(name)
+    }
+    fn sync_dir(&self) -> io::Result<()> {
+        self.below.sync_dir()
+    }
+    fn random(&self, out: &mut [u8]) -> io::Result<()> {
+        self.below.random(out)
+    }
+    fn background(&self, name: &str, step: Box<dyn FnMut() -> Next + Send>) -> io::Result<Box<dyn Background>> {
+        self.below.background(name, step)
+    }
+    fn now(&self) -> Duration {
+        self.below.now()
+    }
+}
+
+#[derive(Debug)]
+struct PanickingFile {
+    below: Box<dyn File>,
+    write: Arc<AtomicBool>,
+    sync: Arc<AtomicBool>,
+}
+
+impl File for PanickingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.below.len()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.below.read_at(buf, offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        assert!(!self.write.swap(false, Ordering::SeqCst), "a planned panic in a write");
+        self.below.write_at(buf, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        assert!(!self.sync.swap(false, Ordering::SeqCst), "a planned panic in a sync");
+        self.below.sync()
+    }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.below.allocate(len)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.below.set_len(len)
+    }
+    fn map(&self, len: usize) -> io::Result<Box<dyn Map>> {
+        self.below.map(len)
+    }
+}
+
+/// Runs `f` on a thread of its own; a test that hangs fails instead.
+fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let (send, receive) = mpsc::channel();
+    let thread = std::thread::spawn(move || send.send(f()));
+    match receive.recv_timeout(Duration::from_secs(60)) {
+        Ok(value) => value,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => panic!("it failed: {:?}", thread.join().is_err()),
+    }
+}
+
+fn a_leader_panics(in_sync: bool) {
+    let disk = Disk::new(24);
+    disk.threads(true);
+    let storage = Panicking::new(disk.mount());
+    let wal = Arc::new(small().segment_size(1 << 20).open_on(Arc::clone(&storage) as _).unwrap());
+    fill(&wal, 0..3, 1000);
+    let tickets: Vec<_> = (3..11).map(|n| wal.append(&payload(n, 1000)).unwrap()).collect();
+    if in_sync { &storage.sync } else { &storage.write }.store(true, Ordering::SeqCst);
+    let threads: Vec<_> = tickets
+        .into_iter()
+        .enumerate()
+        .map(|(n, ticket)| std::thread::spawn(move || if n % 3 == 2 { block_on(ticket) } else { ticket.wait() }))
+        .collect();
+    let ends: Vec<_> = threads.into_iter().map(std::thread::JoinHandle::join).collect();
+    // One thread panicked, or the syncer did; all the others were told.
+    assert!(ends.iter().filter(|end| end.is_err()).count() <= 1);
+    for end in ends.into_iter().flatten() {
+        assert_eq!(kind(end), ErrorKind::Poisoned);
+    }
+    assert_eq!(kind(wal.append(b"later")), ErrorKind::Poisoned);
+    assert_eq!(payloads(&wal), filled(0..3, 1000));
+    assert_eq!(kind(wal.close()), ErrorKind::Poisoned);
+    drop(wal);
+    // What it had in hand is unknown; what was durable is there, and the lock is free.
+    let shown = payloads(&small().open_on(disk.mount()).unwrap());
+    assert!(shown.len() >= 3);
+    assert_eq!(shown, filled(0..shown.len() as u32, 1000));
+}
+
+#[test]
+fn row_24_a_leader_that_panics_leaves_nobody_waiting() {
+    in_time(|| a_leader_panics(false));
+    in_time(|| a_leader_panics(true));
+}
+
+#[test]
+fn row_24_an_append_that_panics_in_a_write_leaves_nobody_waiting() {
+    in_time(|| {
+        let disk = Disk::new(24);
+        disk.threads(true);
+        let storage = Panicking::new(disk.mount());
+        let wal = small().segment_size(4 << 20).open_on(Arc::clone(&storage) as _).unwrap();
+        fill(&wal, 0..3, 1000);
+        // The append that fills a piece writes it, with nobody leading.
+        storage.write.store(true, Ordering::SeqCst);
+        let mut n = 3;
+        let panicked = loop {
+            let append = catch_unwind(AssertUnwindSafe(|| wal.append(&payload(n, 1000)).map(drop)));
+            match append {
+                Ok(done) => done.unwrap(),
+                Err(_) => break n,
+            }
+            n += 1;
+        };
+        assert!(panicked > 100, "{panicked}");
+        // The piece it had in hand is gone: nothing after it may be acknowledged, and nothing may hang.
+        let after = wal.append(b"after").and_then(|ticket| ticket.wait());
+        assert_eq!(kind(after), ErrorKind::Poisoned);
+        assert_eq!(payloads(&wal), filled(0..3, 1000));
+        assert_eq!(kind(wal.close()), ErrorKind::Poisoned);
+        drop(wal);
+        disk.kill();
+        assert_eq!(payloads(&small().open_on(disk.mount()).unwrap())[..3], filled(0..3, 1000));
+    });
+}
+
+#[test]
+fn row_24_waiting_while_a_panic_unwinds_is_no_failure_of_the_log() {
+    /// Says something to the log when it is dropped.
+    struct Farewell<'a>(&'a Wal);
+    impl Drop for Farewell<'_> {
+        fn drop(&mut self) {
+            self.0.append(b"farewell").unwrap().wait().unwrap();
+        }
+    }
+    let disk = Disk::new(24);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _farewell = Farewell(&wal);
+        panic!("a planned panic that has nothing to do with the log");
+    }));
+    assert!(panicked.is_err());
+    wal.append(b"later").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    drop(wal);
+    disk.crash(Keep::None);
+    assert_eq!(payloads(&small().open_on(disk.mount()).unwrap()), [&b"farewell"[..], b"later"]);
+}
+
+#[test]
+fn row_24_a_dropped_wait_forgets_the_wait_and_not_the_record() {
+    in_time(|| {
+        let disk = Disk::new(24);
+        let wal = small().open_on(disk.mount()).unwrap();
+        for n in 0..30 {
+            let ticket = wal.append(&payload(n, 1000)).unwrap();
+            match n % 3 {
+                0 => drop(ticket),
+                1 => {
+                    // A future that was polled once, and then dropped as in a `select`.
+                    let mut ticket = pin!(ticket);
+                    let polled = ticket.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    assert!(matches!(polled, Poll::Pending | Poll::Ready(Ok(_))));
+                }
+                _ => drop(ticket.wait().unwrap()),
+            }
+        }
+        disk.crash(Keep::None);
+        drop(wal);
+        assert_eq!(payloads(&small().open_on(disk.mount()).unwrap()), filled(0..30, 1000));
+    });
+}
+
+#[test]
+fn row_24_where_only_futures_wait_the_syncer_leads() {
+    for durability in [Durability::Disk, Durability::Os] {
+        in_time(move || {
+            let dir = tempfile::tempdir().unwrap();
+            let wal = Arc::new(small().durability(durability).open(dir.path()).unwrap());
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let wal = Arc::clone(&wal);
+                    std::thread::spawn(move || {
+                        for n in 0..200 {
+                            let lsn = block_on(wal.append(&payload(n, 100)).unwrap()).unwrap();
+                            assert!(wal.durable_lsn() > lsn);
+                        }
+                    })
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert_eq!(payloads(&wal).len(), 800);
+        });
+    }
+}
+
+#[test]
+fn row_24_one_future_among_waits_that_were_dropped_is_still_answered() {
+    in_time(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let slow = Failing::new(Arc::new(Fs::new(dir.path())));
+        let wal = small().open_on(slow.clone()).unwrap();
+        fill(&wal, 0..1, 1000);
+        let hold = slow.hold(Operation::Sync);
+        let waiting = std::thread::spawn({
+            let ticket = wal.append(&payload(1, 1000)).unwrap();
+            move || ticket.wait()
+        });
+        hold.wait_for(1);
+        // Framed while the sync is under way: the leader has to see that somebody is left over.
+        let mut abandoned = Box::pin(wal.append(&payload(2, 1000)).unwrap());
+        assert!(abandoned.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let left = std::thread::spawn({
+            let ticket = wal.append(&payload(3, 1000)).unwrap();
+            move || block_on(ticket)
+        });
+        drop(abandoned);
+        drop(hold);
+        waiting.join().unwrap().unwrap();
+        left.join().unwrap().unwrap();
+        assert_eq!(payloads(&wal), filled(0..4, 1000));
+    });
+}
+
+#[test]
+fn row_24_at_the_bound_of_memory_everybody_gets_through() {
+    in_time(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = small().segment_size(1 << 20).max_buffered_bytes(512 << 10).open(dir.path()).unwrap();
+        let append = |wal: &Wal, thread: u32| {
+            for n in 0..2000 {
+                let record = payload(thread * 10_000 + n, 1000);
+                match n % 4 {
+                    0 => drop(wal.append(&record).unwrap()),
+                    1 => drop(wal.append(&record).unwrap().wait().unwrap()),
+                    _ => loop {
+                        match wal.try_append(&record) {
+                            Ok(ticket) => break drop(ticket),
+                            Err(e) => assert_eq!(*e.kind(), ErrorKind::Backpressure, "{e}"),
+                        }
+                        std::thread::yield_now();
+                    },
+                }
+                assert!(wal.stats().buffered_bytes <= 512 << 10);
+            }
+        };
+        std::thread::scope(|scope| {
+            let (wal, append) = (&wal, &append);
+            (0..4).for_each(|thread| drop(scope.spawn(move || append(wal, thread))));
+        });
+        wal.sync().unwrap();
+        assert_eq!(payloads(&wal).len(), 8000);
+    });
+}
