@@ -153,6 +153,7 @@ impl Commit {
     /// With the token: leads, publishes, gives the token back, wakes.
     fn lead(&self, lead: &impl Lead) -> Result<Led> {
         let token = Token(self);
+        let in_hand = InHand::new(self);
         let led = lead.lead();
         // Crash: published only now, after the sync that `led` speaks of; whoever is woken may tell the world.
         match &led {
@@ -164,7 +165,7 @@ impl Commit {
             Ok(Led::Full) => {}
             Err(error) => return Err(self.fail(error)),
         }
-        drop(token);
+        drop((in_hand, token));
         lead.moved();
         led
     }
@@ -186,16 +187,33 @@ impl Commit {
     }
 }
 
-/// The leader's token. Given back however leading ends; a leader that panics poisons the log, for nobody knows
-/// what became of the bytes it had in hand.
+/// Poisons the log if the thread panics while this lives: nobody knows what became of the bytes it had in hand.
+pub(crate) struct InHand<'a> {
+    commit: &'a Commit,
+    /// It was panicking before: then something that is dropped meanwhile writes, and nothing went wrong with that.
+    panicking: bool,
+}
+
+impl InHand<'_> {
+    pub(crate) fn new(commit: &Commit) -> InHand<'_> {
+        InHand { commit, panicking: std::thread::panicking() }
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.panicking {
+            let message = "the thread that was writing panicked";
+            self.commit.fail(&Error::new(ErrorKind::Io, "write", message));
+        }
+    }
+}
+
+/// The leader's token. Given back however leading ends.
 struct Token<'a>(&'a Commit);
 
 impl Drop for Token<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            let message = "the thread that was writing panicked";
-            self.0.fail(&Error::new(ErrorKind::Io, "write", message));
-        }
         let mut state = self.0.state.lock();
         state.leading = false;
         let later = state.wakers.split_off(&(self.0.acknowledged() + 1));

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::bugs::{Bug, Bugs};
-use crate::commit::{Commit, Lead, Led};
+use crate::commit::{Commit, InHand, Lead, Led};
 use crate::error::{Error, ErrorKind, Result, is_full};
 use crate::format::{FrameKind, MAX_PAYLOAD, OVERHEAD};
 use crate::framing::{Batch, Framed, Framing, batch_size};
@@ -253,6 +253,8 @@ impl Writer {
         if let Some(poison) = self.commit.poison() {
             return Err(poison);
         }
+        // Let go of before the output lock, so that nobody writes after a piece that is lost.
+        let _in_hand = InHand::new(&self.commit);
         while let Some(piece) = pieces.pop_front() {
             match write_full(&*piece.segment.file, &piece.bytes, piece.offset) {
                 Ok(()) => {
