@@ -134,6 +134,28 @@ fn tickets_are_awaited_on_any_executor() {
     assert_eq!(payloads(&wal).len(), 201);
 }
 
+/// A task whose future is woken by the log's own thread may hold the last handle to the log.
+#[test]
+fn a_log_is_dropped_by_the_thread_that_wakes_a_future() {
+    struct DropsIt(std::sync::Mutex<Option<Wal>>, std::sync::mpsc::Sender<()>);
+    impl Wake for DropsIt {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+            self.1.send(()).unwrap();
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let mut ticket = wal.append(b"the last word").unwrap();
+    let (sender, woken) = std::sync::mpsc::channel();
+    let waker = Waker::from(Arc::new(DropsIt(Some(wal).into(), sender)));
+    if std::pin::Pin::new(&mut ticket).poll(&mut Context::from_waker(&waker)).is_pending() {
+        woken.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+    drop((waker, ticket));
+    assert_eq!(payloads(&small().open(dir.path()).unwrap()), [b"the last word"]);
+}
+
 #[test]
 fn threads_share_syncs_and_keep_their_order() {
     let dir = tempfile::tempdir().unwrap();

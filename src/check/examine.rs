@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, segment_name};
+use crate::log::not_found;
 use crate::lsn::Lsn;
 use crate::readonly::missing;
 use crate::recovery::survey;
 use crate::storage::Storage;
-use crate::wal::not_found;
 
 use super::plan::{Piece, Plan};
 use super::walk::{Hole, Walked, walk};

@@ -60,7 +60,8 @@ impl Background for Worker {
 
     fn join(&self) {
         let mut handle = self.handle.lock();
-        if let Some(handle) = handle.take() {
+        let own = |handle: &JoinHandle<()>| handle.thread().id() == thread::current().id();
+        if let Some(handle) = handle.take().filter(|handle| !own(handle)) {
             // A step that panicked has ended its thread and has been reported by the panic hook.
             drop(handle.join());
         }

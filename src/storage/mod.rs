@@ -173,7 +173,7 @@ pub trait Background: Send + Sync {
     /// Has the step called soon. Cheap when it is already due.
     fn wake(&self);
 
-    /// Waits until the step has answered [`Next::Stop`]. Never called from the step itself.
+    /// Waits until the step has answered [`Next::Stop`]; not when called from the step itself.
     fn join(&self);
 }
 
