@@ -315,3 +315,39 @@ fn options_out_of_range_are_refused() {
     assert_eq!(kind(Options::new().create(false).open(dir.path())), ErrorKind::NotFound);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_segment_ends_when_its_batch_times_are_old_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_age(10).open(dir.path()).unwrap();
+    let segment = |time: u64| {
+        wal.at(time).append(b"tick").unwrap().wait().unwrap();
+        wal.stats().segments
+    };
+    assert_eq!([segment(100), segment(109), segment(90), segment(110)], [1, 1, 1, 2]);
+    assert_eq!([segment(119), segment(120), segment(500), segment(1)], [2, 3, 4, 4]);
+    wal.rotate().unwrap();
+    wal.rotate().unwrap();
+    assert_eq!(wal.stats().segments, 5, "an empty segment is not rotated");
+    assert_eq!(payloads(&wal).len(), 8);
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn strict_opens_only_what_is_known_durable_to_its_end() {
+    let disk = seawall::sim::Disk::new(1);
+    let strict = small().durability(Durability::Os).recovery_mode(seawall::RecoveryMode::Strict);
+    let wal = strict.open_on(disk.mount()).unwrap();
+    wal.append(b"kept").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let wal = strict.open_on(disk.mount()).unwrap();
+    assert_eq!(payloads(&wal), [b"kept"]);
+    wal.append(b"written, not synced").unwrap().wait().unwrap();
+    disk.kill();
+    drop(wal);
+    let before = disk.names();
+    assert_eq!(kind(strict.open_on(disk.mount())), ErrorKind::NotStrict);
+    assert_eq!(disk.names(), before);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(payloads(&wal).len(), 2);
+}

@@ -12,6 +12,7 @@
 mod bugs;
 mod model;
 mod parser;
+mod property;
 mod run;
 
 use std::collections::BTreeMap;
