@@ -90,8 +90,22 @@ pub struct Damage {
     pub lsn: Lsn,
     /// Everything below was durable once, by a claim that was found.
     pub durable: Lsn,
-    /// Valid frames found beyond the damage: lost too if the log were cut there, kept if it is passed over.
+    /// The first valid frame beyond the damage: what lies up to there is lost if the damage is passed over.
+    pub next: Option<Lsn>,
+    /// Valid frames beyond the damage: lost too if the log is cut where it begins.
     pub beyond: u64,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Damage { lsn, durable, next, beyond, .. } = self;
+        write!(f, "LSN {lsn}, all below LSN {durable} was durable; lost if it is passed over: ")?;
+        match next {
+            Some(next) => write!(f, "{} bytes, up to LSN {next}", next.0.saturating_sub(lsn.0))?,
+            None => write!(f, "{} bytes, the rest", durable.0.saturating_sub(lsn.0))?,
+        }
+        write!(f, "; if the log is cut here: {beyond} valid frames more; nothing was changed")
+    }
 }
 
 impl Error {

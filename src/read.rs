@@ -165,13 +165,16 @@ fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64, end: u
         Ok(true) => return removed(segment.base + offset, segments.first()),
         Err(e) => return e,
     }
-    let beyond = look_ahead(&*segment.file, &segment.place(end), offset, Bugs::default()).map_or(0, |a| a.frames);
-    let lsn = Lsn(segment.base + offset);
-    let damage = Damage { segment: segment.name.clone(), offset, lsn, durable: Lsn(end), beyond };
-    let message = format!(
-        "damaged: no valid frame here, LSN {lsn}, but the segment was durable up to LSN {end}; {beyond} valid frames \
-         follow in it"
-    );
+    let ahead = look_ahead(&*segment.file, &segment.place(end), offset, Bugs::default()).unwrap_or_default();
+    let damage = Damage {
+        segment: segment.name.clone(),
+        offset,
+        lsn: Lsn(segment.base + offset),
+        durable: Lsn(end),
+        next: ahead.first.map(|first| Lsn(segment.base + first)),
+        beyond: ahead.frames,
+    };
+    let message = format!("damaged: no valid frame here: {damage}");
     Error::new(ErrorKind::Damage(damage), "read", message).at(path, offset)
 }
 

@@ -219,16 +219,15 @@ fn damage(directory: PathBuf, survey: &Survey, tail: &Tail, broken: Option<(usiz
         None if found.is_none() => "every segment is gone".to_owned(),
         None => "no valid frame here, not a torn tail".to_owned(),
     };
-    let message = format!(
-        "damaged: {what}; found no records above LSN {}, but LSN {} was durable; {} valid frames lie beyond{}; \
-         nothing was changed",
-        tail.end,
-        tail.claim,
-        tail.beyond,
-        tail.first_beyond.map(|first| format!(", from LSN {first}")).unwrap_or_default(),
-    );
-    let durable = Lsn(tail.claim);
-    let damage = Damage { segment: segment.clone(), offset, lsn: Lsn(lsn), durable, beyond: tail.beyond };
+    let damage = Damage {
+        segment: segment.clone(),
+        offset,
+        lsn: Lsn(lsn),
+        durable: Lsn(tail.claim),
+        next: tail.first_beyond.map(Lsn),
+        beyond: tail.beyond,
+    };
+    let message = format!("damaged: {what}: {damage}; `seawall verify` lists all that is damaged");
     let path = if segment.is_empty() { directory } else { directory.join(segment) };
     Error::new(ErrorKind::Damage(damage), "open", message).at(path, offset)
 }
