@@ -159,7 +159,7 @@ impl Tail {
     /// Looks for frames beyond the first bad place of each scanned segment, and in void ones above the tip.
     fn look_beyond(&mut self, storage: &dyn Storage, survey: &Survey, bugs: Bugs) -> Result<()> {
         let mut froms = Vec::new();
-        for (index, scanned) in &self.chain {
+        for (index, scanned) in self.chain.iter().filter(|(index, _)| Some(*index) >= self.bad) {
             froms.extend(scanned.as_ref().map(|scan| (*index, scan.end, scan.frames)));
         }
         let above = self.chain.last().map_or(0, |(tip, _)| tip + 1);
