@@ -56,6 +56,27 @@ fn row_09_a_write_that_fails_poisons_and_nothing_lands_after_the_torn_bytes() {
 }
 
 #[test]
+fn row_09_a_directory_that_fails_to_sync_poisons() {
+    for nth in 1..4 {
+        let disk = Disk::new(9);
+        let wal = small().open_on(disk.mount()).unwrap();
+        disk.fail(Fault::new(Operation::SyncDir).nth(nth));
+        let mut acked = 0;
+        let e = loop {
+            match wal.append(&payload(acked, 2500)).and_then(|ticket| ticket.wait()) {
+                Ok(_) => acked += 1,
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(*e.kind(), ErrorKind::Poisoned, "{e}");
+        assert_eq!(kind(wal.append(b"later")), ErrorKind::Poisoned);
+        disk.crash(Keep::None);
+        drop(wal);
+        assert_eq!(payloads(&small().open_on(disk.mount()).unwrap()), filled(0..acked, 2500));
+    }
+}
+
+#[test]
 fn row_09_a_read_error_is_an_error_and_never_nothing_there() {
     let disk = Disk::new(9);
     let wal = small().open_on(disk.mount()).unwrap();

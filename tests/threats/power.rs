@@ -91,7 +91,7 @@ fn survives_hole(left: &Disk, bug: Option<Bug>) -> Result<(), String> {
     let shown: seawall::Result<Vec<_>> = wal.read(..).map_err(|e| e.to_string())?.collect();
     let shown: Vec<_> = shown.map_err(|e| e.to_string())?.iter().map(|record| record.payload.to_vec()).collect();
     let n = shown.len() as u32;
-    if n < 2 || n > 13 || shown != filled(0..n, 3000) {
+    if !(2..=13).contains(&n) || shown != filled(0..n, 3000) {
         return Err(format!("{n} records shown, not what was appended before the hole"));
     }
     wal.append(b"later").unwrap().wait().map_err(|e| e.to_string())?;

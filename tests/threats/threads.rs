@@ -8,11 +8,11 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use seawall::sim::{Disk, Failing, Keep, Operation};
+use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
 use seawall::storage::{Background, File, Fs, Map, Next, Storage};
-use seawall::{Durability, ErrorKind, Wal};
+use seawall::{Durability, ErrorKind, Lsn, Wal};
 
 use crate::common::{block_on, fill, filled, kind, payload, payloads, small};
 
@@ -309,5 +309,75 @@ fn row_24_at_the_bound_of_memory_everybody_gets_through() {
         });
         wal.sync().unwrap();
         assert_eq!(payloads(&wal).len(), 8000);
+    });
+}
+
+/// Closes on a thread of its own, beside a call that is held; whether closing waited for it, and how that ended.
+fn closes_beside<T: Send>(records: u32, operation: Operation, call: impl FnOnce(&Wal) -> T + Send) -> (bool, T) {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = Failing::new(Arc::new(Fs::new(dir.path())));
+    let wal = small().open_on(slow.clone()).unwrap();
+    fill(&wal, 0..records, 2500);
+    let hold = slow.hold(operation);
+    std::thread::scope(|scope| {
+        let wal = &wal;
+        let calling = scope.spawn(move || call(wal));
+        hold.wait_for(1);
+        let closing = scope.spawn(move || wal.close());
+        let begin = Instant::now();
+        // Nothing tells that a thread waits; closing would long be through if it did not.
+        while !closing.is_finished() && begin.elapsed() < Duration::from_millis(300) {
+            std::thread::yield_now();
+        }
+        let waited = !closing.is_finished() && kind(small().open(dir.path())) == ErrorKind::Locked;
+        drop(hold);
+        closing.join().unwrap().unwrap();
+        (waited, calling.join().unwrap())
+    })
+}
+
+#[test]
+fn row_24_closing_waits_for_a_segment_that_is_being_made() {
+    // Renamed after the lock was let go, it would take the place of a segment of the next writer.
+    // The first one: the background has nothing to do yet, so that only the append is at work.
+    let append = |wal: &Wal| wal.append(b"one").map(drop);
+    let (waited, appended) = in_time(move || closes_beside(0, Operation::Rename, append));
+    assert!(waited, "the lock was let go while a segment was being made");
+    assert_eq!(kind(appended), ErrorKind::Closed);
+}
+
+#[test]
+fn row_24_closing_waits_for_a_clean_and_a_clean_after_it_is_refused() {
+    let (waited, cleaned) = in_time(|| closes_beside(60, Operation::Remove, |wal| wal.clean_before_lsn(Lsn::MAX)));
+    assert!(waited, "the lock was let go while files were being removed");
+    assert!(!cleaned.unwrap().removed.is_empty());
+}
+
+#[test]
+fn row_24_waiters_are_told_when_a_log_is_closed_on_a_full_disk() {
+    in_time(|| {
+        let disk = Disk::new(24);
+        disk.threads(true);
+        let wal = small().open_on(disk.mount()).unwrap();
+        fill(&wal, 0..3, 1000);
+        disk.fail(Fault::new(Operation::Write).on(".wal").kind(io::ErrorKind::StorageFull).for_good());
+        let [first, second] = [3, 4].map(|n| wal.append(&payload(n, 1000)).unwrap());
+        let writes = disk.count(Operation::Write);
+        let waiting = std::thread::spawn(move || first.wait());
+        while disk.count(Operation::Write) == writes {
+            std::thread::yield_now();
+        }
+        assert_eq!(kind(wal.close()), ErrorKind::DiskFull);
+        // The lock is another's now: nothing may be written any more, and nobody told that it was.
+        disk.heal();
+        let next = small().open_on(disk.mount()).unwrap();
+        assert_eq!(kind(waiting.join().unwrap()), ErrorKind::Poisoned);
+        assert_eq!(kind(second.wait()), ErrorKind::Poisoned);
+        next.append(b"next").unwrap().wait().unwrap();
+        disk.crash(Keep::None);
+        drop((wal, next));
+        let mut expected = filled(0..3, 1000);
+        expected.push(b"next".to_vec());
+        assert_eq!(payloads(&small().open_on(disk.mount()).unwrap()), expected);
     });
 }
