@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::segment_name;
 use crate::lsn::{BatchTime, Lsn};
 use crate::segment::{Seal, Segment};
-use crate::writer::Writer;
+use crate::writer::{Writer, closed};
 
 /// What a clean did. Segments that the limit does not concern are not mentioned.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +86,10 @@ impl Limit {
 /// Needs no block, no segment and no frame, so that it works with zero bytes free.
 pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     let _one = writer.cleaning.lock();
+    let ended = writer.ended.read_recursive();
+    if *ended {
+        return Err(closed());
+    }
     // The front must not pass the durable point.
     writer.sync()?;
     writer.tidy()?;

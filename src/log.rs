@@ -74,6 +74,7 @@ impl Log {
         writer.framing.lock().closed = true;
         let drained = writer.drain();
         writer.stop();
+        writer.end(&drained);
         let closed = drained.and_then(|()| writer.settle());
         self.closed.store(true, Ordering::Release);
         // Crash: everything is synced by now; the next writer finds it so.

@@ -40,6 +40,8 @@ pub(crate) struct Writer {
     pub(crate) cleaning: Mutex<()>,
     /// The background work is to end.
     pub(crate) stopping: AtomicBool,
+    /// Read while files are changed apart from a commit. Once it is `true` the directory may be another writer's.
+    pub(crate) ended: RwLock<bool>,
     pub(crate) syncer: OnceLock<Box<dyn Background>>,
     pub(crate) making: OnceLock<Box<dyn Background>>,
     pub(crate) syncs: AtomicU64,
@@ -83,6 +85,7 @@ impl Writer {
             marked: AtomicU64::new(u64::MAX),
             cleaning: Mutex::default(),
             stopping: AtomicBool::new(false),
+            ended: RwLock::new(false),
             syncer: OnceLock::new(),
             making: OnceLock::new(),
             syncs: AtomicU64::new(0),
@@ -189,6 +192,10 @@ impl Writer {
 
     /// Makes sure that there is a segment for this need.
     pub(crate) fn make_segment(&self, need: Need, written: bool) -> Result<()> {
+        let ended = self.ended.read_recursive();
+        if *ended {
+            return Err(closed());
+        }
         // Crash: a segment without a MARK beside it would be a log whose MARK was removed.
         let made = self.mark.ensure(&*self.storage);
         let made = made.and_then(|()| self.maker.ensure(&*self.storage, need, written));
@@ -348,6 +355,16 @@ impl Writer {
         Err(Error::new(ErrorKind::DiskFull, "close", message))
     }
 
+    /// Waits until nobody changes files any more, and nobody will. After a failure to drain what is left in memory
+    /// must never be written: whoever waits for it is told so.
+    pub(crate) fn end(&self, drained: &Result<()>) {
+        if let Err(e) = drained {
+            self.fail(e);
+            drop(self.output.lock());
+        }
+        *self.ended.write() = true;
+    }
+
     /// With everything synced and nobody else at work: says so, and gives unused space back.
     pub(crate) fn settle(&self) -> Result<()> {
         self.tidy()?;
@@ -417,7 +434,9 @@ impl Lead for Leader<'_> {
             (framing.end == writer.commit.acknowledged(), framing.active().unwrap_or(0))
         };
         // Crash: MARK speaks of a sync that has returned. Under load the frames say it.
-        if idle || writer.marked.load(Ordering::Relaxed) != active {
+        // A clean that leads has it already.
+        let ended = writer.ended.read_recursive();
+        if !*ended && (idle || writer.marked.load(Ordering::Relaxed) != active) {
             writer.marked.store(active, Ordering::Relaxed);
             _ = writer.write_mark(false);
         }
