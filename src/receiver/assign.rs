@@ -84,6 +84,10 @@ impl Assignment {
         let timeout = desk.config.request_timeout;
         let ids = topic_ids(desk.source, &self.partitions, timeout)?;
         let committed = desk.source.committed(&self.partitions, timeout)?;
+        if committed.len() != self.partitions.len() {
+            let message = format!("{} of {} committed offsets came back", committed.len(), self.partitions.len());
+            return Err(SourceError::new("INCOMPLETE", message, false).into());
+        }
         let mut alone = None;
         let mut decided = Vec::new();
         for (partition, committed) in self.partitions.iter().zip(committed) {

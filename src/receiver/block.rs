@@ -292,7 +292,7 @@ impl BlockBuilder {
     pub fn push(&mut self, range: usize, message: &Message<'_>) {
         let Some(open) = self.ranges.get_mut(range) else { return };
         debug_assert!(message.offset >= open.next, "offsets rise within a range");
-        open.next = message.offset + 1;
+        open.next = message.offset.saturating_add(1);
         open.count += 1;
         self.count += 1;
         let mut fixed = [0; RECORD];

@@ -141,7 +141,7 @@ impl Intake {
         }
         let range = self.range(index);
         let Some(owned) = self.owned.get_mut(index) else { return Ok(()) };
-        owned.next = message.offset + 1;
+        owned.next = message.offset.saturating_add(1);
         self.builder.push(range, message);
         self.taken += 1;
         self.board.step(Step::RecordTaken);

@@ -181,6 +181,7 @@ impl Receiver {
             Event::Assigned(_) if self.pace.stop_by.is_some() => {}
             Event::Assigned(partitions) => {
                 self.board.step(Step::Assigning);
+                self.begin_anew(&partitions);
                 self.assignments.push(Assignment::new(partitions, now));
             }
             Event::Revoked { partitions, lost } => self.revoke(&partitions, lost)?,
@@ -197,6 +198,15 @@ impl Receiver {
             Event::Error(error) => self.note(error),
         }
         Ok(())
+    }
+
+    /// Ends the reading of partitions that are offered although they are ours already.
+    fn begin_anew(&mut self, partitions: &[Partition]) {
+        if self.intake.owned.iter().any(|owned| partitions.contains(&owned.partition)) {
+            self.intake.seal(SealCause::Revoked);
+            self.intake.owned.retain(|owned| !partitions.contains(&owned.partition));
+        }
+        self.assignments.retain_mut(|assignment| assignment.without(partitions));
     }
 
     fn note(&self, error: SourceError) {
@@ -418,7 +428,8 @@ impl Receiver {
             self.intake.seal(SealCause::Stop);
             drained = self.line.drain(self.config.drain_timeout);
         }
-        let ended = self.line.finish(!drained, self.config.stop_timeout);
+        let timeout = self.config.stop_timeout.max(self.config.drain_timeout);
+        let ended = self.line.finish(!drained, timeout);
         self.source.close(self.config.drain_timeout);
         self.board.step(Step::LeftGroup);
         // A thread that still waits for the disk keeps the log: closing would wait for the disk too.

@@ -281,6 +281,11 @@ impl Broker {
         });
     }
 
+    /// Offers a member what it owns once more, as no sound broker does.
+    pub fn offer_again(&self, member: u64) {
+        self.change(|state| state.groups.values_mut().for_each(|group| group.offer_again(member)));
+    }
+
     /// Cuts a member off: whatever it does from now on does not reach the broker.
     pub fn kill(&self, member: u64) {
         self.change(|state| {

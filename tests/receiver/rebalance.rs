@@ -204,6 +204,24 @@ fn a_topic_that_is_deleted_is_let_go_and_one_of_that_name_is_another() {
 }
 
 #[test]
+fn partitions_that_are_offered_though_they_are_ours_are_begun_anew_and_nothing_is_twice() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let mut config = quick();
+    config.block_interval = PATIENCE;
+    let life = Life::start(&broker, fs(dir.path()), config);
+    for round in 1..=5 {
+        produce(&broker, "t", 2, 10);
+        broker.repeat(round as i64);
+        broker.offer_again(life.member);
+        produce(&broker, "t", 2, 10);
+        life.expect("all is read", |life| life.status().taken == round * 20);
+    }
+    life.stop();
+    assert!(all_committed(&broker));
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
 fn errors_of_the_source_are_counted_unless_they_are_its_end() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
     let mut config = quick();

@@ -98,6 +98,13 @@ impl Group {
         self.give(eager);
     }
 
+    /// Offers a member what it owns once more.
+    pub(super) fn offer_again(&mut self, member: u64) {
+        if let Some(member) = self.members.get_mut(&member) {
+            member.told.push_back(Told::Assigned(member.owned.iter().cloned().collect()));
+        }
+    }
+
     /// Takes everything from a member at once.
     pub(super) fn fence(&mut self, member: u64) {
         let Some(member) = self.members.get_mut(&member) else { return };
