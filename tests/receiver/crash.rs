@@ -33,7 +33,7 @@ impl End {
 fn config(mode: Mode) -> Config {
     let mut config = quick();
     (config.block_records, config.queue_blocks) = (4, 1);
-    (config.checkpoint_blocks, config.mode) = (6, mode);
+    (config.checkpoint_blocks, config.mode, config.commit_timeout) = (6, mode, ms(15));
     (config.retain, config.clean_interval) = (Some(std::time::Duration::from_secs(3600)), ms(3));
     config
 }
@@ -185,7 +185,7 @@ impl Chance {
 
 #[test]
 fn killed_again_and_again_at_any_step_under_commit_faults_each_record_is_once_in_the_log() {
-    let seeds = std::env::var("SEAWALL_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("SEAWALL_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(150);
     for seed in 0..seeds {
         let (broker, disk) = (broker(2), Arc::new(Disk::new(seed)));
         let mut chance = Chance(seed);
