@@ -30,11 +30,21 @@ impl End {
     }
 }
 
-fn config(mode: Mode) -> Config {
+/// What is promised, and whether old segments go on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    ExactlyOnce,
+    AtLeastOnce,
+    Cleaning,
+}
+
+fn config(way: Way) -> Config {
+    let mode = if way == Way::AtLeastOnce { Mode::AtLeastOnce } else { Mode::ExactlyOnce };
     let mut config = quick();
     (config.block_records, config.queue_blocks) = (4, 1);
     (config.checkpoint_blocks, config.mode, config.commit_timeout) = (6, mode, ms(15));
-    (config.retain, config.clean_interval) = (Some(std::time::Duration::from_secs(3600)), ms(3));
+    let retain = if way == Way::Cleaning { ms(1) } else { ms(3_600_000) };
+    (config.retain, config.clean_interval) = (Some(retain), ms(3));
     config
 }
 
@@ -43,7 +53,7 @@ fn config(mode: Mode) -> Config {
 fn live(
     broker: &Broker,
     disk: &Arc<Disk>,
-    mode: Mode,
+    way: Way,
     mut die: impl FnMut(Step, u64) -> Option<End> + Send + 'static,
 ) -> (bool, BTreeMap<Step, u64>) {
     disk.threads(true);
@@ -67,7 +77,7 @@ fn live(
             }
         }));
     }
-    let Ok(life) = Life::begin(broker, disk.mount(), config(mode), Arc::clone(&witness)) else {
+    let Ok(life) = Life::begin(broker, disk.mount(), config(way), Arc::clone(&witness)) else {
         return (false, witness.steps.lock().unwrap().clone());
     };
     let finished = go_through_everything(&life, broker);
@@ -78,7 +88,10 @@ fn live(
 }
 
 fn go_through_everything(life: &Life, broker: &Broker) -> bool {
-    produce(broker, "t", 2, 16);
+    // More than a segment, so that the log rotates.
+    for number in (0..20).map(|i| i % 2) {
+        broker.produce("t", number, Stored { value: Some(vec![number as u8; 5000]), ..Stored::default() });
+    }
     broker.skip("t", 0, 1);
     if !life.wait(|_| all_committed(broker)) {
         return false;
@@ -95,15 +108,24 @@ fn go_through_everything(life: &Life, broker: &Broker) -> bool {
 }
 
 /// Has lives follow each other until one comes to its end, and checks the log after each.
-fn check(broker: &Broker, disk: &Arc<Disk>, mode: Mode) {
+fn check(broker: &Broker, disk: &Arc<Disk>, way: Way) {
     let wal = options().open_on(disk.mount()).unwrap();
-    if mode == Mode::ExactlyOnce {
-        assert_not_ahead(broker, &wal);
-    } else {
-        // Rewound or not, nothing below what is committed is missing.
+    if way == Way::AtLeastOnce {
+        // Rewound or not, the table can be rebuilt.
         recover(&wal).unwrap();
+    } else {
+        assert_not_ahead(broker, &wal);
+        assert_exactly_once_from_first(broker, &wal);
     }
     wal.close().unwrap();
+}
+
+/// Whether the log no longer begins at its beginning.
+fn is_cleaned(disk: &Disk) -> bool {
+    let wal = options().open_on(disk.mount()).unwrap();
+    let begins = contents(&wal).get(&0).and_then(|records| records.first().map(|(offset, _)| *offset));
+    wal.close().unwrap();
+    begins != Some(0)
 }
 
 fn assert_at_least_once(broker: &Broker, disk: &Disk) {
@@ -121,56 +143,66 @@ fn assert_at_least_once(broker: &Broker, disk: &Disk) {
 #[test]
 fn the_enumerated_steps_are_all_reached() {
     let (broker, disk) = (broker(2), Arc::new(Disk::new(1)));
-    let (finished, steps) = live(&broker, &disk, Mode::ExactlyOnce, |_, _| None);
+    let (finished, steps) = live(&broker, &disk, Way::ExactlyOnce, |_, _| None);
     assert!(finished);
     let missed: Vec<_> = Step::ALL.iter().filter(|step| !steps.contains_key(step)).collect();
     assert!(missed.is_empty(), "{missed:?}");
     assert_exactly_once(&broker, disk.mount());
 }
 
-fn killed_at_each_step(mode: Mode, ends: &[End]) {
-    let mut struck = 0;
+fn killed_at_each_step(way: Way, ends: &[End]) {
+    let (mut struck, mut cleaned) = (0, 0);
     for (seed, (step, visit)) in (100..).zip(Step::ALL.iter().flat_map(|step| [(*step, 1), (*step, 2), (*step, 5)])) {
         for end in ends {
             let end = if let End::CutSome(_) = end { End::CutSome(seed) } else { *end };
             let (broker, disk) = (broker(2), Arc::new(Disk::new(seed)));
             disk.threads(true);
-            let (finished, _) = live(&broker, &disk, mode, move |at, nth| (at == step && nth == visit).then_some(end));
+            let (finished, _) = live(&broker, &disk, way, move |at, nth| (at == step && nth == visit).then_some(end));
             // The last steps may be reached with nothing left to fail.
             struck += u64::from(!finished);
             disk.threads(true);
-            check(&broker, &disk, mode);
-            let (finished, _) = live(&broker, &disk, mode, |_, _| None);
+            check(&broker, &disk, way);
+            let (finished, _) = live(&broker, &disk, way, |_, _| None);
             assert!(finished, "{step:?} visit {visit} {end:?}");
-            match mode {
-                Mode::AtLeastOnce => assert_at_least_once(&broker, &disk),
-                _ => assert_exactly_once(&broker, disk.mount()),
+            match way {
+                Way::ExactlyOnce => assert_exactly_once(&broker, disk.mount()),
+                Way::AtLeastOnce => assert_at_least_once(&broker, &disk),
+                Way::Cleaning => {
+                    check(&broker, &disk, way);
+                    cleaned += u64::from(is_cleaned(&disk));
+                }
             }
             assert_eq!(broker.stray_commits(), 0, "{step:?} visit {visit} {end:?}");
         }
     }
-    println!("{struck} lives ended early");
+    println!("{struck} lives ended early, {cleaned} logs were cleaned");
+    assert!(way != Way::Cleaning || cleaned > 30 * ends.len() as u64, "only {cleaned} logs were cleaned");
     assert!(struck > 30 * ends.len() as u64, "only {struck} lives ended early");
 }
 
 #[test]
 fn killed_at_each_step_with_the_power_on_each_record_is_once_in_the_log() {
-    killed_at_each_step(Mode::ExactlyOnce, &[End::Kill]);
+    killed_at_each_step(Way::ExactlyOnce, &[End::Kill]);
 }
 
 #[test]
 fn killed_at_each_step_with_nothing_unsynced_kept_each_record_is_once_in_the_log() {
-    killed_at_each_step(Mode::ExactlyOnce, &[End::CutNone]);
+    killed_at_each_step(Way::ExactlyOnce, &[End::CutNone]);
 }
 
 #[test]
 fn killed_at_each_step_with_anything_unsynced_kept_each_record_is_once_in_the_log() {
-    killed_at_each_step(Mode::ExactlyOnce, &[End::CutAll, End::CutSome(0)]);
+    killed_at_each_step(Way::ExactlyOnce, &[End::CutAll, End::CutSome(0)]);
 }
 
 #[test]
 fn killed_at_each_step_at_least_once_loses_nothing() {
-    killed_at_each_step(Mode::AtLeastOnce, &[End::Kill, End::CutNone]);
+    killed_at_each_step(Way::AtLeastOnce, &[End::Kill, End::CutNone]);
+}
+
+#[test]
+fn killed_at_each_step_while_old_segments_go_nothing_is_read_again() {
+    killed_at_each_step(Way::Cleaning, &[End::Kill, End::CutNone, End::CutSome(0)]);
 }
 
 /// A small generator, so that a seed replays.
@@ -205,15 +237,15 @@ fn killed_again_and_again_at_any_step_under_commit_faults_each_record_is_once_in
                 _ => End::CutSome(chance.below(1 << 32)),
             };
             let mut left = chance.below(120);
-            live(&broker, &disk, Mode::ExactlyOnce, move |_, _| {
+            live(&broker, &disk, Way::ExactlyOnce, move |_, _| {
                 left = left.saturating_sub(1);
                 (left == 0).then_some(end)
             });
             disk.threads(true);
-            check(&broker, &disk, Mode::ExactlyOnce);
+            check(&broker, &disk, Way::ExactlyOnce);
         }
         broker.heal_commits();
-        let (finished, _) = live(&broker, &disk, Mode::ExactlyOnce, |_, _| None);
+        let (finished, _) = live(&broker, &disk, Way::ExactlyOnce, |_, _| None);
         assert!(finished, "seed {seed}");
         assert_exactly_once(&broker, disk.mount());
         assert_eq!(broker.stray_commits(), 0, "seed {seed}");
