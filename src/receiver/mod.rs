@@ -60,6 +60,8 @@ mod config;
 mod entry;
 mod error;
 mod intake;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod line;
 mod mark;
 mod offsets;
@@ -75,6 +77,8 @@ pub use block::{Block, BlockBuilder, BlockRecord, BlockRecords, Range, SealedBlo
 pub use config::{Clock, Config, Mode, Reset, SystemClock};
 pub use entry::{Entry, Handover, LogId, Origin, OriginCause};
 pub use error::ReceiveError;
+#[cfg(feature = "kafka")]
+pub use kafka::{KafkaConfig, KafkaSource, closes_abandoned};
 pub use mark::CommitMark;
 pub use offsets::{ChainError, Mark, OffsetTable, Recovered, recover};
 pub use run::Receiver;

@@ -1,0 +1,85 @@
+//! The receiver as a process of its own: this program, `seawall receive`.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::process::{self, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use super::cluster::TOPIC;
+
+/// Time-outs of the session, for each receiver in turn. The mock cluster lets a new group wait three seconds; a
+/// later member waits one second less than the time-out of the member before it. Each must outlive its own wait.
+const SESSIONS: [&str; 3] = ["3500", "2700", "2000"];
+
+/// A running receiver. Killed when it is dropped.
+pub struct Child {
+    process: process::Child,
+    // What it said on standard error, kept in a file without a name: nobody must read it for the child to go on.
+    errors: File,
+}
+
+impl Child {
+    /// The `number`th receiver, counted from zero.
+    pub fn start(dir: &Path, brokers: &str, number: u64) -> anyhow::Result<Child> {
+        let program = std::env::current_exe().context("looking for this program's own file")?;
+        let errors = dir.with_extension("errors");
+        let writing = File::create(&errors).with_context(|| format!("making {}", errors.display()))?;
+        let reading = File::open(&errors)?;
+        std::fs::remove_file(&errors)?;
+        let mut command = Command::new(program);
+        command.args(["receive", "--brokers", brokers, "--group", "demo", "--topic", TOPIC, "--dir"]).arg(dir);
+        command.args(["--segment-size", "2MiB", "--block-interval", "50ms", "--stop-with-stdin"]);
+        let session = usize::try_from(number).ok().and_then(|number| SESSIONS.get(number)).unwrap_or(&"2000");
+        command.args(["-X", &format!("session.timeout.ms={session}"), "-X", "heartbeat.interval.ms=300"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(writing);
+        let process = command.spawn().context("starting a receiver")?;
+        Ok(Child { process, errors: reading })
+    }
+
+    /// An error if it has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match self.process.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("the receiver ended by itself ({status}): {}", self.said()),
+        }
+    }
+
+    /// SIGKILL: nothing that it had in mind comes to pass any more.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.check()?;
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Lets it stop in order.
+    pub fn stop(mut self, bound: Duration) -> anyhow::Result<()> {
+        drop(self.process.stdin.take());
+        let deadline = Instant::now() + bound;
+        loop {
+            match self.process.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("the receiver did not stop in order ({status}): {}", self.said()),
+                None if Instant::now() > deadline => bail!("the receiver does not stop"),
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    fn said(&mut self) -> String {
+        let mut text = String::new();
+        let _ = self.errors.seek(SeekFrom::Start(0));
+        let _ = self.errors.read_to_string(&mut text);
+        if text.trim().is_empty() { "it said nothing".to_owned() } else { text.trim().to_owned() }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,195 @@
+//! `seawall dump`: what a log holds, record by record, beside a live writer or without one.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use seawall::check::{self, Item};
+use seawall::receiver::{Block, BlockRecord, Entry, Handover, Mark, OffsetTable, Origin, Partition, Range, TopicId};
+use seawall::{Kind, Record};
+use serde_json::{Map, Value, json};
+
+use crate::exit;
+use crate::out::{self, Out};
+
+/// Write out what a log holds; works on a live log, and goes on past damage
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The log's directory
+    dir: PathBuf,
+    /// One JSON object a line, with everything in base64
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  seawall dump /var/lib/billing
+  seawall dump /var/lib/billing --json | jq -r 'select(.kind == \"block\") | .records[].value | @base64d'
+
+Exit code 2 if damage was passed over; what and where stands on standard error.";
+
+pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
+    let mut damaged = false;
+    for item in check::frames(&arguments.dir)? {
+        match item? {
+            Item::Record(record) => {
+                let entry = Entry::decode(&record.payload).ok().filter(is_whole);
+                if arguments.json {
+                    out.json(&object(&record, entry.as_ref())?)?;
+                } else {
+                    text(&record, entry.as_ref(), out)?;
+                }
+            }
+            Item::Damage(fault) => {
+                damaged = true;
+                // What is around it goes out first.
+                out.flush()?;
+                out::warn(format_args!("damage: {fault}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(if damaged { exit::damage() } else { exit::CLEAN })
+}
+
+/// Whether a block's records can all be read. One that this version cannot read is a record like any other.
+fn is_whole(entry: &Entry<'_>) -> bool {
+    !matches!(entry, Entry::Block(block) if block.records().any(|record| record.is_err()))
+}
+
+fn object(record: &Record, entry: Option<&Entry<'_>>) -> anyhow::Result<Value> {
+    let mut fields = Map::new();
+    fields.insert("lsn".into(), record.lsn.0.into());
+    fields.insert("batch_time".into(), record.batch_time.0.into());
+    fields.insert("kind".into(), kind(record, entry).into());
+    match entry {
+        Some(Entry::Block(block)) => {
+            fields.insert("ranges".into(), block.ranges().iter().map(range).collect());
+            let records: Result<Vec<Value>, _> =
+                block.records().map(|r| Ok::<_, anyhow::Error>(message(block, &r?))).collect();
+            fields.insert("records".into(), records?.into());
+            return Ok(fields.into());
+        }
+        Some(Entry::Origin(origin)) => fields.extend(origin_fields(origin)),
+        Some(Entry::Handover(handover)) => fields.extend(handover_fields(handover)),
+        Some(Entry::OffsetTable(table)) => {
+            fields.insert("offsets".into(), offsets(table));
+        }
+        _ => {}
+    }
+    fields.insert("payload".into(), base64(&record.payload));
+    Ok(fields.into())
+}
+
+fn kind(record: &Record, entry: Option<&Entry<'_>>) -> &'static str {
+    match (entry, record.kind) {
+        (Some(Entry::Block(_)), _) => "block",
+        (Some(Entry::Origin(_)), _) => "origin",
+        (Some(Entry::Handover(_)), _) => "handover",
+        (_, Kind::Checkpoint) => "checkpoint",
+        _ => "record",
+    }
+}
+
+fn range(range: &Range) -> Value {
+    let (topic, partition) = (&*range.partition.topic, range.partition.number);
+    json!({ "topic": topic, "partition": partition, "from": range.from, "next": range.next, "count": range.count })
+}
+
+fn message(block: &Block<'_>, record: &BlockRecord<'_>) -> Value {
+    let place = block.ranges().get(record.range).map(|range| &range.partition);
+    let headers: Vec<Value> =
+        record.headers.iter().map(|(name, value)| json!([header_name(name), nullable(*value)])).collect();
+    json!({
+        "topic": place.map(|place| &*place.topic),
+        "partition": place.map(|place| place.number),
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "key": nullable(record.key),
+        "value": nullable(record.value),
+        "headers": headers,
+    })
+}
+
+/// A name that is no text stands as bytes.
+fn header_name(name: &[u8]) -> Value {
+    match std::str::from_utf8(name) {
+        Ok(name) => name.into(),
+        Err(_) => json!({ "base64": base64(name) }),
+    }
+}
+
+fn nullable(bytes: Option<&[u8]>) -> Value {
+    bytes.map_or(Value::Null, base64)
+}
+
+fn base64(bytes: &[u8]) -> Value {
+    STANDARD.encode(bytes).into()
+}
+
+fn origin_fields(origin: &Origin) -> Map<String, Value> {
+    let value = json!({
+        "topic": &*origin.partition.topic, "partition": origin.partition.number,
+        "previous": origin.previous, "next": origin.next, "cause": format!("{:?}", origin.cause).to_lowercase(),
+    });
+    value.as_object().cloned().unwrap_or_default()
+}
+
+fn handover_fields(handover: &Handover) -> Map<String, Value> {
+    let value = json!({
+        "topic": &*handover.partition.topic, "partition": handover.partition.number,
+        "from": handover.from, "next": handover.next,
+    });
+    value.as_object().cloned().unwrap_or_default()
+}
+
+fn offsets(table: &OffsetTable) -> Value {
+    let row = |(partition, _, mark): (&Partition, TopicId, Mark)| json!({ "topic": &*partition.topic, "partition": partition.number, "next": mark.next, "lsn": mark.lsn.0 });
+    table.iter().map(row).collect()
+}
+
+fn text(record: &Record, entry: Option<&Entry<'_>>, out: &mut Out) -> anyhow::Result<()> {
+    let kind = kind(record, entry);
+    let head = format!("{:>14}  {}  {kind}", record.lsn.0, record.batch_time.0);
+    match entry {
+        Some(Entry::Block(block)) => {
+            let ranges: Vec<String> =
+                block.ranges().iter().map(|r| format!("{}[{}, {})", r.partition, r.from, r.next)).collect();
+            out.line(format_args!("{head}  {} records  {}", block.len(), ranges.join(" ")))?;
+            for message in block.records() {
+                out.line(line(block, &message?))?;
+            }
+        }
+        Some(Entry::Origin(o)) => out.line(format_args!("{head}  {}@{} ({:?})", o.partition, o.next, o.cause))?,
+        Some(Entry::Handover(h)) => out.line(format_args!("{head}  {}[{}, {})", h.partition, h.from, h.next))?,
+        Some(Entry::OffsetTable(table)) => {
+            let rows: Vec<String> =
+                table.iter().map(|(partition, _, mark)| format!("{partition}@{}", mark.next)).collect();
+            out.line(format_args!("{head}  {}", rows.join(" ")))?;
+        }
+        _ => out.line(format_args!("{head}  {} bytes  {}", record.payload.len(), preview(&record.payload)))?,
+    }
+    Ok(())
+}
+
+fn line(block: &Block<'_>, record: &BlockRecord<'_>) -> String {
+    let place = block.ranges().get(record.range).map(|range| range.partition.to_string()).unwrap_or_default();
+    let mut line = format!("{:>16}{place}@{}", "", record.offset);
+    let part = |bytes: Option<&[u8]>| bytes.map_or_else(|| "null".into(), preview);
+    line.push_str(&format!("  key {}  value {}", part(record.key), part(record.value)));
+    for (name, value) in &record.headers {
+        line.push_str(&format!("  {}={}", name.escape_ascii(), part(*value)));
+    }
+    line
+}
+
+/// The first bytes, readable.
+fn preview(bytes: &[u8]) -> String {
+    const SHOWN: usize = 60;
+    let (shown, rest) = bytes.split_at(bytes.len().min(SHOWN));
+    let more = if rest.is_empty() { String::new() } else { format!(".. ({} bytes)", bytes.len()) };
+    format!("\"{}\"{more}", shown.escape_ascii())
+}

@@ -1,0 +1,66 @@
+//! The command line tool `seawall`: receive a stream, look into a log, verify it, and a demonstration.
+
+mod demo;
+mod dump;
+mod exit;
+mod out;
+mod receive;
+mod units;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use out::Out;
+
+/// A write-ahead log: receive a stream into it, look inside, verify it.
+///
+/// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 4 locked by another writer, 5 written by a newer version.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  seawall demo
+  seawall receive --brokers localhost:9092 --group billing --topic orders --dir /var/lib/billing
+  seawall dump /var/lib/billing --json | head -1
+  seawall verify /var/lib/billing";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Receive(Box<receive::Arguments>),
+    Dump(dump::Arguments),
+    Verify(verify::Arguments),
+    Demo(demo::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::command().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found)) {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            // Help and version are answers, everything else is an error of usage. Nobody may be listening.
+            let _ = told.print();
+            return if told.use_stderr() { exit::USAGE } else { exit::CLEAN };
+        }
+    };
+    let mut out = Out::new();
+    let done = match arguments.command {
+        Command::Receive(arguments) => receive::run(*arguments, &mut out),
+        Command::Dump(arguments) => dump::run(&arguments, &mut out),
+        Command::Verify(arguments) => verify::run(&arguments, &mut out),
+        Command::Demo(arguments) => demo::run(&arguments, &mut out),
+    };
+    let done = done.and_then(|code| out.flush().map(|()| code));
+    match done {
+        Ok(code) => code,
+        Err(error) if exit::is_broken_pipe(&error) => exit::CLEAN,
+        Err(error) => {
+            out::complain(&error);
+            exit::code(&error)
+        }
+    }
+}

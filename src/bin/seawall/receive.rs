@@ -1,0 +1,232 @@
+//! `seawall receive`: records a Kafka group's topics in a log until it is told to stop.
+
+mod report;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use seawall::Options;
+use seawall::receiver::{Config, KafkaConfig, KafkaSource, Mode, Receiver, Reset, Source, closes_abandoned};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::exit;
+use crate::out::Out;
+use crate::units;
+use report::Report;
+
+/// How long a topic is looked for before it counts as missing: one that was just made is not known everywhere.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
+/// librdkafka's time-out of a session, as this crate sets it.
+const SESSION: Duration = Duration::from_secs(10);
+
+/// Record topics in a log; offsets are committed only when their records are durable
+///
+/// Runs until SIGTERM or SIGINT: then everything read is made durable and committed, and the exit code is 0.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Brokers to begin with
+    #[arg(long, value_name = "HOST:PORT[,..]")]
+    brokers: String,
+    /// The group to be a member of
+    #[arg(long, value_name = "G")]
+    group: String,
+    /// A topic to receive; may be given several times
+    #[arg(long = "topic", value_name = "T", required = true)]
+    topics: Vec<String>,
+    /// The log's directory, made if it is missing. The log is this receiver's alone
+    #[arg(long)]
+    dir: PathBuf,
+    /// What holds after a crash
+    #[arg(long, value_enum, default_value_t = ModeName::ExactlyOnce)]
+    mode: ModeName,
+    /// A block is made durable this long after its first record
+    #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = units::duration)]
+    block_interval: Duration,
+    /// Size of the log's segments, 16KiB to 1GiB
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::size)]
+    segment_size: u64,
+    /// Never take more than this on disk: intake pauses instead, and nothing more is committed
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    max_disk_bytes: Option<u64>,
+    /// Remove segments all of whose records were received longer ago than this
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    retain: Option<Duration>,
+    /// Where to begin where neither the log nor the group knows an offset
+    #[arg(long, value_enum, default_value_t = ResetName::Earliest)]
+    on_reset: ResetName,
+    /// A setting of librdkafka
+    #[arg(short = 'X', value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// Tell what happens as one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Stop as by SIGTERM when standard input ends
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  seawall receive --brokers k1:9092,k2:9092 --group billing --topic orders --dir /var/lib/billing
+  seawall receive --brokers k1:9092 --group billing --topic orders --topic refunds --dir /var/lib/billing \\
+      --max-disk-bytes 20GiB --retain 7d
+  seawall receive --brokers k1:9092 --group audit --topic orders --dir audit --on-reset latest \\
+      -X session.timeout.ms=30000 -X client.rack=a --json
+
+Exactly once (the default) means: after any crash each record is in this log once, for reading goes on where
+the log ends. At least once: reading goes on where the group is, so several logs may share the work of a group.";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeName {
+    /// No record is lost and none is twice in the log
+    ExactlyOnce,
+    /// No record is lost, some may be twice
+    AtLeastOnce,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ResetName {
+    /// At the first offset that is left
+    Earliest,
+    /// At the end
+    Latest,
+    /// Nowhere: it is an error
+    Error,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a setting is KEY=VALUE, such as session.timeout.ms=30000".to_owned()),
+    }
+}
+
+pub fn run(arguments: Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("waiting for signals")?;
+    }
+    if arguments.stop_with_stdin {
+        let stop = Arc::clone(&stop);
+        thread::Builder::new().name("seawall-stdin".into()).spawn(move || {
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            stop.store(true, Ordering::Relaxed);
+        })?;
+    }
+    let kafka = arguments.kafka()?;
+    let wal = Arc::new(arguments.log_options().open(&arguments.dir)?);
+    let mut report = Report::new(out, arguments.json);
+    report.opened(&wal)?;
+    let mut source = kafka.connect()?;
+    for topic in &arguments.topics {
+        look_for(&mut source, topic, &arguments.brokers, &stop, &mut report)?;
+    }
+    let receiver = Receiver::new(wal, source, arguments.config())?;
+    report.recovered(receiver.recovered())?;
+    let (receiver, status) = {
+        let receiver = receiver.observe(report.observer());
+        let status = receiver.status();
+        (receiver, status)
+    };
+    // The receiver polls on a thread of its own, so that a reader who does not read cannot hold it up.
+    let flag = Arc::clone(&stop);
+    let running = thread::Builder::new().name("seawall-poll".into()).spawn(move || receiver.run(&flag))?;
+    while !running.is_finished() {
+        if report.turn(&status).is_err() {
+            // Nobody listens any more: that is no reason to stop receiving, but there is nobody to tell either.
+            report.silence();
+        }
+    }
+    let done = running.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))?;
+    let _ = report.turn(&status);
+    let last = done?;
+    if closes_abandoned() > 0 {
+        report.warn("the Kafka client did not leave the group in time; the group waits for its session to time out");
+    }
+    report.stopped(&last)?;
+    Ok(exit::CLEAN)
+}
+
+/// Makes sure that a topic is there, or says what is not. Without a broker it is not known: that is told, and
+/// receiving begins when one answers.
+fn look_for(
+    source: &mut KafkaSource,
+    topic: &str,
+    brokers: &str,
+    stop: &AtomicBool,
+    report: &mut Report<'_>,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + TOPIC_PATIENCE;
+    let mut answer = Ok(None);
+    while Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
+        answer = source.topic_id(topic, Duration::from_secs(2));
+        if matches!(answer, Ok(Some(_))) {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    match answer {
+        _ if stop.load(Ordering::Relaxed) => Ok(()),
+        Ok(_) => bail!("there is no topic {topic} at {brokers}: create it, or correct --topic"),
+        Err(error) => {
+            report.warn(&format!("no answer from {brokers} yet, going on trying: {error}"));
+            Ok(())
+        }
+    }
+}
+
+impl Arguments {
+    fn kafka(&self) -> anyhow::Result<KafkaConfig> {
+        let mut kafka = KafkaConfig::new(&self.brokers, &self.group);
+        for topic in &self.topics {
+            kafka = kafka.topic(topic);
+        }
+        for (key, value) in &self.settings {
+            kafka = kafka.set(key, value).with_context(|| format!("-X {key}={value}"))?;
+        }
+        Ok(kafka)
+    }
+
+    fn log_options(&self) -> Options {
+        let mut options = Options::new().segment_size(self.segment_size);
+        if let Some(bytes) = self.max_disk_bytes {
+            options = options.max_disk_bytes(bytes);
+        }
+        // Segments go as a whole, so one may hold no more than a part of what is retained.
+        if let Some(retain) = self.retain {
+            let age = (retain / 10).max(Duration::from_secs(1));
+            options = options.segment_age(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        }
+        options
+    }
+
+    fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.mode = match self.mode {
+            ModeName::ExactlyOnce => Mode::ExactlyOnce,
+            ModeName::AtLeastOnce => Mode::AtLeastOnce,
+        };
+        config.on_reset = match self.on_reset {
+            ResetName::Earliest => Reset::Earliest,
+            ResetName::Latest => Reset::Latest,
+            ResetName::Error => Reset::Error,
+        };
+        config.block_interval = self.block_interval;
+        config.segment_size = self.segment_size;
+        config.retain = self.retain;
+        config.drain_timeout = self.session_timeout() / 2;
+        config
+    }
+
+    fn session_timeout(&self) -> Duration {
+        let set = self.settings.iter().rev().find(|(key, _)| key == "session.timeout.ms");
+        set.and_then(|(_, value)| value.parse().ok()).map_or(SESSION, Duration::from_millis)
+    }
+}

@@ -1,0 +1,226 @@
+//! What `seawall receive` tells: a line for each thing that happens, and the pace every few seconds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use seawall::Wal;
+use seawall::receiver::{Notice, Observer, PartitionStatus, Recovered, Status, StatusHandle};
+use serde_json::{Value, json};
+
+use crate::out::{self, Out, count};
+use crate::units::bytes;
+
+/// How often the pace is told: where nobody looks, and on a terminal.
+const SELDOM: Duration = Duration::from_secs(5);
+const OFTEN: Duration = Duration::from_millis(250);
+
+/// Writes to standard output; a terminal also gets a line that is always up to date.
+pub struct Report<'a> {
+    out: Option<&'a mut Out>,
+    json: bool,
+    bar: Option<ProgressBar>,
+    sender: Sender<Notice>,
+    notices: Receiver<Notice>,
+    last: (Instant, Status),
+}
+
+/// Passes on what the receiver's threads notice.
+struct Passing(Sender<Notice>);
+
+impl Observer for Passing {
+    fn notice(&self, notice: &Notice) {
+        let _ = self.0.send(notice.clone());
+    }
+}
+
+impl<'a> Report<'a> {
+    pub fn new(out: &'a mut Out, json: bool) -> Report<'a> {
+        let (sender, notices) = mpsc::channel();
+        let bar = (out::has_terminal() && !json).then(|| {
+            let bar = ProgressBar::new_spinner();
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
+            bar
+        });
+        Report { out: Some(out), json, bar, sender, notices, last: (Instant::now(), Status::default()) }
+    }
+
+    pub fn observer(&self) -> Arc<dyn Observer> {
+        Arc::new(Passing(self.sender.clone()))
+    }
+
+    /// Nobody listens any more.
+    pub fn silence(&mut self) {
+        self.out = None;
+    }
+
+    pub fn opened(&mut self, wal: &Wal) -> anyhow::Result<()> {
+        let found = wal.recovery();
+        let torn = found.torn.as_ref().map(|torn| json!({ "lsn": torn.lsn.0, "beyond": torn.beyond }));
+        let value = json!({
+            "segments": found.segments, "records": found.records, "first": found.first.0, "end": found.end.0,
+            "torn": torn, "notes": found.notes,
+        });
+        self.tell("opened", &found.to_string(), value)
+    }
+
+    pub fn recovered(&mut self, recovered: &Recovered) -> anyhow::Result<()> {
+        let marks = recovered.table.iter().map(|(partition, _, mark)| (partition.to_string(), mark.next));
+        let marks: BTreeMap<_, _> = marks.collect();
+        let mut text = format!("{} partitions", marks.len());
+        if !marks.is_empty() {
+            text.push_str("; resume at");
+            marks.iter().take(8).for_each(|(partition, next)| text.push_str(&format!(" {partition}@{next}")));
+            text.push_str(if marks.len() > 8 { " .. (from the log)" } else { " (from the log)" });
+        }
+        self.tell("recovered", &text, json!({ "resume": marks }))
+    }
+
+    pub fn stopped(&mut self, status: &Status) -> anyhow::Result<()> {
+        let text = format!(
+            "{} records recorded, {} duplicates dropped; everything read is durable and committed",
+            count(status.recorded),
+            count(status.duplicates)
+        );
+        self.tell("stopped", &text, figures(status))
+    }
+
+    pub fn warn(&self, text: &str) {
+        self.above(|| out::warn(format_args!("warning: {text}")));
+    }
+
+    /// Tells what happened, and the pace if it is time; returns after a moment.
+    pub fn turn(&mut self, status: &StatusHandle) -> anyhow::Result<()> {
+        match self.notices.recv_timeout(OFTEN) {
+            Ok(notice) => self.notice(&notice)?,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+        while let Ok(notice) = self.notices.try_recv() {
+            self.notice(&notice)?;
+        }
+        self.pace(status)
+    }
+
+    fn notice(&mut self, notice: &Notice) -> anyhow::Result<()> {
+        let text = notice.to_string();
+        let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
+        let event = match notice {
+            Notice::Assigned { .. } => "assigned",
+            Notice::Revoked { .. } => "revoked",
+            Notice::Paused => "paused",
+            Notice::Resumed => "resumed",
+            Notice::Full(_) => "full",
+            Notice::CommitFailed(_) => "commit-failed",
+            Notice::SourceError(_) => "source",
+            Notice::Checkpoint(_) => "checkpoint",
+            Notice::Cleaned { .. } => "cleaned",
+            Notice::Stopping => "stopping",
+            _ => "notice",
+        };
+        let rest = if word.trim_end_matches(':') == event { rest } else { &text };
+        self.tell(event, rest, json!({ "text": text }))
+    }
+
+    fn pace(&mut self, status: &StatusHandle) -> anyhow::Result<()> {
+        let (then, before) = &self.last;
+        let passed = then.elapsed();
+        let due = if self.bar.is_some() { OFTEN } else { SELDOM };
+        if passed < due {
+            return Ok(());
+        }
+        let now = status.snapshot();
+        let per_second = |now: u64, before: u64| {
+            let millis = passed.as_millis().max(1);
+            u64::try_from(u128::from(now.saturating_sub(before)) * 1000 / millis).unwrap_or(u64::MAX)
+        };
+        let records = per_second(now.recorded, before.recorded);
+        let volume = per_second(now.recorded_bytes, before.recorded_bytes);
+        let changed = now.recorded != before.recorded;
+        let text = format!(
+            "{} rec/s {}/s | {} records in {} blocks | {} not committed{}",
+            count(records),
+            bytes(volume),
+            count(now.recorded),
+            count(now.blocks),
+            count(uncommitted(&now.partitions)),
+            if now.paused { " | paused" } else { "" },
+        );
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("stored {text}"));
+            bar.tick();
+        } else if changed {
+            let mut value = figures(&now);
+            if let Some(fields) = value.as_object_mut() {
+                fields.insert("records_per_second".into(), records.into());
+                fields.insert("bytes_per_second".into(), volume.into());
+            }
+            self.tell("stored", &text, value)?;
+        }
+        self.last = (Instant::now(), now);
+        Ok(())
+    }
+
+    fn tell(&mut self, event: &str, text: &str, mut value: Value) -> anyhow::Result<()> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        let now = Timestamp::now();
+        if self.json {
+            if let Some(fields) = value.as_object_mut() {
+                fields.insert("time".into(), now.to_string().into());
+                fields.insert("event".into(), event.into());
+            }
+            out.json(&value)?;
+            return out.flush();
+        }
+        let line = format!("{} {event:<10} {text}", now.to_zoned(TimeZone::system()).strftime("%H:%M:%S"));
+        match &self.bar {
+            Some(bar) => bar.suspend(|| out.line(line).and_then(|()| out.flush())),
+            None => out.line(line).and_then(|()| out.flush()),
+        }
+    }
+
+    fn above(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Records that are durable, of which the group does not know yet.
+fn uncommitted(partitions: &[PartitionStatus]) -> u64 {
+    let behind = |status: &PartitionStatus| Some(status.durable? - status.committed?);
+    partitions.iter().filter_map(behind).map(|offsets| u64::try_from(offsets).unwrap_or(0)).sum()
+}
+
+fn figures(status: &Status) -> Value {
+    let partition = |p: &PartitionStatus| {
+        json!({
+            "topic": &*p.partition.topic, "partition": p.partition.number,
+            "next": p.next, "durable": p.durable, "committed": p.committed,
+        })
+    };
+    json!({
+        "recorded": status.recorded, "recorded_bytes": status.recorded_bytes, "duplicates": status.duplicates,
+        "blocks": status.blocks, "paused": status.paused, "pauses": status.pauses, "assigned": status.assigned,
+        "revoked": status.revoked, "lost": status.lost, "source_errors": status.source_errors,
+        "commits": {
+            "sent": status.commits.sent, "ok": status.commits.ok, "failed": status.commits.failed,
+            "timed_out": status.commits.timed_out,
+        },
+        "partitions": status.partitions.iter().map(partition).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,77 @@
+//! Sizes and durations as people write them.
+
+use std::time::Duration;
+
+/// `64MiB`, `20 GB`, `1000`: bytes.
+pub fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "a size is a whole number and a unit, such as 64MiB".to_owned())?;
+    let unit: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        unit => return Err(format!("{unit} is no unit of size: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB are")),
+    };
+    number.checked_mul(unit).ok_or_else(|| "larger than a number can be".to_owned())
+}
+
+/// `200ms`, `5s`, `12h`, `7d`, `1h 30m`: a duration; a day has 24 hours.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = |e: jiff::Error| format!("a duration is a number and a unit, such as 200ms, 12h or 7d ({e})");
+    let span: jiff::Span = text.parse().map_err(wrong)?;
+    let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
+    Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
+}
+
+/// Bytes for people: `31.2 MB`.
+pub fn bytes(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => {
+            let tenths = u128::from(bytes) * 10 / u128::from(unit);
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_both_kinds_of_units() {
+        for (text, bytes) in [("0", 0), ("64MiB", 64 << 20), ("20 GiB", 20 << 30), ("1kB", 1000), ("2k", 2048)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "MiB", "-1", "1.5GiB", "5 parsecs", "99999999999TiB", "99999999999999999999"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_from_milliseconds_to_weeks() {
+        let day = 24 * 3600;
+        for (text, millis) in [("200ms", 200), ("5s", 5000), ("1h 30m", 5_400_000), ("7d", 7 * day * 1000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "200", "soon", "-5s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_with_one_decimal() {
+        for (number, text) in [(999, "999 B"), (1000, "1.0 kB"), (31_249_999, "31.2 MB"), (2_000_000_000, "2.0 GB")] {
+            assert_eq!(bytes(number), text);
+        }
+    }
+}

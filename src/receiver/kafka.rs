@@ -1,0 +1,353 @@
+//! Kafka as a [`Source`]: a member of a group, driven by librdkafka's event queue.
+//!
+//! How librdkafka behaves where its documentation is silent, and what is done about it here, stands beside the
+//! code. Two things it cannot do are the caller's to know: a name of a header ends at its first zero byte, and a
+//! client that does not come back from closing is abandoned with its threads ([`closes_abandoned`]).
+
+mod config;
+#[expect(
+    unsafe_code,
+    reason = "librdkafka has no safe way to headers as bytes, to commits with an answer, or to events"
+)]
+mod ffi;
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use config::KafkaConfig;
+use ffi::{Change, Client, Current, Failure, FailureKind, Polled, Row};
+use names::Names;
+
+use super::source::{Commit, Event, Partition, Source, SourceError, TopicId};
+
+/// How long a commit may be without an answer before it counts as failed: after a broker was killed none may come.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a seek may take, which is answered by the client itself.
+const SEEK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a dropped source may take to leave its group.
+const DROP_PATIENCE: Duration = Duration::from_secs(5);
+
+static CLOSES_ABANDONED: AtomicU64 = AtomicU64::new(0);
+
+/// How many clients of this process did not come back from closing in time and were left to themselves.
+pub fn closes_abandoned() -> u64 {
+    CLOSES_ABANDONED.load(Ordering::Relaxed)
+}
+
+/// A member of a Kafka group. Made by [`KafkaConfig::connect`].
+///
+/// Dropping it leaves the group as [`close`](Source::close) does, within five seconds.
+pub struct KafkaSource {
+    // None once it is closed.
+    client: Option<Client>,
+    group: String,
+    current: Current,
+    names: Names,
+    // With the offset each was last told to begin at.
+    assigned: BTreeMap<Partition, i64>,
+    paused: BTreeSet<Partition>,
+    // Whether a rebalance was told of and not answered yet: librdkafka could not leave the group before.
+    unanswered: bool,
+    commits: Commits,
+}
+
+/// The commits under way.
+#[derive(Default)]
+struct Commits {
+    last: usize,
+    // Its token, and when it counts as failed.
+    under_way: Option<(usize, Instant)>,
+    // A commit of nothing, which needs no broker.
+    empty: bool,
+}
+
+/// What is told next, before the record it may be is borrowed.
+enum Next {
+    Record(usize),
+    Event(Event<'static>),
+}
+
+impl KafkaSource {
+    fn open(
+        settings: &[(String, String)],
+        logs: bool,
+        group: &str,
+        topics: &[String],
+    ) -> Result<KafkaSource, SourceError> {
+        let client = Client::open(settings, logs)?;
+        client.subscribe(topics)?;
+        Ok(KafkaSource {
+            client: Some(client),
+            group: group.to_owned(),
+            current: Current::default(),
+            names: Names::default(),
+            assigned: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            unanswered: false,
+            commits: Commits::default(),
+        })
+    }
+
+    fn client(&self) -> Result<&Client, SourceError> {
+        self.client.as_ref().ok_or_else(|| SourceError::new("_DESTROY", "the source is closed", true))
+    }
+
+    /// What one event of the client means to the receiver; none if it concerns only us.
+    fn told(&mut self, polled: Polled) -> Option<Next> {
+        let event = match polled {
+            Polled::Nothing => return None,
+            Polled::Record(record) => {
+                let (topic, number) = record.place();
+                let name = self.names.index(topic, number);
+                let offset = record.offset();
+                match self.current.set(record) {
+                    Ok(()) => return Some(Next::Record(name)),
+                    Err(e) => {
+                        // It cannot be stored as it is, and passing it over would lose it.
+                        let message = format!("{} at {offset}: {}", self.names.at(name), e.message);
+                        Event::Error(SourceError { message, fatal: true, ..e })
+                    }
+                }
+            }
+            Polled::Assigned(rows) => return self.assigned(&rows).map(Next::Event),
+            Polled::Revoked(rows) => return self.revoked(&rows).map(Next::Event),
+            Polled::Committed { token, result } => {
+                // The answer to one that was given up says nothing about the one under way.
+                self.commits.under_way.take_if(|(under_way, _)| *under_way == token)?;
+                Event::Committed(result)
+            }
+            Polled::Failed(failure) => self.failed(failure),
+        };
+        Some(Next::Event(event))
+    }
+
+    fn assigned(&mut self, rows: &[Row]) -> Option<Event<'static>> {
+        self.unanswered = true;
+        if rows.is_empty() {
+            return self.assign(&[]).err().map(Event::Error);
+        }
+        Some(Event::Assigned(self.partitions(rows)))
+    }
+
+    fn revoked(&mut self, rows: &[Row]) -> Option<Event<'static>> {
+        self.unanswered = true;
+        if rows.is_empty() {
+            return self.unassign(&[]).err().map(Event::Error);
+        }
+        let lost = self.client.as_ref().is_some_and(Client::assignment_lost);
+        Some(Event::Revoked { partitions: self.partitions(rows), lost })
+    }
+
+    fn failed(&mut self, failure: Failure) -> Event<'static> {
+        let Some(place) = failure.place else { return Event::Error(failure.error) };
+        let name = self.names.index(place.topic.as_bytes(), place.partition);
+        let partition = self.names.at(name).clone();
+        match failure.kind {
+            FailureKind::End => Event::End { partition, next: place.offset },
+            FailureKind::OutOfRange => Event::OutOfRange { partition, offset: place.offset },
+            FailureKind::Other => Event::Error(failure.error),
+        }
+    }
+
+    fn partitions(&mut self, rows: &[Row]) -> Vec<Partition> {
+        let mut partition = |row: &Row| {
+            let name = self.names.index(row.topic.as_bytes(), row.partition);
+            self.names.at(name).clone()
+        };
+        rows.iter().map(&mut partition).collect()
+    }
+
+    /// The commit that got no answer in time, or that needed none.
+    fn overdue(&mut self) -> Option<Event<'static>> {
+        if std::mem::take(&mut self.commits.empty) {
+            return Some(Event::Committed(Ok(())));
+        }
+        self.commits.under_way.take_if(|(_, deadline)| Instant::now() >= *deadline)?;
+        let message = format!("committing: no answer within {} s, outcome unknown", COMMIT_PATIENCE.as_secs());
+        Some(Event::Committed(Err(SourceError::new("_TIMED_OUT", message, false))))
+    }
+
+    /// Begins partitions at offsets, whether they are being read already or not.
+    fn begin(&self, starts: &[(Partition, i64)]) -> Result<(), SourceError> {
+        let client = self.client()?;
+        let list = ffi::positions(starts)?;
+        if client.is_cooperative() {
+            let before: Vec<_> = starts.iter().map(|(p, _)| p).filter(|p| self.assigned.contains_key(*p)).collect();
+            if !before.is_empty() {
+                client.assign(Change::Remove(&ffi::places(before.into_iter())?))?;
+            }
+            return client.assign(Change::Add(&list));
+        }
+        // An eager assignment is always the whole one: what is being read goes on where it is.
+        let others = self.assigned.iter().filter(|(p, _)| !starts.iter().any(|(s, _)| s == *p));
+        let others: Vec<_> = others.collect();
+        let positions = ffi::places(others.iter().map(|(partition, _)| *partition))?;
+        client.position(&positions)?;
+        for (row, (_, begun)) in positions.rows().iter().zip(others) {
+            // There is no position before the first record was delivered.
+            let offset = if row.offset >= 0 { row.offset } else { *begun };
+            list.add(&row.topic, row.partition, Some((offset, "")))?;
+        }
+        client.assign(Change::To(&list))
+    }
+
+    /// Ends a client on a thread of its own, which may never come back (after a fatal error, for one).
+    fn end(&mut self, timeout: Duration) {
+        self.current.clear();
+        let Some(client) = self.client.take() else { return };
+        if self.unanswered {
+            let nothing = ffi::places(std::iter::empty::<&Partition>());
+            let _ = match (client.is_cooperative(), nothing) {
+                (true, Ok(nothing)) => client.assign(Change::Add(&nothing)),
+                _ => client.assign(Change::Clear),
+            };
+        }
+        let (done, closed) = mpsc::channel();
+        let closing = move || {
+            drop(client);
+            let _ = done.send(());
+        };
+        let spawned = thread::Builder::new().name("seawall-kafka-close".into()).spawn(closing);
+        if spawned.is_err() || closed.recv_timeout(timeout).is_err() {
+            CLOSES_ABANDONED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Source for KafkaSource {
+    fn poll(&mut self, timeout: Duration) -> Option<Event<'_>> {
+        self.current.clear();
+        if let Some(event) = self.overdue() {
+            return Some(event);
+        }
+        let mut left = timeout;
+        let mut deadline = None;
+        let next = loop {
+            let Some(client) = &self.client else { return None };
+            let polled = client.poll(left)?;
+            if let Some(next) = self.told(polled) {
+                break next;
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);
+            left = deadline.saturating_duration_since(Instant::now());
+        };
+        match next {
+            Next::Event(event) => Some(event),
+            Next::Record(name) => self.current.message(self.names.at(name)).map(Event::Record),
+        }
+    }
+
+    fn assign(&mut self, starts: &[(Partition, i64)]) -> Result<(), SourceError> {
+        self.begin(starts)?;
+        self.unanswered = false;
+        self.assigned.extend(starts.iter().cloned());
+        // A pause outlives the assignment it was made in.
+        let paused: Vec<_> = starts.iter().filter(|(p, _)| self.paused.contains(p)).cloned().collect();
+        if paused.is_empty() { Ok(()) } else { self.resume(&paused) }
+    }
+
+    fn unassign(&mut self, partitions: &[Partition]) -> Result<(), SourceError> {
+        let client = self.client()?;
+        if client.is_cooperative() {
+            let ours: Vec<_> = partitions.iter().filter(|p| self.assigned.contains_key(*p)).collect();
+            client.assign(Change::Remove(&ffi::places(ours.into_iter())?))?;
+            self.assigned.retain(|partition, _| !partitions.contains(partition));
+        } else {
+            client.assign(Change::Clear)?;
+            self.assigned.clear();
+        }
+        self.unanswered = false;
+        Ok(())
+    }
+
+    fn pause(&mut self, partitions: &[Partition]) -> Result<(), SourceError> {
+        self.client()?.pause(&ffi::places(partitions.iter())?, true)?;
+        self.paused.extend(partitions.iter().cloned());
+        Ok(())
+    }
+
+    fn resume(&mut self, positions: &[(Partition, i64)]) -> Result<(), SourceError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let client = self.client()?;
+        let sought = ffi::positions(positions)?;
+        client.seek(&sought, SEEK_PATIENCE)?;
+        // A partition whose position was out of range, or that is only being started, cannot be sought.
+        let rows = sought.rows().into_iter().zip(positions);
+        let refused: Vec<_> = rows.filter(|(row, _)| row.failed.is_some()).map(|(_, p)| p.clone()).collect();
+        if !refused.is_empty() {
+            self.begin(&refused)?;
+        }
+        client.pause(&ffi::places(positions.iter().map(|(partition, _)| partition))?, false)?;
+        self.assigned.extend(positions.iter().cloned());
+        self.paused.retain(|partition| !positions.iter().any(|(p, _)| p == partition));
+        Ok(())
+    }
+
+    fn commit(&mut self, commits: &[Commit]) -> Result<(), SourceError> {
+        if self.commits.under_way.is_some() {
+            return Err(SourceError::new("_PREV_IN_PROGRESS", "a commit is under way already", false));
+        }
+        if commits.is_empty() {
+            self.commits.empty = true;
+            return Ok(());
+        }
+        let token = self.commits.last.wrapping_add(1);
+        self.client()?.commit(&ffi::commits(commits)?, token)?;
+        self.commits.last = token;
+        self.commits.under_way = Some((token, Instant::now() + COMMIT_PATIENCE));
+        Ok(())
+    }
+
+    fn commit_sync(&mut self, commits: &[Commit], timeout: Duration) -> Result<(), SourceError> {
+        if commits.is_empty() {
+            return Ok(());
+        }
+        self.client()?.commit_wait(&ffi::commits(commits)?, timeout)
+    }
+
+    fn committed(&mut self, partitions: &[Partition], timeout: Duration) -> Result<Vec<Option<Commit>>, SourceError> {
+        let list = ffi::places(partitions.iter())?;
+        self.client()?.committed(&list, timeout)?;
+        let answer = |(row, partition): (Row, &Partition)| {
+            (row.offset >= 0).then(|| Commit { partition: partition.clone(), next: row.offset, metadata: row.metadata })
+        };
+        Ok(list.rows().into_iter().zip(partitions).map(answer).collect())
+    }
+
+    fn watermarks(&mut self, partition: &Partition, timeout: Duration) -> Result<(i64, i64), SourceError> {
+        self.client()?.bounds(partition, timeout)
+    }
+
+    fn topic_id(&mut self, topic: &str, timeout: Duration) -> Result<Option<TopicId>, SourceError> {
+        Ok(self.client()?.topic_id(topic, timeout)?.map(TopicId))
+    }
+
+    fn alone(&mut self, timeout: Duration) -> Result<bool, SourceError> {
+        Ok(self.client()?.members(&self.group, timeout)? <= 1)
+    }
+
+    fn close(&mut self, timeout: Duration) {
+        self.end(timeout);
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        self.end(DROP_PATIENCE);
+    }
+}
+
+impl std::fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSource")
+            .field("group", &self.group)
+            .field("assigned", &self.assigned)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,200 @@
+//! The command line tool without a broker: exit codes, what it writes, and what it says when something is wrong.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use seawall::receiver::{BlockBuilder, Message, Origin, OriginCause, Partition, TopicId};
+use seawall::{Options, Wal};
+use serde_json::{Value, json};
+
+fn seawall(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_seawall")).args(arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    output.stdout.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A log of `records` records of a few bytes, not a receiver's.
+fn log(dir: &Path, records: u64) -> Wal {
+    let wal = Options::new().segment_size(64 << 10).open(dir).unwrap();
+    for number in 0..records {
+        drop(wal.at(number).append(format!("record {number} {}", "x".repeat(100)).as_bytes()).unwrap());
+    }
+    wal.sync().unwrap();
+    wal
+}
+
+fn first_segment(dir: &Path) -> PathBuf {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|e| e == "wal")).min().unwrap()
+}
+
+#[test]
+fn help_has_examples_and_wrong_usage_exits_with_1() {
+    for command in ["receive", "dump", "verify", "demo"] {
+        let output = seawall(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0));
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("Examples:") && help.contains(&format!("seawall {command}")), "{help}");
+    }
+    for wrong in [&[][..], &["no-such"], &["dump"], &["receive", "--brokers", "b:1"], &["verify", "--no-such", "d"]] {
+        assert_eq!(seawall(wrong).status.code(), Some(1), "{wrong:?}");
+    }
+}
+
+#[test]
+fn settings_that_are_not_the_callers_are_refused_before_anything_is_made() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    for setting in ["enable.auto.commit=true", "enable.auto.offset.store=true", "auto.offset.reset=latest"] {
+        let usual = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", text(&dir)];
+        let output = seawall(&[&usual[..], &["-X", setting]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains(setting) && said(&output).contains("cannot be changed"), "{}", said(&output));
+        assert!(!dir.exists());
+    }
+}
+
+#[test]
+fn a_log_that_is_not_there_is_said_by_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("nothing");
+    for command in ["dump", "verify"] {
+        let output = seawall(&[command, text(&dir)]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).starts_with("error: ") && said(&output).contains(text(&dir)), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_log_that_another_has_open_is_locked_for_receive_and_not_for_dump() {
+    let temp = tempfile::tempdir().unwrap();
+    let _wal = log(temp.path(), 10);
+    let dir = text(temp.path());
+    let output = seawall(&["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", dir]);
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    let output = seawall(&["dump", dir, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(lines(&output).len(), 10);
+}
+
+#[test]
+fn records_that_are_no_blocks_are_dumped_as_they_are() {
+    let temp = tempfile::tempdir().unwrap();
+    let wal = Wal::open(temp.path()).unwrap();
+    let first = wal.at(7).append(b"any bytes").unwrap().wait().unwrap();
+    let second = wal.at(8).append_checkpoint(b"").unwrap().wait().unwrap();
+    drop(wal);
+    let output = seawall(&["dump", text(temp.path()), "--json"]);
+    let expected = [
+        json!({ "lsn": first.0, "batch_time": 7, "kind": "record", "payload": "YW55IGJ5dGVz" }),
+        json!({ "lsn": second.0, "batch_time": 8, "kind": "checkpoint", "payload": "" }),
+    ];
+    assert_eq!(lines(&output), expected);
+}
+
+#[test]
+fn a_block_is_dumped_with_its_ranges_and_its_records_as_received() {
+    let temp = tempfile::tempdir().unwrap();
+    let partition = Partition { topic: "orders".into(), number: 2 };
+    let origin = Origin::new(partition.clone(), TopicId([7; 16]), None, 5, OriginCause::Earliest);
+    let mut builder = BlockBuilder::new();
+    let range = builder.range(&partition, TopicId([7; 16]), 5);
+    let headers: [(&[u8], Option<&[u8]>); 3] = [(b"a", Some(b"")), (b"a", None), (&[0xff], Some(b"v"))];
+    let message = |offset, key, value| Message {
+        partition: &partition,
+        offset,
+        timestamp: 1000,
+        timestamp_type: 1,
+        key,
+        value,
+        headers: if offset == 5 { &headers } else { &[] },
+    };
+    builder.push(range, &message(5, Some(b"k"), None));
+    builder.push(range, &message(7, None, Some(b"")));
+    let wal = Wal::open(temp.path()).unwrap();
+    drop(wal.append(&origin.encode()).unwrap());
+    wal.append_parts(&builder.seal().parts()).unwrap().wait().unwrap();
+    drop(wal);
+
+    let output = seawall(&["dump", text(temp.path()), "--json"]);
+    let [origin, block] = &lines(&output)[..] else { panic!("{output:?}") };
+    assert_eq!((&origin["kind"], &origin["topic"], &origin["next"]), (&json!("origin"), &json!("orders"), &json!(5)));
+    assert_eq!(block["kind"], "block");
+    assert_eq!(block["ranges"], json!([{ "topic": "orders", "partition": 2, "from": 5, "next": 8, "count": 2 }]));
+    let record = |offset: i64, key: Value, value: Value, headers: Value| {
+        json!({
+            "topic": "orders", "partition": 2, "offset": offset, "timestamp": 1000,
+            "key": key, "value": value, "headers": headers,
+        })
+    };
+    let headers = json!([["a", ""], ["a", null], [{ "base64": "/w==" }, "dg=="]]);
+    let expected = [record(5, json!("aw=="), Value::Null, headers), record(7, Value::Null, json!(""), json!([]))];
+    assert_eq!(block["records"], json!(expected));
+
+    let output = seawall(&["dump", text(temp.path())]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("orders/2[5, 8)") && shown.contains("orders/2@7") && shown.contains("null"), "{shown}");
+}
+
+#[test]
+fn verify_finds_a_flipped_bit_and_dump_goes_on_past_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    drop(log(temp.path(), 2000));
+    let output = seawall(&["verify", dir, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!((&lines(&output)[0]["clean"], &lines(&output)[0]["records"]), (&json!(true), &json!(2000)));
+
+    let path = first_segment(temp.path());
+    let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 20_000).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], 20_000).unwrap();
+
+    let output = seawall(&["verify", dir, "--json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let report = &lines(&output)[0];
+    let fault = &report["faults"][0];
+    assert_eq!(
+        (&report["clean"], &report["records"], &fault["lost_records"]),
+        (&json!(false), &json!(1999), &json!(1))
+    );
+    assert_eq!(fault["segment"], path.file_name().unwrap().to_str().unwrap());
+    assert!((19_800..=20_000).contains(&fault["offset"].as_u64().unwrap()), "{fault}");
+    let output = seawall(&["verify", dir]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("damaged in 1 place"));
+
+    let output = seawall(&["dump", dir, "--json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert_eq!(lines(&output).len(), 1999);
+    assert!(said(&output).contains("damage: ") && said(&output).contains("lost: 1 record"), "{}", said(&output));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let temp = tempfile::tempdir().unwrap();
+    drop(log(temp.path(), 20_000));
+    let mut dump = Command::new(env!("CARGO_BIN_EXE_seawall"));
+    let mut dump =
+        dump.args(["dump", text(temp.path())]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(dump.stdout.take().unwrap());
+    reader.read_line(&mut String::new()).unwrap();
+    drop(reader);
+    let output = dump.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), said(&output)), (Some(0), String::new()));
+}

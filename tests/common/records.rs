@@ -1,0 +1,76 @@
+//! Records that follow from partition and offset alone, so that what was received can be held against them.
+
+/// A header: any bytes as name, and perhaps a value.
+pub type Header = (Vec<u8>, Option<Vec<u8>>);
+
+/// One record, as it is produced and as it must be received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<Header>,
+    pub timestamp: i64,
+}
+
+/// A generator good enough to make bytes that no two records share (SplitMix64).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub fn bytes(&mut self, len: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < len {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(len as usize);
+        bytes
+    }
+}
+
+/// The record at an offset of a partition: mixed sizes, and everything that is easily mistaken for something else.
+pub fn made(partition: i32, offset: i64) -> Made {
+    let mut random = Random::new((partition as u64) << 48 ^ offset as u64);
+    let key = match random.below(10) {
+        0 => None,
+        1 => Some(Vec::new()),
+        _ => Some(format!("key {partition}/{offset}").into_bytes()),
+    };
+    let len = match random.below(1000) {
+        0 => 60_000,
+        1..20 => random.below(8_000),
+        _ => random.below(400),
+    };
+    let value = match random.below(20) {
+        0 => None,
+        1 => Some(Vec::new()),
+        _ => Some(random.bytes(len)),
+    };
+    Made { key, value, headers: headers(&mut random), timestamp: 1_700_000_000_000 + offset }
+}
+
+fn headers(random: &mut Random) -> Vec<Header> {
+    let headers = match random.below(8) {
+        0 => vec![("trace", Some("a")), ("trace", Some("b")), ("trace", None)],
+        1 => vec![("null", None), ("empty", Some(""))],
+        2 => return vec![(vec![0xff, 0xfe, b'n', 0x80], Some(random.bytes(9))), (b"plain".to_vec(), None)],
+        3 => vec![("", Some("a header without a name"))],
+        4 => return vec![(b"bytes".to_vec(), Some(random.bytes(40)))],
+        _ => vec![],
+    };
+    headers.into_iter().map(|(name, value)| (name.into(), value.map(Into::into))).collect()
+}
