@@ -148,7 +148,7 @@ fn a_log_that_was_lost_is_an_error() {
     let error = start_error(Life::start(&broker, fs(empty.path()), quick()));
     assert_eq!(error, StartError::LogBehindGroup { log: None, group: 10 });
     assert!(error.to_string().contains("option"), "{error}");
-    assert_eq!(offsets(&empty), []);
+    assert!(offsets(&empty).is_empty());
 }
 
 #[test]
