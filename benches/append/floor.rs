@@ -1,0 +1,162 @@
+//! The floors: what a simple program by hand would do, without a format to recover from.
+//!
+//! A record is its length, its CRC-32 and its bytes: the least that can be read back and checked.
+
+use std::io;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::disk::Ring;
+
+/// Bytes in front of every record.
+pub const HEAD: usize = 8;
+
+fn head(payload: &[u8], crc: u32) -> [u8; HEAD] {
+    let len = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let crc = crc.to_le_bytes();
+    [len[0], len[1], len[2], len[3], crc[0], crc[1], crc[2], crc[3]]
+}
+
+#[inline]
+fn put(buffer: &mut Vec<u8>, payload: &[u8], crc: u32) {
+    buffer.extend_from_slice(&head(payload, crc));
+    buffer.extend_from_slice(payload);
+}
+
+/// One thread: copy and checksum into a buffer, one `pwrite` when it is full.
+pub struct Buffered {
+    /// What it writes into.
+    pub ring: Ring,
+    buffer: Vec<u8>,
+    size: usize,
+}
+
+impl Buffered {
+    /// With a buffer of `size` bytes; a larger record is let in alone.
+    pub fn new(ring: Ring, size: usize) -> Buffered {
+        Buffered { ring, buffer: Vec::with_capacity(size), size }
+    }
+
+    /// Changes the buffer; what is in it is dropped.
+    pub fn resize(&mut self, size: usize) {
+        self.buffer = Vec::with_capacity(size);
+        self.size = size;
+    }
+
+    /// Copies one record, and writes the buffer first if it does not fit.
+    #[inline]
+    pub fn append(&mut self, payload: &[u8]) -> io::Result<()> {
+        if self.buffer.len() + HEAD + payload.len() > self.size {
+            self.flush()?;
+        }
+        put(&mut self.buffer, payload, crc32fast::hash(payload));
+        Ok(())
+    }
+
+    /// Writes what is in the buffer.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.ring.write(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes what is in the buffer, and syncs.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.ring.sync()
+    }
+}
+
+/// One thread: one record, one write, one sync. `gathered` writes without copying the payload first.
+pub fn append_durably(ring: &mut Ring, buffer: &mut Vec<u8>, payload: &[u8], gathered: bool) -> io::Result<()> {
+    let crc = crc32fast::hash(payload);
+    if gathered {
+        ring.write_gathered(&head(payload, crc), payload)?;
+    } else {
+        buffer.clear();
+        put(buffer, payload, crc);
+        ring.write(buffer)?;
+    }
+    ring.sync()
+}
+
+/// Many threads: group commit. Who finds no leader leads: one write and one sync for all that came by then.
+///
+/// Groups wait apart by their number's parity: the end of a sync wakes its own group, which is done, and one
+/// of the next group, which leads it. `yields` lets a leader give way once, so that more come along.
+pub struct Group {
+    gate: Mutex<Gate>,
+    turns: [Condvar; 2],
+    ring: Mutex<Ring>,
+    yields: bool,
+}
+
+#[derive(Default)]
+struct Gate {
+    gathering: Vec<u8>,
+    spare: Vec<u8>,
+    /// The group that is gathering.
+    group: u64,
+    /// Groups below are durable.
+    durable: u64,
+    leading: bool,
+}
+
+impl Group {
+    /// Writes into `ring`.
+    pub fn new(ring: Ring) -> Group {
+        Group { gate: Mutex::default(), turns: Default::default(), ring: Mutex::new(ring), yields: false }
+    }
+
+    /// Whether a leader gives way once before it takes its group.
+    pub fn set_yields(&mut self, yields: bool) {
+        self.yields = yields;
+    }
+
+    /// Syncs so far.
+    pub fn syncs(&self) -> u64 {
+        self.ring.lock().syncs
+    }
+
+    /// Returns once the record is durable.
+    pub fn append(&self, payload: &[u8]) -> io::Result<()> {
+        let crc = crc32fast::hash(payload);
+        let mut gate = self.gate.lock();
+        put(&mut gate.gathering, payload, crc);
+        let mine = gate.group;
+        while gate.durable <= mine {
+            if gate.leading {
+                self.turn(mine).wait(&mut gate);
+                continue;
+            }
+            gate.leading = true;
+            if self.yields {
+                drop(gate);
+                std::thread::yield_now();
+                gate = self.gate.lock();
+            }
+            gate.group += 1;
+            let empty = std::mem::take(&mut gate.spare);
+            let mut full = std::mem::replace(&mut gate.gathering, empty);
+            drop(gate);
+            {
+                let mut ring = self.ring.lock();
+                ring.write(&full)?;
+                ring.sync()?;
+            }
+            full.clear();
+            gate = self.gate.lock();
+            gate.spare = full;
+            gate.durable = mine + 1;
+            gate.leading = false;
+            self.turn(mine).notify_all();
+            self.turn(mine + 1).notify_one();
+        }
+        Ok(())
+    }
+
+    fn turn(&self, group: u64) -> &Condvar {
+        let [even, odd] = &self.turns;
+        if group.is_multiple_of(2) { even } else { odd }
+    }
+}
