@@ -8,7 +8,7 @@ cargo bench --bench append -- [OPTIONS]
   --list         print the names of the workloads and stop
   --short        a moment of everything (under a minute): that it runs and syncs alike, no figures to keep
   --rounds N     pairs of slices per workload (default 25; 3 with --short)
-  --commits N    commits on each side of the latency workload (default 1000000; 2000 with --short)
+  --commits N    commits on each side of the latency workload (default 1000000; 20000 with --short)
   --markdown     print the table for DESIGN.md as well
   --help         this
 
@@ -62,7 +62,7 @@ impl Args {
 
     /// Commits on each side of the latency workload.
     pub fn commits(&self) -> usize {
-        self.commits.unwrap_or(if self.short { 2_000 } else { 1_000_000 })
+        self.commits.unwrap_or(if self.short { 20_000 } else { 1_000_000 })
     }
 }
 
