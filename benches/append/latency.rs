@@ -40,10 +40,11 @@ fn rotations(bench: &Bench) -> Result<Measured> {
     let slices = bench.commits.div_ceil(SLICE).div_ceil(BLOCKS);
     let (mut floor, mut log) = (Arm::default(), Arm::default());
     let mut rates = Vec::new();
-    let mut room = 0;
+    let mut room;
     for _ in 0..BLOCKS {
         let interval = interval(&without)?;
         rates.push(1.0 / interval.as_secs_f64());
+        room = 0;
         for turn in 0..slices {
             if room < 4 * (SLICE * SIZE) as u64 {
                 room = begin_segment(&without)?;
