@@ -12,7 +12,7 @@ use super::intake::{Intake, Owned, Recheck};
 use super::line::{Beginning, Line};
 use super::mark::CommitMark;
 use super::source::{Commit, Partition, Source, SourceError, TopicId};
-use super::start::{Facts, GroupMark, LogMark, Start, decide, in_bounds};
+use super::start::{Facts, GroupMark, LogMark, Start, StartError, decide, in_bounds};
 use super::status::{Board, Notice, Step};
 
 /// An assignment that is not answered yet.
@@ -43,6 +43,28 @@ pub(super) struct Desk<'a> {
     pub(super) log: LogId,
 }
 
+impl Desk<'_> {
+    /// How long to ask on after an answer: not at all where it will stay the same.
+    fn patience<T>(&self, answer: &Result<T, ReceiveError>) -> Duration {
+        match answer {
+            Err(ReceiveError::Source(error)) if !error.fatal => self.config.start_timeout,
+            // A broker that has just come back may not know its own end yet.
+            Err(ReceiveError::Start { error: StartError::Truncated { .. }, .. }) => self.config.request_timeout,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Counts and tells an error that is not the end.
+    fn note(&self, error: ReceiveError) {
+        let error = match error {
+            ReceiveError::Source(error) => error,
+            other => SourceError::new("START", other.to_string(), false),
+        };
+        self.board.update(|status| status.source_errors += 1);
+        self.board.tell(&Notice::SourceError(error));
+    }
+}
+
 impl Assignment {
     pub(super) fn new(partitions: Vec<Partition>, now: Duration) -> Assignment {
         Assignment { partitions, since: now, try_at: now, decided: None }
@@ -68,11 +90,11 @@ impl Assignment {
             Some((number, _)) if !desk.line.is_done(*number) => return Ok(false),
             Some(_) => self.read(desk, now).map(|()| true),
         };
+        let patience = desk.patience(&answer);
         match answer {
-            Err(ReceiveError::Source(error)) if !error.fatal && now < self.since + desk.config.start_timeout => {
+            Err(error) if now < self.since + patience => {
                 self.try_at = now + desk.config.retry_interval;
-                desk.board.update(|status| status.source_errors += 1);
-                desk.board.tell(&Notice::SourceError(error));
+                desk.note(error);
                 Ok(false)
             }
             other => other,
@@ -211,10 +233,11 @@ pub(super) fn recheck(desk: &mut Desk<'_>, index: usize) -> Result<(), ReceiveEr
     let Some(Recheck { since, .. }) = owned.recheck.filter(|recheck| now >= recheck.at) else { return Ok(()) };
     owned.recheck = Some(Recheck { since, at: now + desk.config.retry_interval });
     let (partition, known, next) = (owned.partition.clone(), owned.topic_id, owned.next);
-    match ask_again(desk, &partition, known, next) {
-        Err(ReceiveError::Source(error)) if !error.fatal && now < since + desk.config.start_timeout => {
-            desk.board.update(|status| status.source_errors += 1);
-            desk.board.tell(&Notice::SourceError(error));
+    let answer = ask_again(desk, &partition, known, next);
+    let patience = desk.patience(&answer);
+    match answer {
+        Err(error) if now < since + patience => {
+            desk.note(error);
             Ok(())
         }
         Ok(()) => {
@@ -232,7 +255,7 @@ fn ask_again(desk: &mut Desk<'_>, partition: &Partition, known: TopicId, next: i
     let start_error = |error| ReceiveError::Start { partition: partition.clone(), error };
     let now = topic_id(desk.source, partition, timeout)?;
     if now != known {
-        return Err(start_error(super::StartError::TopicRecreated { known, now }));
+        return Err(start_error(StartError::TopicRecreated { known, now }));
     }
     let (low, high) = desk.source.watermarks(partition, timeout)?;
     in_bounds(next, low, high).map_err(start_error)?;

@@ -57,6 +57,8 @@ pub enum ReceiveError {
         /// Why, where the log said.
         reason: Option<Error>,
     },
+    /// What was read is durable and the group told, but the log could not be closed in time. Nothing is lost.
+    NotClosed,
     /// What was read is durable, but the group could not be told: it will be told at the next start.
     NotCommitted {
         /// The last answer, where there was one.
@@ -86,6 +88,9 @@ impl fmt::Display for ReceiveError {
                 write!(f, "{blocks} blocks could not be stored in time and will be read again")?;
                 reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
             }
+            ReceiveError::NotClosed => f.write_str(
+                "all that was read is durable and committed, but the disk did not let the log be closed in time",
+            ),
             ReceiveError::NotCommitted { reason } => {
                 f.write_str("all that was read is durable, but the group's offsets could not be committed in time")?;
                 reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
@@ -104,7 +109,7 @@ impl std::error::Error for ReceiveError {
             ReceiveError::Chain { error, .. } => Some(error),
             ReceiveError::NotDurable { reason, .. } => reason.as_ref().map(|error| error as _),
             ReceiveError::NotCommitted { reason } => reason.as_ref().map(|error| error as _),
-            ReceiveError::RecordTooLarge { .. } | ReceiveError::AppendThread => None,
+            ReceiveError::RecordTooLarge { .. } | ReceiveError::AppendThread | ReceiveError::NotClosed => None,
         }
     }
 }

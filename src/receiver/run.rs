@@ -443,7 +443,7 @@ impl Receiver {
             return Err(failure);
         }
         if !ended {
-            return Err(ReceiveError::NotDurable { blocks: 0, reason: None });
+            return Err(ReceiveError::NotClosed);
         }
         closed?;
         Ok(self.board.handle().snapshot())

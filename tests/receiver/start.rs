@@ -218,6 +218,23 @@ fn a_broker_that_lost_its_end_is_an_error() {
 }
 
 #[test]
+fn a_broker_that_knows_its_end_only_a_moment_later_is_waited_for() {
+    let broker = broker(1);
+    let dir = with_log(&broker, 10);
+    broker.truncate("t", 0, 8);
+    let mut config = quick();
+    config.request_timeout = PATIENCE;
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect("the source is asked", |life| life.status().source_errors > 2);
+    assert!(life.witness.heard("Truncated"));
+    broker.skip("t", 0, 2);
+    life.expect("the partition is ours", |life| life.status().assigned == 1);
+    produce(&broker, "t", 1, 5);
+    life.expect_all_committed();
+    assert_eq!(life.stop().recorded, 5);
+}
+
+#[test]
 fn retention_that_passes_a_running_receiver_is_an_error() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
     produce(&broker, "t", 1, 10);

@@ -32,6 +32,7 @@ pub fn quick() -> Config {
     config.retry_interval = ms(5);
     config.commit_retry = ms(5);
     config.commit_timeout = ms(100);
+    config.request_timeout = ms(50);
     config.start_timeout = Duration::from_secs(5);
     config
 }
