@@ -1,8 +1,9 @@
 //! Kafka as a [`Source`]: a member of a group, driven by librdkafka's event queue.
 //!
 //! How librdkafka behaves where its documentation is silent, and what is done about it here, stands beside the
-//! code. Two things it cannot do are the caller's to know: a name of a header ends at its first zero byte, and a
-//! client that does not come back from closing is abandoned with its threads ([`closes_abandoned`]).
+//! code. Two things it cannot do are the caller's to know: a record with a zero byte in the name of a header is a
+//! fatal error, for the name would be cut short, and a client that does not come back from closing is abandoned with
+//! its threads ([`closes_abandoned`]).
 
 mod config;
 #[expect(

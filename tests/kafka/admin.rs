@@ -103,6 +103,19 @@ impl Group {
     }
 }
 
+impl Group {
+    /// As [`offsets`](Group::offsets), asked until there is an answer: a broker just started has none yet.
+    pub fn offsets_within(&self, topic: &str, partitions: i32, bound: Duration) -> BTreeMap<i32, i64> {
+        let deadline = Instant::now() + bound;
+        loop {
+            if let Some(offsets) = self.offsets(topic, partitions) {
+                return offsets;
+            }
+            assert!(Instant::now() < deadline, "no answer about the group's offsets within {bound:?}");
+        }
+    }
+}
+
 fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(BOUND)).request_timeout(Some(BOUND))
 }

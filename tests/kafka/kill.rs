@@ -28,6 +28,8 @@ const KILLS: i64 = 10;
 const SHARE: i64 = RECORDS / (KILLS + 3);
 /// Records a second.
 const PACE: u64 = 4_000;
+/// How long the log's note of what is durable may take to be there.
+const NOTED: Duration = Duration::from_secs(1);
 const BOUND: Duration = Duration::from_secs(300);
 
 /// The receiver is killed ten times, each after new records were stored and while some remain; the broker once.
@@ -42,6 +44,9 @@ pub fn receiver_and_broker(world: &mut World) {
     let limit = Arc::new(AtomicI64::new(0));
     let producing = produce(Arc::clone(&producer), Arc::clone(&limit));
     let samples = Samples::begin(world.admin.group(&job.group), &dir);
+    let group = world.admin.group(&job.group);
+    // What the group had when the receiver was dead.
+    let mut left = BTreeMap::new();
     let begun = Instant::now();
     let mut reading = Reading::default();
     for kill in 1..=KILLS {
@@ -49,6 +54,7 @@ pub fn receiver_and_broker(world: &mut World) {
         // Production is never done before the last kill, however long the broker was away.
         limit.store((kill + 2) * SHARE, Ordering::Relaxed);
         let mut receiver = job.start();
+        found_by_recovery(&mut receiver, &left);
         let target = (kill * SHARE) as u64;
         wait_for(&mut receiver, &mut reading, &dir, target.max(before + 1), begun);
         if kill == KILLS / 2 {
@@ -57,6 +63,7 @@ pub fn receiver_and_broker(world: &mut World) {
             wait_for(&mut receiver, &mut reading, &dir, stored + 1, begun);
         }
         receiver.kill();
+        left = group.offsets_within(TOPIC, PARTITIONS, BOUND);
         reading.go_on(&dir);
         assert!(reading.records > before && reading.records < RECORDS as u64);
         println!(
@@ -68,20 +75,31 @@ pub fn receiver_and_broker(world: &mut World) {
     }
     limit.store(RECORDS, Ordering::Relaxed);
     let mut receiver = job.start();
+    found_by_recovery(&mut receiver, &left);
     wait_for(&mut receiver, &mut reading, &dir, RECORDS as u64, begun);
     producing.join().unwrap();
     assert_eq!(producer.acknowledged(), RECORDS);
     let (status, said) = receiver.stop(3, BOUND);
     assert!(status.success(), "{status}: {said}");
     println!("  {}", samples.end());
+    println!("  recovery found all that was committed, after each of the {KILLS} kills");
 
     let ends: BTreeMap<i32, i64> = (0..PARTITIONS).map(|number| (number, share(number))).collect();
     let whole = Reading::of(&dir);
     assert_eq!((whole.records, whole.holes, &whole.next), (RECORDS as u64, 0, &ends));
-    let committed = world.admin.group(&job.group).offsets(TOPIC, PARTITIONS).expect("the broker does not answer");
+    let committed = group.offsets_within(TOPIC, PARTITIONS, BOUND);
     assert_eq!(committed, ends, "a graceful stop commits everything");
     assert_eq!(dumped(&dir), RECORDS as u64);
     println!("  {RECORDS} records, each once and byte for byte, by the crate's reader and by `seawall dump`");
+}
+
+/// Whatever a dead receiver had committed, the next one finds in the log.
+fn found_by_recovery(receiver: &mut Receiving, committed: &BTreeMap<i32, i64>) {
+    let recovered = receiver.wait_for("recovered", BOUND);
+    for (number, offset) in committed {
+        let found = recovered["resume"][format!("{TOPIC}/{number}")].as_i64().unwrap_or(0);
+        assert!(found >= *offset, "{TOPIC}/{number}: {offset} was committed, recovery found {found}");
+    }
 }
 
 /// How many records a partition gets.
@@ -155,9 +173,13 @@ impl Samples {
                     committed.iter().find(|(number, offset)| **offset > next(number)).map(|(n, o)| (*n, *o))
                 };
                 if ahead(&reading).is_some() {
-                    // A reader may meet the log's own note of its durable end half written, and sees the one before.
+                    // The log's own note of its durable end is written when a sync has returned, and may reach the
+                    // file a moment after the commit that waited for that sync was sent.
                     looked_again += 1;
-                    reading.go_on(&dir);
+                    let deadline = Instant::now() + NOTED;
+                    while ahead(&reading).is_some() && Instant::now() < deadline {
+                        reading.go_on(&dir);
+                    }
                 }
                 assert_eq!(ahead(&reading), None, "the group is ahead of the durable log: {:?}", reading.next);
                 samples += 1;

@@ -344,3 +344,32 @@ fn the_bounds_of_a_partition_are_right_although_the_first_answer_was_an_error() 
     assert!(error.message.contains("topic/7"), "{error}");
     source.close(BOUND);
 }
+
+#[test]
+fn a_header_name_that_librdkafka_would_cut_short_is_an_error_and_not_another_name() {
+    let cluster = cluster(1);
+    let producer = Producer::new(&cluster.brokers(), "topic");
+    let header = |name: &[u8], value: Option<&[u8]>| (name.to_vec(), value.map(<[u8]>::to_vec));
+    let good = vec![header(b"a", Some(b"1")), header(b"a", None), header(b"b", Some(b"")), header(b"a", None)];
+    let cut = vec![header(b"a", None), header(b"a\0b", None)];
+    for (offset, headers) in [(0, good.clone()), (1, cut)] {
+        producer.send_record(0, offset, &Made { key: None, value: None, headers, timestamp: 1 });
+    }
+    producer.flush();
+    let mut source = joined(&config(&cluster));
+    let deadline = Instant::now() + BOUND;
+    let mut read = Vec::new();
+    let error = loop {
+        assert!(Instant::now() < deadline);
+        match source.poll(STEP) {
+            Some(Event::Record(message)) => {
+                read = message.headers.iter().map(|(name, value)| header(name, *value)).collect();
+            }
+            Some(Event::Error(error)) if error.fatal => break error,
+            _ => {}
+        }
+    };
+    assert_eq!(read, good);
+    assert!(error.message.contains("topic/0 at 1") && error.message.contains("header 1"), "{error}");
+    source.close(BOUND);
+}

@@ -109,22 +109,10 @@ impl<'a> Report<'a> {
 
     fn notice(&mut self, notice: &Notice) -> anyhow::Result<()> {
         let text = notice.to_string();
+        let (event, value) = object(notice);
         let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
-        let event = match notice {
-            Notice::Assigned { .. } => "assigned",
-            Notice::Revoked { .. } => "revoked",
-            Notice::Paused => "paused",
-            Notice::Resumed => "resumed",
-            Notice::Full(_) => "full",
-            Notice::CommitFailed(_) => "commit-failed",
-            Notice::SourceError(_) => "source",
-            Notice::Checkpoint(_) => "checkpoint",
-            Notice::Cleaned { .. } => "cleaned",
-            Notice::Stopping => "stopping",
-            _ => "notice",
-        };
         let rest = if word.trim_end_matches(':') == event { rest } else { &text };
-        self.tell(event, rest, json!({ "text": text }))
+        self.tell(event, rest, value)
     }
 
     fn pace(&mut self, status: &StatusHandle) -> anyhow::Result<()> {
@@ -197,6 +185,31 @@ impl Drop for Report<'_> {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// The name of what happened, and its figures.
+fn object(notice: &Notice) -> (&'static str, Value) {
+    let text = |text: String| json!({ "text": text });
+    match notice {
+        Notice::Assigned { partition, next, .. } => {
+            let (topic, number) = (&*partition.topic, partition.number);
+            let text = notice.to_string();
+            ("assigned", json!({ "topic": topic, "partition": number, "next": next, "text": text }))
+        }
+        Notice::Revoked { partitions, lost, drained } => {
+            let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+            ("revoked", json!({ "partitions": names, "lost": lost, "drained": drained }))
+        }
+        Notice::Paused => ("paused", json!({})),
+        Notice::Resumed => ("resumed", json!({})),
+        Notice::Full(error) => ("full", text(error.to_string())),
+        Notice::CommitFailed(error) => ("commit-failed", json!({ "code": error.code, "text": error.message })),
+        Notice::SourceError(error) => ("source", json!({ "code": error.code, "text": error.message })),
+        Notice::Checkpoint(lsn) => ("checkpoint", json!({ "lsn": lsn.0 })),
+        Notice::Cleaned { segments, first } => ("cleaned", json!({ "segments": segments, "first": first.0 })),
+        Notice::Stopping => ("stopping", json!({})),
+        _ => ("notice", text(notice.to_string())),
     }
 }
 

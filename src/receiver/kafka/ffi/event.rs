@@ -187,7 +187,7 @@ impl Current {
         let code = unsafe { rd::rd_kafka_message_headers(record.message.as_ptr(), &mut list) };
         match code {
             Code::RD_KAFKA_RESP_ERR__NOENT => {}
-            Code::RD_KAFKA_RESP_ERR_NO_ERROR => self.read_headers(list),
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR => self.read_headers(list)?,
             code => {
                 let message = format!("headers cannot be read: {}", description(code));
                 return Err(SourceError::new(name(code), message, true));
@@ -197,19 +197,27 @@ impl Current {
         Ok(())
     }
 
-    fn read_headers(&mut self, list: *mut rd::rd_kafka_headers_t) {
+    fn read_headers(&mut self, list: *mut rd::rd_kafka_headers_t) -> Result<(), SourceError> {
         for index in 0.. {
-            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            let (mut start, mut value, mut size) = (ptr::null(), ptr::null(), 0);
             // SAFETY: the list is alive; the name ends in a zero, the value has the size given or is null, and both
             // live as long as the message, which outlives this list of slices (see the field).
-            unsafe {
-                let code = rd::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut size);
+            let (name, bytes) = unsafe {
+                let code = rd::rd_kafka_header_get_all(list, index, &mut start, &mut value, &mut size);
                 if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    return;
+                    return Ok(());
                 }
-                self.headers.push((CStr::from_ptr(name).to_bytes(), bytes(value, size)));
+                (CStr::from_ptr(start), bytes(value, size))
+            };
+            let same = self.headers.iter().filter(|(known, _)| *known == name.to_bytes()).count();
+            if !is_whole(list, same, name, value) {
+                self.headers.clear();
+                let message = format!("the name of header {index} contains a zero byte, which librdkafka cuts off");
+                return Err(SourceError::new("_BAD_MSG", message, true));
             }
+            self.headers.push((name.to_bytes(), bytes));
         }
+        Ok(())
     }
 
     /// The record as the receiver sees it.
@@ -230,6 +238,15 @@ impl Current {
         let headers = &self.headers;
         Some(Message { partition, offset: raw.offset, timestamp, timestamp_type, key, value, headers })
     }
+}
+
+/// Whether a name is all of the header's name: looked up by it, the `same`th of that name is the header itself, for
+/// a lookup compares lengths too.
+fn is_whole(list: *mut rd::rd_kafka_headers_t, same: usize, name: &CStr, value: *const c_void) -> bool {
+    let (mut found, mut size) = (ptr::null(), 0);
+    // SAFETY: the list is alive, the name ends in a zero.
+    let code = unsafe { rd::rd_kafka_header_get(list, same, name.as_ptr(), &mut found, &mut size) };
+    code == Code::RD_KAFKA_RESP_ERR_NO_ERROR && ptr::eq(found, value)
 }
 
 /// `size` bytes at `start`; none if it is null.
