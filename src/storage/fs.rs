@@ -49,7 +49,7 @@ impl Storage for Fs {
         // A handle of its own: the system gives the lock to an open file, and gives it to that one again.
         let handle = fs::File::open(&self.path)?;
         match handle.try_lock() {
-            Ok(()) => Ok(Box::new(handle)),
+            Ok(()) => Ok(Box::new(Lock(handle))),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -104,6 +104,16 @@ impl Storage for Fs {
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+}
+
+/// The directory's lock.
+struct Lock(fs::File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not let it go while a process that is just being started holds a copy of the handle.
+        _ = self.0.unlock();
     }
 }
 
