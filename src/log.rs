@@ -47,7 +47,7 @@ impl Log {
             storage.create_dir().map_err(|e| Error::io("create", storage.path(), e))?;
         }
         let lock = storage.lock().map_err(|e| lock_error(&*storage, e))?;
-        let mut recovered = recover(&*storage, options.recovery_mode, true, options.bugs)?;
+        let mut recovered = recover(&*storage, options.recovery_mode, true, u64::MAX, options.bugs)?;
         if recovered.log_id.is_none() && !options.create {
             return Err(not_found(&*storage));
         }

@@ -47,12 +47,18 @@ pub struct ReadOnly {
 
 impl ReadOnly {
     pub(crate) fn with(storage: Arc<dyn Storage>, options: Options) -> Result<ReadOnly> {
-        let mut tries = 0;
+        let (mut tries, mut believed) = (0, u64::MAX);
         let recovered = loop {
             // A writer beside us may add, rotate and recycle between two of our reads: what looks like damage
-            // then is not there when looked at again.
-            match recover(&*storage, options.recovery_mode, false, options.bugs) {
-                Err(e) if tries < TRIES && moving(&e) => tries += 1,
+            // then is not there when looked at again. It may always be faster than we are, so what is looked at
+            // again is held only against what was claimed before.
+            match recover(&*storage, options.recovery_mode, false, believed, options.bugs) {
+                Err(e) if tries < TRIES && moving(&e) => {
+                    tries += 1;
+                    if let ErrorKind::Damage(damage) = e.kind() {
+                        believed = damage.durable.0;
+                    }
+                }
                 Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(&*storage)),
                 recovered => break recovered?,
             }

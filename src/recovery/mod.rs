@@ -71,7 +71,16 @@ pub(crate) struct Recovered {
 }
 
 /// Finds the end of the log in `storage`; changes nothing.
-pub(crate) fn recover(storage: &dyn Storage, mode: RecoveryMode, write: bool, bugs: Bugs) -> Result<Recovered> {
+///
+/// `believed`: claims above it do not prove damage. For a reader beside a writer, whose claims may be younger than
+/// the look at the place that they speak of; otherwise all are believed.
+pub(crate) fn recover(
+    storage: &dyn Storage,
+    mode: RecoveryMode,
+    write: bool,
+    believed: u64,
+    bugs: Bugs,
+) -> Result<Recovered> {
     let survey = survey(storage, write, bugs)?;
     let chain = survey.chain(bugs);
     let tail = Tail::read(storage, &survey, &chain, bugs)?;
@@ -80,7 +89,7 @@ pub(crate) fn recover(storage: &dyn Storage, mode: RecoveryMode, write: bool, bu
     let verdict = decide(Seen {
         too_new: tail.too_new,
         broken: broken.is_some(),
-        claimed: tail.claim > tail.end || bugs.has(Bug::FramesBeyondAreDamage) && tail.beyond > 0,
+        claimed: tail.claim.min(believed) > tail.end || bugs.has(Bug::FramesBeyondAreDamage) && tail.beyond > 0,
         beyond: tail.beyond > 0,
         segments: !survey.segments.is_empty(),
         used,
