@@ -1,0 +1,189 @@
+//! Rules of the source that no compiler checks: layers, first lines, lengths, nothing left over.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers, lowest first. A module imports from its own line and from those above it in this list only.
+const LAYERS: &[&[&str]] = &[
+    &["bugs"],
+    &["lsn", "error"],
+    &["format"],
+    &["storage"],
+    &["scan", "record"],
+    &["recovery", "segment"],
+    &["mark", "commit", "framing", "maker", "read"],
+    &["writer"],
+    &["stats", "clean"],
+    &["options", "readonly", "tasks", "ticket", "log", "wal"],
+    &["check"],
+    &["sim"],
+    &["receiver"],
+];
+
+/// Imports that go down all the same, and why.
+const DOWN: &[(&str, &str, &str)] = &[
+    ("recovery", "options", "the recovery mode is an option of the caller"),
+    ("writer", "options", "what the caller asked for"),
+    ("options", "sim", "planting bugs, under the feature"),
+];
+
+/// Files of more than 500 lines, and why.
+const LONG: &[(&str, &str)] = &[("src/format.rs", "the specification stands beside the code that holds to it")];
+
+fn sources(dir: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
+    let (mut found, mut open) = (Vec::new(), vec![root]);
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn name(path: &Path) -> String {
+    path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_str().unwrap().to_owned()
+}
+
+/// The top-level module that a file of `src` belongs to.
+fn module(path: &Path) -> String {
+    let name = name(path);
+    let below = name.strip_prefix("src/").unwrap();
+    below.split('/').next().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+/// The modules that a line of code outside comments names as `crate::module`.
+fn named(line: &str) -> Vec<String> {
+    let code = line.split("//").next().unwrap();
+    let after = code.split("crate::").skip(1);
+    let module = after.map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>());
+    module.filter(|module| !module.is_empty()).collect()
+}
+
+/// What is wrong with some lines, told all at once.
+fn none(what: &str, faults: &[String]) {
+    assert!(faults.is_empty(), "{what}:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn imports_go_upward_only() {
+    let mut faults = Vec::new();
+    let mut used = BTreeSet::new();
+    for path in sources("src") {
+        let own = module(&path);
+        if matches!(own.as_str(), "lib" | "bin") {
+            continue;
+        }
+        let Some(place) = layer(&own) else {
+            faults.push(format!("{}: its module is in no layer", name(&path)));
+            continue;
+        };
+        for (n, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            for other in named(line).into_iter().filter(|other| *other != own) {
+                let excused = DOWN.iter().find(|(from, to, _)| *from == own && *to == other);
+                match (layer(&other), excused) {
+                    (Some(above), _) if above <= place => {}
+                    (_, Some(excuse)) => _ = used.insert((excuse.0, excuse.1)),
+                    (None, _) if other == "receiver" => {}
+                    _ => faults.push(format!("{}:{}: {own} imports {other}", name(&path), n + 1)),
+                }
+            }
+        }
+    }
+    none("imports that go down", &faults);
+    let excused: BTreeSet<_> = DOWN.iter().map(|(from, to, _)| (*from, *to)).collect();
+    assert_eq!(used, excused, "excuses that nothing needs");
+}
+
+#[test]
+fn the_receiver_uses_the_public_api_alone() {
+    let private =
+        ["format", "scan", "recovery", "segment", "commit", "framing", "maker", "mark", "writer", "log", "bugs"];
+    let mut faults = Vec::new();
+    for path in sources("src/receiver") {
+        for (n, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let uses = named(line).into_iter().filter(|module| private.contains(&module.as_str()));
+            faults.extend(uses.map(|module| format!("{}:{}: {module}", name(&path), n + 1)));
+        }
+    }
+    none("private modules in the receiver", &faults);
+}
+
+#[test]
+fn each_file_says_first_what_it_owns() {
+    let files = ["src", "tests", "benches", "examples"].into_iter().flat_map(sources);
+    let silent = files.filter(|path| !fs::read_to_string(path).unwrap().starts_with("//! "));
+    none("files whose first line is no //!", &silent.map(|path| name(&path)).collect::<Vec<_>>());
+}
+
+#[test]
+fn files_are_short() {
+    let mut faults = Vec::new();
+    for path in sources("src") {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        let listed = LONG.iter().any(|(long, _)| *long == name(&path));
+        if (lines > 500) != listed {
+            faults.push(format!("{}: {lines} lines, listed as longer than 500: {listed}", name(&path)));
+        }
+    }
+    none("files of more than 500 lines", &faults);
+}
+
+#[test]
+fn nothing_is_left_over() {
+    // In parts, so that this file does not find itself.
+    let words: Vec<String> = [
+        ("todo", "!("),
+        ("unimpl", "emented!("),
+        ("dbg", "!("),
+        ("TO", "DO"),
+        ("FIX", "ME"),
+        ("XX", "X"),
+        ("\"/wo", "rk"),
+        ("/ro", "ot/"),
+        ("/ho", "me/"),
+        ("/tmp/", "wt"),
+    ]
+    .iter()
+    .map(|(a, b)| format!("{a}{b}"))
+    .collect();
+    let mut faults = Vec::new();
+    for path in ["src", "tests", "benches", "examples", "fuzz"].into_iter().flat_map(sources) {
+        if name(&path).starts_with("fuzz/target") {
+            continue;
+        }
+        for (n, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let found = words.iter().filter(|word| line.contains(word.as_str()));
+            faults.extend(found.map(|word| format!("{}:{}: {word}", name(&path), n + 1)));
+        }
+    }
+    none("left over", &faults);
+}
+
+#[test]
+fn tests_are_named_for_what_they_show() {
+    let mut faults = Vec::new();
+    for path in ["src", "tests"].into_iter().flat_map(sources) {
+        if path.file_name().unwrap().to_str().unwrap().starts_with("test_") {
+            faults.push(name(&path));
+        }
+        for (n, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            if line.trim_start().starts_with(&format!("fn {}_", "test")) {
+                faults.push(format!("{}:{}: {}", name(&path), n + 1, line.trim()));
+            }
+        }
+    }
+    none("tests named for being tests", &faults);
+}
