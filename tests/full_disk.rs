@@ -1,0 +1,162 @@
+//! A real disk that is full: small file systems in images, mounted where this machine allows it.
+//!
+//! Needs root, loop devices and mkfs; where one is missing a line `cannot: ..` says which file system was not tried,
+//! and with `SEAWALL_MUST_MOUNT=1` that fails.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use seawall::{ErrorKind, Lsn, Options, Wal};
+
+/// A file system in an image. Unmounted, and its loop device with it, when dropped.
+struct Mounted {
+    dir: PathBuf,
+    _home: tempfile::TempDir,
+}
+
+impl Mounted {
+    /// # Errors
+    /// Why it cannot be had here.
+    fn new(kind: &str, mebibytes: u64) -> Result<Mounted, String> {
+        let home = tempfile::tempdir().unwrap();
+        let (image, dir) = (home.path().join("image"), home.path().join("mount"));
+        fs::create_dir(&dir).unwrap();
+        fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
+        run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image))?;
+        run(Command::new("mount").args(["-o", "loop", "-t", kind]).arg(&image).arg(&dir))?;
+        Ok(Mounted { dir, _home: home })
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // With the mount the loop device goes that `mount` made for it.
+        if let Err(e) = run(Command::new("umount").arg(&self.dir)) {
+            println!("{} is still mounted: {e}", self.dir.display());
+            _ = run(Command::new("umount").arg("--lazy").arg(&self.dir));
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(e) => Err(format!("{command:?}: {e}")),
+    }
+}
+
+fn payload(n: u32) -> Vec<u8> {
+    let mut payload = n.to_le_bytes().to_vec();
+    payload.resize(20_000, n.to_le_bytes()[0]);
+    payload
+}
+
+/// Appends until the disk is full; what is acknowledged.
+fn fill(wal: &Wal, records: &mut Vec<(Lsn, u32)>) {
+    loop {
+        let n = u32::try_from(records.len()).unwrap();
+        match wal.append(&payload(n)) {
+            Ok(ticket) => records.push((ticket.wait().unwrap(), n)),
+            Err(e) => {
+                assert_eq!(*e.kind(), ErrorKind::DiskFull, "{e:?}");
+                assert!(e.is_backpressure());
+                return;
+            }
+        }
+    }
+}
+
+/// Takes every byte that is left, into a file that is not the log's.
+fn take_the_rest(path: &Path) {
+    for size in [1 << 20, 4096, 1] {
+        let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
+        let bytes = vec![b'x'; size];
+        while file.write_all(&bytes).and_then(|()| file.flush()).is_ok() {}
+        // Where blocks are only reserved when written, a sync meets what is left.
+        _ = Command::new("sync").arg(path).status();
+    }
+}
+
+fn all_there(wal: &Wal, records: &[(Lsn, u32)], first: Lsn) {
+    let found: Vec<_> = wal.read(..).unwrap().map(Result::unwrap).collect();
+    let expected: Vec<_> = records.iter().filter(|(lsn, _)| *lsn >= first).collect();
+    assert_eq!(found.len(), expected.len());
+    for (record, (lsn, n)) in found.iter().zip(expected) {
+        assert_eq!(record.lsn, *lsn);
+        assert_eq!(record.payload, payload(*n));
+    }
+}
+
+fn a_full_disk(kind: &str, mebibytes: u64) {
+    let mounted = match Mounted::new(kind, mebibytes) {
+        Ok(mounted) => mounted,
+        Err(why) => {
+            println!("cannot: {kind} was not tried: {why}");
+            assert!(std::env::var_os("SEAWALL_MUST_MOUNT").is_none(), "{why}");
+            return;
+        }
+    };
+    let dir = mounted.dir.join("log");
+    let filler = mounted.dir.join("filler");
+    fs::write(&filler, vec![b'x'; 8 << 20]).unwrap();
+    let options = Options::new().segment_size(1 << 20);
+    let wal = options.open(&dir).unwrap();
+    let mut records = Vec::new();
+    fill(&wal, &mut records);
+    take_the_rest(&filler);
+    let before = records.len();
+    assert!(before > 400, "{kind}: {before} records before the disk was full");
+    // Full again and again, and nothing is left behind by an append that was refused.
+    fill(&wal, &mut records);
+    all_there(&wal, &records, Lsn::ZERO);
+    wal.close().unwrap();
+    drop(wal);
+
+    // With zero bytes free it opens, reads, and is verified.
+    take_the_rest(&filler);
+    let view = options.open_read_only(&dir).unwrap();
+    assert_eq!(view.read(..).unwrap().map(Result::unwrap).count(), records.len());
+    let report = seawall::check::verify(&dir).unwrap();
+    assert!(report.is_clean() && report.records == records.len() as u64, "{report}");
+    let wal = options.open(&dir).unwrap();
+    all_there(&wal, &records, Lsn::ZERO);
+    let refused = wal.append(&payload(0)).map(drop);
+    assert!(refused.is_err_and(|e| *e.kind() == ErrorKind::DiskFull));
+
+    // Cleaning needs no byte; appends go on by themselves in what it gave back.
+    let limit = records[records.len() / 2].0;
+    let cleaned = wal.clean_before_lsn(limit).unwrap();
+    assert!(cleaned.removed.len() > 3 && cleaned.failed.is_empty(), "{cleaned:?}");
+    all_there(&wal, &records, cleaned.first);
+    let resumed = records.len();
+    fill(&wal, &mut records);
+    assert!(records.len() > resumed + 40, "{kind}: {} records after cleaning", records.len() - resumed);
+    all_there(&wal, &records, cleaned.first);
+
+    // So they do when somebody else gives room back.
+    fs::remove_file(&filler).unwrap();
+    let refused = records.len();
+    fill(&wal, &mut records);
+    assert!(records.len() > refused + 200, "{kind}: {} records in the room given back", records.len() - refused);
+    wal.close().unwrap();
+    let wal = options.open(&dir).unwrap();
+    all_there(&wal, &records, cleaned.first);
+    wal.close().unwrap();
+    println!("{kind}: full at {before} records, {} in all", records.len());
+}
+
+#[test]
+fn a_full_ext4() {
+    a_full_disk("ext4", 32);
+}
+
+#[test]
+fn a_full_xfs() {
+    // The smallest that mkfs.xfs makes.
+    a_full_disk("xfs", 300);
+}
