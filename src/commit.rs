@@ -6,10 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// How soon a thread that met a full disk leads again.
+const FULL_RETRY: Duration = Duration::from_millis(100);
 
 /// How far the log is written and synced, and who waits.
 #[derive(Debug, Default)]
@@ -108,6 +112,7 @@ impl Commit {
         if reached(self) {
             return Ok(());
         }
+        let mut full = false;
         let mut state = self.state.lock();
         loop {
             // What is durable stays durable, whatever failed later.
@@ -117,22 +122,24 @@ impl Commit {
             if let Some(poison) = &state.poison {
                 return Err(poison.clone());
             }
-            let lead_now = !state.leading;
-            if lead_now {
+            if !state.leading && !full {
                 state.leading = true;
                 drop(state);
                 let led = self.lead(lead)?;
                 if reached(self) {
                     return Ok(());
                 }
+                full = matches!(led, Led::Full);
                 state = self.state.lock();
-                if !matches!(led, Led::Full) {
-                    continue;
-                }
+                continue;
             }
-            // Led by another, or the disk is full and the syncer tries again.
             state.waiting += 1;
-            self.changed.wait(&mut state);
+            if full {
+                // At a pace, whoever else wakes us: several waiters would wake one another for ever.
+                full = !self.changed.wait_for(&mut state, FULL_RETRY).timed_out();
+            } else {
+                self.changed.wait(&mut state);
+            }
             state.waiting -= 1;
         }
     }
