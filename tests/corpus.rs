@@ -1,0 +1,144 @@
+//! Replays the seeds of the fuzz target `recover`, and whatever it once found, on a stable compiler.
+//!
+//! `SEAWALL_WRITE_SEEDS=1` writes the seeds below into `fuzz/seeds/recover`.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, missing_docs)]
+
+#[path = "corpus/recover.rs"]
+mod recover;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use recover::Step;
+
+/// One byte of a program.
+fn op(step: Step) -> u8 {
+    step as u8
+}
+
+fn appends(count: usize, length: u16) -> Vec<u8> {
+    let [low, high] = length.to_le_bytes();
+    [op(Step::Append), low, high].repeat(count)
+}
+
+/// Three segments, all of it durable and closed. Files: MARK 0, segments 1, 2, ..
+fn rotated() -> Vec<u8> {
+    let mut program = Vec::new();
+    for _ in 0..3 {
+        program.extend(appends(5, 300));
+        program.extend([op(Step::Batch), 3, 50, op(Step::Sync), op(Step::Rotate)]);
+    }
+    program
+}
+
+fn with(mut program: Vec<u8>, steps: &[u8]) -> Vec<u8> {
+    program.extend_from_slice(steps);
+    program
+}
+
+/// The seeds, by name.
+fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let write = |file: u8, offset: u16, bytes: &[u8]| {
+        let [low, high] = offset.to_le_bytes();
+        [&[op(Step::Write), file, low, high, bytes.len() as u8][..], bytes].concat()
+    };
+    let closed = with(rotated(), &[op(Step::Close)]);
+    let recycled = {
+        let mut program = Vec::new();
+        for _ in 0..6 {
+            program.extend(appends(3, 4000));
+            program.extend([op(Step::Sync), op(Step::Settle), op(Step::Clean), 250]);
+        }
+        program
+    };
+    vec![
+        ("empty", vec![]),
+        ("clean", with(appends(20, 100), &[op(Step::Sync), op(Step::Close)])),
+        ("rotated", closed.clone()),
+        ("two-lives", with(closed.clone(), &with(rotated(), &[op(Step::Checkpoint), op(Step::Sync)]))),
+        ("torn", with(rotated(), &with(appends(9, 700), &[op(Step::Crash), 3]))),
+        ("torn-twice", with(rotated(), &with(appends(9, 700), &[op(Step::Crash), 5, op(Step::Append), 9, 0, 9, 77]))),
+        ("killed", with(rotated(), &with(appends(9, 700), &[op(Step::Kill), op(Step::Append), 9, 0]))),
+        ("flipped-payload", with(closed.clone(), &[op(Step::Flip), 1, 0x90, 0x10, 1])),
+        ("flipped-header", with(closed.clone(), &[op(Step::Flip), 2, 40, 0, 1])),
+        ("another-capacity", with(closed.clone(), &[op(Step::Flip), 2, 57, 0, 0x80, op(Step::MendHeader), 2])),
+        ("newer", with(closed.clone(), &[op(Step::Flip), 2, 8, 0, 3, op(Step::MendHeader), 2])),
+        ("zeros", with(closed.clone(), &write(1, 4300, &[0; 64]))),
+        ("huge-length", {
+            let damaged = with(closed.clone(), &write(1, 4196, &[0xff, 0xff, 0xff, 0x1f]));
+            with(damaged, &[op(Step::MendFrame), 1, 0x60, 0x10])
+        }),
+        ("unknown-kind", {
+            let damaged = with(closed.clone(), &write(3, 4199, &[0x50]));
+            with(damaged, &[op(Step::MendFrame), 3, 0x60, 0x10])
+        }),
+        ("claims-the-future", {
+            let damaged = with(rotated(), &write(3, 4112, &[0, 0, 0, 0]));
+            with(damaged, &[op(Step::MendFrame), 3, 0, 0x10])
+        }),
+        ("another-front", {
+            let damaged = with(rotated(), &write(3, 4096 + 24 + 48, &[0, 0x40]));
+            with(damaged, &[op(Step::MendFrame), 3, 0, 0x10])
+        }),
+        ("mark-lost", with(closed.clone(), &[op(Step::Remove), 0])),
+        ("mark-ahead", with(rotated(), &with(write(0, 34, &[9]), &[op(Step::MendMark)]))),
+        ("first-gone", with(closed.clone(), &[op(Step::Remove), 1])),
+        ("middle-gone", with(closed.clone(), &[op(Step::Remove), 2])),
+        ("newest-gone", with(closed.clone(), &[op(Step::Remove), 3])),
+        ("cut", with(closed.clone(), &[op(Step::Resize), 2, 0, 0x12])),
+        ("grown", with(closed.clone(), &[op(Step::Resize), 3, 0, 0x80])),
+        ("swapped", with(closed.clone(), &[op(Step::Rename), 1, 5, op(Step::Rename), 1, 1])),
+        ("copied", with(closed.clone(), &[op(Step::Copy), 2, 5, op(Step::Copy), 1, 4])),
+        ("foreign", with(closed, &[op(Step::Put), 9, 3, 0, b'a', b'b', b'c', op(Step::Put), 6, 1, 0, 1])),
+        ("recycled", recycled.clone()),
+        ("recycled-torn", with(recycled.clone(), &with(appends(4, 3000), &[op(Step::Crash), 11]))),
+        ("cleaned", with(recycled, &[op(Step::Clean), 255, op(Step::Settle), op(Step::Close), op(Step::Remove), 0])),
+    ]
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/recover")
+}
+
+#[test]
+fn the_seeds_are_as_this_file_says() {
+    for (name, program) in seeds() {
+        let path = directory().join(name);
+        if std::env::var_os("SEAWALL_WRITE_SEEDS").is_some() {
+            fs::write(&path, &program).unwrap();
+        }
+        assert_eq!(fs::read(&path).unwrap(), program, "{name}: SEAWALL_WRITE_SEEDS=1 writes it");
+    }
+}
+
+#[test]
+fn every_seed_is_recovered() {
+    let mut count = 0;
+    for entry in fs::read_dir(directory()).unwrap() {
+        let path = entry.unwrap().path();
+        let program = fs::read(&path).unwrap();
+        assert!(program.len() < 4096, "{}", path.display());
+        println!("{}", path.display());
+        recover::run(&program);
+        count += 1;
+    }
+    assert!(count >= seeds().len(), "{count}");
+}
+
+/// Programs by chance: what a fuzzer would try first.
+#[test]
+fn programs_by_chance_are_recovered() {
+    let mut state = 1_u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    for round in 0..400 {
+        let seeds = seeds();
+        let mut program = seeds.iter().nth(round % seeds.len()).unwrap().1.clone();
+        program.extend((0..byte() % 40).map(|_| byte()));
+        let done = std::panic::catch_unwind(|| recover::run(&program));
+        assert!(done.is_ok(), "round {round}: {program:?}");
+    }
+}

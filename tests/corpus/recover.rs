@@ -1,0 +1,340 @@
+//! Recovery of an arbitrary directory: a log written, crashed, damaged and mended as the input says, then opened.
+//!
+//! The input is a program: one byte for a step, then its operands; what is missing at the end reads as 0. So a seed
+//! of a few dozen bytes makes directories of many segments. Shared by `fuzz/fuzz_targets/recover.rs` and
+//! `tests/corpus.rs`.
+
+use seawall::check::{Item, Verify, frames_on};
+use seawall::sim::{Disk, Keep};
+use seawall::{Lsn, Options, Record, RecoveryMode, Wal};
+
+const SEGMENT: u64 = 16 << 10;
+const BLOCK: usize = 4096;
+/// Bytes of all files at most: how much an input may ask for.
+const LARGEST: usize = 64 << 10;
+const STEPS: usize = 200;
+
+/// The steps of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// Length (2 bytes).
+    Append,
+    /// How many, length of each.
+    Batch,
+    Checkpoint,
+    Sync,
+    Rotate,
+    /// Up to where, in 256ths of what there is.
+    Clean,
+    /// Background steps.
+    Settle,
+    /// Close, open.
+    Close,
+    /// Kill the process, open.
+    Kill,
+    /// Cut the power: a seed for what survives. Open.
+    Crash,
+    /// File, offset (2), length, bytes: write them. This and all that follow end the log's life first.
+    Write,
+    /// File, offset (2), what to flip.
+    Flip,
+    /// File, length (2).
+    Resize,
+    /// File.
+    Remove,
+    /// File, name.
+    Rename,
+    /// File, name.
+    Copy,
+    /// Name, length (2), bytes.
+    Put,
+    /// File: gives its header the checksum that it should have.
+    MendHeader,
+    /// File, offset (2): gives the frame there the checksums that it should have.
+    MendFrame,
+    /// Gives both slots of MARK theirs.
+    MendMark,
+}
+
+const ALL: [Step; 20] = [
+    Step::Append,
+    Step::Batch,
+    Step::Checkpoint,
+    Step::Sync,
+    Step::Rotate,
+    Step::Clean,
+    Step::Settle,
+    Step::Close,
+    Step::Kill,
+    Step::Crash,
+    Step::Write,
+    Step::Flip,
+    Step::Resize,
+    Step::Remove,
+    Step::Rename,
+    Step::Copy,
+    Step::Put,
+    Step::MendHeader,
+    Step::MendFrame,
+    Step::MendMark,
+];
+
+const NAMES: [&str; 10] = [
+    "MARK",
+    "00000000000000000000.wal",
+    "00000000000000016384.wal",
+    "00000000000000032768.wal",
+    "00000000000000036864.wal",
+    "18446744073709531136.wal",
+    "00000000000000016384.new",
+    "00000000000000000000.wal.aside",
+    "0000000000000016384.wal",
+    "notes.txt",
+];
+
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn short(&mut self) -> usize {
+        usize::from(u16::from_le_bytes([self.byte(), self.byte()]))
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.byte()).collect()
+    }
+}
+
+fn options() -> Options {
+    Options::new().segment_size(SEGMENT)
+}
+
+/// Runs a program and opens what it leaves, in every way.
+pub fn run(input: &[u8]) {
+    let disk = build(input);
+    for mode in [RecoveryMode::TornTail, RecoveryMode::Strict] {
+        let options = options().recovery_mode(mode);
+        look(&disk.fork(), &options);
+        write(&disk.fork(), &options);
+    }
+}
+
+/// Without writing.
+fn look(disk: &Disk, options: &Options) {
+    let before: Vec<_> = disk.names().into_iter().map(|name| disk.file(&name)).collect();
+    if let Ok(view) = options.open_read_only_on(disk.mount()) {
+        ascending(view.read(..).into_iter().flatten().map_while(Result::ok).map(|record| record.lsn));
+        _ = view.checkpoint();
+    }
+    let report = Verify::new().threads(1).run_on(disk.mount());
+    if let Ok(frames) = frames_on(disk.mount()) {
+        let items: Vec<_> = frames.map_while(Result::ok).collect();
+        let records = items.iter().filter_map(|item| match item {
+            Item::Record(record) => Some(record.lsn),
+            _ => None,
+        });
+        ascending(records);
+        let damaged = items.iter().any(|item| matches!(item, Item::Damage(_)));
+        assert!(!damaged || report.is_err() || report.is_ok_and(|report| !report.is_clean()));
+    }
+    let after: Vec<_> = disk.names().into_iter().map(|name| disk.file(&name)).collect();
+    assert!(before == after, "a reader changed the directory");
+}
+
+fn ascending(lsns: impl Iterator<Item = Lsn>) {
+    let mut last = Lsn::ZERO;
+    for lsn in lsns {
+        assert!(lsn > last, "{lsn} after {last}");
+        last = lsn;
+    }
+}
+
+/// All records, or as many as come before an error.
+fn all(wal: &Wal) -> (Vec<Record>, bool) {
+    let mut records = Vec::new();
+    for record in wal.read(..).into_iter().flatten() {
+        match record {
+            Ok(record) => records.push(record),
+            Err(_) => return (records, false),
+        }
+    }
+    (records, true)
+}
+
+/// Opens for writing; what was read and what is appended is there at the next opening, and opening again.
+fn write(disk: &Disk, options: &Options) {
+    let Ok(wal) = options.open_on(disk.mount()) else { return };
+    let (mut records, whole) = all(&wal);
+    ascending(records.iter().map(|record| record.lsn));
+    for record in &records {
+        assert_eq!(wal.get(record.lsn).as_ref().ok(), Some(record));
+    }
+    let Ok(lsn) = wal.append(b"one more").and_then(seawall::Ticket::wait) else { return };
+    assert!(records.last().is_none_or(|last| last.lsn < lsn));
+    disk.settle();
+    if wal.close().is_err() || !whole {
+        return;
+    }
+    drop(wal);
+    for _ in 0..2 {
+        let wal = match options.open_on(disk.mount()) {
+            Ok(wal) => wal,
+            Err(e) => panic!("does not open again: {e:?}"),
+        };
+        let (again, whole) = all(&wal);
+        assert!(whole, "cannot be read again");
+        if again.len() > records.len() {
+            assert!(again.last().is_some_and(|last| last.lsn == lsn && last.payload == "one more"));
+            records.extend(again.last().cloned());
+        }
+        assert!(again == records, "{} records, before {}", again.len(), records.len());
+    }
+}
+
+fn build(input: &[u8]) -> Disk {
+    let disk = Disk::new(7);
+    let mut input = Input(input);
+    let mut wal = options().open_on(disk.mount()).ok();
+    for _ in 0..STEPS {
+        if input.0.is_empty() {
+            break;
+        }
+        let step = ALL.get(usize::from(input.byte()) % ALL.len()).copied().unwrap_or(Step::Sync);
+        if step as u8 >= Step::Write as u8 {
+            if wal.take().is_some() {
+                disk.kill();
+            }
+            damage(&disk, step, &mut input);
+        } else if let Some(open) = &wal {
+            live(open, &disk, step, &mut input);
+            if matches!(step, Step::Close | Step::Kill | Step::Crash) {
+                drop(wal.take());
+                wal = options().open_on(disk.mount()).ok();
+            }
+        }
+    }
+    drop(wal);
+    disk.kill();
+    disk
+}
+
+fn live(wal: &Wal, disk: &Disk, step: Step, input: &mut Input<'_>) {
+    match step {
+        Step::Append => _ = wal.append(&vec![b'a'; input.short() % 9000]),
+        Step::Batch => {
+            let (count, length) = (input.byte(), input.byte());
+            _ = wal.append_batch(&vec![vec![b'b'; usize::from(length)]; usize::from(count % 8)]);
+        }
+        Step::Checkpoint => _ = wal.append_checkpoint(b"state"),
+        Step::Sync => _ = wal.sync(),
+        Step::Rotate => _ = wal.rotate(),
+        Step::Clean => {
+            let limit = wal.durable_lsn().0 / 256 * u64::from(input.byte());
+            _ = wal.clean_before_lsn(Lsn(limit));
+        }
+        Step::Settle => disk.settle(),
+        Step::Close => _ = wal.close(),
+        Step::Kill => disk.kill(),
+        Step::Crash => disk.crash(Keep::Random(u64::from(input.byte()))),
+        _ => {}
+    }
+}
+
+/// A file that there is.
+fn file(disk: &Disk, input: &mut Input<'_>) -> Option<(String, Vec<u8>)> {
+    let names = disk.names();
+    let which = usize::from(input.byte());
+    let name = names.get(which.checked_rem(names.len())?)?.clone();
+    let bytes = disk.file(&name)?;
+    Some((name, bytes))
+}
+
+fn name(input: &mut Input<'_>) -> &'static str {
+    NAMES.get(usize::from(input.byte()) % NAMES.len()).copied().unwrap_or("MARK")
+}
+
+fn damage(disk: &Disk, step: Step, input: &mut Input<'_>) {
+    if step == Step::Put {
+        let (name, length) = (name(input), input.short().min(2048));
+        return disk.put(name, input.bytes(length));
+    }
+    if step == Step::MendMark {
+        if let Some(mut mark) = disk.file("MARK") {
+            for slot in [0, BLOCK] {
+                if let Some(slot) = mark.get_mut(slot..slot + 64) {
+                    put32(slot, 60, crc32fast::hash(slot.get(..60).unwrap_or_default()));
+                }
+            }
+            disk.put("MARK", mark);
+        }
+        return;
+    }
+    let Some((name_of, mut bytes)) = file(disk, input) else { return };
+    match step {
+        Step::Write => {
+            let (offset, length) = (input.short(), usize::from(input.byte()));
+            let new = input.bytes(length.min(64));
+            if let Some(old) = bytes.get_mut(offset..offset + new.len()) {
+                old.copy_from_slice(&new);
+            }
+        }
+        Step::Flip => {
+            let (offset, bits) = (input.short(), input.byte());
+            if let Some(byte) = bytes.get_mut(offset) {
+                *byte ^= bits;
+            }
+        }
+        Step::Resize => bytes.resize(input.short().min(LARGEST), 0),
+        Step::Remove => {
+            disk.remove(&name_of);
+            return;
+        }
+        Step::Rename => {
+            disk.rename(&name_of, name(input));
+            return;
+        }
+        Step::Copy => return disk.put(name(input), bytes),
+        Step::MendHeader => {
+            if let Some(header) = bytes.get_mut(..72) {
+                let sum =
+                    crc32fast::hash(&[header.get(..12), header.get(16..)].map(Option::unwrap_or_default).concat());
+                put32(header, 12, sum);
+            }
+        }
+        Step::MendFrame => mend_frame(&mut bytes, input.short()),
+        _ => {}
+    }
+    disk.put(&name_of, bytes);
+}
+
+fn put32(bytes: &mut [u8], at: usize, number: u32) {
+    if let Some(field) = bytes.get_mut(at..at + 4) {
+        field.copy_from_slice(&number.to_le_bytes());
+    }
+}
+
+fn get32(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
+}
+
+/// Gives the frame at `offset` the checksums that it should have, by the specification.
+fn mend_frame(segment: &mut [u8], offset: usize) {
+    let Some(seed) = get32(segment, 12) else { return };
+    let Some(frame) = segment.get_mut(offset..) else { return };
+    let Some(word) = get32(frame, 4) else { return };
+    let end = 24 + (word & 0x0fff_ffff) as usize;
+    if let Some(payload) = frame.get(24..end) {
+        let sum = crc32fast::hash(payload);
+        put32(frame, 20, sum);
+    }
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(&u32::try_from(offset).unwrap_or(0).to_le_bytes());
+    hasher.update(frame.get(4..24).unwrap_or_default());
+    put32(frame, 0, hasher.finalize());
+}
