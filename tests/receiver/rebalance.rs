@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use seawall::receiver::scripted::{Broker, CommitFault, Stored};
+use seawall::receiver::scripted::{Broker, Call, CommitFault, Stored};
 use seawall::receiver::{Mode, SourceError};
 use seawall::sim::{Failing, Operation};
 
@@ -92,7 +92,12 @@ fn a_lost_partition_is_not_committed_and_trimmed_on_return() {
     let life = Life::start(&broker, fs(dir.path()), config);
     life.expect("all is read", |life| life.status().taken == 40);
     broker.repeat(3);
+    // No answers for now, so that what happens between losing and getting back can be seen.
+    broker.fail(Call::TopicId, u32::MAX);
     broker.fence(life.member);
+    life.expect("what was read is stored", |life| life.status().recorded == 40 && life.status().source_errors > 3);
+    assert_eq!((committed(&broker, 0), committed(&broker, 1)), (Some(0), Some(0)), "the loser commits nothing");
+    broker.fail(Call::TopicId, 0);
     life.expect("the partitions come back", |life| life.status().lost == 2 && life.status().assigned == 4);
     let status = life.status();
     assert_eq!((status.revoked, status.drain_timeouts), (0, 0));
