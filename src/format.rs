@@ -308,16 +308,20 @@ impl FrameHeader {
     pub(crate) fn encode(&self, seed: &Seed, offset: u32) -> [u8; FRAME as usize] {
         let kind = self.kind.map_or(0, |kind| kind as u32);
         let word = self.length | kind << 28 | u32::from(self.more) << 31;
-        // In words, not bytes: what was just stored in small parts is slow to be loaded in large ones.
-        let (head, tail) = (u64::from(word) << 32, u64::from(self.sum) << 32 | u64::from(self.behind));
-        let frame = |first: u32| {
-            let mut bytes = [0; FRAME as usize];
-            bytes[0..8].copy_from_slice(&(head | u64::from(first)).to_le_bytes());
-            bytes[8..16].copy_from_slice(&self.batch_time.to_le_bytes());
-            bytes[16..24].copy_from_slice(&tail.to_le_bytes());
-            bytes
+        // In words, each checked by itself: a wider load of what was just stored in parts waits for the store.
+        let words = |first: u32| {
+            let head = u64::from(word) << 32 | u64::from(first);
+            [head, self.batch_time, u64::from(self.sum) << 32 | u64::from(self.behind)].map(u64::to_le_bytes)
         };
-        frame(seed.check(&frame(offset)))
+        let [mut head, time, tail] = words(offset);
+        let mut hasher = seed.hasher.clone();
+        [head, time, tail].iter().for_each(|word| hasher.update(word));
+        [head, ..] = words(hasher.finalize());
+        let mut bytes = [0; FRAME as usize];
+        bytes[0..8].copy_from_slice(&head);
+        bytes[8..16].copy_from_slice(&time);
+        bytes[16..24].copy_from_slice(&tail);
+        bytes
     }
 
     /// The header at `offset` of a segment with `seed`, if its check holds.
