@@ -134,9 +134,8 @@ fn programs_by_chance_are_recovered() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
-    for round in 0..400 {
-        let seeds = seeds();
-        let mut program = seeds.iter().nth(round % seeds.len()).unwrap().1.clone();
+    for (round, (_, seed)) in seeds().into_iter().cycle().take(400).enumerate() {
+        let mut program = seed;
         program.extend((0..byte() % 40).map(|_| byte()));
         let done = std::panic::catch_unwind(|| recover::run(&program));
         assert!(done.is_ok(), "round {round}: {program:?}");
