@@ -90,10 +90,11 @@ pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     if *ended {
         return Err(closed());
     }
-    // The front must not pass the durable point.
+    // Crash: the front must not pass the durable point. Of the segments there are now the sync covers all but what is
+    // added to the newest, which stays; one that another thread begins meanwhile is none of ours.
+    let segments: Vec<Arc<Segment>> = writer.segments.read().iter().cloned().collect();
     writer.sync()?;
     writer.tidy()?;
-    let segments: Vec<Arc<Segment>> = writer.segments.read().iter().cloned().collect();
     let mut cleaned = Cleaned::default();
     let gone = choose(writer, limit, &segments, &mut cleaned);
     let front = segments.get(gone).map_or(0, |segment| segment.base);

@@ -59,7 +59,8 @@
 //!
 //! # The link
 //!
-//! The first frame of a used segment, a batch of its own, at most 4096 bytes. It seals the predecessor.
+//! The first frame of a used segment, a batch of its own, at most 4096 bytes. It seals the predecessor; its batch
+//! time is the highest so far.
 //!
 //! ```text
 //!   0  prev base 8 (all ones: none)   8  prev end 8    16  prev seed 4   20  zero 4   24  prev records 8

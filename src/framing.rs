@@ -114,7 +114,7 @@ impl Framing {
             free: Vec::new(),
             buffered: 0,
             end: recovered.end,
-            batch_time: recovered.segments.iter().map(|sealed| sealed.max_time).max().unwrap_or(0),
+            batch_time: recovered.batch_time,
             records_before: recovered.records,
             checkpoints: if recovered.checkpoint > 0 { [recovered.checkpoint].into() } else { VecDeque::new() },
             cursors: recovered.cursors.clone(),
@@ -171,7 +171,7 @@ impl Framing {
         let offset = u64::from(BLOCK);
         self.active = Some(Active { segment: next, offset, first_time: None, whole: Summary::default(), asked: false });
         let link = One(&payload, sum(&payload));
-        let framed = self.frame(FrameKind::Link, &link, batch_size(&link), 0, durable);
+        let framed = self.frame(FrameKind::Link, &link, batch_size(&link), self.batch_time, durable);
         (sealed, framed.map_or(self.end, |framed| framed.end))
     }
 

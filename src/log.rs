@@ -103,8 +103,8 @@ impl Segments for Log {
         segments.get(segments.partition_point(|segment| segment.base <= base)).cloned()
     }
 
-    fn maps(&self) -> bool {
-        true
+    fn mapped_below(&self) -> u64 {
+        self.writer.commit.synced()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -185,6 +185,7 @@ fn writer(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, log
     if let Some(cut) = writer.segments.read().back().filter(|_| bugs.has(Bug::TrimBeforeLink)) {
         writer.maker.trim_later(Arc::clone(cut), 0);
     }
+    writer.maker.shrink_voids(&*writer.storage);
     if !spares.is_empty() && front > 0 {
         // Crash: nothing is removed on the word of what may be in the cache alone.
         writer.mark.ensure(&*writer.storage).map_err(|failed| writer.failed(failed))?;

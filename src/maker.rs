@@ -111,8 +111,12 @@ impl Maker {
             let length = spare.as_ref().map_or(0, |spare| spare.length);
             let used = state.disk_bytes - length;
             if used.saturating_add(self.segment_size) > self.max_disk_bytes {
-                state.spares.extend(spare);
-                return Err(Failed::File(self.log_full(used)));
+                let Some(spare) = spare else { return Err(Failed::File(self.log_full(used))) };
+                // A spare does not help here, it only takes room.
+                drop(state);
+                self.unlink(storage, spare.name, spare.length, &mut Vec::new());
+                state = self.state.lock();
+                continue;
             }
             let base = state.next_base;
             let Some(next_base) = base.checked_add(self.segment_size) else {
@@ -190,7 +194,8 @@ impl Maker {
             let end = segment.sealed().map_or(segment.capacity, |seal| seal.end - segment.base);
             let before = segment.file.len().unwrap_or(end);
             if end < before && segment.file.set_len(end).is_ok() {
-                self.state.lock().disk_bytes -= before - end;
+                let mut state = self.state.lock();
+                state.disk_bytes = state.disk_bytes.saturating_sub(before - end);
             }
         }
         self.clear(storage, voids)
@@ -263,6 +268,20 @@ impl Maker {
             Err(e) => {
                 state.stuck.push(name.clone());
                 stuck.push((name, e));
+            }
+        }
+    }
+
+    /// Cuts segments that a killed process had prepared to their headers, as closing does: the names must stay, but
+    /// their blocks would keep a full log from taking the segment that it needs to be cleaned.
+    pub(crate) fn shrink_voids(&self, storage: &dyn Storage) {
+        let mut state = self.state.lock();
+        let State { voids, disk_bytes, .. } = &mut *state;
+        let header = u64::from(BLOCK);
+        for void in voids.iter_mut().filter(|void| void.empty && void.length > header) {
+            if storage.open(&void.name, true).is_ok_and(|file| file.set_len(header).is_ok()) {
+                *disk_bytes -= (void.length - header).min(*disk_bytes);
+                void.length = header;
             }
         }
     }

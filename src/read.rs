@@ -29,8 +29,9 @@ pub(crate) trait Segments: Send + Sync {
     /// The segment after the one at `base`.
     fn after(&self, base: u64) -> Option<Arc<Segment>>;
 
-    /// Whether files may be mapped: only by the process that holds the lock.
-    fn maps(&self) -> bool;
+    /// Segments that end at or below may be mapped: by the process that holds the lock only, and only what is synced,
+    /// for the kernel may drop pages whose write-back failed.
+    fn mapped_below(&self) -> u64;
 
     /// Where a file is.
     fn path(&self, name: &str) -> PathBuf;
@@ -53,8 +54,8 @@ struct Open {
 
 impl Open {
     fn new(segments: &(impl Segments + ?Sized), segment: Arc<Segment>) -> Result<Open> {
-        let sealed = segment.sealed().is_some_and(|seal| seal.end <= segments.shown());
-        let mapped = if sealed && segments.maps() { segment.bytes() } else { Ok(None) };
+        let sealed = segment.sealed().is_some_and(|seal| seal.end <= segments.mapped_below());
+        let mapped = if sealed { segment.bytes() } else { Ok(None) };
         let mapped = mapped.map_err(|e| Error::io("map", segments.path(&segment.name), e))?;
         Ok(Open { segment, mapped, chunk: Chunk::default() })
     }
@@ -220,8 +221,13 @@ impl<'a> Records<'a> {
         let from = from.max(first);
         let mut records =
             Records { segments, open: None, offset: 0, from, end: end.min(segments.shown()), done: false };
-        if let Some(segment) = segments.below(from).or_else(|| segments.after(0)) {
-            records.enter(segment)?;
+        let explicit = range.start_bound() != Bound::Unbounded && from > first;
+        match (segments.below(from), segments.after(0)) {
+            (Some(segment), _) => records.enter(segment)?,
+            // Cleaned since we asked for the front.
+            (None, Some(next)) if explicit => return Err(removed(from, next.base)),
+            (None, Some(next)) => records.enter(next)?,
+            (None, None) => {}
         }
         records.done = records.open.is_none();
         Ok(records)

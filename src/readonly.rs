@@ -146,8 +146,8 @@ impl Segments for ReadOnly {
         self.segments.get(self.segments.partition_point(|segment| segment.base <= base)).cloned()
     }
 
-    fn maps(&self) -> bool {
-        false
+    fn mapped_below(&self) -> u64 {
+        0
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -116,6 +116,8 @@ pub(crate) struct Scan {
     pub(crate) frames: u64,
     /// The highest claim among them.
     pub(crate) claim: u64,
+    /// The highest batch time among them. A link bears the highest before it.
+    pub(crate) batch_time: u64,
     /// Of whole batches only: records, the span of their batch times, the last checkpoint, the cursor notes.
     pub(crate) whole: Summary,
 }
@@ -164,6 +166,7 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
         };
         let lsn = place.base + scan.end;
         scan.frames += 1;
+        scan.batch_time = scan.batch_time.max(header.batch_time);
         scan.claim = scan.claim.max(header.claim(lsn).unwrap_or(0));
         open.add(kind, header.batch_time, lsn);
         if kind == FrameKind::CursorNote {

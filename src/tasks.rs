@@ -12,6 +12,9 @@ use crate::writer::{Leader, Writer};
 /// How soon writes that met a full disk are tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// How soon to look again while somebody else leads.
+const AGAIN: Duration = Duration::from_millis(5);
+
 impl Writer {
     /// Has the syncer look after bytes that nobody may wait for.
     #[inline]
@@ -59,10 +62,14 @@ impl Writer {
         let sync = now >= due || enough;
         // After a full disk threads wait too, and none of them leads again by itself.
         if sync || self.commit.futures_wait() || self.stalled.load(Ordering::Relaxed) {
-            *since = None;
+            if sync || disk {
+                *since = None;
+            }
             match self.commit.try_lead(&Leader { writer: self, sync: sync || disk }) {
                 Some(Ok(Led::Full)) => return Some(RETRY),
                 Some(Ok(_)) if self.options.sync_interval.is_some() => return Some(Duration::ZERO),
+                // Somebody else leads, and may not have seen all that is to be synced.
+                None if self.options.sync_interval.is_some() || enough => return Some(AGAIN),
                 // Somebody else leads, and wakes us when futures are left over.
                 Some(_) | None => return None,
             }

@@ -227,6 +227,7 @@ impl Writer {
     /// Begins a new segment, unless the active one is empty.
     pub(crate) fn rotate_now(&self) -> Result<()> {
         let mut framing = self.framing.lock();
+        self.check_open(&framing)?;
         let before = framing.active();
         while framing.active_used() && framing.active() == before {
             self.check_open(&framing)?;
@@ -278,6 +279,8 @@ impl Writer {
                         framing.full.push_front(piece);
                     }
                     self.stalled.store(true, Ordering::Relaxed);
+                    // Whoever met it may not wait for anything: the syncer tries again.
+                    self.wake_syncer();
                     return Ok(None);
                 }
                 Err(e) => {
@@ -410,7 +413,6 @@ impl Lead for Leader<'_> {
     fn lead(&self) -> Result<Led> {
         let writer = self.writer;
         let Some(target) = writer.write_out(true)? else {
-            writer.wake_syncer();
             return Ok(Led::Full);
         };
         if writer.bugs().has(Bug::MarkAheadOfSync) {

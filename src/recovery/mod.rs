@@ -42,6 +42,8 @@ pub(crate) struct Void {
     pub(crate) name: String,
     pub(crate) base: u64,
     pub(crate) length: u64,
+    /// Whether it is known to hold no frame: it was prepared and never used.
+    pub(crate) empty: bool,
 }
 
 /// Where the log ends, and everything that goes on from there.
@@ -61,6 +63,8 @@ pub(crate) struct Recovered {
     pub(crate) records: u64,
     /// The last checkpoint; 0 if there is none.
     pub(crate) checkpoint: u64,
+    /// The highest batch time, of cleaned records too.
+    pub(crate) batch_time: u64,
     pub(crate) cursors: Vec<Cursor>,
     /// A new life begins at or above.
     pub(crate) ceiling: u64,
@@ -127,6 +131,8 @@ struct Tail {
     /// Valid frames beyond the first bad place, and the first of them.
     beyond: u64,
     first_beyond: Option<u64>,
+    /// Segments above the tip without any frame, by index.
+    empty: Vec<usize>,
 }
 
 impl Tail {
@@ -183,6 +189,9 @@ impl Tail {
             let path = storage.path().join(&found.name);
             let ahead = look_ahead(&*found.file, &place, from, bugs).map_err(|e| Error::io("read", path, e))?;
             self.claim = self.claim.max(ahead.claim);
+            if Some(index) > self.chain.last().map(|(tip, _)| *tip) && ahead.frames == 0 {
+                self.empty.push(index);
+            }
             let passed = Some(index) > self.bad && self.bad.is_some();
             let first = if passed && before > 0 { Some(u64::from(BLOCK)) } else { ahead.first };
             self.beyond += ahead.frames + if passed { before } else { 0 };
@@ -283,7 +292,10 @@ fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
                     Sealed { seed: place.seed.number(), capacity, end: 0, records: 0, min_time: 0, max_time: 0, found };
                 recovered.segments.push(sealed);
             }
-            _ => recovered.voids.push(Void { name: found.name, base: found.base, length: found.length }),
+            _ => {
+                let empty = tail.empty.contains(&index);
+                recovered.voids.push(Void { name: found.name, base: found.base, length: found.length, empty });
+            }
         }
     }
     seal(&mut recovered, &links, scans.pop().flatten());
@@ -295,7 +307,9 @@ fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
 
 /// Fills in how each segment ended: the last by its scan, the others by the links of their successors.
 fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
-    let Summary { records, min_time, max_time, checkpoint, notes } = last.unwrap_or_default().whole;
+    let last = last.unwrap_or_default();
+    recovered.batch_time = last.batch_time;
+    let Summary { records, min_time, max_time, checkpoint, notes } = last.whole;
     let last_seal = Link {
         prev_end: recovered.end,
         prev_records: records,

@@ -23,7 +23,9 @@ pub struct Fs {
 impl Fs {
     /// The directory `path`, which need not exist yet. Touches nothing.
     pub fn new(path: impl AsRef<Path>) -> Fs {
-        Fs { path: path.as_ref().to_path_buf(), dir: OnceLock::new(), started: Instant::now() }
+        // Files are made for as long as the log is open, and the process may change its directory meanwhile.
+        let path = std::path::absolute(&path).unwrap_or_else(|_| path.as_ref().to_path_buf());
+        Fs { path, dir: OnceLock::new(), started: Instant::now() }
     }
 
     fn dir(&self) -> io::Result<&fs::File> {
