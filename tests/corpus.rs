@@ -126,15 +126,16 @@ fn every_seed_is_recovered() {
     assert!(count >= seeds().len(), "{count}");
 }
 
-/// Programs by chance: what a fuzzer would try first.
+/// Programs by chance: what a fuzzer would try first. `SEAWALL_ROUNDS` for more than 400.
 #[test]
 fn programs_by_chance_are_recovered() {
+    let rounds = std::env::var("SEAWALL_ROUNDS").map_or(400, |rounds| rounds.parse().unwrap());
     let mut state = 1_u64;
     let mut byte = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
-    for (round, (_, seed)) in seeds().into_iter().cycle().take(400).enumerate() {
+    for (round, (_, seed)) in seeds().into_iter().cycle().take(rounds).enumerate() {
         let mut program = seed;
         program.extend((0..byte() % 40).map(|_| byte()));
         let done = std::panic::catch_unwind(|| recover::run(&program));
