@@ -198,3 +198,24 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = dump.wait_with_output().unwrap();
     assert_eq!((output.status.code(), said(&output)), (Some(0), String::new()));
 }
+
+#[test]
+fn a_log_of_a_newer_version_is_told_from_a_damaged_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    drop(log(temp.path(), 10));
+    let file = fs::File::options().read(true).write(true).open(first_segment(temp.path())).unwrap();
+    let mut header = [0; 72];
+    file.read_exact_at(&mut header, 0).unwrap();
+    header[8] += 1;
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(&header[..12]);
+    checksum.update(&header[16..]);
+    header[12..16].copy_from_slice(&checksum.finalize().to_le_bytes());
+    file.write_all_at(&header, 0).unwrap();
+    let receive = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", dir];
+    for arguments in [&["dump", dir][..], &["verify", dir], &receive] {
+        let output = seawall(arguments);
+        assert_eq!(output.status.code(), Some(5), "{arguments:?}: {}", said(&output));
+    }
+}

@@ -53,7 +53,7 @@ pub struct Arguments {
     /// Size of the log's segments, 16KiB to 1GiB
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::size)]
     segment_size: u64,
-    /// Never take more than this on disk: intake pauses instead, and nothing more is committed
+    /// Never take more than this on disk, at least four segments: intake pauses until there is room
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     max_disk_bytes: Option<u64>,
     /// Remove segments all of whose records were received longer ago than this
