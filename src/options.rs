@@ -107,7 +107,7 @@ impl Options {
         self
     }
 
-    /// Never takes more than this on disk, at least four segments: appends get
+    /// Takes no further segment beyond this on disk, at least four segments: appends get
     /// [`LogFull`](crate::ErrorKind::LogFull) instead.
     pub fn max_disk_bytes(mut self, bytes: u64) -> Options {
         self.max_disk_bytes = Some(bytes);

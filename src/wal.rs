@@ -40,12 +40,13 @@ pub struct Wal {
 impl Wal {
     /// Opens the log in the directory `path` with default [`Options`]: durable on disk, made if there is none.
     ///
-    /// Takes as long as reading the newest segment and 8 KiB of each other.
+    /// Takes as long as reading the newest segment, what is not known durable before it, segments prepared by a killed
+    /// process, and 8 KiB of each other. Holds a descriptor for each segment while it is open.
     ///
     /// # Errors
     /// `Locked` if another writer has it; `Damage` if anything known durable is damaged; `TooNew`; `NotStrict`;
     /// `NotFound` if there is no log and creation is off; `Invalid` for options out of range; `Io`, `DiskFull`.
-    /// Nothing was changed then.
+    /// Nothing but what recovery had proven was changed then.
     pub fn open(path: impl AsRef<Path>) -> Result<Wal> {
         Options::new().open(path)
     }

@@ -313,8 +313,10 @@ fn a_live_log_has_no_faults() {
                 }
             }
         });
-        let mut seen = 0;
-        for _ in 0..60 {
+        let (mut seen, mut looks) = (0, 0);
+        // Long enough for the writer to have cleaned twice, however slow the disk.
+        while looks < 60 || seen <= 400 {
+            looks += 1;
             let durable = wal.durable_lsn();
             let report = verify(dir.path()).unwrap();
             assert!(report.is_clean(), "{report}");
@@ -326,6 +328,5 @@ fn a_live_log_has_no_faults() {
             seen = *numbers.last().unwrap();
         }
         stop.store(true, Ordering::Relaxed);
-        assert!(seen > 200);
     });
 }
