@@ -34,8 +34,6 @@ struct State {
     leading: bool,
     /// Threads that wait for the token or for the point to move.
     waiting: usize,
-    /// Threads waited for the last leader: they are about to append again.
-    crowded: bool,
     /// Futures, by the LSN that they wait for. A batch ends there and only its ticket waits for it.
     wakers: BTreeMap<u64, Waker>,
     /// The first failure. Never cleared.
@@ -126,12 +124,7 @@ impl Commit {
             }
             if !state.leading && !full {
                 state.leading = true;
-                let crowded = state.crowded;
                 drop(state);
-                if crowded {
-                    // No window, only a turn: those whom the last leader woke would miss this sync by a hair.
-                    std::thread::yield_now();
-                }
                 let led = self.lead(lead)?;
                 if reached(self) {
                     return Ok(());
@@ -230,7 +223,6 @@ impl Drop for Token<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.leading = false;
-        state.crowded = state.waiting > 0;
         let later = state.wakers.split_off(&(self.0.acknowledged() + 1));
         let wakers = std::mem::replace(&mut state.wakers, later);
         let waiting = state.waiting > 0;
