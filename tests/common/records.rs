@@ -1,5 +1,8 @@
 //! Records that follow from partition and offset alone, so that what was received can be held against them.
 
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// A header: any bytes as name, and perhaps a value.
 pub type Header = (Vec<u8>, Option<Vec<u8>>);
 
@@ -60,7 +63,15 @@ pub fn made(partition: i32, offset: i64) -> Made {
         1 => Some(Vec::new()),
         _ => Some(random.bytes(len)),
     };
-    Made { key, value, headers: headers(&mut random), timestamp: 1_700_000_000_000 + offset }
+    Made { key, value, headers: headers(&mut random), timestamp: begun() + offset }
+}
+
+/// When the test began, in milliseconds. Timestamps are of today, or a broker that comes back from SIGKILL takes the
+/// producer for one that has expired, forgets its sequence numbers, and stores a batch that is sent again twice.
+#[expect(clippy::disallowed_methods, reason = "no clock of the log's")]
+fn begun() -> i64 {
+    static BEGUN: OnceLock<i64> = OnceLock::new();
+    *BEGUN.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64)
 }
 
 fn headers(random: &mut Random) -> Vec<Header> {
