@@ -126,7 +126,7 @@ fn a_full_log_pauses_intake_says_so_and_resumes_when_there_is_room() {
     let big = || Stored { value: Some(vec![7; 4000]), ..Stored::default() };
     (0..100).for_each(|_| _ = broker.produce("t", 0, big()));
     life.expect("the log is full", |life| life.status().full.is_some() && life.status().paused);
-    assert!(life.witness.heard("the log takes nothing"));
+    life.expect("it says so", |life| life.witness.heard("the log takes nothing"));
     let full = life.status().full.unwrap();
     assert_eq!(*full.kind(), ErrorKind::DiskFull);
     let stored = life.status().recorded;
