@@ -92,7 +92,11 @@
 //!               kind 1
 //! ```
 
+mod names;
+
 use crc32fast::Hasher;
+
+pub(crate) use names::{is_unfinished, segment_base, segment_name, unfinished_name};
 
 /// Bytes of the block that holds a header; the offset of the first frame.
 pub(crate) const BLOCK: u32 = 4096;
@@ -488,28 +492,6 @@ impl Mark {
             front: u64_at(bytes, 48)?,
         })
     }
-}
-
-/// The name of the segment at `base`.
-pub(crate) fn segment_name(base: u64) -> String {
-    format!("{base:020}.wal")
-}
-
-/// The name of a segment while it is made.
-pub(crate) fn unfinished_name(base: u64) -> String {
-    format!("{base:020}.new")
-}
-
-/// Whether `name` is a segment's while it is made.
-pub(crate) fn is_unfinished(name: &str) -> bool {
-    name.strip_suffix(".new").is_some_and(|digits| segment_base(&format!("{digits}.wal")).is_some())
-}
-
-/// The base that a name says, if it is exactly a segment's.
-pub(crate) fn segment_base(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".wal")?;
-    let base = digits.parse().ok()?;
-    (segment_name(base) == name).then_some(base)
 }
 
 #[cfg(test)]
