@@ -69,7 +69,12 @@ impl Admin {
 
     fn wait_for_leaders(&self, topic: &str, partitions: i32) {
         let deadline = Instant::now() + BOUND;
-        let ask = |number| self.client.inner().fetch_watermarks(topic, number, Duration::from_secs(2));
+        let (client, timeout) = (self.client.inner(), Duration::from_secs(2));
+        // A client that asked too early keeps the answer that there is no such partition: metadata is asked for anew.
+        let ask = |number| {
+            client.fetch_metadata(Some(topic), timeout)?;
+            client.fetch_watermarks(topic, number, timeout)
+        };
         while let Some(error) = (0..partitions).find_map(|number| ask(number).err()) {
             assert!(Instant::now() < deadline, "{topic} has no leaders: {error}");
             thread::sleep(Duration::from_millis(50));
