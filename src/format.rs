@@ -92,10 +92,12 @@
 //!               kind 1
 //! ```
 
+mod check;
 mod names;
 
 use crc32fast::Hasher;
 
+use check::check;
 pub(crate) use names::{is_unfinished, segment_base, segment_name, unfinished_name};
 
 /// Bytes of the block that holds a header; the offset of the first frame.
@@ -145,6 +147,11 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     field(bytes, at).map(u64::from_le_bytes)
+}
+
+/// The number whose bytes are those of the two.
+fn pair(first: u32, second: u32) -> u64 {
+    u64::from(second) << 32 | u64::from(first)
 }
 
 /// The header of a segment.
@@ -265,32 +272,6 @@ pub(crate) fn sum(payload: &[u8]) -> u32 {
     crc32fast::hash(payload)
 }
 
-/// What the checks of a segment's frames begin from: its seed, as a hasher to clone. Making a hasher asks what the
-/// processor can do, which takes a third of the time of a check.
-#[derive(Clone, Debug)]
-pub(crate) struct Seed {
-    number: u32,
-    hasher: Hasher,
-}
-
-impl Seed {
-    pub(crate) fn new(number: u32) -> Seed {
-        Seed { number, hasher: Hasher::new_with_initial(number) }
-    }
-
-    pub(crate) fn number(&self) -> u32 {
-        self.number
-    }
-
-    /// The check of a frame whose first four bytes are its offset for now.
-    #[inline]
-    fn check(&self, frame: &[u8; FRAME as usize]) -> u32 {
-        let mut hasher = self.hasher.clone();
-        hasher.update(frame);
-        hasher.finalize()
-    }
-}
-
 impl FrameHeader {
     /// The header of a frame at `lsn`, claiming that the log is durable up to `durable`.
     #[inline]
@@ -310,18 +291,12 @@ impl FrameHeader {
 
     /// Its bytes at `offset` of a segment with `seed`.
     #[inline]
-    pub(crate) fn encode(&self, seed: &Seed, offset: u32) -> [u8; FRAME as usize] {
+    pub(crate) fn encode(&self, seed: u32, offset: u32) -> [u8; FRAME as usize] {
         let kind = self.kind.map_or(0, |kind| kind as u32);
         let word = self.length | kind << 28 | u32::from(self.more) << 31;
-        // In words, each checked by itself: a wider load of what was just stored in parts waits for the store.
-        let words = |first: u32| {
-            let head = u64::from(word) << 32 | u64::from(first);
-            [head, self.batch_time, u64::from(self.sum) << 32 | u64::from(self.behind)].map(u64::to_le_bytes)
-        };
-        let [mut head, time, tail] = words(offset);
-        let mut hasher = seed.hasher.clone();
-        [head, time, tail].iter().for_each(|word| hasher.update(word));
-        [head, ..] = words(hasher.finalize());
+        let words =
+            |first: u32| [pair(first, word), self.batch_time, pair(self.behind, self.sum)].map(u64::to_le_bytes);
+        let [head, time, tail] = words(check(seed, words(offset)));
         let mut bytes = [0; FRAME as usize];
         bytes[0..8].copy_from_slice(&head);
         bytes[8..16].copy_from_slice(&time);
@@ -331,15 +306,12 @@ impl FrameHeader {
 
     /// The header at `offset` of a segment with `seed`, if its check holds.
     #[inline]
-    pub(crate) fn decode(bytes: &[u8], seed: &Seed, offset: u32) -> Option<FrameHeader> {
-        let mut frame: [u8; FRAME as usize] = field(bytes, 0)?;
-        let found = u32_at(&frame, 0)?;
-        frame[0..4].copy_from_slice(&offset.to_le_bytes());
+    pub(crate) fn decode(bytes: &[u8], seed: u32, offset: u32) -> Option<FrameHeader> {
+        let frame: &[u8; FRAME as usize] = bytes.first_chunk()?;
+        let header = FrameHeader::unchecked(frame)?;
+        let words = [pair(offset, u32_at(frame, 4)?).to_le_bytes(), field(frame, 8)?, field(frame, 16)?];
         let kind = frame[7] >> 4 & 7;
-        if kind == 0 || seed.check(&frame) != found {
-            return None;
-        }
-        FrameHeader::unchecked(&frame)
+        (kind != 0 && check(seed, words) == u32_at(frame, 0)?).then_some(header)
     }
 
     /// The header in a frame's first bytes, whatever its check says.

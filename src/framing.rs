@@ -150,7 +150,7 @@ impl Framing {
             let seal = Seal { end: active.segment.base + active.offset, records, min_time, max_time };
             active.segment.seal(seal);
             self.records_before += records;
-            self.previous = Previous { base: active.segment.base, seed: active.segment.seed.number(), seal };
+            self.previous = Previous { base: active.segment.base, seed: active.segment.seed, seal };
             active.segment
         });
         let Previous { base, seed, seal } = self.previous;
@@ -208,7 +208,7 @@ impl Framing {
             let length32 = u32::try_from(length).unwrap_or(u32::MAX);
             let header = FrameHeader::new(kind, more, length32, time, sum, lsn, durable);
             let offset = u32::try_from(active.offset).unwrap_or(u32::MAX);
-            piece.bytes.extend_from_slice(&header.encode(&active.segment.seed, offset));
+            piece.bytes.extend_from_slice(&header.encode(active.segment.seed, offset));
             batch.copy(n, &mut piece.bytes);
             while !piece.bytes.len().is_multiple_of(4) {
                 piece.bytes.push(0);

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, HEAD, Header, Seed};
+use crate::format::{BLOCK, HEAD, Header};
 use crate::recovery::Void;
 use crate::scan::{Place, look_ahead};
 use crate::segment::{Failed, Segment, Spare, Stock};
@@ -337,7 +337,7 @@ fn holds_frames(storage: &dyn Storage, name: &str) -> std::io::Result<bool> {
     let mut head = vec![0; HEAD];
     let filled = read_full(&*file, &mut head, 0)?;
     let Ok((header, seed)) = Header::decode(head.get(..filled).unwrap_or_default()) else { return Ok(true) };
-    let place = Place { base: header.base, seed: Seed::new(seed), limit: header.capacity.min(file.len()?) };
+    let place = Place { base: header.base, seed, limit: header.capacity.min(file.len()?) };
     Ok(look_ahead(&*file, &place, u64::from(BLOCK), Bugs::default())?.frames > 0)
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::bugs::{Bug, Bugs};
-use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Seed, frame_size, sum};
+use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, frame_size, sum};
 use crate::storage::{File, read_full};
 
 /// Bytes read at once.
@@ -70,10 +70,10 @@ impl Source for &[u8] {
 }
 
 /// What frames of a segment are read by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) base: u64,
-    pub(crate) seed: Seed,
+    pub(crate) seed: u32,
     /// The offset that no frame reaches beyond.
     pub(crate) limit: u64,
 }
@@ -95,7 +95,7 @@ pub(crate) fn frame_at<S: Source>(
         let header = bytes.first_chunk().and_then(FrameHeader::unchecked);
         std::hint::black_box(vec![1_u8; header.map_or(0, |header| header.length as usize)]);
     }
-    let Some(header) = FrameHeader::decode(bytes, &place.seed, short) else { return Ok(None) };
+    let Some(header) = FrameHeader::decode(bytes, place.seed, short) else { return Ok(None) };
     if frame_size(u64::from(header.length)) > place.limit - offset {
         return Ok(None);
     }
@@ -245,7 +245,7 @@ fn next_candidate(window: &mut Window<'_>, place: &Place, mut offset: u64, bugs:
         let mut tried = 0;
         while let Some(bytes) = chunk.get(tried..tried + frame) {
             let short = u32::try_from(offset + tried as u64).unwrap_or(u32::MAX);
-            if FrameHeader::decode(bytes, &place.seed, short).is_some() {
+            if FrameHeader::decode(bytes, place.seed, short).is_some() {
                 return Ok(Some(offset + tried as u64));
             }
             tried += 4;

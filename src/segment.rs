@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::Error;
-use crate::format::{BLOCK, Header, Seed, segment_name, unfinished_name};
+use crate::format::{BLOCK, Header, segment_name, unfinished_name};
 use crate::recovery::Sealed;
 use crate::scan::Place;
 use crate::storage::{File, Map, Storage, write_full};
@@ -21,7 +21,7 @@ pub(crate) struct Segment {
     pub(crate) name: String,
     pub(crate) base: u64,
     pub(crate) capacity: u64,
-    pub(crate) seed: Seed,
+    pub(crate) seed: u32,
     pub(crate) file: Box<dyn File>,
     seal: OnceLock<Seal>,
     map: Mapped,
@@ -73,7 +73,7 @@ impl Segment {
         let Sealed { found, seed, capacity, end, records, min_time, max_time } = sealed;
         let seal = OnceLock::from(Seal { end, records, min_time, max_time });
         let map = Mapped::default();
-        Segment { name: found.name, base: found.base, capacity, seed: Seed::new(seed), file: found.file, seal, map }
+        Segment { name: found.name, base: found.base, capacity, seed, file: found.file, seal, map }
     }
 
     /// Makes the segment `header` out of `stock`: with its final name, a durable header and a durable entry.
@@ -118,14 +118,14 @@ impl Segment {
             storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))?;
         }
         let Header { base, capacity, .. } = header;
-        Ok(Segment { name, base, capacity, seed: Seed::new(seed), file, seal: OnceLock::new(), map: Mapped::default() })
+        Ok(Segment { name, base, capacity, seed, file, seal: OnceLock::new(), map: Mapped::default() })
     }
 
     /// The file as stock for another segment. The caller is the only one who has the segment.
     pub(crate) fn into_spare(self) -> io::Result<Spare> {
         let Segment { name, file, seed, map, .. } = self;
         drop(map);
-        Ok(Spare { length: file.len()?, name, file, seed: Some(seed.number()) })
+        Ok(Spare { length: file.len()?, name, file, seed: Some(seed) })
     }
 
     /// Says how it ended. No frame is added afterwards.
@@ -142,7 +142,7 @@ impl Segment {
     /// Where its frames lie, for reading below `end`.
     pub(crate) fn place(&self, end: u64) -> Place {
         let end = self.seal.get().map_or(end, |seal| seal.end.min(end));
-        Place { base: self.base, seed: self.seed.clone(), limit: end.saturating_sub(self.base).min(self.capacity) }
+        Place { base: self.base, seed: self.seed, limit: end.saturating_sub(self.base).min(self.capacity) }
     }
 
     /// The bytes of a sealed segment out of its map. The segment, and so the file, lives as long as they do.

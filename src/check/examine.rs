@@ -99,7 +99,7 @@ fn look(
         let end = part.seal.map(|seal| seal.end);
         let proven = end.is_some_and(|end| plan.base(index) + end <= known);
         let read = part.place.as_ref().filter(|_| depth == Depth::All || !proven);
-        let before = read.and_then(|place| sound.get(&(place.base, place.seed.number(), end?)).cloned());
+        let before = read.and_then(|place| sound.get(&(place.base, place.seed, end?)).cloned());
         if let (Some(place), None) = (read, &before) {
             jobs.push((index, place, part.seal));
         }
@@ -340,7 +340,7 @@ impl Examined {
         for (part, walked) in self.plan.parts.iter().zip(walks) {
             let (Some(place), Some(seal), Some(walked)) = (&part.place, part.seal, walked) else { continue };
             if walked.holes.is_empty() {
-                sound.insert((place.base, place.seed.number(), seal.end), walked);
+                sound.insert((place.base, place.seed, seal.end), walked);
             }
         }
         sound

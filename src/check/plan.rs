@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, HEAD, Link, NO_BASE, Seed, seeds};
+use crate::format::{BLOCK, HEAD, Link, NO_BASE, seeds};
 use crate::recovery::{Survey, read_link, survey};
 use crate::scan::Place;
 use crate::storage::{File, Storage, read_full};
@@ -66,7 +66,7 @@ impl Plan {
                 (part.place, part.link) = mended.map_err(|e| Error::io("read", path, e))?;
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
-                && place.seed.number() != seal.seed
+                && place.seed != seal.seed
             {
                 // Another file than the one that was meant.
                 part.seal = None;
@@ -92,7 +92,7 @@ impl Plan {
     fn index(&self, base: u64, seed: u32) -> Option<usize> {
         let index = self.survey.segments.binary_search_by_key(&base, |found| found.base).ok()?;
         let place = self.parts.get(index)?.place.as_ref()?;
-        (place.seed.number() == seed).then_some(index)
+        (place.seed == seed).then_some(index)
     }
 
     /// The log up to its newest segment: the chain's tip, or one above it that holds what is known to be shown.
@@ -147,10 +147,10 @@ fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::
     let stored = seeds(&head);
     let limit = limit.min(u64::from(u32::MAX));
     for seed in seal.iter().map(|seal| seal.seed).chain(stored) {
-        let place = Place { base, seed: Seed::new(seed), limit };
-        if let Some((link, _)) = read_link(&head, place.clone(), Bugs::default()) {
+        let place = Place { base, seed, limit };
+        if let Some((link, _)) = read_link(&head, place, Bugs::default()) {
             return Ok((Some(place), Some(link)));
         }
     }
-    Ok((seal.map(|seal| Place { base, seed: Seed::new(seal.seed), limit }), None))
+    Ok((seal.map(|seal| Place { base, seed: seal.seed, limit }), None))
 }

@@ -56,7 +56,7 @@ impl Walk {
     pub(super) fn new(place: &Place, end: Option<u64>) -> Walk {
         let first = u64::from(BLOCK);
         let limit = end.map_or(place.limit, |end| end.min(place.limit));
-        let place = Place { base: place.base, seed: place.seed.clone(), limit };
+        let place = Place { limit, ..*place };
         Walk { place, end: end.unwrap_or(limit), offset: first, batch: first, chunk: Chunk::default() }
     }
 
@@ -129,7 +129,7 @@ impl Walk {
 fn spoiled(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Result<Option<(FrameHeader, u32)>> {
     let Some(bytes) = window.bytes(offset, FRAME as usize)? else { return Ok(None) };
     let short = u32::try_from(offset).unwrap_or(u32::MAX);
-    let Some(header) = FrameHeader::decode(bytes, &place.seed, short) else { return Ok(None) };
+    let Some(header) = FrameHeader::decode(bytes, place.seed, short) else { return Ok(None) };
     if frame_size(u64::from(header.length)) > place.limit - offset {
         return Ok(None);
     }

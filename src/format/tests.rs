@@ -7,7 +7,7 @@ const HEADER_OF_A_LOG: Header =
 
 #[test]
 fn frame_of_the_specification() {
-    let (seed, offset) = (&Seed::new(0x0123_4567), 4096);
+    let (seed, offset) = (0x0123_4567, 4096);
     let header = FrameHeader::new(FrameKind::Record, false, 5, 7, sum(b"hello"), 65536 + 4096, 65536);
     let expected =
         [0x9a, 0xf3, 0x3a, 0xcd, 5, 0, 0, 0x10, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0x86, 0xa6, 0x10, 0x36];
@@ -58,17 +58,17 @@ fn a_newer_header_is_not_a_damaged_one() {
 #[test]
 fn every_bit_and_the_place_of_a_frame_are_checked() {
     let header = FrameHeader::new(FrameKind::Checkpoint, true, 77, u64::MAX, 5, 1 << 40, 1 << 39);
-    let bytes = header.encode(&Seed::new(9), 8192);
-    assert_eq!(FrameHeader::decode(&bytes, &Seed::new(9), 8192), Some(header));
+    let bytes = header.encode(9, 8192);
+    assert_eq!(FrameHeader::decode(&bytes, 9, 8192), Some(header));
     assert_eq!(header.claim(1 << 40), None, "a distance of 2^39 claims nothing");
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes;
         flipped[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(FrameHeader::decode(&flipped, &Seed::new(9), 8192), None, "bit {bit}");
+        assert_eq!(FrameHeader::decode(&flipped, 9, 8192), None, "bit {bit}");
     }
-    assert_eq!(FrameHeader::decode(&bytes, &Seed::new(8), 8192), None);
-    assert_eq!(FrameHeader::decode(&bytes, &Seed::new(9), 8196), None);
-    assert_eq!(FrameHeader::decode(&[0; 24], &Seed::new(0), 0), None);
+    assert_eq!(FrameHeader::decode(&bytes, 8, 8192), None);
+    assert_eq!(FrameHeader::decode(&bytes, 9, 8196), None);
+    assert_eq!(FrameHeader::decode(&[0; 24], 0, 0), None);
 }
 
 #[test]

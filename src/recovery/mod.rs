@@ -288,8 +288,7 @@ fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
                 scans.push(scanned);
                 links.push(found.link.as_ref().map(|(link, _)| link.clone()).unwrap_or_default());
                 let capacity = header.capacity;
-                let sealed =
-                    Sealed { seed: place.seed.number(), capacity, end: 0, records: 0, min_time: 0, max_time: 0, found };
+                let sealed = Sealed { seed: place.seed, capacity, end: 0, records: 0, min_time: 0, max_time: 0, found };
                 recovered.segments.push(sealed);
             }
             _ => {

@@ -6,7 +6,7 @@ use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, HEAD, Header, Link, MARK, MARK_SLOT, Mark, NO_BASE,
-    Seed, is_unfinished, segment_base, sum,
+    is_unfinished, segment_base, sum,
 };
 use crate::scan::{Place, frame_at};
 use crate::storage::{File, Storage, read_full};
@@ -30,7 +30,7 @@ impl Found {
     pub(crate) fn place(&self, bugs: Bugs) -> Option<Place> {
         let (header, seed) = self.header.as_ref().ok()?;
         let seed = if bugs.has(Bug::StaleFrames) { 0 } else { *seed };
-        Some(Place { base: self.base, seed: Seed::new(seed), limit: header.capacity.min(self.length) })
+        Some(Place { base: self.base, seed, limit: header.capacity.min(self.length) })
     }
 }
 
@@ -218,7 +218,7 @@ impl Survey {
         }
         let index = self.index(link.prev_base).ok_or(())?;
         let place = self.segments.get(index).and_then(|found| found.place(bugs));
-        if place.is_some_and(|place| place.seed.number() == link.prev_seed) { Ok(Some(index)) } else { Err(()) }
+        if place.is_some_and(|place| place.seed == link.prev_seed) { Ok(Some(index)) } else { Err(()) }
     }
 
     /// Follows the links down from the highest base that leads to the front.

@@ -1,0 +1,61 @@
+//! The check of a frame's first bytes: CRC-32, eight bytes a step.
+//!
+//! The same number as `crc32fast` begun from the seed gives, which takes three to five times as long over so few
+//! bytes; a scan and an append in memory would spend a quarter of their time there. The way is slicing-by-8 (Kounavis
+//! and Berry, "A Systematic Approach to Building High Performance, Software-based, CRC Generators", 2005): the bytes
+//! of a step are looked up side by side, one table for each of the eight distances to the end of the step.
+
+/// CRC-32 (ISO-HDLC), reflected.
+const POLYNOMIAL: u32 = 0xedb8_8320;
+
+static TABLES: [[u32; 256]; 8] = tables();
+
+/// Table `n` holds what each byte does to the CRC once `n` bytes of zeros have followed it.
+#[allow(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "the compiler alone evaluates it")]
+const fn tables() -> [[u32; 256]; 8] {
+    let mut tables = [[0; 256]; 8];
+    let mut at = 0;
+    while at < 8 * 256 {
+        let (table, byte) = (at / 256, at % 256);
+        // A byte alone, or one byte of zeros after what the table before has for it.
+        let mut crc = if table == 0 { at as u32 } else { tables[table - 1][byte] };
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc >> 1) ^ if crc & 1 == 1 { POLYNOMIAL } else { 0 };
+            bit += 1;
+        }
+        tables[table][byte] = crc;
+        at += 1;
+    }
+    tables
+}
+
+/// CRC-32 of the words one after the other, begun from `seed`.
+#[inline]
+#[allow(clippy::indexing_slicing, reason = "a byte is no index out of a table of 256")]
+pub(super) fn check(seed: u32, words: [[u8; 8]; 3]) -> u32 {
+    !words.into_iter().fold(!seed, |crc, word| {
+        let word = (u64::from_le_bytes(word) ^ u64::from(crc)).to_le_bytes();
+        word.into_iter().zip(TABLES.iter().rev()).fold(0, |crc, (byte, table)| crc ^ table[usize::from(byte)])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn the_same_number_as_crc32fast() {
+        let mut number = 1_u64;
+        for _ in 0..10_000 {
+            let words = [(); 3].map(|()| {
+                number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                (number ^ number >> 29).to_le_bytes()
+            });
+            let seed = u32::try_from(number >> 32).unwrap();
+            let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+            words.iter().for_each(|word| hasher.update(word));
+            assert_eq!(check(seed, words), hasher.finalize());
+        }
+    }
+}
