@@ -95,6 +95,8 @@
 mod check;
 mod names;
 
+use std::sync::LazyLock;
+
 use crc32fast::Hasher;
 
 use check::check;
@@ -269,7 +271,11 @@ pub(crate) fn frame_size(length: u64) -> u64 {
 /// CRC-32 of a payload.
 #[inline]
 pub(crate) fn sum(payload: &[u8]) -> u32 {
-    crc32fast::hash(payload)
+    // Making a hasher asks what the processor can do: a fifth of the time over 100 bytes.
+    static BLANK: LazyLock<Hasher> = LazyLock::new(Hasher::new);
+    let mut hasher = BLANK.clone();
+    hasher.update(payload);
+    hasher.finalize()
 }
 
 impl FrameHeader {
@@ -294,9 +300,8 @@ impl FrameHeader {
     pub(crate) fn encode(&self, seed: u32, offset: u32) -> [u8; FRAME as usize] {
         let kind = self.kind.map_or(0, |kind| kind as u32);
         let word = self.length | kind << 28 | u32::from(self.more) << 31;
-        let words =
-            |first: u32| [pair(first, word), self.batch_time, pair(self.behind, self.sum)].map(u64::to_le_bytes);
-        let [head, time, tail] = words(check(seed, words(offset)));
+        let words = |first: u32| [pair(first, word), self.batch_time, pair(self.behind, self.sum)];
+        let [head, time, tail] = words(check(seed, words(offset))).map(u64::to_le_bytes);
         let mut bytes = [0; FRAME as usize];
         bytes[0..8].copy_from_slice(&head);
         bytes[8..16].copy_from_slice(&time);
@@ -309,7 +314,7 @@ impl FrameHeader {
     pub(crate) fn decode(bytes: &[u8], seed: u32, offset: u32) -> Option<FrameHeader> {
         let frame: &[u8; FRAME as usize] = bytes.first_chunk()?;
         let header = FrameHeader::unchecked(frame)?;
-        let words = [pair(offset, u32_at(frame, 4)?).to_le_bytes(), field(frame, 8)?, field(frame, 16)?];
+        let words = [pair(offset, u32_at(frame, 4)?), u64_at(frame, 8)?, u64_at(frame, 16)?];
         let kind = frame[7] >> 4 & 7;
         (kind != 0 && check(seed, words) == u32_at(frame, 0)?).then_some(header)
     }

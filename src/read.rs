@@ -12,7 +12,7 @@ use crate::error::{Damage, Error, ErrorKind, Result};
 use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Link, frame_size};
 use crate::lsn::{BatchTime, Lsn};
 use crate::record::{Kind, Record};
-use crate::scan::{Chunk, Source, Window, frame_at, look_ahead};
+use crate::scan::{Chunk, Place, Source, Window, frame_at, look_ahead};
 use crate::segment::Segment;
 
 /// What records are read from: a log that is written, or one that is only read.
@@ -43,10 +43,12 @@ pub(crate) trait Segments: Send + Sync {
     fn check(&self) -> Result<()>;
 }
 
-/// Bytes of one segment while it is read.
+/// One segment while it is read.
 #[derive(Debug)]
 struct Open {
     segment: Arc<Segment>,
+    /// Its frames up to what may be shown.
+    place: Place,
     /// The whole segment, where it is sealed and may be mapped.
     mapped: Option<Bytes>,
     chunk: Chunk,
@@ -54,21 +56,26 @@ struct Open {
 
 impl Open {
     fn new(segments: &(impl Segments + ?Sized), segment: Arc<Segment>) -> Result<Open> {
+        let place = segment.place(segments.shown());
         let sealed = segment.sealed().is_some_and(|seal| seal.end <= segments.mapped_below());
         let mapped = if sealed { segment.bytes() } else { Ok(None) };
         let mapped = mapped.map_err(|e| Error::io("map", segments.path(&segment.name), e))?;
-        Ok(Open { segment, mapped, chunk: Chunk::default() })
+        Ok(Open { segment, place, mapped, chunk: Chunk::default() })
     }
 
-    /// The frame at `offset`, below `end`, if it is valid.
+    /// Where its frames end, or what may be shown of them.
+    fn end(&self) -> u64 {
+        self.place.base + self.place.limit
+    }
+
+    /// The frame at `offset`, if it is valid.
     #[inline]
-    fn frame(&mut self, offset: u64, end: u64) -> io::Result<Option<FrameHeader>> {
-        let place = self.segment.place(end);
+    fn frame(&mut self, offset: u64) -> io::Result<Option<FrameHeader>> {
         match &self.mapped {
-            Some(bytes) => frame_at(&mut &bytes[..], &place, offset, Bugs::default()),
+            Some(bytes) => frame_at(&mut &bytes[..], &self.place, offset, Bugs::default()),
             None => {
-                let mut window = Window::new(&*self.segment.file, place.limit, &mut self.chunk);
-                frame_at(&mut window, &place, offset, Bugs::default())
+                let mut window = Window::new(&*self.segment.file, self.place.limit, &mut self.chunk);
+                frame_at(&mut window, &self.place, offset, Bugs::default())
             }
         }
     }
@@ -81,13 +88,18 @@ impl Open {
             let from = usize::try_from(from).map_err(io::Error::other)?;
             return Ok(bytes.slice(from..from + length));
         }
-        let limit = from + length as u64;
-        let mut window = Window::new(&*self.segment.file, limit, &mut self.chunk);
+        let mut window = Window::new(&*self.segment.file, self.place.limit, &mut self.chunk);
         let payload = window.bytes(from, length)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(Bytes::copy_from_slice(payload))
     }
+
+    #[cold]
+    fn error(&self, segments: &(impl Segments + ?Sized), e: io::Error) -> Error {
+        Error::io("read", segments.path(&self.segment.name), e)
+    }
 }
 
+#[inline]
 fn record(lsn: u64, kind: Kind, header: &FrameHeader, payload: Bytes) -> Record {
     Record { lsn: Lsn(lsn), batch_time: BatchTime(header.batch_time), kind, ends_batch: !header.more, payload }
 }
@@ -114,22 +126,20 @@ pub(crate) fn get(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
     };
     let offset = lsn.0 - segment.base;
     let mut open = Open::new(segments, segment)?;
-    let end = open.segment.sealed().map_or(shown, |seal| seal.end.min(shown));
-    if offset < u64::from(BLOCK) || lsn.0 >= end {
+    if offset < u64::from(BLOCK) || lsn.0 >= open.end() {
         return Err(no_record(lsn));
     }
-    let io = |open: &Open, e| Error::io("read", segments.path(&open.segment.name), e);
-    let found = if offset.is_multiple_of(4) { open.frame(offset, end) } else { Ok(None) };
-    match found.map_err(|e| io(&open, e))? {
+    let found = if offset.is_multiple_of(4) { open.frame(offset) } else { Ok(None) };
+    match found.map_err(|e| open.error(segments, e))? {
         Some(header) => match kind(&header) {
             Some(kind) => {
-                let payload = open.payload(offset, &header).map_err(|e| io(&open, e))?;
+                let payload = open.payload(offset, &header).map_err(|e| open.error(segments, e))?;
                 Ok(record(lsn.0, kind, &header, payload))
             }
             None => Err(no_record(lsn)),
         },
         // Either no frame begins here, or one did: walking from the start of the segment tells.
-        None => Err(walk(segments, open, end, lsn)),
+        None => Err(walk(segments, open, lsn)),
     }
 }
 
@@ -143,22 +153,23 @@ fn removed(lsn: u64, first: u64) -> Error {
 }
 
 /// Why there is no valid frame at `lsn`.
-fn walk(segments: &impl Segments, mut open: Open, end: u64, lsn: Lsn) -> Error {
+fn walk(segments: &impl Segments, mut open: Open, lsn: Lsn) -> Error {
     let mut offset = u64::from(BLOCK);
     loop {
         if open.segment.base + offset > lsn.0 {
             return no_record(lsn);
         }
-        match open.frame(offset, end) {
+        match open.frame(offset) {
             Ok(Some(header)) => offset += frame_size(u64::from(header.length)),
-            Ok(None) => return damaged(segments, &open, offset, end),
-            Err(e) => return Error::io("read", segments.path(&open.segment.name), e),
+            Ok(None) => return damaged(segments, &open, offset),
+            Err(e) => return open.error(segments, e),
         }
     }
 }
 
 /// The error for a place where a durable frame should be.
-fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64, end: u64) -> Error {
+#[cold]
+fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64) -> Error {
     let segment = &open.segment;
     let path = segments.path(&segment.name);
     match segments.removed(segment.base) {
@@ -166,12 +177,12 @@ fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64, end: u
         Ok(true) => return removed(segment.base + offset, segments.first()),
         Err(e) => return e,
     }
-    let ahead = look_ahead(&*segment.file, &segment.place(end), offset, Bugs::default()).unwrap_or_default();
+    let ahead = look_ahead(&*segment.file, &open.place, offset, Bugs::default()).unwrap_or_default();
     let damage = Damage {
         segment: segment.name.clone(),
         offset,
         lsn: Lsn(segment.base + offset),
-        durable: Lsn(end),
+        durable: Lsn(open.end()),
         next: ahead.first.map(|first| Lsn(segment.base + first)),
         beyond: ahead.frames,
     };
@@ -192,7 +203,6 @@ pub struct Records<'a> {
     /// Records below are passed over.
     from: u64,
     end: u64,
-    done: bool,
 }
 
 impl std::fmt::Debug for Records<'_> {
@@ -219,8 +229,7 @@ impl<'a> Records<'a> {
             return Err(removed(from, first));
         }
         let from = from.max(first);
-        let mut records =
-            Records { segments, open: None, offset: 0, from, end: end.min(segments.shown()), done: false };
+        let mut records = Records { segments, open: None, offset: 0, from, end: end.min(segments.shown()) };
         let explicit = range.start_bound() != Bound::Unbounded && from > first;
         match (segments.below(from), segments.after(0)) {
             (Some(segment), _) => records.enter(segment)?,
@@ -229,7 +238,6 @@ impl<'a> Records<'a> {
             (None, Some(next)) => records.enter(next)?,
             (None, None) => {}
         }
-        records.done = records.open.is_none();
         Ok(records)
     }
 
@@ -239,65 +247,45 @@ impl<'a> Records<'a> {
         let within = self.from.saturating_sub(open.segment.base);
         let straight = within > u64::from(BLOCK)
             && within.is_multiple_of(4)
-            && open.frame(within, self.end).is_ok_and(|frame| frame.is_some());
+            && open.frame(within).is_ok_and(|frame| frame.is_some());
         self.offset = if straight { within } else { u64::from(BLOCK) };
         self.open = Some(open);
         Ok(())
     }
 
-    #[inline]
-    fn step(&mut self) -> Result<Option<Record>> {
-        loop {
-            let Some(open) = &mut self.open else { return Ok(None) };
-            let (base, offset) = (open.segment.base, self.offset);
-            let end = open.segment.sealed().map_or(self.end, |seal| seal.end.min(self.end));
-            let lsn = base + offset;
-            if lsn >= end {
-                if lsn >= self.end || !self.leave(base)? {
-                    return Ok(None);
-                }
-                continue;
-            }
-            // A frame that begins below the end of the range may reach beyond it.
-            let shown = self.segments.shown();
-            let io = |open: &Open, e| Error::io("read", self.segments.path(&open.segment.name), e);
-            let Some(header) = open.frame(offset, shown).map_err(|e| io(open, e))? else {
-                return Err(damaged(
-                    self.segments,
-                    open,
-                    offset,
-                    shown.min(open.segment.sealed().map_or(shown, |s| s.end)),
-                ));
-            };
-            self.offset += frame_size(u64::from(header.length));
-            if let Some(kind) = kind(&header).filter(|_| lsn >= self.from) {
-                let payload = open.payload(offset, &header).map_err(|e| io(open, e))?;
-                return Ok(Some(record(lsn, kind, &header, payload)));
-            }
-        }
-    }
-
-    /// Goes on to the segment after the one at `base`, if there is one.
+    /// Goes on to the next segment, if there is one and the range reaches into it.
     #[cold]
-    fn leave(&mut self, base: u64) -> Result<bool> {
+    fn leave(&mut self) -> Result<()> {
+        let Some(Open { segment, .. }) = self.open.take() else { return Ok(()) };
+        if segment.base + self.offset >= self.end {
+            return Ok(());
+        }
         self.segments.check()?;
-        self.open = None;
-        let Some(next) = self.segments.after(base).filter(|next| next.base < self.end) else { return Ok(false) };
+        let base = segment.base;
+        drop(segment);
+        let Some(next) = self.segments.after(base).filter(|next| next.base < self.end) else { return Ok(()) };
         let first = self.segments.first();
         self.enter(next)?;
         // Cleaned in between: its link tells whether the segment after ours is the one that followed it.
         if first > base && self.predecessor()? != Some(base) {
             return Err(removed(base, first));
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// Ends with an error.
+    #[cold]
+    fn fail(&mut self, error: Error) -> Option<Result<Record>> {
+        self.open = None;
+        Some(Err(error))
     }
 
     /// What the link of the open segment says.
     fn predecessor(&mut self) -> Result<Option<u64>> {
         let Some(open) = &mut self.open else { return Ok(None) };
         let first = u64::from(BLOCK);
-        let link = open.frame(first, u64::MAX).and_then(|header| header.map(|h| open.payload(first, &h)).transpose());
-        let link = link.map_err(|e| Error::io("read", self.segments.path(&open.segment.name), e))?;
+        let link = open.frame(first).and_then(|header| header.map(|h| open.payload(first, &h)).transpose());
+        let link = link.map_err(|e| open.error(self.segments, e))?;
         Ok(link.and_then(|payload| Link::decode(&payload)).map(|link| link.prev_base))
     }
 }
@@ -307,11 +295,35 @@ impl Iterator for Records<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Result<Record>> {
-        if self.done {
-            return None;
+        loop {
+            let open = self.open.as_mut()?;
+            let (offset, lsn) = (self.offset, open.segment.base + self.offset);
+            if lsn >= self.end.min(open.end()) {
+                match self.leave() {
+                    Ok(()) => continue,
+                    Err(e) => return self.fail(e),
+                }
+            }
+            let header = match open.frame(offset) {
+                Ok(Some(header)) => header,
+                Ok(None) => {
+                    let error = damaged(self.segments, open, offset);
+                    return self.fail(error);
+                }
+                Err(e) => {
+                    let error = open.error(self.segments, e);
+                    return self.fail(error);
+                }
+            };
+            self.offset += frame_size(u64::from(header.length));
+            let Some(kind) = kind(&header).filter(|_| lsn >= self.from) else { continue };
+            match open.payload(offset, &header) {
+                Ok(payload) => return Some(Ok(record(lsn, kind, &header, payload))),
+                Err(e) => {
+                    let error = open.error(self.segments, e);
+                    return self.fail(error);
+                }
+            }
         }
-        let step = self.step().transpose();
-        self.done = !matches!(step, Some(Ok(_)));
-        step
     }
 }

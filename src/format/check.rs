@@ -30,14 +30,18 @@ const fn tables() -> [[u32; 256]; 8] {
     tables
 }
 
-/// CRC-32 of the words one after the other, begun from `seed`.
-#[inline]
-#[allow(clippy::indexing_slicing, reason = "a byte is no index out of a table of 256")]
-pub(super) fn check(seed: u32, words: [[u8; 8]; 3]) -> u32 {
-    !words.into_iter().fold(!seed, |crc, word| {
-        let word = (u64::from_le_bytes(word) ^ u64::from(crc)).to_le_bytes();
-        word.into_iter().zip(TABLES.iter().rev()).fold(0, |crc, (byte, table)| crc ^ table[usize::from(byte)])
-    })
+/// CRC-32 of the bytes of the words one after the other, begun from `seed`.
+#[inline(always)]
+pub(super) fn check(seed: u32, [first, second, third]: [u64; 3]) -> u32 {
+    !step(step(step(!seed, first), second), third)
+}
+
+#[inline(always)]
+#[allow(clippy::indexing_slicing, reason = "no byte lies beyond a table of 256")]
+fn step(crc: u32, word: u64) -> u32 {
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = &TABLES;
+    let [b0, b1, b2, b3, b4, b5, b6, b7] = (word ^ u64::from(crc)).to_le_bytes().map(usize::from);
+    t7[b0] ^ t6[b1] ^ t5[b2] ^ t4[b3] ^ t3[b4] ^ t2[b5] ^ t1[b6] ^ t0[b7]
 }
 
 #[cfg(test)]
@@ -50,11 +54,11 @@ mod tests {
         for _ in 0..10_000 {
             let words = [(); 3].map(|()| {
                 number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-                (number ^ number >> 29).to_le_bytes()
+                number ^ number >> 29
             });
             let seed = u32::try_from(number >> 32).unwrap();
             let mut hasher = crc32fast::Hasher::new_with_initial(seed);
-            words.iter().for_each(|word| hasher.update(word));
+            words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
             assert_eq!(check(seed, words), hasher.finalize());
         }
     }
