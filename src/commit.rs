@@ -25,24 +25,38 @@ pub(crate) struct Commit {
     /// Set with [`State::poison`], for those who only ask whether.
     poisoned: AtomicBool,
     state: Mutex<State>,
-    changed: Condvar,
+    /// Who waits for a round, by its parity: the end of a round wakes those that it was for, and one of the next.
+    turns: [Condvar; 2],
+    /// Who met a full disk.
+    full: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// Somebody leads. Leading is one token: two leaders would sync the same pages twice.
     leading: bool,
-    /// Threads that wait for the token or for the point to move.
-    waiting: usize,
+    /// Rounds that were led.
+    round: usize,
+    /// While somebody leads: what was appended below is in this round, and the rest in the next.
+    aim: u64,
     /// Futures, by the LSN that they wait for. A batch ends there and only its ticket waits for it.
     wakers: BTreeMap<u64, Waker>,
     /// The first failure. Never cleared.
     poison: Option<Error>,
 }
 
+impl State {
+    /// Takes the token. What is appended until the leader aims is in its round.
+    fn take(&mut self) {
+        self.leading = true;
+        self.aim = u64::MAX;
+    }
+}
+
 /// What leading is. Called without any lock held.
 pub(crate) trait Lead {
-    /// Writes and syncs what was appended so far. One call at a time.
+    /// Writes and syncs what was appended so far, and says up to where to [`Commit::aim`] once it knows. One call at
+    /// a time.
     fn lead(&self) -> Result<Led>;
 
     /// What may be said, no sooner, once the point has moved and everybody was woken.
@@ -96,7 +110,7 @@ impl Commit {
         let wakers = std::mem::take(&mut state.wakers);
         self.poisoned.store(true, Ordering::Release);
         drop(state);
-        self.changed.notify_all();
+        self.turns.iter().chain([&self.full]).for_each(|waiting| _ = waiting.notify_all());
         wakers.into_values().for_each(Waker::wake);
         poison
     }
@@ -107,8 +121,13 @@ impl Commit {
         state.wakers.last_key_value().is_some_and(|(end, _)| *end > self.acknowledged())
     }
 
-    /// Waits until `reached` says so, leading whenever nobody does.
-    pub(crate) fn wait(&self, reached: impl Fn(&Commit) -> bool, lead: &impl Lead) -> Result<()> {
+    /// Whoever leads says that its round takes what was appended below `end`.
+    pub(crate) fn aim(&self, end: u64) {
+        self.state.lock().aim = end;
+    }
+
+    /// Waits until `reached` says so of what ends at `end`, leading whenever nobody does.
+    pub(crate) fn wait(&self, end: u64, reached: impl Fn(&Commit) -> bool, lead: &impl Lead) -> Result<()> {
         if reached(self) {
             return Ok(());
         }
@@ -122,26 +141,29 @@ impl Commit {
             if let Some(poison) = &state.poison {
                 return Err(poison.clone());
             }
-            if !state.leading && !full {
-                state.leading = true;
+            if full {
+                // At a pace, whoever else wakes us: several waiters would wake one another for ever.
+                full = !self.full.wait_for(&mut state, FULL_RETRY).timed_out();
+            } else if state.leading {
+                // Nobody sleeps for ever. A round wakes its own; those of the next are woken by that, and one of
+                // them, woken now, leads it unless somebody came first: the point has not moved past it meanwhile.
+                let turn = if end <= state.aim { state.round } else { state.round + 1 };
+                self.turn(turn).wait(&mut state);
+            } else {
+                state.take();
                 drop(state);
-                let led = self.lead(lead)?;
+                full = matches!(self.lead(lead)?, Led::Full);
                 if reached(self) {
                     return Ok(());
                 }
-                full = matches!(led, Led::Full);
                 state = self.state.lock();
-                continue;
             }
-            state.waiting += 1;
-            if full {
-                // At a pace, whoever else wakes us: several waiters would wake one another for ever.
-                full = !self.changed.wait_for(&mut state, FULL_RETRY).timed_out();
-            } else {
-                self.changed.wait(&mut state);
-            }
-            state.waiting -= 1;
         }
+    }
+
+    fn turn(&self, round: usize) -> &Condvar {
+        let [even, odd] = &self.turns;
+        if round.is_multiple_of(2) { even } else { odd }
     }
 
     /// Leads once, unless somebody does already. `None`: somebody did.
@@ -150,9 +172,10 @@ impl Commit {
         if let Some(poison) = &state.poison {
             return Some(Err(poison.clone()));
         }
-        if std::mem::replace(&mut state.leading, true) {
+        if state.leading {
             return None;
         }
+        state.take();
         drop(state);
         Some(self.lead(lead))
     }
@@ -223,13 +246,14 @@ impl Drop for Token<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.leading = false;
+        let round = state.round;
+        state.round += 1;
         let later = state.wakers.split_off(&(self.0.acknowledged() + 1));
         let wakers = std::mem::replace(&mut state.wakers, later);
-        let waiting = state.waiting > 0;
         drop(state);
-        if waiting {
-            self.0.changed.notify_all();
-        }
+        self.0.turn(round).notify_all();
+        self.0.turn(round + 1).notify_one();
+        self.0.full.notify_all();
         wakers.into_values().for_each(Waker::wake);
     }
 }
@@ -248,10 +272,10 @@ mod tests {
     #[test]
     fn a_waiter_leads_and_what_is_reached_needs_no_leader() {
         let commit = Commit::new(4);
-        commit.wait(to(8), &|| Ok(Led::Synced(12))).unwrap();
+        commit.wait(8, to(8), &|| Ok(Led::Synced(12))).unwrap();
         assert_eq!((commit.synced(), commit.acknowledged()), (12, 12));
-        commit.wait(to(12), &|| panic!("nothing is left to do")).unwrap();
-        commit.wait(to(16), &|| Ok(Led::Written(16))).unwrap();
+        commit.wait(12, to(12), &|| panic!("nothing is left to do")).unwrap();
+        commit.wait(16, to(16), &|| Ok(Led::Written(16))).unwrap();
         assert_eq!((commit.synced(), commit.acknowledged()), (12, 16));
     }
 
@@ -260,22 +284,22 @@ mod tests {
         let commit = Commit::new(0);
         let failure = || Err(Error::new(ErrorKind::Io, "sync", "gone"));
         for _ in 0..2 {
-            let error = commit.wait(to(8), &failure).unwrap_err();
+            let error = commit.wait(8, to(8), &failure).unwrap_err();
             assert_eq!(*error.kind(), ErrorKind::Poisoned);
             assert!(error.to_string().contains("gone"));
         }
-        let later = commit.wait(to(8), &|| Ok(Led::Synced(8))).unwrap_err();
+        let later = commit.wait(8, to(8), &|| Ok(Led::Synced(8))).unwrap_err();
         assert_eq!(*later.kind(), ErrorKind::Poisoned, "nothing is led after a failure");
         assert!(matches!(commit.poll(8, Waker::noop()), Some(Err(_))));
-        commit.wait(to(0), &|| panic!("never led")).unwrap();
+        commit.wait(0, to(0), &|| panic!("never led")).unwrap();
     }
 
     #[test]
     fn a_panicking_leader_leaves_nobody_waiting() {
         let commit = Arc::new(Commit::new(0));
         let leader = Arc::clone(&commit);
-        std::thread::spawn(move || leader.wait(to(8), &|| panic!("planned"))).join().unwrap_err();
-        let error = commit.wait(to(8), &|| panic!("never led")).unwrap_err();
+        std::thread::spawn(move || leader.wait(8, to(8), &|| panic!("planned"))).join().unwrap_err();
+        let error = commit.wait(8, to(8), &|| panic!("never led")).unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Poisoned);
     }
 
@@ -295,7 +319,7 @@ mod tests {
                         leaders.fetch_sub(1, Ordering::SeqCst);
                         Ok(Led::Synced(end))
                     };
-                    commit.wait(to(end), &lead).unwrap();
+                    commit.wait(end, to(end), &lead).unwrap();
                     assert!(commit.synced() >= end);
                 }
             }

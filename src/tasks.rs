@@ -74,7 +74,7 @@ impl Writer {
                 Some(_) | None => return None,
             }
         }
-        if full && matches!(self.write_out(false), Ok(None)) {
+        if full && matches!(self.write_out(false, |_| ()), Ok(None)) {
             return Some(RETRY);
         }
         if unsynced == 0 {

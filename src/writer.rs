@@ -134,7 +134,7 @@ impl Writer {
         self.watch(framed.end);
         if full {
             match patience {
-                Patience::Wait => drop(self.write_out(false)?),
+                Patience::Wait => drop(self.write_out(false, |_| ())?),
                 Patience::Never => self.wake_syncer(),
             }
         }
@@ -244,11 +244,12 @@ impl Writer {
             let message = "as much is in memory as may be; nothing was appended";
             return Err(Error::new(ErrorKind::Backpressure, "append", message));
         }
-        self.write_out(true).map(drop)
+        self.write_out(true, |_| ()).map(drop)
     }
 
     /// Writes the full pieces, or all; tells up to where everything is written, `None` when the disk is full.
-    pub(crate) fn write_out(&self, current_too: bool) -> Result<Option<u64>> {
+    /// `collected` is told beforehand.
+    pub(crate) fn write_out(&self, current_too: bool, collected: impl FnOnce(u64)) -> Result<Option<u64>> {
         let mut output = self.output.lock();
         let (mut pieces, target) = {
             let mut framing = self.framing.lock();
@@ -257,6 +258,7 @@ impl Writer {
             }
             (std::mem::take(&mut framing.full), framing.end)
         };
+        collected(target);
         // A failure between two writes leaves the later bytes unwritten, and what follows must not be written.
         if let Some(poison) = self.commit.poison() {
             return Err(poison);
@@ -315,13 +317,13 @@ impl Writer {
     #[inline]
     pub(crate) fn wait(&self, end: u64) -> Result<()> {
         let sync = self.options.durability == Durability::Disk;
-        self.commit.wait(|commit| commit.acknowledged() >= end, &Leader { writer: self, sync })
+        self.commit.wait(end, |commit| commit.acknowledged() >= end, &Leader { writer: self, sync })
     }
 
     /// Syncs all that was appended so far, whatever the durability.
     pub(crate) fn sync(&self) -> Result<u64> {
         let end = self.framing.lock().end;
-        self.commit.wait(|commit| commit.synced() >= end, &Leader { writer: self, sync: true })?;
+        self.commit.wait(end, |commit| commit.synced() >= end, &Leader { writer: self, sync: true })?;
         Ok(end)
     }
 
@@ -350,7 +352,7 @@ impl Writer {
             full.store(matches!(led, Ok(Led::Full)), Ordering::Relaxed);
             led
         };
-        self.commit.wait(reached, &lead)?;
+        self.commit.wait(end, reached, &lead)?;
         if self.commit.synced() >= end {
             return Ok(());
         }
@@ -412,7 +414,7 @@ pub(crate) struct Leader<'a> {
 impl Lead for Leader<'_> {
     fn lead(&self) -> Result<Led> {
         let writer = self.writer;
-        let Some(target) = writer.write_out(true)? else {
+        let Some(target) = writer.write_out(true, |end| writer.commit.aim(end))? else {
             return Ok(Led::Full);
         };
         if writer.bugs().has(Bug::MarkAheadOfSync) {
