@@ -68,7 +68,7 @@ impl Wal {
     /// # Errors
     /// `DiskFull`, `LogFull`, `TooLarge`: nothing was appended. `Poisoned`, `Closed`.
     #[inline]
-    pub fn append(&self, payload: &[u8]) -> Result<Ticket> {
+    pub fn append(&self, payload: &[u8]) -> Result<Ticket<'_>> {
         self.push(FrameKind::Record, &One(payload, sum(payload)), None, Patience::Wait)
     }
 
@@ -76,7 +76,7 @@ impl Wal {
     ///
     /// # Errors
     /// As [`append`](Wal::append).
-    pub fn append_parts(&self, parts: &[&[u8]]) -> Result<Ticket> {
+    pub fn append_parts(&self, parts: &[&[u8]]) -> Result<Ticket<'_>> {
         self.push(FrameKind::Record, &Parts::new(parts), None, Patience::Wait)
     }
 
@@ -84,7 +84,7 @@ impl Wal {
     ///
     /// # Errors
     /// As [`append`](Wal::append); `Invalid` for no record at all.
-    pub fn append_batch<T: AsRef<[u8]>>(&self, payloads: &[T]) -> Result<Ticket> {
+    pub fn append_batch<T: AsRef<[u8]>>(&self, payloads: &[T]) -> Result<Ticket<'_>> {
         self.push(FrameKind::Record, &Many::new(payloads), None, Patience::Wait)
     }
 
@@ -93,7 +93,7 @@ impl Wal {
     ///
     /// # Errors
     /// As [`append`](Wal::append); a segment is held back for it, so that a full log can still say where it stands.
-    pub fn append_checkpoint(&self, snapshot: &[u8]) -> Result<Ticket> {
+    pub fn append_checkpoint(&self, snapshot: &[u8]) -> Result<Ticket<'_>> {
         self.push(FrameKind::Checkpoint, &One(snapshot, sum(snapshot)), None, Patience::Wait)
     }
 
@@ -101,7 +101,7 @@ impl Wal {
     ///
     /// # Errors
     /// `Backpressure` where [`append`](Wal::append) would wait; otherwise as that.
-    pub fn try_append(&self, payload: &[u8]) -> Result<Ticket> {
+    pub fn try_append(&self, payload: &[u8]) -> Result<Ticket<'_>> {
         self.push(FrameKind::Record, &One(payload, sum(payload)), None, Patience::Never)
     }
 
@@ -111,7 +111,7 @@ impl Wal {
     }
 
     #[inline]
-    fn push(&self, kind: FrameKind, batch: &impl Batch, time: Option<u64>, patience: Patience) -> Result<Ticket> {
+    fn push(&self, kind: FrameKind, batch: &impl Batch, time: Option<u64>, patience: Patience) -> Result<Ticket<'_>> {
         if batch.count() == 0 {
             return Err(Error::new(ErrorKind::Invalid, "append", "a batch holds at least one record"));
         }
@@ -227,8 +227,8 @@ pub struct At<'a> {
     time: BatchTime,
 }
 
-impl At<'_> {
-    fn push(&self, kind: FrameKind, batch: &impl Batch, patience: Patience) -> Result<Ticket> {
+impl<'a> At<'a> {
+    fn push(&self, kind: FrameKind, batch: &impl Batch, patience: Patience) -> Result<Ticket<'a>> {
         self.wal.push(kind, batch, Some(self.time.0), patience)
     }
 
@@ -236,7 +236,7 @@ impl At<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn append(&self, payload: &[u8]) -> Result<Ticket> {
+    pub fn append(&self, payload: &[u8]) -> Result<Ticket<'a>> {
         self.push(FrameKind::Record, &One(payload, sum(payload)), Patience::Wait)
     }
 
@@ -244,7 +244,7 @@ impl At<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn append_parts(&self, parts: &[&[u8]]) -> Result<Ticket> {
+    pub fn append_parts(&self, parts: &[&[u8]]) -> Result<Ticket<'a>> {
         self.push(FrameKind::Record, &Parts::new(parts), Patience::Wait)
     }
 
@@ -252,7 +252,7 @@ impl At<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn append_batch<T: AsRef<[u8]>>(&self, payloads: &[T]) -> Result<Ticket> {
+    pub fn append_batch<T: AsRef<[u8]>>(&self, payloads: &[T]) -> Result<Ticket<'a>> {
         self.push(FrameKind::Record, &Many::new(payloads), Patience::Wait)
     }
 
@@ -260,7 +260,7 @@ impl At<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn append_checkpoint(&self, snapshot: &[u8]) -> Result<Ticket> {
+    pub fn append_checkpoint(&self, snapshot: &[u8]) -> Result<Ticket<'a>> {
         self.push(FrameKind::Checkpoint, &One(snapshot, sum(snapshot)), Patience::Wait)
     }
 
@@ -268,7 +268,7 @@ impl At<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn try_append(&self, payload: &[u8]) -> Result<Ticket> {
+    pub fn try_append(&self, payload: &[u8]) -> Result<Ticket<'a>> {
         self.push(FrameKind::Record, &One(payload, sum(payload)), Patience::Never)
     }
 }

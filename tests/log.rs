@@ -146,7 +146,7 @@ fn a_log_is_dropped_by_the_thread_that_wakes_a_future() {
     }
     let dir = tempfile::tempdir().unwrap();
     let wal = small().open(dir.path()).unwrap();
-    let mut ticket = wal.append(b"the last word").unwrap();
+    let mut ticket = wal.append(b"the last word").unwrap().into_owned();
     let (sender, woken) = std::sync::mpsc::channel();
     let waker = Waker::from(Arc::new(DropsIt(Some(wal).into(), sender)));
     if std::pin::Pin::new(&mut ticket).poll(&mut Context::from_waker(&waker)).is_pending() {

@@ -23,7 +23,7 @@ pub(super) struct Appender {
     /// All that was appended, durable or not.
     table: OffsetTable,
     /// What was appended and is not known durable.
-    appended: Vec<(Ticket, Numbered)>,
+    appended: Vec<(Ticket<'static>, Numbered)>,
     batch_time: u64,
     /// Entries and bytes since the last offset table.
     entries: u64,
@@ -112,7 +112,7 @@ impl Appender {
         self.batch_time = self.batch_time.max(item.batch_time);
         let ticket = loop {
             match self.try_append(&item.item) {
-                Ok(ticket) => break ticket,
+                Ok(ticket) => break ticket.into_owned(),
                 Err(error) if error.is_backpressure() => {
                     self.settle()?;
                     self.line.set_full(Some(error));
@@ -136,7 +136,7 @@ impl Appender {
         Ok(())
     }
 
-    fn try_append(&self, item: &Item) -> crate::Result<Ticket> {
+    fn try_append(&self, item: &Item) -> crate::Result<Ticket<'_>> {
         let at = self.wal.at(self.batch_time);
         match item {
             Item::Block(block) => at.append_parts(&block.parts()),

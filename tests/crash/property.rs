@@ -132,8 +132,8 @@ impl Machine {
             Kind::Checkpoint => at.append_checkpoint(&payloads[0]),
             _ => at.append_batch(&payloads),
         };
-        match appended {
-            Ok(ticket) => self.model.appended(batch, ticket.lsn().0),
+        match appended.map(|ticket| ticket.lsn()) {
+            Ok(lsn) => self.model.appended(batch, lsn.0),
             Err(e) => {
                 if *e.kind() == ErrorKind::Poisoned {
                     self.model.unknown.get_or_insert(batch);

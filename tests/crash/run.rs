@@ -103,7 +103,7 @@ struct Run<'a> {
     /// Distinguishes payloads.
     serial: u32,
     time: u64,
-    tickets: Vec<(u64, Ticket)>,
+    tickets: Vec<(u64, Ticket<'static>)>,
     /// A call was made to fail in this life.
     faulty: bool,
     /// Payloads held in this life, and copies of them.
@@ -284,7 +284,7 @@ impl Run<'_> {
             Ok(ticket) => {
                 let lsn = ticket.lsn().0;
                 self.model.appended(batch, lsn)?;
-                self.tickets.push((lsn, ticket));
+                self.tickets.push((lsn, ticket.into_owned()));
                 if self.random.one_in(3) { self.wait() } else { Ok(()) }
             }
             Err(e) if *e.kind() == ErrorKind::Poisoned => {

@@ -123,7 +123,7 @@ fn a_leader_panics(in_sync: bool) {
     let storage = Panicking::new(disk.mount());
     let wal = Arc::new(small().segment_size(1 << 20).open_on(Arc::clone(&storage) as _).unwrap());
     fill(&wal, 0..3, 1000);
-    let tickets: Vec<_> = (3..11).map(|n| wal.append(&payload(n, 1000)).unwrap()).collect();
+    let tickets: Vec<_> = (3..11).map(|n| wal.append(&payload(n, 1000)).unwrap().into_owned()).collect();
     if in_sync { &storage.sync } else { &storage.write }.store(true, Ordering::SeqCst);
     let threads: Vec<_> = tickets
         .into_iter()
@@ -262,7 +262,7 @@ fn row_24_one_future_among_waits_that_were_dropped_is_still_answered() {
         fill(&wal, 0..1, 1000);
         let hold = slow.hold(Operation::Sync);
         let waiting = std::thread::spawn({
-            let ticket = wal.append(&payload(1, 1000)).unwrap();
+            let ticket = wal.append(&payload(1, 1000)).unwrap().into_owned();
             move || ticket.wait()
         });
         hold.wait_for(1);
@@ -270,7 +270,7 @@ fn row_24_one_future_among_waits_that_were_dropped_is_still_answered() {
         let mut abandoned = Box::pin(wal.append(&payload(2, 1000)).unwrap());
         assert!(abandoned.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         let left = std::thread::spawn({
-            let ticket = wal.append(&payload(3, 1000)).unwrap();
+            let ticket = wal.append(&payload(3, 1000)).unwrap().into_owned();
             move || block_on(ticket)
         });
         drop(abandoned);
@@ -361,7 +361,7 @@ fn row_24_waiters_are_told_when_a_log_is_closed_on_a_full_disk() {
         let wal = small().open_on(disk.mount()).unwrap();
         fill(&wal, 0..3, 1000);
         disk.fail(Fault::new(Operation::Write).on(".wal").kind(io::ErrorKind::StorageFull).for_good());
-        let [first, second] = [3, 4].map(|n| wal.append(&payload(n, 1000)).unwrap());
+        let [first, second] = [3, 4].map(|n| wal.append(&payload(n, 1000)).unwrap().into_owned());
         let writes = disk.count(Operation::Write);
         let waiting = std::thread::spawn(move || first.wait());
         while disk.count(Operation::Write) == writes {
