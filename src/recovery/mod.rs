@@ -147,8 +147,9 @@ impl Tail {
             unproven = unproven && sealed.is_none_or(|end| end > tail.claim && !bugs.has(Bug::LinkIsProof));
             let scanned = if unproven { Some(read_segment(storage, found, sealed, bugs)?) } else { None };
             tail.claim = tail.claim.max(scanned.as_ref().map_or(0, |scan| scan.claim));
-            tail.chain.insert(0, (index, scanned));
+            tail.chain.push((index, scanned));
         }
+        tail.chain.reverse();
         tail.find_end(survey);
         tail.look_beyond(storage, survey, bugs)?;
         Ok(tail)

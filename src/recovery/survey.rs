@@ -72,6 +72,7 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     }
     names.sort();
     let front = marks.iter().map(|mark| mark.front).max().unwrap_or(0);
+    survey.segments.reserve(names.len());
     for name in names {
         let base = segment_base(&name).unwrap_or(0);
         if base < front {
@@ -116,10 +117,10 @@ fn find(storage: &dyn Storage, name: String, base: u64, write: bool, bugs: Bugs)
     let path = storage.path().join(&name);
     let file = storage.open(&name, write).map_err(|e| Error::io("open", &path, e))?;
     let length = file.len().map_err(|e| Error::io("measure", &path, e))?;
-    let mut head = vec![0; HEAD];
+    let mut head = [0; HEAD];
     let filled = read_full(&*file, &mut head, 0).map_err(|e| Error::io("read", &path, e).at(&path, 0))?;
-    head.truncate(filled);
-    let header = match Header::decode(&head) {
+    let head = head.get(..filled).unwrap_or_default();
+    let header = match Header::decode(head) {
         Ok((header, _)) if header.base != base => Err("the header is another segment's"),
         Ok(sound) => Ok(sound),
         Err(BadHeader::Bad) => Err("the header is damaged"),
@@ -129,7 +130,7 @@ fn find(storage: &dyn Storage, name: String, base: u64, write: bool, bugs: Bugs)
         }
     };
     let mut found = Found { name, base, length, file, header, link: None };
-    found.link = found.place(bugs).and_then(|place| read_link(&head, place, bugs));
+    found.link = found.place(bugs).and_then(|place| read_link(head, place, bugs));
     Ok(found)
 }
 
