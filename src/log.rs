@@ -170,12 +170,12 @@ fn writer(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, log
     let void_lengths = recovered.voids.iter().map(|void| void.length);
     let disk_bytes = lengths.chain(void_lengths).sum::<u64>() + MARK_LEN;
     let Options { segment_size, max_disk_bytes, .. } = options;
-    let Recovered { mark, front, segments, end, ceiling, voids, spares, unfinished, .. } = recovered;
+    let Recovered { mark, foreign_mark, front, segments, end, ceiling, voids, spares, unfinished, .. } = recovered;
     let maker = Maker::new(log_id, segment_size, max_disk_bytes, ceiling, disk_bytes, voids, bugs);
     // A MARK beside no segment may never have reached the disk; it is made again before there is one.
     let found = mark.is_some() && !segments.is_empty();
     let mark = Mark { log_id, ..mark.unwrap_or_default() };
-    let mark = MarkFile::open(&*storage, mark, found)?;
+    let mark = MarkFile::open(&*storage, mark, found, foreign_mark)?;
     let segments: VecDeque<_> = segments.into_iter().map(Segment::found).map(Arc::new).collect();
     let writer = Writer::new(storage, options, framing, maker, mark, segments);
     debug_assert_eq!(writer.commit.synced(), end);

@@ -342,7 +342,7 @@ fn holds_frames(storage: &dyn Storage, name: &str) -> std::io::Result<bool> {
 }
 
 /// Gives a file a name that is never read and never removed.
-fn move_aside(storage: &dyn Storage, name: &str) -> std::io::Result<()> {
+pub(crate) fn move_aside(storage: &dyn Storage, name: &str) -> std::io::Result<()> {
     let taken = storage.list()?;
     let free = |aside: &String| taken.iter().all(|(name, _)| name.as_os_str() != aside.as_str());
     let numbered = (1_u64..).map(|n| format!("{name}.aside.{n}"));

@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, MARK, MARK_LEN, Mark};
+use crate::maker::move_aside;
 use crate::segment::Failed;
 use crate::storage::{File, Storage, write_full};
 
@@ -15,14 +16,16 @@ pub(crate) struct MarkFile(Mutex<State>);
 struct State {
     /// `None` until it is known to lie whole and durable in the directory.
     file: Option<Box<dyn File>>,
+    /// Another log's lies in its place.
+    foreign: bool,
     mark: Mark,
 }
 
 impl MarkFile {
-    /// `found`: it was read, and stands beside segments that vouch for its making.
-    pub(crate) fn open(storage: &dyn Storage, mark: Mark, found: bool) -> Result<MarkFile> {
+    /// `found`: it was read, and stands beside segments that vouch for its making. `foreign`: another log's was.
+    pub(crate) fn open(storage: &dyn Storage, mark: Mark, found: bool, foreign: bool) -> Result<MarkFile> {
         let file = if found { Some(storage.open(MARK, true).map_err(|e| io(storage, "open", e))?) } else { None };
-        Ok(MarkFile(Mutex::new(State { file, mark })))
+        Ok(MarkFile(Mutex::new(State { file, foreign, mark })))
     }
 
     /// Makes it, if it is not there: both slots valid, synced, and its name durable, before any segment is named.
@@ -30,6 +33,12 @@ impl MarkFile {
         let mut state = self.0.lock();
         if state.file.is_some() {
             return Ok(());
+        }
+        if state.foreign {
+            // Crash: a log whose MARK is missing, which is no worse than one beside another's.
+            move_aside(storage, MARK).map_err(|e| Failed::File(io(storage, "move aside", e)))?;
+            storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))?;
+            state.foreign = false;
         }
         let file = match storage.create(MARK) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => storage.open(MARK, true),
@@ -56,7 +65,7 @@ impl MarkFile {
     /// Says more: `synced` and `front` never go down. Unsynced unless `sync`.
     pub(crate) fn write(&self, storage: &dyn Storage, said: Said, sync: bool) -> Result<()> {
         let mut state = self.0.lock();
-        let State { file: Some(file), mark } = &mut *state else { return Ok(()) };
+        let State { file: Some(file), mark, .. } = &mut *state else { return Ok(()) };
         mark.synced = mark.synced.max(said.synced);
         mark.shown = mark.shown.max(said.shown);
         mark.front = mark.front.max(said.front);

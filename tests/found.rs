@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seawall::sim::{Disk, Failing, Fault, Operation};
+use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
 use seawall::storage::Fs;
 use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
 
@@ -25,29 +25,69 @@ fn soon(what: &str, mut done: impl FnMut() -> bool) {
 /// A clean beside a thread that rotates: the front passed the durable point, and a crash left no log.
 #[test]
 fn a_clean_beside_rotation_stays_below_the_durable_point() {
-    let dir = tempfile::tempdir().unwrap();
-    let failing = Failing::new(Arc::new(Fs::new(dir.path())));
-    let wal = small().open_on(failing.clone()).unwrap();
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    // MARK is written between a clean's sync and what follows it: slowly, so that the other thread gets in there.
-    failing.delay(Operation::Write, Duration::from_millis(2));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                drop(wal.append(&[1; 3000]).unwrap());
-                wal.rotate().unwrap();
-            }
-        });
-        for _ in 0..60 {
-            let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
-            let durable = wal.durable_lsn();
-            if cleaned.first > durable {
-                stop.store(true, std::sync::atomic::Ordering::Relaxed);
-                panic!("{cleaned:?}, durable {durable}");
-            }
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let disk = Disk::new(1);
+    let failing = Failing::new(disk.mount());
+    // What is waited for is only written, so that the clean has something to sync, and then MARK to write.
+    let options = small().durability(Durability::Os);
+    let wal = options.open_on(failing.clone()).unwrap();
+    for _ in 0..3 {
+        drop(wal.append(&[1; 5000]).unwrap());
+        wal.append(&[1; 3000]).unwrap().wait().unwrap();
+        while disk.step() {}
+        wal.rotate().unwrap();
+    }
+    wal.append(&[2; 8000]).unwrap().wait().unwrap();
+    // Another segment lies ready, so that the rotation below needs no file.
+    while disk.step() {}
+    let held = failing.hold(Operation::Write);
+    let cleaned = std::thread::scope(|scope| {
+        let clean = scope.spawn(|| wal.clean_before_lsn(Lsn::MAX));
+        held.wait_for(1);
+        wal.rotate().unwrap();
+        drop(wal.append(b"beside").unwrap());
+        drop(held);
+        clean.join().unwrap().unwrap()
     });
+    assert_eq!(cleaned.removed.len(), 3, "{cleaned:?}");
+    assert!(cleaned.first <= wal.durable_lsn(), "{cleaned:?}, durable {}", wal.durable_lsn());
+    disk.crash(Keep::None);
+    let wal = options.open_on(disk.mount()).unwrap();
+    let left: Vec<_> = wal.read(..).unwrap().map(|record| record.unwrap().payload[0]).collect();
+    assert_eq!(left, [2]);
+}
+
+/// Another log's MARK decided which segments were read, and the first append wrote over it.
+#[test]
+fn another_logs_mark_is_not_gone_by_and_moved_aside() {
+    let [live, ours] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let mut foreign = Vec::new();
+    for segments in [9, 3] {
+        let dir = live.path().join(segments.to_string());
+        let wal = small().open(&dir).unwrap();
+        for n in 0..segments {
+            wal.append(&[n; 3000]).unwrap().wait().unwrap();
+            wal.rotate().unwrap();
+        }
+        wal.append(&[segments; 3000]).unwrap().wait().unwrap();
+        if segments == 9 {
+            wal.clean_before_lsn(Lsn::MAX).unwrap();
+            foreign = std::fs::read(dir.join("MARK")).unwrap();
+            continue;
+        }
+        // As a killed process leaves it.
+        for file in std::fs::read_dir(&dir).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), ours.path().join(file.file_name())).unwrap();
+        }
+    }
+    std::fs::write(ours.path().join("MARK"), &foreign).unwrap();
+    let wal = small().open(ours.path()).unwrap();
+    assert_eq!(wal.read(..).unwrap().count(), 4);
+    assert!(wal.recovery().notes.iter().any(|note| note.starts_with("MARK: another log's")), "{:?}", wal.recovery());
+    assert!(!ours.path().join("MARK.aside").exists(), "nothing is touched before the first append");
+    wal.append(&[4; 3000]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    assert_eq!(std::fs::read(ours.path().join("MARK.aside")).unwrap(), foreign);
+    assert_eq!(small().open(ours.path()).unwrap().read(..).unwrap().count(), 5);
 }
 
 /// A relative path meant another directory once the process had changed its own.

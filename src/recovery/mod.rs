@@ -52,6 +52,8 @@ pub(crate) struct Recovered {
     /// `None` where there is no log yet.
     pub(crate) log_id: Option<[u8; 16]>,
     pub(crate) mark: Option<Mark>,
+    /// MARK is another log's.
+    pub(crate) foreign_mark: bool,
     pub(crate) front: u64,
     /// From the front to the end.
     pub(crate) segments: Vec<Sealed>,
@@ -263,7 +265,7 @@ fn not_strict(directory: &std::path::Path, survey: &Survey, tail: &Tail) -> Erro
 
 /// The log up to its end; what lies above becomes void.
 fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
-    let Survey { mark, log_id, front, segments, spares, unfinished, ceiling, notes, .. } = survey;
+    let Survey { mark, foreign_mark, log_id, front, segments, spares, unfinished, ceiling, notes, .. } = survey;
     let ceiling = if bugs.has(Bug::LsnHandedOutTwice) {
         tail.end.next_multiple_of(u64::from(BLOCK))
     } else {
@@ -274,6 +276,7 @@ fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
     let mut recovered = Recovered {
         log_id,
         mark,
+        foreign_mark,
         front,
         end: tail.end,
         proven: tail.claim.min(tail.end),

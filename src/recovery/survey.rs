@@ -38,6 +38,8 @@ impl Found {
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     pub(crate) mark: Option<Mark>,
+    /// MARK is another log's.
+    pub(crate) foreign_mark: bool,
     pub(crate) log_id: Option<[u8; 16]>,
     /// All below is cleaned.
     pub(crate) front: u64,
@@ -71,22 +73,31 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
         }
     }
     names.sort();
-    let front = marks.iter().map(|mark| mark.front).max().unwrap_or(0);
     survey.segments.reserve(names.len());
-    for name in names {
+    // From the newest down: the first sound header tells whose front to go by, and spares below it are not read.
+    let mut front = None;
+    for name in names.into_iter().rev() {
         let base = segment_base(&name).unwrap_or(0);
-        if base < front {
+        if front.is_some_and(|front| base < front) {
             survey.spares.push(name);
-        } else {
-            survey.segments.push(find(storage, name, base, write, bugs)?);
+            continue;
         }
+        let found = find(storage, name, base, write, bugs)?;
+        if let (None, Ok((header, _))) = (front, &found.header) {
+            front = marks.iter().filter(|mark| mark.log_id == header.log_id).map(|mark| mark.front).max();
+        }
+        survey.segments.push(found);
     }
+    survey.segments.reverse();
+    survey.spares.reverse();
     survey.identify(&marks);
     survey.ceiling = survey.segments.iter().map(ceiling).max().unwrap_or(0);
     survey.ceiling = survey.ceiling.max(survey.mark.map_or(0, |mark| mark.synced));
     let cut = survey.segments.partition_point(|found| found.base < survey.front);
     survey.spares.extend(survey.segments.drain(..cut).map(|found| found.name));
-    if marked && survey.mark.is_none() {
+    if survey.foreign_mark {
+        survey.notes.push(format!("{MARK}: another log's, not used; the first append moves it aside"));
+    } else if marked && survey.mark.is_none() {
         survey.notes.push(format!("{MARK}: not readable; what was cleaned or idle is known less well"));
     } else if !marked && !survey.segments.is_empty() {
         survey.notes.push(format!("{MARK}: missing; what was cleaned or idle is known less well"));
@@ -97,7 +108,7 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
 /// `NAME.aside` or `NAME.aside.n`.
 fn is_aside(name: &str) -> bool {
     let number = |end: &str| end.is_empty() || end.strip_prefix('.').is_some_and(|n| n.parse::<u64>().is_ok());
-    name.split_once(".aside").is_some_and(|(segment, end)| segment_base(segment).is_some() && number(end))
+    name.split_once(".aside").is_some_and(|(name, end)| (name == MARK || segment_base(name).is_some()) && number(end))
 }
 
 /// The valid slots of MARK.
@@ -192,10 +203,9 @@ impl Survey {
                 let synced = best.synced.max(mark.synced).max(self.mark.map_or(0, |mark| mark.synced));
                 let front = best.front.max(mark.front).max(self.mark.map_or(0, |mark| mark.front));
                 self.mark = Some(Mark { synced, front, ..best });
-            } else {
-                self.notes.push(format!("{MARK}: another log's, not used"));
             }
         }
+        self.foreign_mark = self.mark.is_none() && !marks.is_empty();
         let links = self.segments.iter().filter_map(|found| found.link.as_ref());
         let front = links.map(|(link, _)| link.front).max().unwrap_or(0);
         self.front = front.max(self.mark.map_or(0, |mark| mark.front));
