@@ -250,10 +250,10 @@ impl Drop for Token<'_> {
         state.round += 1;
         let later = state.wakers.split_off(&(self.0.acknowledged() + 1));
         let wakers = std::mem::replace(&mut state.wakers, later);
-        drop(state);
         self.0.turn(round).notify_all();
         self.0.turn(round + 1).notify_one();
         self.0.full.notify_all();
+        drop(state);
         wakers.into_values().for_each(Waker::wake);
     }
 }
