@@ -141,13 +141,7 @@ impl Appender {
         match item {
             Item::Block(block) => at.append_parts(&block.parts()),
             Item::Starts(starts) => {
-                let payloads: Vec<_> = starts
-                    .iter()
-                    .map(|start| match start {
-                        Beginning::Origin(origin) => origin.encode(),
-                        Beginning::Handover(handover) => handover.encode(),
-                    })
-                    .collect();
+                let payloads: Vec<_> = starts.iter().map(Beginning::encode).collect();
                 at.append_batch(&payloads)
             }
         }

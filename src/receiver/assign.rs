@@ -15,6 +15,9 @@ use super::source::{Commit, Partition, Source, SourceError, TopicId};
 use super::start::{Facts, GroupMark, LogMark, Start, StartError, decide, in_bounds};
 use super::status::{Board, Notice, Step};
 
+/// What a record of a batch takes at most beside its payload.
+const FRAME: usize = 24 + 3;
+
 /// An assignment that is not answered yet.
 #[derive(Debug, Default)]
 pub(super) struct Assignment {
@@ -129,6 +132,7 @@ impl Assignment {
         // Crash: an origin or a handover is durable before the first record is read after it, so that every
         // range in the log has the beginning of its chain below it.
         let beginnings: Vec<_> = decided.iter().filter_map(Decided::beginning).collect();
+        check_table(desk, &beginnings)?;
         let number = if beginnings.is_empty() { 0 } else { desk.intake.begin(beginnings) };
         self.decided = Some((number, decided));
         Ok(())
@@ -171,6 +175,19 @@ impl Decided {
             }
         }
     }
+}
+
+/// Whether the offset table with these partitions in it still fits into a segment, and so do their beginnings, which
+/// are one batch. A beginning takes more than the line that it adds to the table.
+fn check_table(desk: &Desk<'_>, beginnings: &[Beginning]) -> Result<(), ReceiveError> {
+    let table = desk.intake.planned();
+    let needs =
+        table.encode().len() + beginnings.iter().map(|beginning| FRAME + beginning.encode().len()).sum::<usize>();
+    let limit = desk.config.max_block_bytes();
+    if beginnings.is_empty() || needs <= limit {
+        return Ok(());
+    }
+    Err(ReceiveError::TableTooLarge { partitions: table.len() + beginnings.len(), needs, limit })
 }
 
 /// The identity of each topic, asked anew; an error if one is not there.

@@ -48,6 +48,15 @@ pub enum ReceiveError {
         /// The most a block can take.
         limit: usize,
     },
+    /// The offset table of so many partitions would not fit into a segment. Nothing was recorded of the new ones.
+    TableTooLarge {
+        /// How many there would be.
+        partitions: usize,
+        /// The bytes the table may take.
+        needs: usize,
+        /// The most a record can take.
+        limit: usize,
+    },
     /// The append thread ended before its time.
     AppendThread,
     /// Stopping took too long: what was read is not all durable, and will be read again.
@@ -83,6 +92,11 @@ impl fmt::Display for ReceiveError {
                 "{partition} offset {offset} takes a block of {needs} bytes, and a segment holds {limit}: open the \
                  log with larger segments"
             ),
+            ReceiveError::TableTooLarge { partitions, needs, limit } => write!(
+                f,
+                "the offsets of {partitions} partitions take {needs} bytes, and a segment holds {limit}: open the log \
+                 with larger segments"
+            ),
             ReceiveError::AppendThread => f.write_str("the append thread ended before its time"),
             ReceiveError::NotDurable { blocks, reason } => {
                 write!(f, "{blocks} blocks could not be stored in time and will be read again")?;
@@ -109,7 +123,10 @@ impl std::error::Error for ReceiveError {
             ReceiveError::Chain { error, .. } => Some(error),
             ReceiveError::NotDurable { reason, .. } => reason.as_ref().map(|error| error as _),
             ReceiveError::NotCommitted { reason } => reason.as_ref().map(|error| error as _),
-            ReceiveError::RecordTooLarge { .. } | ReceiveError::AppendThread | ReceiveError::NotClosed => None,
+            ReceiveError::RecordTooLarge { .. }
+            | ReceiveError::TableTooLarge { .. }
+            | ReceiveError::AppendThread
+            | ReceiveError::NotClosed => None,
         }
     }
 }

@@ -28,6 +28,15 @@ pub(super) enum Beginning {
     Handover(Handover),
 }
 
+impl Beginning {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        match self {
+            Beginning::Origin(origin) => origin.encode(),
+            Beginning::Handover(handover) => handover.encode(),
+        }
+    }
+}
+
 /// An item with its place in the line.
 #[derive(Debug)]
 pub(super) struct Numbered {

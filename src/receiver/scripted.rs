@@ -105,6 +105,7 @@ struct State {
     backward_commits: u64,
     expelled: u64,
     repeats: i64,
+    stalls: u32,
     on_commit: Option<Hook>,
 }
 
@@ -319,6 +320,11 @@ impl Broker {
     /// Has each assignment and each seek begin so many offsets too early, as a source that repeats would.
     pub fn repeat(&self, offsets: i64) {
         self.change(|state| state.repeats = offsets);
+    }
+
+    /// Has the next `times` assignments deliver nothing until a position is sought, as a client whose fetch was lost.
+    pub fn stall(&self, times: u32) {
+        self.change(|state| state.stalls = times);
     }
 
     /// Has a member hear of an error.

@@ -241,6 +241,46 @@ fn a_record_that_no_segment_holds_is_an_error_that_says_so() {
     assert_eq!(contents(&wal)[&0].len(), 2, "what came before is in the log");
 }
 
+#[test]
+fn partitions_whose_offsets_no_segment_holds_are_an_error_before_any_is_recorded() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2000));
+    produce(&broker, "t", 2000, 2000);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    let error = life.error();
+    assert!(matches!(error, ReceiveError::TableTooLarge { partitions: 2000, .. }), "{error}");
+    assert!(error.to_string().contains("larger segments"), "{error}");
+    assert_eq!(records(&options().open(dir.path()).unwrap()).len(), 0);
+    assert_eq!(broker.all_committed("g"), []);
+}
+
+/// A clock a thousand times as fast.
+#[derive(Debug)]
+struct Fast(SystemClock);
+
+impl Clock for Fast {
+    fn monotonic(&self) -> Duration {
+        1000 * self.0.monotonic()
+    }
+
+    fn unix_millis(&self) -> u64 {
+        self.0.unix_millis()
+    }
+}
+
+#[test]
+fn a_partition_that_stays_silent_is_sought_again() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let mut config = quick();
+    config.clock = Arc::new(Fast(SystemClock::default()));
+    (config.start_timeout, config.commit_timeout) = (1000 * PATIENCE, 1000 * PATIENCE);
+    produce(&broker, "t", 2, 30);
+    broker.stall(1);
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect_all_committed();
+    assert_eq!(life.stop().watchdog_seeks, 2);
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
 /// A wall clock that goes back with every look.
 #[derive(Debug)]
 struct Backwards(SystemClock, AtomicU64);

@@ -229,8 +229,17 @@ impl Source for ScriptedSource {
     }
 
     fn assign(&mut self, starts: &[(Partition, i64)]) -> Result<(), SourceError> {
-        self.call(Call::Assign, |_| ())?;
+        let stalled = self.call(Call::Assign, |state| {
+            let stalled = state.stalls > 0;
+            state.stalls = state.stalls.saturating_sub(1);
+            stalled
+        })?;
         self.seek(starts);
+        for (partition, _) in starts {
+            if let Some(position) = self.positions.get_mut(partition) {
+                position.paused = stalled;
+            }
+        }
         Ok(())
     }
 
