@@ -127,10 +127,13 @@ impl Commit {
     }
 
     /// Waits until `reached` says so of what ends at `end`, leading whenever nobody does.
+    #[inline]
     pub(crate) fn wait(&self, end: u64, reached: impl Fn(&Commit) -> bool, lead: &impl Lead) -> Result<()> {
-        if reached(self) {
-            return Ok(());
-        }
+        if reached(self) { Ok(()) } else { self.lead_or_sleep(end, reached, lead) }
+    }
+
+    #[inline(never)]
+    fn lead_or_sleep(&self, end: u64, reached: impl Fn(&Commit) -> bool, lead: &impl Lead) -> Result<()> {
         let mut full = false;
         let mut state = self.state.lock();
         loop {

@@ -12,6 +12,10 @@ use crate::segment::{Seal, Segment};
 /// Bytes of a piece. Larger ones fall out of the cache between framing and writing.
 pub(crate) const PIECE: usize = 256 << 10;
 
+/// A payload up to this is summed under the lock, where the processor does it beside the copying: taking a lock waits
+/// for what was begun before.
+const SHORT: usize = 256;
+
 /// Frames that follow one another in one segment, to be written at once. Whole batches only.
 #[derive(Debug)]
 pub(crate) struct Piece {
@@ -20,12 +24,14 @@ pub(crate) struct Piece {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// The records of one batch, in parts, with their sums computed before the lock is taken.
+/// The records of one batch, in parts. Sums of more than a few bytes were computed before the lock is taken.
 pub(crate) trait Batch {
     /// How many records.
     fn count(&self) -> usize;
-    /// Bytes of record `n`, and their CRC-32.
-    fn record(&self, n: usize) -> (u64, u32);
+    /// Bytes of record `n`.
+    fn length(&self, n: usize) -> u64;
+    /// Their CRC-32.
+    fn sum(&self, n: usize) -> u32;
     /// Appends the bytes of record `n`.
     fn copy(&self, n: usize, out: &mut Vec<u8>);
 }
@@ -170,7 +176,7 @@ impl Framing {
         let payload = link.encode();
         let offset = u64::from(BLOCK);
         self.active = Some(Active { segment: next, offset, first_time: None, whole: Summary::default(), asked: false });
-        let link = One(&payload, sum(&payload));
+        let link = One::new(&payload);
         let framed = self.frame(FrameKind::Link, &link, batch_size(&link), self.batch_time, durable);
         (sealed, framed.map_or(self.end, |framed| framed.end))
     }
@@ -202,7 +208,7 @@ impl Framing {
         let (base, before, mut lsn) = (active.segment.base, piece.bytes.len(), 0);
         let count = batch.count();
         for n in 0..count {
-            let (length, sum) = batch.record(n);
+            let (length, sum) = (batch.length(n), batch.sum(n));
             lsn = base + active.offset;
             let more = n + 1 < count;
             let length32 = u32::try_from(length).unwrap_or(u32::MAX);
@@ -262,23 +268,39 @@ impl Framing {
 
 /// Bytes that a batch takes.
 pub(crate) fn batch_size(batch: &impl Batch) -> u64 {
-    (0..batch.count()).map(|n| frame_size(batch.record(n).0)).sum()
+    (0..batch.count()).map(|n| frame_size(batch.length(n))).sum()
 }
 
 /// One record from one slice.
-pub(crate) struct One<'a>(pub(crate) &'a [u8], pub(crate) u32);
+pub(crate) struct One<'a> {
+    payload: &'a [u8],
+    /// Computed before the lock is taken, unless it is short.
+    sum: Option<u32>,
+}
+
+impl<'a> One<'a> {
+    #[inline]
+    pub(crate) fn new(payload: &'a [u8]) -> One<'a> {
+        One { payload, sum: (payload.len() > SHORT).then(|| sum(payload)) }
+    }
+}
 
 impl Batch for One<'_> {
     fn count(&self) -> usize {
         1
     }
 
-    fn record(&self, _: usize) -> (u64, u32) {
-        (self.0.len() as u64, self.1)
+    fn length(&self, _: usize) -> u64 {
+        self.payload.len() as u64
+    }
+
+    #[inline]
+    fn sum(&self, _: usize) -> u32 {
+        self.sum.unwrap_or_else(|| sum(self.payload))
     }
 
     fn copy(&self, _: usize, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0);
+        out.extend_from_slice(self.payload);
     }
 }
 
@@ -302,8 +324,12 @@ impl Batch for Parts<'_> {
         1
     }
 
-    fn record(&self, _: usize) -> (u64, u32) {
-        (self.length, self.sum)
+    fn length(&self, _: usize) -> u64 {
+        self.length
+    }
+
+    fn sum(&self, _: usize) -> u32 {
+        self.sum
     }
 
     fn copy(&self, _: usize, out: &mut Vec<u8>) {
@@ -325,8 +351,12 @@ impl Batch for Many<'_> {
         self.0.len()
     }
 
-    fn record(&self, n: usize) -> (u64, u32) {
-        self.0.get(n).map_or((0, 0), |(record, sum)| (record.len() as u64, *sum))
+    fn length(&self, n: usize) -> u64 {
+        self.0.get(n).map_or(0, |(record, _)| record.len() as u64)
+    }
+
+    fn sum(&self, n: usize) -> u32 {
+        self.0.get(n).map_or(0, |(_, sum)| *sum)
     }
 
     fn copy(&self, n: usize, out: &mut Vec<u8>) {

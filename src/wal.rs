@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::clean::{Cleaned, Limit, clean};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FrameKind, sum};
+use crate::format::FrameKind;
 use crate::framing::{Batch, Many, One, Parts};
 use crate::log::Log;
 use crate::lsn::{BatchTime, Lsn};
@@ -69,7 +69,7 @@ impl Wal {
     /// `DiskFull`, `LogFull`, `TooLarge`: nothing was appended. `Poisoned`, `Closed`.
     #[inline]
     pub fn append(&self, payload: &[u8]) -> Result<Ticket<'_>> {
-        self.push(FrameKind::Record, &One(payload, sum(payload)), None, Patience::Wait)
+        self.push(FrameKind::Record, &One::new(payload), None, Patience::Wait)
     }
 
     /// Appends one record gathered from slices.
@@ -94,7 +94,7 @@ impl Wal {
     /// # Errors
     /// As [`append`](Wal::append); a segment is held back for it, so that a full log can still say where it stands.
     pub fn append_checkpoint(&self, snapshot: &[u8]) -> Result<Ticket<'_>> {
-        self.push(FrameKind::Checkpoint, &One(snapshot, sum(snapshot)), None, Patience::Wait)
+        self.push(FrameKind::Checkpoint, &One::new(snapshot), None, Patience::Wait)
     }
 
     /// Appends one record without ever waiting.
@@ -102,7 +102,7 @@ impl Wal {
     /// # Errors
     /// `Backpressure` where [`append`](Wal::append) would wait; otherwise as that.
     pub fn try_append(&self, payload: &[u8]) -> Result<Ticket<'_>> {
-        self.push(FrameKind::Record, &One(payload, sum(payload)), None, Patience::Never)
+        self.push(FrameKind::Record, &One::new(payload), None, Patience::Never)
     }
 
     /// The same appends under a batch time.
@@ -237,7 +237,7 @@ impl<'a> At<'a> {
     /// # Errors
     /// As there.
     pub fn append(&self, payload: &[u8]) -> Result<Ticket<'a>> {
-        self.push(FrameKind::Record, &One(payload, sum(payload)), Patience::Wait)
+        self.push(FrameKind::Record, &One::new(payload), Patience::Wait)
     }
 
     /// See [`Wal::append_parts`].
@@ -261,7 +261,7 @@ impl<'a> At<'a> {
     /// # Errors
     /// As there.
     pub fn append_checkpoint(&self, snapshot: &[u8]) -> Result<Ticket<'a>> {
-        self.push(FrameKind::Checkpoint, &One(snapshot, sum(snapshot)), Patience::Wait)
+        self.push(FrameKind::Checkpoint, &One::new(snapshot), Patience::Wait)
     }
 
     /// See [`Wal::try_append`].
@@ -269,6 +269,6 @@ impl<'a> At<'a> {
     /// # Errors
     /// As there.
     pub fn try_append(&self, payload: &[u8]) -> Result<Ticket<'a>> {
-        self.push(FrameKind::Record, &One(payload, sum(payload)), Patience::Never)
+        self.push(FrameKind::Record, &One::new(payload), Patience::Never)
     }
 }

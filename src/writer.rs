@@ -144,7 +144,7 @@ impl Writer {
     #[inline]
     fn check_size(&self, batch: &impl Batch, size: u64) -> Result<()> {
         let limit = self.options.segment_size - OVERHEAD;
-        let longest = (0..batch.count()).map(|n| batch.record(n).0).max().unwrap_or(0);
+        let longest = (0..batch.count()).map(|n| batch.length(n)).max().unwrap_or(0);
         if size <= limit && longest < MAX_PAYLOAD {
             return Ok(());
         }

@@ -205,7 +205,11 @@ impl Survey {
                 self.mark = Some(Mark { synced, front, ..best });
             }
         }
-        self.foreign_mark = self.mark.is_none() && !marks.is_empty();
+        let foreign = marks.iter().any(|mark| Some(mark.log_id) != self.log_id);
+        self.foreign_mark = foreign && self.mark.is_none();
+        if foreign && self.mark.is_some() {
+            self.notes.push(format!("{MARK}: one slot is another log's, not used"));
+        }
         let links = self.segments.iter().filter_map(|found| found.link.as_ref());
         let front = links.map(|(link, _)| link.front).max().unwrap_or(0);
         self.front = front.max(self.mark.map_or(0, |mark| mark.front));
