@@ -87,6 +87,16 @@ fn every_form_of_append() {
 }
 
 #[test]
+fn a_record_takes_24_bytes_more_than_its_payload_to_a_multiple_of_4() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(1 << 20).open(dir.path()).unwrap();
+    for (payload, takes) in [(0, 24), (1, 28), (100, 124), (1024, 1048)] {
+        let first = wal.append(&vec![1; payload]).unwrap().lsn();
+        assert_eq!(wal.append(b"next").unwrap().lsn().0 - first.0, takes, "{payload}");
+    }
+}
+
+#[test]
 fn sizes_up_to_the_largest_batch() {
     let dir = tempfile::tempdir().unwrap();
     let wal = small().open(dir.path()).unwrap();
