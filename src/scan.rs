@@ -36,8 +36,9 @@ impl<'a> Window<'a> {
     }
 }
 
-impl Source for Window<'_> {
-    fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
+impl Window<'_> {
+    /// What the chunk holds from `offset` on, at least `length` bytes.
+    fn rest(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
         let end = offset.saturating_add(length as u64);
         if end > self.limit {
             return Ok(None);
@@ -58,7 +59,13 @@ impl Source for Window<'_> {
             }
         }
         let from = usize::try_from(offset - chunk.start).unwrap_or(usize::MAX);
-        Ok(chunk.bytes.get(from..chunk.filled).and_then(|rest| rest.get(..length)))
+        Ok(chunk.bytes.get(from..chunk.filled))
+    }
+}
+
+impl Source for Window<'_> {
+    fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
+        Ok(self.rest(offset, length)?.and_then(|rest| rest.get(..length)))
     }
 }
 
@@ -236,8 +243,7 @@ pub(crate) fn next_frame(
 fn next_candidate(window: &mut Window<'_>, place: &Place, mut offset: u64, bugs: Bugs) -> io::Result<Option<u64>> {
     let frame = FRAME as usize;
     while offset.saturating_add(frame as u64) <= place.limit {
-        let left = usize::try_from(place.limit - offset).unwrap_or(usize::MAX);
-        let Some(chunk) = window.bytes(offset, left.min(CHUNK))? else { return Ok(None) };
+        let Some(chunk) = window.rest(offset, frame)? else { return Ok(None) };
         if bugs.has(Bug::LengthBeforeCheck) {
             let header = chunk.first_chunk().and_then(FrameHeader::unchecked);
             std::hint::black_box(vec![1_u8; header.map_or(0, |header| header.length as usize)]);

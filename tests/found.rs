@@ -184,6 +184,50 @@ fn a_full_log_is_cleaned_after_a_kill() {
     wal.append(b"on we go").unwrap().wait().unwrap();
 }
 
+/// A reader whose every look the writer overtook took what was new beyond its end for damage.
+#[test]
+fn a_reader_slower_than_the_writer_sees_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_size(1 << 20);
+    let wal = Arc::new(options.open(dir.path()).unwrap());
+    wal.append(b"x").unwrap().wait().unwrap();
+    let slow = Failing::new(Arc::new(Fs::new(dir.path())));
+    let writer = Arc::clone(&wal);
+    slow.before(Operation::Read, move || {
+        for _ in 0..2 {
+            writer.append(b"more").unwrap().wait().unwrap();
+        }
+    });
+    let view = options.open_read_only_on(slow.clone()).unwrap();
+    assert!(slow.count(Operation::Read) > 6, "it looked again");
+    slow.heal();
+    assert_eq!(view.read(..).unwrap().last().unwrap().unwrap().payload, "more");
+}
+
+/// Looking ahead of a hole read a chunk anew for each frame that it found.
+#[test]
+fn looking_ahead_reads_each_byte_once() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options = Options::new().segment_size(1 << 20).durability(Durability::Os);
+    let wal = options.open(dir.path()).unwrap();
+    for _ in 0..30_000 {
+        drop(wal.append(b"torn").unwrap());
+    }
+    wal.append(b"last").unwrap().wait().unwrap();
+    // As a crash leaves it, with a hole near the start.
+    for file in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+        let mut bytes = std::fs::read(file.path()).unwrap();
+        if file.file_name() == "00000000000000000000.wal" {
+            bytes[8192..8704].fill(0);
+        }
+        std::fs::write(copy.path().join(file.file_name()), bytes).unwrap();
+    }
+    let counted = Failing::new(Arc::new(Fs::new(copy.path())));
+    let wal = options.open_on(counted.clone()).unwrap();
+    assert!(wal.recovery().torn.as_ref().is_some_and(|torn| torn.beyond > 29_000), "{:?}", wal.recovery());
+    assert!(counted.count(Operation::Read) < 40, "{} reads", counted.count(Operation::Read));
+}
+
 /// The highest batch time was forgotten with the records that bore it, so the next ones looked old.
 #[test]
 fn batch_time_survives_cleaning_and_closing() {

@@ -46,12 +46,14 @@ struct Controls {
     changed: Condvar,
 }
 
+type Hook = Arc<dyn Fn() + Send + Sync>;
+
 #[derive(Default)]
 struct State {
     faults: Faults,
     counts: Counts,
     struck: u64,
-    delays: BTreeMap<Operation, Duration>,
+    hooks: BTreeMap<Operation, Hook>,
     /// How many holds there are on an operation, and how many calls they hold.
     held: BTreeMap<Operation, (usize, usize)>,
 }
@@ -63,7 +65,7 @@ impl fmt::Debug for Controls {
 }
 
 impl Controls {
-    /// Counts a call, holds and delays it, and tells what strikes it.
+    /// Counts a call, holds it, calls the hook, and tells what strikes it.
     fn meet(&self, operation: Operation, names: &[&str]) -> Result<(), Strike> {
         let mut state = self.state.lock();
         state.counts.add(operation);
@@ -80,9 +82,9 @@ impl Controls {
                 *calls -= 1;
             }
         }
-        let delay = state.delays.get(&operation).copied();
+        let hook = state.hooks.get(&operation).cloned();
         drop(state);
-        delay.into_iter().for_each(thread::sleep);
+        hook.iter().for_each(|hook| hook());
         strike.map_or(Ok(()), Err)
     }
 
@@ -102,16 +104,22 @@ impl Failing {
         self.controls.state.lock().faults.add(fault);
     }
 
-    /// Forgets all faults and delays.
+    /// Forgets all faults, hooks and delays.
     pub fn heal(&self) {
         let mut state = self.controls.state.lock();
         state.faults.clear();
-        state.delays.clear();
+        state.hooks.clear();
+    }
+
+    /// Has `hook` called before each such call is passed on, from now on, by the thread that makes it. One hook for
+    /// each kind of call. It may panic, as a storage of a caller's own may.
+    pub fn before(&self, operation: Operation, hook: impl Fn() + Send + Sync + 'static) {
+        self.controls.state.lock().hooks.insert(operation, Arc::new(hook));
     }
 
     /// Has each such call take `by` longer, from now on.
     pub fn delay(&self, operation: Operation, by: Duration) {
-        self.controls.state.lock().delays.insert(operation, by);
+        self.before(operation, move || thread::sleep(by));
     }
 
     /// Has each such call wait, from now until the answer is dropped: a sync that takes as long as a test needs.
