@@ -1,9 +1,7 @@
 //! Row 24: threads that panic, waits that are dropped, and nobody left but futures.
 
-use std::ffi::OsString;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -11,99 +9,17 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
-use seawall::storage::{Background, File, Fs, Map, Next, Storage};
+use seawall::storage::{Fs, Storage};
 use seawall::{Durability, ErrorKind, Lsn, Wal};
 
 use crate::common::{block_on, fill, filled, kind, payload, payloads, small};
 
-/// A storage in which one write, or one sync, panics once it is told to.
-#[derive(Debug)]
-struct Panicking {
-    below: Arc<dyn Storage>,
-    write: Arc<AtomicBool>,
-    sync: Arc<AtomicBool>,
-}
-
-impl Panicking {
-    fn new(below: Arc<dyn Storage>) -> Arc<Panicking> {
-        Arc::new(Panicking { below, write: Arc::default(), sync: Arc::default() })
-    }
-
-    fn file(&self, below: Box<dyn File>) -> Box<dyn File> {
-        Box::new(PanickingFile { below, write: Arc::clone(&self.write), sync: Arc::clone(&self.sync) })
-    }
-}
-
-impl Storage for Panicking {
-    fn path(&self) -> &Path {
-        self.below.path()
-    }
-    fn create_dir(&self) -> io::Result<()> {
-        self.below.create_dir()
-    }
-    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
-        self.below.lock()
-    }
-    fn list(&self) -> io::Result<Vec<(OsString, bool)>> {
-        self.below.list()
-    }
-    fn open(&self, name: &str, write: bool) -> io::Result<Box<dyn File>> {
-        Ok(self.file(self.below.open(name, write)?))
-    }
-    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        Ok(self.file(self.below.create(name)?))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.below.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.below.remove(name)
-    }
-    fn sync_dir(&self) -> io::Result<()> {
-        self.below.sync_dir()
-    }
-    fn random(&self, out: &mut [u8]) -> io::Result<()> {
-        self.below.random(out)
-    }
-    fn background(&self, name: &str, step: Box<dyn FnMut() -> Next + Send>) -> io::Result<Box<dyn Background>> {
-        self.below.background(name, step)
-    }
-    fn now(&self) -> Duration {
-        self.below.now()
-    }
-}
-
-#[derive(Debug)]
-struct PanickingFile {
-    below: Box<dyn File>,
-    write: Arc<AtomicBool>,
-    sync: Arc<AtomicBool>,
-}
-
-impl File for PanickingFile {
-    fn len(&self) -> io::Result<u64> {
-        self.below.len()
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.below.read_at(buf, offset)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        assert!(!self.write.swap(false, Ordering::SeqCst), "a planned panic in a write");
-        self.below.write_at(buf, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        assert!(!self.sync.swap(false, Ordering::SeqCst), "a planned panic in a sync");
-        self.below.sync()
-    }
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.below.allocate(len)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.below.set_len(len)
-    }
-    fn map(&self, len: usize) -> io::Result<Box<dyn Map>> {
-        self.below.map(len)
-    }
+/// A storage in which one such call panics once it is told to.
+fn panicking(below: Arc<dyn Storage>, operation: Operation) -> (Arc<Failing>, Arc<AtomicBool>) {
+    let (storage, armed) = (Failing::new(below), Arc::<AtomicBool>::default());
+    let once = Arc::clone(&armed);
+    storage.before(operation, move || assert!(!once.swap(false, Ordering::SeqCst), "a planned panic"));
+    (storage, armed)
 }
 
 /// Runs `f` on a thread of its own; a test that hangs fails instead.
@@ -117,14 +33,14 @@ fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     }
 }
 
-fn a_leader_panics(in_sync: bool) {
+fn a_leader_panics(operation: Operation) {
     let disk = Disk::new(24);
     disk.threads(true);
-    let storage = Panicking::new(disk.mount());
-    let wal = Arc::new(small().segment_size(1 << 20).open_on(Arc::clone(&storage) as _).unwrap());
+    let (storage, armed) = panicking(disk.mount(), operation);
+    let wal = Arc::new(small().segment_size(1 << 20).open_on(storage).unwrap());
     fill(&wal, 0..3, 1000);
     let tickets: Vec<_> = (3..11).map(|n| wal.append(&payload(n, 1000)).unwrap().into_owned()).collect();
-    if in_sync { &storage.sync } else { &storage.write }.store(true, Ordering::SeqCst);
+    armed.store(true, Ordering::SeqCst);
     let threads: Vec<_> = tickets
         .into_iter()
         .enumerate()
@@ -148,8 +64,8 @@ fn a_leader_panics(in_sync: bool) {
 
 #[test]
 fn row_24_a_leader_that_panics_leaves_nobody_waiting() {
-    in_time(|| a_leader_panics(false));
-    in_time(|| a_leader_panics(true));
+    in_time(|| a_leader_panics(Operation::Write));
+    in_time(|| a_leader_panics(Operation::Sync));
 }
 
 #[test]
@@ -157,11 +73,11 @@ fn row_24_an_append_that_panics_in_a_write_leaves_nobody_waiting() {
     in_time(|| {
         let disk = Disk::new(24);
         disk.threads(true);
-        let storage = Panicking::new(disk.mount());
-        let wal = small().segment_size(4 << 20).open_on(Arc::clone(&storage) as _).unwrap();
+        let (storage, armed) = panicking(disk.mount(), Operation::Write);
+        let wal = small().segment_size(4 << 20).open_on(storage).unwrap();
         fill(&wal, 0..3, 1000);
         // The append that fills a piece writes it, with nobody leading.
-        storage.write.store(true, Ordering::SeqCst);
+        armed.store(true, Ordering::SeqCst);
         let mut n = 3;
         let panicked = loop {
             let append = catch_unwind(AssertUnwindSafe(|| wal.append(&payload(n, 1000)).map(drop)));
