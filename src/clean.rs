@@ -39,8 +39,12 @@ pub struct Kept {
 pub enum Why {
     /// It is the newest, which is never removed.
     Newest,
+    /// The segment after it is not durable yet, for the disk is full.
+    NotDurable,
     /// It holds a record at or above the limit: this batch time is its highest.
     BatchTime(BatchTime),
+    /// It holds a record at or above the limit: this is its end.
+    Lsn(Lsn),
     /// It holds the last durable checkpoint, or lies above it.
     Checkpoint(Lsn),
     /// A cursor has not been released so far.
@@ -83,18 +87,18 @@ impl Limit {
 
 /// Removes what lies wholly below the limit. One at a time.
 ///
-/// Needs no block, no segment and no frame, so that it works with zero bytes free.
+/// Needs no block, no segment and no frame, so that it works with zero bytes free; only a MARK that is missing has to
+/// be made first.
 pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     let _one = writer.cleaning.lock();
     let ended = writer.ended.read_recursive();
     if *ended {
         return Err(closed());
     }
-    // Crash: the front must not pass the durable point. Of the segments there are now the sync covers all but what is
-    // added to the newest, which stays; one that another thread begins meanwhile is none of ours.
-    let segments: Vec<Arc<Segment>> = writer.segments.read().iter().cloned().collect();
-    writer.sync()?;
+    // On a disk too full for what waits in memory, what is durable already can still go.
+    _ = writer.sync_once()?;
     writer.tidy()?;
+    let segments: Vec<Arc<Segment>> = writer.segments.read().iter().cloned().collect();
     let mut cleaned = Cleaned::default();
     let gone = choose(writer, limit, &segments, &mut cleaned);
     let front = segments.get(gone).map_or(0, |segment| segment.base);
@@ -112,9 +116,10 @@ pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
 
 /// How many segments from the front may go; notes why the next ones stay.
 fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mut Cleaned) -> usize {
+    let synced = writer.commit.synced();
     let (checkpoint, cursor) = {
         let framing = writer.framing.lock();
-        let checkpoint = framing.checkpoint_below(writer.commit.synced());
+        let checkpoint = framing.checkpoint_below(synced);
         (checkpoint, framing.cursors.iter().min_by_key(|cursor| cursor.lsn).cloned())
     };
     let mut gone = 0;
@@ -128,7 +133,12 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
         let why = match seal {
             _ if newest => Some(Why::Newest),
             None => Some(Why::Newest),
-            Some(seal) if !limit.covers(seal) => Some(Why::BatchTime(BatchTime(seal.max_time))),
+            Some(seal) if !limit.covers(seal) => Some(match limit {
+                Limit::BatchTime(_) => Why::BatchTime(BatchTime(seal.max_time)),
+                Limit::Lsn(_) => Why::Lsn(Lsn(seal.end)),
+            }),
+            // Crash: the front must not pass the durable point. A segment begins there once its link is durable.
+            Some(_) if segments.get(n + 1).is_none_or(|next| next.base >= synced) => Some(Why::NotDurable),
             Some(seal)
                 if checkpoint > 0 && checkpoint < seal.end && !writer.options.bugs.has(Bug::CleanPastCheckpoint) =>
             {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -134,7 +134,7 @@ impl Commit {
 
     #[inline(never)]
     fn lead_or_sleep(&self, end: u64, reached: impl Fn(&Commit) -> bool, lead: &impl Lead) -> Result<()> {
-        let mut full = false;
+        let mut full = None;
         let mut state = self.state.lock();
         loop {
             // What is durable stays durable, whatever failed later.
@@ -144,9 +144,10 @@ impl Commit {
             if let Some(poison) = &state.poison {
                 return Err(poison.clone());
             }
-            if full {
-                // At a pace, whoever else wakes us: several waiters would wake one another for ever.
-                full = !self.full.wait_for(&mut state, FULL_RETRY).timed_out();
+            if let Some(until) = full {
+                // At a pace, whoever else wakes us: several waiters would wake one another for ever. And not beyond
+                // it, though others go on: what they reach may not be what we wait for.
+                full = full.filter(|_| !self.full.wait_until(&mut state, until).timed_out());
             } else if state.leading {
                 // Nobody sleeps for ever. A round wakes its own; those of the next are woken by that, and one of
                 // them, woken now, leads it unless somebody came first: the point has not moved past it meanwhile.
@@ -155,7 +156,8 @@ impl Commit {
             } else {
                 state.take();
                 drop(state);
-                full = matches!(self.lead(lead)?, Led::Full);
+                let led = self.lead(lead)?;
+                full = matches!(led, Led::Full).then(|| Instant::now() + FULL_RETRY);
                 if reached(self) {
                     return Ok(());
                 }

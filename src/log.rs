@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::bugs::Bug;
+use crate::commit::InHand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{CAPACITY, MARK_LEN, Mark};
 use crate::framing::{Framing, PIECE};
@@ -60,7 +61,7 @@ impl Log {
         let writer = writer(storage, options, recovered, log_id)?;
         let closing = Mutex::new(Some(lock));
         let log = Arc::new(Log { writer, recovery, log_id, closed: AtomicBool::new(false), closing });
-        start(&log)?;
+        start(&log).inspect_err(|_| log.writer.stop())?;
         Ok(log)
     }
 
@@ -190,7 +191,7 @@ fn writer(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, log
         // Crash: nothing is removed on the word of what may be in the cache alone.
         writer.mark.ensure(&*writer.storage).map_err(|failed| writer.failed(failed))?;
         writer.write_mark(true)?;
-        writer.maker.adopt(&*writer.storage, spares);
+        writer.maker.remove_spares(&*writer.storage, spares);
     }
     for name in unfinished.iter().filter(|_| !bugs.has(Bug::NewFileReused)) {
         // Never used again: a sync on it may have failed. If it stays now, the next open tries again.
@@ -207,12 +208,16 @@ fn start(log: &Arc<Log>) -> Result<()> {
     let weak: Weak<Log> = Arc::downgrade(log);
     let mut since = None;
     let syncer = move || match weak.upgrade().filter(|log| !log.writer.stopping.load(Ordering::Acquire)) {
-        Some(log) => Next::Idle(log.writer.syncer_step(&mut since)),
+        Some(log) => {
+            let _in_hand = InHand::new(&log.writer.commit);
+            Next::Idle(log.writer.syncer_step(&mut since))
+        }
         None => Next::Stop,
     };
     let weak: Weak<Log> = Arc::downgrade(log);
     let making = move || match weak.upgrade().filter(|log| !log.writer.stopping.load(Ordering::Acquire)) {
         Some(log) => {
+            let _in_hand = InHand::new(&log.writer.commit);
             log.writer.maker_step();
             Next::Idle(None)
         }

@@ -232,7 +232,8 @@ impl Maker {
         self.clear(storage, below)
     }
 
-    /// Takes segments below the durable front: a few become spares, the others go. Tells what could not go.
+    /// Takes segments below the durable front: a few that were made in this life become spares, the others go. Tells
+    /// what could not go.
     pub(crate) fn discard(&self, storage: &dyn Storage, segments: Vec<Arc<Segment>>) -> Vec<(String, std::io::Error)> {
         let mut stuck = Vec::new();
         for name in std::mem::take(&mut self.state.lock().stuck) {
@@ -245,7 +246,7 @@ impl Maker {
             let spare = if self.bugs.has(crate::bugs::Bug::RecycleWhileMapped) {
                 storage.open(&name, true).ok().map(|file| Spare { name: name.clone(), file, length, seed: None })
             } else {
-                Arc::into_inner(segment).and_then(|segment| segment.into_spare().ok())
+                Arc::into_inner(segment).and_then(Segment::into_spare)
             };
             let mut state = self.state.lock();
             match spare {
@@ -286,19 +287,11 @@ impl Maker {
         }
     }
 
-    /// Takes over files that lie below the front at open. Those beyond a few are removed.
-    pub(crate) fn adopt(&self, storage: &dyn Storage, names: Vec<String>) {
+    /// Removes files that lie below the front at open. None is used again: somebody may hold bytes of it from when the
+    /// log was open before.
+    pub(crate) fn remove_spares(&self, storage: &dyn Storage, names: Vec<String>) {
         for name in names {
-            let kept = self.state.lock().spares.len() < SPARES;
-            let spare = if kept { open_spare(storage, &name).ok() } else { None };
-            match spare {
-                Some(spare) => {
-                    let mut state = self.state.lock();
-                    state.disk_bytes += spare.length;
-                    state.spares.push(spare);
-                }
-                None => self.unlink(storage, name, 0, &mut Vec::new()),
-            }
+            self.unlink(storage, name, 0, &mut Vec::new());
         }
     }
 
@@ -320,15 +313,6 @@ impl Drop for Making<'_> {
             maker.changed.notify_all();
         }
     }
-}
-
-fn open_spare(storage: &dyn Storage, name: &str) -> std::io::Result<Spare> {
-    let file = storage.open(name, true)?;
-    let mut head = vec![0; BLOCK as usize];
-    let filled = read_full(&*file, &mut head, 0)?;
-    let header = Header::decode(head.get(..filled).unwrap_or_default());
-    let seed = header.ok().map(|(_, seed)| seed);
-    Ok(Spare { length: file.len()?, name: name.to_owned(), file, seed })
 }
 
 /// Whether a void file holds anything that was once appended. One whose header is not readable is taken to.

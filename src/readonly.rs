@@ -4,19 +4,15 @@ use std::ops::RangeBounds;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::not_found;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::read::{Records, Segments, get};
 use crate::record::Record;
-use crate::recovery::{Recovered, Recovery, recover, survey};
+use crate::recovery::{Recovered, Recovery, TRIES, front, missing, recover, survey_beside};
 use crate::segment::Segment;
 use crate::storage::Storage;
-
-/// How often a view is tried that a writer moved under.
-const TRIES: usize = 10;
 
 /// A log opened for reading, as it was at that moment: what is known to be durable, and nothing more.
 ///
@@ -47,7 +43,7 @@ pub struct ReadOnly {
 
 impl ReadOnly {
     pub(crate) fn with(storage: Arc<dyn Storage>, options: Options) -> Result<ReadOnly> {
-        let (mut tries, mut believed) = (0, u64::MAX);
+        let (mut tries, mut believed, mut torn) = (0, u64::MAX, None);
         let recovered = loop {
             // A writer beside us may add, rotate and recycle between two of our reads: what looks like damage
             // then is not there when looked at again. It may always be faster than we are, so what is looked at
@@ -60,7 +56,21 @@ impl ReadOnly {
                     }
                 }
                 Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(&*storage)),
-                recovered => break recovered?,
+                Err(e) => return Err(e),
+                // In a file that was recycled under us there was nothing to read: its records seem to end early.
+                Ok(found) if front(&*storage, found.log_id)? > found.front => {
+                    tries += 1;
+                    if tries > TRIES {
+                        let message = "a writer cleans faster than this can be read; try again, nothing was changed";
+                        return Err(Error::new(ErrorKind::Io, "open", message));
+                    }
+                }
+                // What a writer had not finished at the first look seems torn; what is, is so at the second.
+                Ok(found) if tries < TRIES && found.report.torn != torn => {
+                    tries += 1;
+                    torn = found.report.torn;
+                }
+                Ok(found) => break found,
             }
         };
         let Recovered { log_id: Some(log_id), mark, mut segments, end, proven, checkpoint, mut report, .. } = recovered
@@ -122,12 +132,6 @@ fn moving(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Damage(_)) || missing(error)
 }
 
-/// Whether a file or the directory is not there.
-pub(crate) fn missing(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
-    source.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
-}
-
 impl Segments for ReadOnly {
     fn shown(&self) -> u64 {
         self.shown
@@ -155,7 +159,7 @@ impl Segments for ReadOnly {
     }
 
     fn removed(&self, base: u64) -> Result<bool> {
-        let now = survey(&*self.storage, false, Bugs::default())?;
+        let now = survey_beside(&*self.storage)?;
         Ok(base < now.front || now.segments.iter().all(|found| found.base != base))
     }
 

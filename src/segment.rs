@@ -23,6 +23,9 @@ pub(crate) struct Segment {
     pub(crate) capacity: u64,
     pub(crate) seed: u32,
     pub(crate) file: Box<dyn File>,
+    /// Made while the log was opened last. Bytes of an older one may still be held, by this process or another, from
+    /// when it was open before: such a file is never written again.
+    made: bool,
     seal: OnceLock<Seal>,
     map: Mapped,
 }
@@ -53,7 +56,7 @@ pub(crate) enum Stock {
     /// A new file; `written`: every block is written once, for overwriting is twice as fast as the first write
     /// into an allocated block.
     New { written: bool },
-    /// A file below the durable front.
+    /// A file of this life below the durable front.
     Spare(Spare),
 }
 
@@ -73,7 +76,7 @@ impl Segment {
         let Sealed { found, seed, capacity, end, records, min_time, max_time } = sealed;
         let seal = OnceLock::from(Seal { end, records, min_time, max_time });
         let map = Mapped::default();
-        Segment { name: found.name, base: found.base, capacity, seed, file: found.file, seal, map }
+        Segment { name: found.name, base: found.base, capacity, seed, file: found.file, made: false, seal, map }
     }
 
     /// Makes the segment `header` out of `stock`: with its final name, a durable header and a durable entry.
@@ -118,14 +121,16 @@ impl Segment {
             storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))?;
         }
         let Header { base, capacity, .. } = header;
-        Ok(Segment { name, base, capacity, seed, file, seal: OnceLock::new(), map: Mapped::default() })
+        Ok(Segment { name, base, capacity, seed, file, made: true, seal: OnceLock::new(), map: Mapped::default() })
     }
 
-    /// The file as stock for another segment. The caller is the only one who has the segment.
-    pub(crate) fn into_spare(self) -> io::Result<Spare> {
-        let Segment { name, file, seed, map, .. } = self;
+    /// The file as stock for another segment, if nobody can hold bytes of it: the caller is the only one who has the
+    /// segment.
+    pub(crate) fn into_spare(self) -> Option<Spare> {
+        let Segment { name, file, seed, made, map, .. } = self;
         drop(map);
-        Ok(Spare { length: file.len()?, name, file, seed: Some(seed) })
+        let length = file.len().ok().filter(|_| made)?;
+        Some(Spare { name, file, length, seed: Some(seed) })
     }
 
     /// Says how it ended. No frame is added afterwards.

@@ -54,7 +54,7 @@ impl Writer {
         }
         let now = self.storage.now();
         let due = match self.options.sync_interval {
-            Some(interval) if unsynced > 0 => *since.get_or_insert(now) + interval,
+            Some(interval) if unsynced > 0 => since.get_or_insert(now).saturating_add(interval),
             _ => Duration::MAX,
         };
         let enough = self.options.sync_bytes.is_some_and(|bytes| unsynced >= bytes);

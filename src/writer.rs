@@ -341,8 +341,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits all, for closing. Unlike a waiter it does not wait for room on a full disk.
-    pub(crate) fn drain(&self) -> Result<()> {
+    /// Syncs all that was appended so far, unless the disk is full: `false`. It does not wait for room.
+    pub(crate) fn sync_once(&self) -> Result<bool> {
         let end = self.framing.lock().end;
         let full = AtomicBool::new(false);
         let leader = Leader { writer: self, sync: true };
@@ -353,7 +353,12 @@ impl Writer {
             led
         };
         self.commit.wait(end, reached, &lead)?;
-        if self.commit.synced() >= end {
+        Ok(self.commit.synced() >= end)
+    }
+
+    /// Commits all, for closing.
+    pub(crate) fn drain(&self) -> Result<()> {
+        if self.sync_once()? {
             return Ok(());
         }
         let message = "the disk is full: what was appended last is in memory only and is lost with it";

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
 use seawall::storage::Fs;
-use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
+use seawall::{Durability, ErrorKind, Lsn, Options, Wal, Why};
 
 fn small() -> Options {
     Options::new().segment_size(16 << 10)
@@ -226,6 +226,130 @@ fn looking_ahead_reads_each_byte_once() {
     let wal = options.open_on(counted.clone()).unwrap();
     assert!(wal.recovery().torn.as_ref().is_some_and(|torn| torn.beyond > 29_000), "{:?}", wal.recovery());
     assert!(counted.count(Operation::Read) < 40, "{} reads", counted.count(Operation::Read));
+}
+
+/// A file was recycled while `Bytes` of it were held from when the log was open before.
+#[test]
+fn what_was_read_does_not_change_after_closing_and_opening_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(64 << 10).open(dir.path()).unwrap();
+    for n in 0..12 {
+        wal.append(&[n; 20_000]).unwrap().wait().unwrap();
+    }
+    wal.rotate().unwrap();
+    let held: Vec<_> = wal.read(..).unwrap().map(|record| record.unwrap().payload).collect();
+    wal.close().unwrap();
+    // Smaller segments, too, for which a recycled file would be cut under its map.
+    for _ in 0..2 {
+        let wal = small().open(dir.path()).unwrap();
+        for _ in 0..3 {
+            (0..20).for_each(|_| _ = wal.append(&[251; 7000]).unwrap().wait().unwrap());
+            wal.clean_before_lsn(Lsn::MAX).unwrap();
+        }
+        wal.close().unwrap();
+    }
+    for (n, bytes) in (0..).zip(&held) {
+        assert!(bytes.iter().all(|byte| *byte == n), "record {n}");
+    }
+}
+
+/// Cleaning waited for room on the disk that it was to make room on.
+#[test]
+fn a_clean_on_a_full_disk_removes_what_is_durable() {
+    let disk = Disk::new(5);
+    let full = || Fault::new(Operation::Write).on(".wal").kind(std::io::ErrorKind::StorageFull).for_good();
+    let wal = small().open_on(disk.mount()).unwrap();
+    for _ in 0..3 {
+        wal.append(&[1; 7000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    wal.append(&[2; 100]).unwrap().wait().unwrap();
+    disk.fail(full());
+    drop(wal.append(&[3; 100]).unwrap());
+    let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
+    assert_eq!(cleaned.removed.len(), 3, "{cleaned:?}");
+    assert_eq!(*wal.append(b"later").unwrap_err().kind(), ErrorKind::DiskFull);
+    // A segment whose link waits in memory is none to begin with.
+    disk.heal();
+    wal.sync().unwrap();
+    wal.rotate().unwrap();
+    disk.fail(full());
+    drop(wal.append(&[4; 100]).unwrap());
+    let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
+    assert!(cleaned.removed.is_empty() && cleaned.kept[0].why == Why::NotDurable, "{cleaned:?}");
+    disk.crash(Keep::None);
+    disk.heal();
+    let wal = small().open_on(disk.mount()).unwrap();
+    let left: Vec<_> = wal.read(..).unwrap().map(|record| record.unwrap().payload[0]).collect();
+    assert_eq!(left, [2, 3]);
+}
+
+/// After a full disk a `sync` slept on for as long as others were served without one.
+#[test]
+fn a_sync_is_not_starved_by_what_is_only_written() {
+    let disk = Disk::new(6);
+    disk.threads(true);
+    let wal = small().segment_size(1 << 20).durability(Durability::Os).open_on(disk.mount()).unwrap();
+    wal.append(b"x").unwrap().wait().unwrap();
+    disk.fail(Fault::new(Operation::Write).on(".wal").kind(std::io::ErrorKind::StorageFull).for_good());
+    drop(wal.append(b"y").unwrap());
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(|| wal.sync());
+        std::thread::sleep(Duration::from_millis(20));
+        disk.heal();
+        soon("the sync", || {
+            if let Ok(ticket) = wal.append(b"z") {
+                ticket.wait().unwrap();
+            }
+            sync.is_finished()
+        });
+    });
+}
+
+/// An interval beyond what a clock can say ended the thread that serves futures.
+#[test]
+fn an_interval_of_any_length_lets_futures_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().sync_interval(Duration::MAX).open(dir.path()).unwrap();
+    drop(wal.append(b"nobody waits").unwrap());
+    std::thread::sleep(Duration::from_millis(20));
+    let mut ticket = wal.append(b"awaited").unwrap();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    soon("the ticket", || std::pin::Pin::new(&mut ticket).poll(&mut context).is_ready());
+}
+
+/// What a writer did between two looks of a reader passed for an error, or for a torn tail.
+#[test]
+fn a_reader_under_which_segments_are_recycled_sees_a_whole_log() {
+    for nth in 0..40 {
+        let dir = tempfile::tempdir().unwrap();
+        let options = small().durability(Durability::Os);
+        let wal = Arc::new(options.open(dir.path()).unwrap());
+        let append = |wal: &Wal| wal.append(&[7; 3000]).unwrap().wait().unwrap();
+        (0..15).for_each(|_| _ = append(&wal));
+        let before = wal.durable_lsn();
+        let beside = Failing::new(Arc::new(Fs::new(dir.path())));
+        let (writer, calls) = (Arc::clone(&wal), std::sync::atomic::AtomicU64::new(0));
+        let overtake = Arc::new(move || {
+            if calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == nth {
+                writer.rotate().unwrap();
+                writer.clean_before_lsn(Lsn::MAX).unwrap();
+                (0..15).for_each(|_| _ = append(&writer));
+            }
+        });
+        for operation in [Operation::Read, Operation::Open] {
+            let overtake = Arc::clone(&overtake);
+            beside.before(operation, move || overtake());
+        }
+        let view = options.open_read_only_on(beside.clone()).unwrap();
+        assert!(view.durable_lsn() >= before && view.recovery().torn.is_none(), "{nth}: {:?}", view.recovery());
+        for record in view.read(..).unwrap() {
+            match record {
+                Ok(record) => assert_eq!(record.payload, [7; 3000][..]),
+                Err(e) => assert!(matches!(e.kind(), ErrorKind::Removed { .. }), "{nth}: {e}"),
+            }
+        }
+    }
 }
 
 /// The highest batch time was forgotten with the records that bore it, so the next ones looked old.

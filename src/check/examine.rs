@@ -6,21 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, segment_name};
 use crate::log::not_found;
 use crate::lsn::Lsn;
-use crate::readonly::missing;
-use crate::recovery::survey;
+use crate::recovery::{TRIES, missing, survey_beside};
 use crate::storage::Storage;
 
 use super::plan::{Piece, Plan};
 use super::walk::{Hole, Walked, walk};
 use super::{Fault, Report};
-
-/// How often a directory is listed again after a file went away between listing and opening.
-const TRIES: usize = 10;
 
 /// How much to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +54,7 @@ pub(super) fn examine(storage: &dyn Storage, depth: Depth, threads: usize, progr
     let (plan, walks) = look(storage, depth, threads, progress, &sound)?;
     let mut second = resolve(plan, &walks, durable)?;
     let seen = first.report.faults;
-    let now = survey(storage, false, Bugs::default())?;
+    let now = survey_beside(storage)?;
     let faults = &mut second.report.faults;
     let found = faults.len();
     faults.retain(|fault| fault.lsn.0 >= now.front && seen.iter().any(|s| s.lsn == fault.lsn));

@@ -5,12 +5,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FrameKind, frame_size};
 use crate::lsn::{BatchTime, Lsn};
 use crate::record::{Kind, Record};
-use crate::recovery::survey;
+use crate::recovery::survey_beside;
 use crate::storage::{Fs, Storage};
 
 use super::Fault;
@@ -152,7 +151,7 @@ impl Frames {
         let (end, records) = (part.seal.map(|seal| seal.end), part.seal.map(|seal| seal.records));
         let io = |e| Error::io("read", self.storage.path().join(&found.name), e);
         let walked = walk(&*found.file, place, end, records, |_| true).map_err(io)?;
-        if survey(&*self.storage, false, Bugs::default())?.front > found.base {
+        if survey_beside(&*self.storage)?.front > found.base {
             self.open = None;
             return Ok(());
         }

@@ -18,7 +18,7 @@ use crate::storage::{File, Storage, read_full, write_full};
 
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
-pub(crate) use survey::{Chain, Found, Survey, read_link, survey};
+pub(crate) use survey::{Chain, Found, Survey, TRIES, front, missing, read_link, survey, survey_beside};
 
 /// Bytes written again at once.
 const CHUNK: u64 = 256 << 10;

@@ -96,13 +96,44 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     let cut = survey.segments.partition_point(|found| found.base < survey.front);
     survey.spares.extend(survey.segments.drain(..cut).map(|found| found.name));
     if survey.foreign_mark {
-        survey.notes.push(format!("{MARK}: another log's, not used; the first append moves it aside"));
+        survey.notes.push(format!("{MARK}: another log's, not used; the next append, clean or close moves it aside"));
+    } else if marks.len() == 1 {
+        survey.notes.push(format!("{MARK}: one of its two slots is damaged; the other one is used"));
     } else if marked && survey.mark.is_none() {
         survey.notes.push(format!("{MARK}: not readable; what was cleaned or idle is known less well"));
     } else if !marked && !survey.segments.is_empty() {
         survey.notes.push(format!("{MARK}: missing; what was cleaned or idle is known less well"));
     }
     Ok(survey)
+}
+
+/// How often a directory is looked at again that a writer changed meanwhile.
+pub(crate) const TRIES: usize = 10;
+
+/// As [`survey`], beside a writer, which may take a file away between the listing and the look at it.
+pub(crate) fn survey_beside(storage: &dyn Storage) -> Result<Survey> {
+    let mut tries = 0;
+    loop {
+        match survey(storage, false, Bugs::default()) {
+            Err(e) if missing(&e) && tries < TRIES => tries += 1,
+            surveyed => return surveyed,
+        }
+    }
+}
+
+/// The front that MARK gives this log now; 0 without one. A segment is recycled only once it lies below.
+pub(crate) fn front(storage: &dyn Storage, log_id: Option<[u8; 16]>) -> Result<u64> {
+    let marks = match read_mark(storage) {
+        Err(e) if missing(&e) => Vec::new(),
+        marks => marks?,
+    };
+    Ok(marks.iter().filter(|mark| Some(mark.log_id) == log_id).map(|mark| mark.front).max().unwrap_or(0))
+}
+
+/// Whether a file or the directory is not there.
+pub(crate) fn missing(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
+    source.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// `NAME.aside` or `NAME.aside.n`.
