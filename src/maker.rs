@@ -236,7 +236,8 @@ impl Maker {
     /// what could not go.
     pub(crate) fn discard(&self, storage: &dyn Storage, segments: Vec<Arc<Segment>>) -> Vec<(String, std::io::Error)> {
         let mut stuck = Vec::new();
-        for name in std::mem::take(&mut self.state.lock().stuck) {
+        let before = std::mem::take(&mut self.state.lock().stuck);
+        for name in before {
             self.unlink(storage, name, 0, &mut stuck);
         }
         for segment in segments {
@@ -297,7 +298,8 @@ impl Maker {
 
     /// Cuts prepared segments to their headers: the names must stay, the blocks need not.
     pub(crate) fn shrink_prepared(&self) {
-        for segment in self.state.lock().prepared.drain(..) {
+        let prepared = std::mem::take(&mut self.state.lock().prepared);
+        for segment in prepared {
             _ = segment.file.set_len(u64::from(BLOCK));
         }
     }

@@ -352,6 +352,23 @@ fn a_reader_under_which_segments_are_recycled_sees_a_whole_log() {
     }
 }
 
+/// The clean after one that could not remove a file waited for itself.
+#[test]
+fn a_file_that_could_not_be_removed_goes_with_the_next_clean() {
+    let disk = Disk::new(7);
+    let wal = small().open_on(disk.mount()).unwrap();
+    for _ in 0..12 {
+        wal.append(&[1; 7000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    disk.fail(Fault::new(Operation::Remove).on(".wal"));
+    let failed = wal.clean_before_lsn(Lsn::MAX).unwrap().failed;
+    assert_eq!(failed.len(), 1);
+    assert!(disk.file(&failed[0].0).is_some());
+    assert!(wal.clean_before_lsn(Lsn::MAX).unwrap().failed.is_empty());
+    assert!(disk.file(&failed[0].0).is_none());
+}
+
 /// The highest batch time was forgotten with the records that bore it, so the next ones looked old.
 #[test]
 fn batch_time_survives_cleaning_and_closing() {
