@@ -27,7 +27,7 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The system refused a read, an open or a listing. Nothing was changed.
+    /// The system refused a call. An open or a read that ends so has changed nothing.
     Io,
     /// Bytes known to be durable are not there, or not what was written. Nothing was changed.
     Damage(Damage),

@@ -71,7 +71,8 @@ impl<'a> Ticket<'a> {
         commit.acknowledged() >= self.end || commit.is_poisoned()
     }
 
-    /// Waits until the record is durable; leads a commit when nobody does.
+    /// Waits until the record is durable; leads a commit when nobody does. While the disk is full and the record in
+    /// memory only (on copy-on-write file systems and with quotas), it waits for room.
     ///
     /// # Errors
     /// `Poisoned`: whether the record survives is unknown.

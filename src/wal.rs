@@ -119,7 +119,8 @@ impl Wal {
         Ok(Ticket::new(&self.log, framed))
     }
 
-    /// Syncs all that was appended so far, whatever the durability, and tells up to where.
+    /// Syncs all that was appended so far, whatever the durability, and tells up to where. On a full disk it waits for
+    /// room, as [`Ticket::wait`] does.
     ///
     /// # Errors
     /// `Poisoned` if it failed, or anything did before.

@@ -134,7 +134,7 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fault {
-    /// The segment file.
+    /// The segment file; empty where there is none left.
     pub segment: String,
     /// The byte in it where the damage begins.
     pub offset: u64,
@@ -181,7 +181,10 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} byte {}, LSN {}: {}; lost: ", self.segment, self.offset, self.lsn, self.what)?;
+        if !self.segment.is_empty() {
+            write!(f, "{} byte {}, ", self.segment, self.offset)?;
+        }
+        write!(f, "LSN {}: {}; lost: ", self.lsn, self.what)?;
         match self.lost_records {
             _ if self.lost_bytes == 0 => write!(f, "no record")?,
             Some(records) => write!(f, "{records} records, {} bytes", self.lost_bytes)?,

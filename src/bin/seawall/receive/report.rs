@@ -18,6 +18,8 @@ use crate::units::bytes;
 /// How often the pace is told: where nobody looks, and on a terminal.
 const SELDOM: Duration = Duration::from_secs(5);
 const OFTEN: Duration = Duration::from_millis(250);
+/// How often the same error of the source is told.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Writes to standard output; a terminal also gets a line that is always up to date.
 pub struct Report<'a> {
@@ -27,6 +29,8 @@ pub struct Report<'a> {
     sender: Sender<Notice>,
     notices: Receiver<Notice>,
     last: (Instant, Status),
+    /// Errors of the source: when each was told last, and how often it came since.
+    errors: BTreeMap<String, (Instant, u64)>,
 }
 
 /// Passes on what the receiver's threads notice.
@@ -48,7 +52,15 @@ impl<'a> Report<'a> {
             );
             bar
         });
-        Report { out: Some(out), json, bar, sender, notices, last: (Instant::now(), Status::default()) }
+        Report {
+            out: Some(out),
+            json,
+            bar,
+            sender,
+            notices,
+            last: (Instant::now(), Status::default()),
+            errors: BTreeMap::new(),
+        }
     }
 
     pub fn observer(&self) -> Arc<dyn Observer> {
@@ -108,8 +120,20 @@ impl<'a> Report<'a> {
     }
 
     fn notice(&mut self, notice: &Notice) -> anyhow::Result<()> {
-        let text = notice.to_string();
-        let (event, value) = object(notice);
+        let mut text = notice.to_string();
+        let (event, mut value) = object(notice);
+        if matches!(notice, Notice::SourceError(_)) {
+            let (told, since) = self.errors.get(&text).copied().unzip();
+            if let Some(told) = told.filter(|told: &Instant| told.elapsed() < AGAIN) {
+                self.errors.insert(text, (told, since.unwrap_or(0) + 1));
+                return Ok(());
+            }
+            self.errors.insert(text.clone(), (Instant::now(), 0));
+            if let (Some(more @ 1..), Some(fields)) = (since, value.as_object_mut()) {
+                text.push_str(&format!(" ({} times more since it was told last)", count(more)));
+                fields.insert("more".into(), more.into());
+            }
+        }
         let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
         let rest = if word.trim_end_matches(':') == event { rest } else { &text };
         self.tell(event, rest, value)
