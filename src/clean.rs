@@ -39,7 +39,7 @@ pub struct Kept {
 pub enum Why {
     /// It is the newest, which is never removed.
     Newest,
-    /// The segment after it is not durable yet, for the disk is full.
+    /// The segment after it is not durable yet: it was begun meanwhile, or the disk is full.
     NotDurable,
     /// It holds a record at or above the limit: this batch time is its highest.
     BatchTime(BatchTime),

@@ -332,9 +332,11 @@ fn a_reader_under_which_segments_are_recycled_sees_a_whole_log() {
         let (writer, calls) = (Arc::clone(&wal), std::sync::atomic::AtomicU64::new(0));
         let overtake = Arc::new(move || {
             if calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == nth {
-                writer.rotate().unwrap();
-                writer.clean_before_lsn(Lsn::MAX).unwrap();
-                (0..15).for_each(|_| _ = append(&writer));
+                for _ in 0..4 {
+                    writer.rotate().unwrap();
+                    writer.clean_before_lsn(Lsn::MAX).unwrap();
+                    (0..15).for_each(|_| _ = append(&writer));
+                }
             }
         });
         for operation in [Operation::Read, Operation::Open] {
