@@ -354,6 +354,26 @@ fn a_reader_under_which_segments_are_recycled_sees_a_whole_log() {
     }
 }
 
+/// What a writer wrote between a reader's scan and its look ahead passed for frames beyond a torn tail.
+#[test]
+fn a_reader_beside_a_writer_sees_no_torn_tail() {
+    for nth in 0..12 {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new().segment_size(1 << 20).durability(Durability::Os);
+        let wal = Arc::new(options.open(dir.path()).unwrap());
+        (0..3).for_each(|_| _ = wal.append(b"before").unwrap().wait().unwrap());
+        let beside = Failing::new(Arc::new(Fs::new(dir.path())));
+        let (writer, calls) = (Arc::clone(&wal), std::sync::atomic::AtomicU64::new(0));
+        beside.before(Operation::Read, move || {
+            if calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == nth {
+                (0..2).for_each(|_| _ = writer.append(b"meanwhile").unwrap().wait().unwrap());
+            }
+        });
+        let view = options.open_read_only_on(beside).unwrap();
+        assert_eq!(view.recovery().torn, None, "{nth}");
+    }
+}
+
 /// The clean after one that could not remove a file waited for itself.
 #[test]
 fn a_file_that_could_not_be_removed_goes_with_the_next_clean() {
