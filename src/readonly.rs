@@ -17,7 +17,8 @@ use crate::storage::Storage;
 /// A log opened for reading, as it was at that moment: what is known to be durable, and nothing more.
 ///
 /// Open it again to see more. Any number may be open beside a live writer; they neither lock nor write nor map.
-/// A reader that cleaning overtakes is told [`ErrorKind::Removed`].
+/// A reader that cleaning overtakes is told [`ErrorKind::Removed`]. It holds a descriptor for each segment, so that
+/// what is cleaned away meanwhile may take its room on the disk until the reader is dropped.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
