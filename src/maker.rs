@@ -42,8 +42,8 @@ struct State {
     /// Files that recovery made void, to be moved aside or removed once this life's first link is durable.
     voids: Vec<Void>,
     first_link: Option<u64>,
-    /// Names below the front that could not be removed.
-    stuck: Vec<String>,
+    /// Files below the front that could not be removed, and their bytes.
+    stuck: Vec<(String, u64)>,
 }
 
 /// How badly a segment is needed.
@@ -237,8 +237,8 @@ impl Maker {
     pub(crate) fn discard(&self, storage: &dyn Storage, segments: Vec<Arc<Segment>>) -> Vec<(String, std::io::Error)> {
         let mut stuck = Vec::new();
         let before = std::mem::take(&mut self.state.lock().stuck);
-        for name in before {
-            self.unlink(storage, name, 0, &mut stuck);
+        for (name, length) in before {
+            self.unlink(storage, name, length, &mut stuck);
         }
         for segment in segments {
             let name = segment.name.clone();
@@ -266,9 +266,9 @@ impl Maker {
         let mut state = self.state.lock();
         match removed {
             Ok(()) => state.disk_bytes -= length.min(state.disk_bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => state.disk_bytes -= length.min(state.disk_bytes),
             Err(e) => {
-                state.stuck.push(name.clone());
+                state.stuck.push((name.clone(), length));
                 stuck.push((name, e));
             }
         }
@@ -291,9 +291,16 @@ impl Maker {
     /// Removes files that lie below the front at open. None is used again: somebody may hold bytes of it from when the
     /// log was open before.
     pub(crate) fn remove_spares(&self, storage: &dyn Storage, names: Vec<String>) {
-        for name in names {
+        for name in names.into_iter().filter(|name| !self.is_foreign(storage, name)) {
             self.unlink(storage, name, 0, &mut Vec::new());
         }
+    }
+
+    /// Whether a file has the header of another log: that is not ours to remove. Nor is one that cannot be read.
+    fn is_foreign(&self, storage: &dyn Storage, name: &str) -> bool {
+        let mut head = vec![0; BLOCK as usize];
+        let read = storage.open(name, false).and_then(|file| read_full(&*file, &mut head, 0));
+        read.is_err() || Header::decode(&head).is_ok_and(|(header, _)| header.log_id != self.log_id)
     }
 
     /// Cuts prepared segments to their headers: the names must stay, the blocks need not.

@@ -14,6 +14,9 @@ use crate::recovery::{Recovered, Recovery, TRIES, front, missing, recover, surve
 use crate::segment::Segment;
 use crate::storage::Storage;
 
+/// How often a view is tried while a writer cleans away what it is made of.
+const OVERTAKEN: usize = 200;
+
 /// A log opened for reading, as it was at that moment: what is known to be durable, and nothing more.
 ///
 /// Open it again to see more. Any number may be open beside a live writer; they neither lock nor write nor map.
@@ -44,7 +47,7 @@ pub struct ReadOnly {
 
 impl ReadOnly {
     pub(crate) fn with(storage: Arc<dyn Storage>, options: Options) -> Result<ReadOnly> {
-        let (mut tries, mut believed, mut torn) = (0, u64::MAX, None);
+        let (mut tries, mut overtaken, mut believed, mut torn) = (0, 0, u64::MAX, None);
         let recovered = loop {
             // A writer beside us may add, rotate and recycle between two of our reads: what looks like damage
             // then is not there when looked at again. It may always be faster than we are, so what is looked at
@@ -59,19 +62,26 @@ impl ReadOnly {
                 Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(&*storage)),
                 Err(e) => return Err(e),
                 // In a file that was recycled under us there was nothing to read: its records seem to end early.
-                Ok(found) if front(&*storage, found.log_id)? > found.front => {
-                    tries += 1;
-                    if tries > TRIES {
+                Ok(found) if front(&*storage, found.log_id)? > scanned_from(&found) => {
+                    overtaken += 1;
+                    if overtaken > OVERTAKEN {
                         let message = "a writer cleans faster than this can be read; try again, nothing was changed";
                         return Err(Error::new(ErrorKind::Io, "open", message));
                     }
                 }
-                // What a writer had not finished at the first look seems torn; what is, is so at the second.
-                Ok(found) if tries < TRIES && found.report.torn != torn => {
+                // What a writer had not finished at one look seems torn; what is, is so at the next, in the same place.
+                Ok(mut found) => {
+                    let place = found.report.torn.as_ref().map(|torn| torn.lsn);
+                    if place.is_none() || place == torn {
+                        break found;
+                    }
+                    if tries == TRIES {
+                        found.report.torn = None;
+                        break found;
+                    }
                     tries += 1;
-                    torn = found.report.torn;
+                    torn = place;
                 }
-                Ok(found) => break found,
             }
         };
         let Recovered { log_id: Some(log_id), mark, mut segments, end, proven, checkpoint, mut report, .. } = recovered
@@ -126,6 +136,12 @@ impl ReadOnly {
     pub fn checkpoint(&self) -> Result<Option<Record>> {
         if self.checkpoint == 0 { Ok(None) } else { self.get(Lsn(self.checkpoint)).map(Some) }
     }
+}
+
+/// The base of the lowest segment whose frames were looked at; of those below, only what later ones say.
+fn scanned_from(found: &Recovered) -> u64 {
+    let scanned = found.segments.iter().find(|sealed| sealed.end > found.proven).or(found.segments.last());
+    scanned.map_or(u64::MAX, |sealed| sealed.found.base)
 }
 
 /// Whether an error may be the work of a writer beside us.

@@ -354,6 +354,28 @@ fn a_reader_under_which_segments_are_recycled_sees_a_whole_log() {
     }
 }
 
+/// Another log's files below the front of a MARK that was put beside them were removed unread.
+#[test]
+fn another_logs_segments_below_the_front_are_left_alone() {
+    let disk = Disk::new(8);
+    let wal = small().open_on(disk.mount()).unwrap();
+    for _ in 0..6 {
+        wal.append(&[1; 7000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    wal.clean_before_lsn(Lsn::MAX).unwrap();
+    wal.close().unwrap();
+    let other = Disk::new(9);
+    let theirs = small().open_on(other.mount()).unwrap();
+    theirs.append(&[2; 7000]).unwrap().wait().unwrap();
+    theirs.close().unwrap();
+    let name = "00000000000000000000.wal";
+    let bytes = other.file(name).unwrap();
+    disk.put(name, bytes.clone());
+    drop(small().open_on(disk.mount()).unwrap());
+    assert_eq!(disk.file(name), Some(bytes));
+}
+
 /// What a writer wrote between a reader's scan and its look ahead passed for frames beyond a torn tail.
 #[test]
 fn a_reader_beside_a_writer_sees_no_torn_tail() {
@@ -386,9 +408,11 @@ fn a_file_that_could_not_be_removed_goes_with_the_next_clean() {
     disk.fail(Fault::new(Operation::Remove).on(".wal"));
     let failed = wal.clean_before_lsn(Lsn::MAX).unwrap().failed;
     assert_eq!(failed.len(), 1);
-    assert!(disk.file(&failed[0].0).is_some());
+    let length = disk.file(&failed[0].0).unwrap().len() as u64;
+    let before = wal.stats().disk_bytes;
     assert!(wal.clean_before_lsn(Lsn::MAX).unwrap().failed.is_empty());
     assert!(disk.file(&failed[0].0).is_none());
+    assert_eq!(wal.stats().disk_bytes, before - length);
 }
 
 /// The highest batch time was forgotten with the records that bore it, so the next ones looked old.

@@ -14,6 +14,7 @@ use super::mark::CommitMark;
 use super::source::{Commit, Partition, Source, SourceError, TopicId};
 use super::start::{Facts, GroupMark, LogMark, Start, StartError, decide, in_bounds};
 use super::status::{Board, Notice, Step};
+use crate::Lsn;
 
 /// What a record of a batch takes at most beside its payload.
 const FRAME: usize = 24 + 3;
@@ -178,16 +179,19 @@ impl Decided {
 }
 
 /// Whether the offset table with these partitions in it still fits into a segment, and so do their beginnings, which
-/// are one batch. A beginning takes more than the line that it adds to the table.
+/// are one batch.
 fn check_table(desk: &Desk<'_>, beginnings: &[Beginning]) -> Result<(), ReceiveError> {
-    let table = desk.intake.planned();
-    let needs =
-        table.encode().len() + beginnings.iter().map(|beginning| FRAME + beginning.encode().len()).sum::<usize>();
-    let limit = desk.config.max_block_bytes();
+    let mut table = desk.intake.planned().clone();
+    for beginning in beginnings {
+        // What does not chain is refused where it is recorded.
+        _ = beginning.apply(&mut table, Lsn::ZERO);
+    }
+    let batch = beginnings.iter().map(|beginning| FRAME + beginning.encode().len()).sum();
+    let (needs, limit) = (table.encode().len().max(batch), desk.config.max_block_bytes());
     if beginnings.is_empty() || needs <= limit {
         return Ok(());
     }
-    Err(ReceiveError::TableTooLarge { partitions: table.len() + beginnings.len(), needs, limit })
+    Err(ReceiveError::TableTooLarge { partitions: table.len(), needs, limit })
 }
 
 /// The identity of each topic, asked anew; an error if one is not there.

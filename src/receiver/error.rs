@@ -48,11 +48,12 @@ pub enum ReceiveError {
         /// The most a block can take.
         limit: usize,
     },
-    /// The offset table of so many partitions would not fit into a segment. Nothing was recorded of the new ones.
+    /// The offset table of so many partitions, or the batch that begins them, would not fit into a segment. Nothing was
+    /// recorded of the new ones.
     TableTooLarge {
         /// How many there would be.
         partitions: usize,
-        /// The bytes the table may take.
+        /// The bytes that the larger of the two takes.
         needs: usize,
         /// The most a record can take.
         limit: usize,

@@ -84,7 +84,8 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
         }
         let found = find(storage, name, base, write, bugs)?;
         if let (None, Ok((header, _))) = (front, &found.header) {
-            front = marks.iter().filter(|mark| mark.log_id == header.log_id).map(|mark| mark.front).max();
+            let theirs = marks.iter().filter(|mark| mark.log_id == header.log_id);
+            front = Some(theirs.map(|mark| mark.front).max().unwrap_or(0));
         }
         survey.segments.push(found);
     }

@@ -29,7 +29,7 @@ pub struct Report<'a> {
     sender: Sender<Notice>,
     notices: Receiver<Notice>,
     last: (Instant, Status),
-    /// Errors of the source: when each was told last, and how often it came since.
+    /// Errors of the source by their codes: when each was told last, and how often it came since.
     errors: BTreeMap<String, (Instant, u64)>,
 }
 
@@ -122,13 +122,14 @@ impl<'a> Report<'a> {
     fn notice(&mut self, notice: &Notice) -> anyhow::Result<()> {
         let mut text = notice.to_string();
         let (event, mut value) = object(notice);
-        if matches!(notice, Notice::SourceError(_)) {
-            let (told, since) = self.errors.get(&text).copied().unzip();
+        if let Notice::SourceError(error) = notice {
+            let code = error.code.clone();
+            let (told, since) = self.errors.get(&code).copied().unzip();
             if let Some(told) = told.filter(|told: &Instant| told.elapsed() < AGAIN) {
-                self.errors.insert(text, (told, since.unwrap_or(0) + 1));
+                self.errors.insert(code, (told, since.unwrap_or(0) + 1));
                 return Ok(());
             }
-            self.errors.insert(text.clone(), (Instant::now(), 0));
+            self.errors.insert(code, (Instant::now(), 0));
             if let (Some(more @ 1..), Some(fields)) = (since, value.as_object_mut()) {
                 text.push_str(&format!(" ({} times more since it was told last)", count(more)));
                 fields.insert("more".into(), more.into());
