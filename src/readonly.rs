@@ -53,13 +53,13 @@ impl ReadOnly {
             // then is not there when looked at again. It may always be faster than we are, so what is looked at
             // again is held only against what was claimed before.
             match recover(&*storage, options.recovery_mode, false, believed, options.bugs) {
+                Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(&*storage)),
                 Err(e) if tries < TRIES && moving(&e) => {
                     tries += 1;
                     if let ErrorKind::Damage(damage) = e.kind() {
                         believed = damage.durable.0;
                     }
                 }
-                Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(&*storage)),
                 Err(e) => return Err(e),
                 // In a file that was recycled under us there was nothing to read: its records seem to end early.
                 Ok(found) if front(&*storage, found.log_id)? > scanned_from(&found) => {

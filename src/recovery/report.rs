@@ -21,7 +21,8 @@ pub struct Recovery {
     pub segments: usize,
     /// The tail that was dropped, if there was one. Nobody was told that any of it was durable.
     pub torn: Option<Torn>,
-    /// What an operator should know: files that are not the log's, files moved aside, a missing MARK.
+    /// What an operator should know: files that are not the log's, files moved aside, a MARK that is missing,
+    /// damaged in part, or another log's.
     pub notes: Vec<String>,
 }
 

@@ -97,7 +97,7 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     let cut = survey.segments.partition_point(|found| found.base < survey.front);
     survey.spares.extend(survey.segments.drain(..cut).map(|found| found.name));
     if survey.foreign_mark {
-        survey.notes.push(format!("{MARK}: another log's, not used; the next append, clean or close moves it aside"));
+        survey.notes.push(format!("{MARK}: another log's, not used; moved aside once a MARK is needed"));
     } else if marks.len() == 1 {
         survey.notes.push(format!("{MARK}: one of its two slots is damaged; the other one is used"));
     } else if marked && survey.mark.is_none() {

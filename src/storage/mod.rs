@@ -145,7 +145,7 @@ pub trait File: Send + Sync + fmt::Debug {
     /// As the system gave it.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// A read-only view of its first `len` bytes, which will not be written while the view lives.
+    /// A read-only view of its first `len` bytes. No other bytes will be written there while the view lives.
     ///
     /// # Errors
     /// `UnexpectedEof` if it is shorter; otherwise as the system gave it.
