@@ -1,28 +1,19 @@
-//! The log's end in memory: where the next frame goes, the pieces that wait to be written, the running summary
-//! of the active segment. No I/O; everything here happens under the framing lock.
+//! The log's end in memory: where the next frame goes, and the running summary of the active segment. No I/O;
+//! everything here happens under the framing lock.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::bugs::{Bug, Bugs};
 use crate::format::{BLOCK, Cursor, FrameHeader, FrameKind, Link, NO_BASE, frame_size, sum};
+use crate::pieces::Pieces;
 use crate::scan::Summary;
 use crate::segment::{Seal, Segment};
-
-/// Bytes of a piece. Larger ones fall out of the cache between framing and writing.
-pub(crate) const PIECE: usize = 256 << 10;
 
 /// A payload up to this is summed under the lock, where the processor does it beside the copying: taking a lock waits
 /// for what was begun before.
 const SHORT: usize = 256;
-
-/// Frames that follow one another in one segment, to be written at once. Whole batches only.
-#[derive(Debug)]
-pub(crate) struct Piece {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) offset: u64,
-    pub(crate) bytes: Vec<u8>,
-}
 
 /// The records of one batch, in parts. Sums of more than a few bytes were computed before the lock is taken.
 pub(crate) trait Batch {
@@ -32,8 +23,8 @@ pub(crate) trait Batch {
     fn length(&self, n: usize) -> u64;
     /// Their CRC-32.
     fn sum(&self, n: usize) -> u32;
-    /// Appends the bytes of record `n`.
-    fn copy(&self, n: usize, out: &mut Vec<u8>);
+    /// Copies the bytes of record `n`, which fill `out`.
+    fn copy(&self, n: usize, out: &mut [u8]);
 }
 
 /// The segment that records go to.
@@ -70,14 +61,7 @@ pub(crate) struct Framing {
     bugs: Bugs,
     active: Option<Active>,
     previous: Previous,
-    /// The piece that frames go to; none while nothing waits.
-    current: Option<Piece>,
-    /// Pieces that are full, oldest first.
-    pub(crate) full: VecDeque<Piece>,
-    /// Buffers to use again, the hottest last.
-    free: Vec<Vec<u8>>,
-    /// Bytes framed and not yet written.
-    pub(crate) buffered: usize,
+    pub(crate) pieces: Pieces,
     /// The LSN past the last framed batch.
     pub(crate) end: u64,
     /// The highest batch time so far.
@@ -93,15 +77,13 @@ pub(crate) struct Framing {
     pub(crate) closed: bool,
 }
 
-/// Where a batch went.
+/// Where a batch went. With an error in its place still two words, which are handed back in registers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Framed {
-    /// Of its last record.
-    pub(crate) lsn: u64,
+    /// Of its last record; 0 is the place of a header.
+    pub(crate) lsn: NonZeroU64,
     /// Past it.
     pub(crate) end: u64,
-    /// Whether the active segment is half full and nobody was told yet.
-    pub(crate) half_full: bool,
 }
 
 impl Framing {
@@ -115,10 +97,7 @@ impl Framing {
             bugs,
             active: None,
             previous,
-            current: None,
-            full: VecDeque::new(),
-            free: Vec::new(),
-            buffered: 0,
+            pieces: Pieces::default(),
             end: recovered.end,
             batch_time: recovered.batch_time,
             records_before: recovered.records,
@@ -172,7 +151,7 @@ impl Framing {
             records_before: self.records_before,
             cursors: self.cursors.clone(),
         };
-        self.turn();
+        self.pieces.turn();
         let payload = link.encode();
         let offset = u64::from(BLOCK);
         self.active = Some(Active { segment: next, offset, first_time: None, whole: Summary::default(), asked: false });
@@ -181,7 +160,7 @@ impl Framing {
         (sealed, framed.map_or(self.end, |framed| framed.end))
     }
 
-    /// Frames a batch at the end of the active segment, which has room for it.
+    /// Frames a batch of `size` bytes at the end of the active segment, which has room for it.
     #[inline]
     pub(crate) fn frame(
         &mut self,
@@ -191,68 +170,63 @@ impl Framing {
         time: u64,
         durable: u64,
     ) -> Option<Framed> {
-        if self.current.as_ref().is_some_and(|piece| piece.bytes.len() as u64 + size > PIECE as u64) {
-            self.turn();
-        }
-        let active = self.active.as_mut()?;
-        let piece = match &mut self.current {
-            Some(piece) => piece,
-            none => {
-                let mut bytes = self.free.pop().unwrap_or_default();
-                let room = size.max((PIECE as u64).min(active.segment.capacity));
-                bytes.reserve(usize::try_from(room).unwrap_or_default());
-                none.insert(Piece { segment: Arc::clone(&active.segment), offset: active.offset, bytes })
-            }
-        };
         let durable = if self.bugs.has(Bug::ClaimAheadOfSync) { self.end } else { durable };
-        let (base, before, mut lsn) = (active.segment.base, piece.bytes.len(), 0);
-        let count = batch.count();
+        let active = self.active.as_mut()?;
+        let (base, seed, mut offset) = (active.segment.base, active.segment.seed, active.offset);
+        let size = usize::try_from(size).ok()?;
+        let piece = self.pieces.with_room(size, &active.segment, offset)?;
+        let mut room = piece.room(size)?;
+        let (count, mut lsn, mut bytes) = (batch.count(), 0, 0);
         for n in 0..count {
-            let (length, sum) = (batch.length(n), batch.sum(n));
-            lsn = base + active.offset;
-            let more = n + 1 < count;
-            let length32 = u32::try_from(length).unwrap_or(u32::MAX);
-            let header = FrameHeader::new(kind, more, length32, time, sum, lsn, durable);
-            let offset = u32::try_from(active.offset).unwrap_or(u32::MAX);
-            piece.bytes.extend_from_slice(&header.encode(active.segment.seed, offset));
-            batch.copy(n, &mut piece.bytes);
-            while !piece.bytes.len().is_multiple_of(4) {
-                piece.bytes.push(0);
-            }
-            active.offset += frame_size(length);
-            active.whole.add(kind, time, lsn);
-            self.appended.1 += length;
+            let length = batch.length(n);
+            let (head, rest) = room.split_first_chunk_mut()?;
+            let (payload, rest) = rest.split_at_mut_checked(usize::try_from(length).ok()?)?;
+            let (padding, rest) = rest.split_at_mut_checked(payload.len().next_multiple_of(4) - payload.len())?;
+            lsn = base + offset;
+            let length32 = u32::try_from(length).ok()?;
+            let header = FrameHeader::new(kind, n + 1 < count, length32, time, batch.sum(n), lsn, durable);
+            batch.copy(n, payload);
+            padding.iter_mut().for_each(|byte| *byte = 0);
+            *head = header.encode(seed, u32::try_from(offset).ok()?);
+            room = rest;
+            offset += frame_size(length);
+            bytes += length;
         }
-        self.buffered += piece.bytes.len() - before;
-        self.end = base + active.offset;
+        piece.framed(size);
+        active.offset = offset;
+        self.end = base + offset;
+        active.whole.add(kind, count as u64, time, lsn);
+        self.appended.1 += bytes;
         if matches!(kind, FrameKind::Record | FrameKind::Checkpoint) {
             active.first_time.get_or_insert(time);
             self.batch_time = self.batch_time.max(time);
             self.appended.0 += count as u64;
         }
         if kind == FrameKind::Checkpoint {
-            while self.checkpoints.get(1).is_some_and(|next| *next < durable) {
-                self.checkpoints.pop_front();
+            self.remember(lsn, durable);
+        }
+        Some(Framed { lsn: NonZeroU64::new(lsn)?, end: self.end })
+    }
+
+    /// Whether the active segment is half full; it is said once.
+    #[inline]
+    pub(crate) fn half_full(&mut self) -> bool {
+        self.active.as_mut().is_some_and(|active| {
+            let half_full = !active.asked && active.offset >= active.segment.capacity / 2;
+            if half_full {
+                active.asked = true;
             }
-            self.checkpoints.push_back(lsn);
-        }
-        let half_full = !active.asked && active.offset >= active.segment.capacity / 2;
-        active.asked |= half_full;
-        Some(Framed { lsn, end: self.end, half_full })
+            half_full
+        })
     }
 
-    /// Ends the current piece; the next frame begins another.
-    pub(crate) fn turn(&mut self) {
-        self.full.extend(self.current.take());
-    }
-
-    /// Takes back the buffer of a piece that was written.
-    pub(crate) fn written(&mut self, mut bytes: Vec<u8>) {
-        self.buffered -= bytes.len();
-        if bytes.capacity() <= 2 * PIECE && self.free.len() < 4 {
-            bytes.clear();
-            self.free.push(bytes);
+    /// A checkpoint was framed; only the last durable one and those after it matter.
+    #[cold]
+    fn remember(&mut self, lsn: u64, durable: u64) {
+        while self.checkpoints.get(1).is_some_and(|next| *next < durable) {
+            self.checkpoints.pop_front();
         }
+        self.checkpoints.push_back(lsn);
     }
 
     /// The last checkpoint below `limit`; 0 if there is none.
@@ -299,8 +273,9 @@ impl Batch for One<'_> {
         self.sum.unwrap_or_else(|| sum(self.payload))
     }
 
-    fn copy(&self, _: usize, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.payload);
+    #[inline]
+    fn copy(&self, _: usize, out: &mut [u8]) {
+        out.copy_from_slice(self.payload);
     }
 }
 
@@ -332,8 +307,12 @@ impl Batch for Parts<'_> {
         self.sum
     }
 
-    fn copy(&self, _: usize, out: &mut Vec<u8>) {
-        self.parts.iter().for_each(|part| out.extend_from_slice(part));
+    fn copy(&self, _: usize, mut out: &mut [u8]) {
+        for part in self.parts {
+            let Some((to, rest)) = out.split_at_mut_checked(part.len()) else { return };
+            to.copy_from_slice(part);
+            out = rest;
+        }
     }
 }
 
@@ -359,7 +338,7 @@ impl Batch for Many<'_> {
         self.0.get(n).map_or(0, |(_, sum)| *sum)
     }
 
-    fn copy(&self, n: usize, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0.get(n).map_or(&[], |(record, _)| record));
+    fn copy(&self, n: usize, out: &mut [u8]) {
+        out.copy_from_slice(self.0.get(n).map_or(&[], |(record, _)| record));
     }
 }

@@ -42,6 +42,7 @@
 //! After `fork` only the parent may use an open log. `DESIGN.md` in the repository argues every decision and every
 //! crash point; the bytes are drawn in `src/format.rs`.
 
+mod append;
 mod bugs;
 pub mod check;
 mod clean;
@@ -54,6 +55,7 @@ mod lsn;
 mod maker;
 mod mark;
 mod options;
+mod pieces;
 mod read;
 mod readonly;
 mod record;

@@ -146,10 +146,11 @@ impl Default for Summary {
 }
 
 impl Summary {
-    /// Adds a record or a checkpoint.
-    pub(crate) fn add(&mut self, kind: FrameKind, batch_time: u64, lsn: u64) {
+    /// Adds as many records or checkpoints; `lsn` is the last one's.
+    #[inline]
+    pub(crate) fn add(&mut self, kind: FrameKind, records: u64, batch_time: u64, lsn: u64) {
         if matches!(kind, FrameKind::Record | FrameKind::Checkpoint) {
-            self.records += 1;
+            self.records += records;
             self.min_time = self.min_time.min(batch_time);
             self.max_time = self.max_time.max(batch_time);
         }
@@ -175,7 +176,7 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
         scan.frames += 1;
         scan.batch_time = scan.batch_time.max(header.batch_time);
         scan.claim = scan.claim.max(header.claim(lsn).unwrap_or(0));
-        open.add(kind, header.batch_time, lsn);
+        open.add(kind, 1, header.batch_time, lsn);
         if kind == FrameKind::CursorNote {
             let payload = window.bytes(scan.end + u64::from(FRAME), header.length as usize)?;
             open.notes.extend(payload.and_then(Cursor::decode).map(|(cursor, _)| cursor));

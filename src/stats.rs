@@ -35,7 +35,7 @@ impl Stats {
             appended_bytes,
             syncs: writer.syncs.load(Ordering::Relaxed),
             synced_bytes: writer.synced_bytes.load(Ordering::Relaxed),
-            buffered_bytes: framing.buffered as u64,
+            buffered_bytes: framing.pieces.bytes() as u64,
             segments,
             disk_bytes,
         }

@@ -46,7 +46,7 @@ impl Writer {
         self.armed.store(false, Ordering::SeqCst);
         let (end, full) = {
             let framing = self.framing.lock();
-            (framing.end, !framing.full.is_empty())
+            (framing.end, !framing.pieces.full.is_empty())
         };
         let unsynced = end.saturating_sub(self.commit.synced());
         if unsynced > 0 {

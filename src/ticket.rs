@@ -40,8 +40,9 @@ enum Held<'a> {
 }
 
 impl<'a> Ticket<'a> {
+    #[inline]
     pub(crate) fn new(log: &'a Arc<Log>, framed: Framed) -> Ticket<'a> {
-        Ticket { log: Held::Borrowed(log), lsn: Lsn(framed.lsn), end: framed.end }
+        Ticket { log: Held::Borrowed(log), lsn: Lsn(framed.lsn.get()), end: framed.end }
     }
 
     /// The same ticket, for another thread or a task of its own. It holds the log in memory, not open.

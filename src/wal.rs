@@ -4,6 +4,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::append::Patience;
 use crate::clean::{Cleaned, Limit, clean};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FrameKind;
@@ -17,7 +18,6 @@ use crate::recovery::Recovery;
 use crate::stats::Stats;
 use crate::storage::Storage;
 use crate::ticket::Ticket;
-use crate::writer::Patience;
 
 /// A write-ahead log in one directory. One writer per directory; everything is `&self`, `Send` and `Sync`.
 ///

@@ -1,17 +1,16 @@
-//! From memory to the disk: appending under the framing lock, writing pieces under the output lock, syncing as
-//! the leader of a commit. The orders and what a crash leaves in each of them stand in `DESIGN.md`.
+//! From memory to the disk: writing pieces under the output lock, syncing as the leader of a commit. The orders and
+//! what a crash leaves in each of them stand in `DESIGN.md`.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 
 use crate::bugs::{Bug, Bugs};
 use crate::commit::{Commit, InHand, Lead, Led};
 use crate::error::{Error, ErrorKind, Result, is_full};
-use crate::format::{FrameKind, MAX_PAYLOAD, OVERHEAD};
-use crate::framing::{Batch, Framed, Framing, batch_size};
+use crate::framing::Framing;
 use crate::maker::{Maker, Need};
 use crate::mark::{MarkFile, Said};
 use crate::options::{Durability, Options};
@@ -55,13 +54,6 @@ struct Output {
     dirty: Vec<Arc<Segment>>,
 }
 
-/// Whether a call may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    Wait,
-    Never,
-}
-
 impl Writer {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
@@ -97,99 +89,6 @@ impl Writer {
         self.options.bugs
     }
 
-    /// Frames a batch: into memory, all of it or nothing.
-    #[inline]
-    pub(crate) fn append(
-        &self,
-        kind: FrameKind,
-        batch: &impl Batch,
-        time: Option<u64>,
-        patience: Patience,
-    ) -> Result<Framed> {
-        let size = batch_size(batch);
-        self.check_size(batch, size)?;
-        let mut framing = self.framing.lock();
-        let time = loop {
-            self.check_open(&framing)?;
-            let time = time.unwrap_or(framing.batch_time);
-            if framing.buffered > 0 && framing.buffered as u64 + size > self.options.max_buffered_bytes as u64 {
-                drop(framing);
-                self.make_room(patience)?;
-            } else if !framing.fits(size, time, self.options.segment_age) {
-                let need = if kind == FrameKind::Record { Need::Ordinary } else { Need::Reserve };
-                framing = self.next_segment(framing, need, patience)?;
-                continue;
-            } else {
-                break time;
-            }
-            framing = self.framing.lock();
-        };
-        let framed = framing.frame(kind, batch, size, time, self.commit.synced());
-        let full = !framing.full.is_empty();
-        drop(framing);
-        let framed = framed.ok_or_else(|| Error::new(ErrorKind::Io, "append", "no segment is active"))?;
-        if framed.half_full {
-            self.wake_maker();
-        }
-        self.watch(framed.end);
-        if full {
-            match patience {
-                Patience::Wait => drop(self.write_out(false, |_| ())?),
-                Patience::Never => self.wake_syncer(),
-            }
-        }
-        Ok(framed)
-    }
-
-    #[inline]
-    fn check_size(&self, batch: &impl Batch, size: u64) -> Result<()> {
-        let limit = self.options.segment_size - OVERHEAD;
-        let longest = (0..batch.count()).map(|n| batch.length(n)).max().unwrap_or(0);
-        if size <= limit && longest < MAX_PAYLOAD {
-            return Ok(());
-        }
-        let (needs, limit, what) = if longest < MAX_PAYLOAD {
-            (size, limit, "the batch takes")
-        } else {
-            (longest, MAX_PAYLOAD - 1, "a payload has")
-        };
-        let message = format!("{what} {needs} bytes, at most {limit} are possible; nothing was appended");
-        Err(Error::new(ErrorKind::TooLarge { needs, limit }, "append", message))
-    }
-
-    #[inline]
-    fn check_open(&self, framing: &Framing) -> Result<()> {
-        if framing.closed || self.commit.is_poisoned() {
-            return Err(self.commit.poison().unwrap_or_else(closed));
-        }
-        if self.stalled.load(Ordering::Relaxed) {
-            let message = "the disk is full and earlier appends wait to be written; nothing was appended";
-            return Err(Error::new(ErrorKind::DiskFull, "append", message));
-        }
-        Ok(())
-    }
-
-    /// Rotates into a prepared segment; without one, makes one first, with the framing lock let go.
-    #[cold]
-    fn next_segment<'a>(
-        &'a self,
-        mut framing: MutexGuard<'a, Framing>,
-        need: Need,
-        patience: Patience,
-    ) -> Result<MutexGuard<'a, Framing>> {
-        if let Some(next) = self.maker.take(need) {
-            self.rotate(&mut framing, next);
-            return Ok(framing);
-        }
-        drop(framing);
-        if patience == Patience::Never {
-            self.wake_maker();
-            return Err(Error::new(ErrorKind::Backpressure, "append", "the next segment is not ready"));
-        }
-        self.make_segment(need, false)?;
-        Ok(self.framing.lock())
-    }
-
     /// Makes sure that there is a segment for this need.
     pub(crate) fn make_segment(&self, need: Need, written: bool) -> Result<()> {
         let ended = self.ended.read_recursive();
@@ -210,43 +109,6 @@ impl Writer {
         }
     }
 
-    fn rotate(&self, framing: &mut Framing, next: Arc<Segment>) {
-        self.segments.write().push_back(Arc::clone(&next));
-        let first = framing.active().is_none();
-        let previous = if first { self.segments.read().iter().rev().nth(1).cloned() } else { None };
-        let (sealed, link) = framing.rotate(next, self.commit.synced());
-        if first {
-            self.maker.begin_life(link);
-        }
-        if let Some(early) = sealed.or(previous).filter(|segment| ended_early(segment)) {
-            self.maker.trim_later(early, link);
-        }
-        self.wake_maker();
-    }
-
-    /// Begins a new segment, unless the active one is empty.
-    pub(crate) fn rotate_now(&self) -> Result<()> {
-        let mut framing = self.framing.lock();
-        self.check_open(&framing)?;
-        let before = framing.active();
-        while framing.active_used() && framing.active() == before {
-            self.check_open(&framing)?;
-            framing = self.next_segment(framing, Need::Ordinary, Patience::Wait)?;
-        }
-        Ok(())
-    }
-
-    /// Gets bytes out of memory, for an append that would go over the bound.
-    #[cold]
-    fn make_room(&self, patience: Patience) -> Result<()> {
-        if patience == Patience::Never {
-            self.wake_syncer();
-            let message = "as much is in memory as may be; nothing was appended";
-            return Err(Error::new(ErrorKind::Backpressure, "append", message));
-        }
-        self.write_out(true, |_| ()).map(drop)
-    }
-
     /// Writes the full pieces, or all; tells up to where everything is written, `None` when the disk is full.
     /// `collected` is told beforehand.
     pub(crate) fn write_out(&self, current_too: bool, collected: impl FnOnce(u64)) -> Result<Option<u64>> {
@@ -254,9 +116,9 @@ impl Writer {
         let (mut pieces, target) = {
             let mut framing = self.framing.lock();
             if current_too {
-                framing.turn();
+                framing.pieces.turn();
             }
-            (std::mem::take(&mut framing.full), framing.end)
+            (std::mem::take(&mut framing.pieces.full), framing.end)
         };
         collected(target);
         // A failure between two writes leaves the later bytes unwritten, and what follows must not be written.
@@ -266,19 +128,19 @@ impl Writer {
         // Let go of before the output lock, so that nobody writes after a piece that is lost.
         let _in_hand = InHand::new(&self.commit);
         while let Some(piece) = pieces.pop_front() {
-            match write_full(&*piece.segment.file, &piece.bytes, piece.offset) {
+            match write_full(&*piece.segment.file, piece.bytes(), piece.offset) {
                 Ok(()) => {
                     if output.dirty.last().is_none_or(|last| last.base != piece.segment.base) {
-                        output.dirty.push(piece.segment);
+                        output.dirty.push(Arc::clone(&piece.segment));
                     }
-                    self.framing.lock().written(piece.bytes);
+                    self.framing.lock().pieces.written(piece);
                 }
                 Err(e) if is_full(&e) => {
                     // Nothing that has an LSN is rolled back: the same write is tried again later.
                     pieces.push_front(piece);
                     let mut framing = self.framing.lock();
                     while let Some(piece) = pieces.pop_back() {
-                        framing.full.push_front(piece);
+                        framing.pieces.full.push_front(piece);
                     }
                     self.stalled.store(true, Ordering::Relaxed);
                     // Whoever met it may not wait for anything: the syncer tries again.
@@ -398,11 +260,6 @@ impl Writer {
             Said { synced: self.commit.synced(), shown: self.commit.acknowledged(), front: self.framing.lock().front };
         self.mark.write(&*self.storage, said, sync).map_err(|e| self.fail(&e))
     }
-}
-
-/// Whether so much of a sealed segment is unused that its blocks are worth giving back.
-fn ended_early(segment: &Segment) -> bool {
-    segment.sealed().is_some_and(|seal| seal.end - segment.base < segment.capacity / 8 * 7)
 }
 
 /// The error of everything after `close`.

@@ -1,0 +1,204 @@
+//! Appending: a batch framed into memory under the framing lock, into the next segment where the active one is full.
+//! Only a bound or a missing segment makes it wait, and then without the lock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FrameKind, MAX_PAYLOAD, OVERHEAD};
+use crate::framing::{Batch, Framed, Framing, batch_size};
+use crate::maker::Need;
+use crate::segment::Segment;
+use crate::writer::{Writer, closed};
+
+/// Whether a call may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Wait,
+    Never,
+}
+
+impl Writer {
+    /// Frames a batch: into memory, all of it or nothing.
+    #[inline(never)]
+    pub(crate) fn append(
+        &self,
+        kind: FrameKind,
+        batch: &impl Batch,
+        time: Option<u64>,
+        patience: Patience,
+    ) -> Result<Framed> {
+        let size = batch_size(batch);
+        self.check_size(batch, size)?;
+        let mut framing = self.framing.lock();
+        if !self.admits(&framing, size, time) {
+            framing = self.make_way(framing, kind, size, time, patience)?;
+        }
+        let time = time.unwrap_or(framing.batch_time);
+        let framed = framing.frame(kind, batch, size, time, self.commit.synced());
+        let (half_full, full) = (framing.half_full(), !framing.pieces.full.is_empty());
+        drop(framing);
+        let framed = framed.ok_or_else(no_room)?;
+        if half_full {
+            self.wake_maker();
+        }
+        self.watch(framed.end);
+        if full {
+            self.write_full_pieces(patience)?;
+        }
+        Ok(framed)
+    }
+
+    /// Whether a batch of `size` bytes may be framed as things are.
+    #[inline]
+    fn admits(&self, framing: &Framing, size: u64, time: Option<u64>) -> bool {
+        let open = !framing.closed && !self.commit.is_poisoned() && !self.stalled.load(Ordering::Relaxed);
+        open && self.bounded(framing, size) && self.fits(framing, size, time)
+    }
+
+    /// Whether so much more may be in memory. What is larger than the bound is let in alone.
+    #[inline]
+    fn bounded(&self, framing: &Framing, size: u64) -> bool {
+        let buffered = framing.pieces.bytes() as u64;
+        buffered == 0 || buffered + size <= self.options.max_buffered_bytes as u64
+    }
+
+    #[inline]
+    fn fits(&self, framing: &Framing, size: u64, time: Option<u64>) -> bool {
+        framing.fits(size, time.unwrap_or(framing.batch_time), self.options.segment_age)
+    }
+
+    /// Waits for room in memory or for the next segment, until a batch of `size` bytes may be framed.
+    #[cold]
+    fn make_way<'a>(
+        &'a self,
+        mut framing: MutexGuard<'a, Framing>,
+        kind: FrameKind,
+        size: u64,
+        time: Option<u64>,
+        patience: Patience,
+    ) -> Result<MutexGuard<'a, Framing>> {
+        loop {
+            self.check_open(&framing)?;
+            if !self.bounded(&framing, size) {
+                drop(framing);
+                self.make_room(patience)?;
+                framing = self.framing.lock();
+            } else if !self.fits(&framing, size, time) {
+                let need = if kind == FrameKind::Record { Need::Ordinary } else { Need::Reserve };
+                framing = self.next_segment(framing, need, patience)?;
+            } else {
+                return Ok(framing);
+            }
+        }
+    }
+
+    /// Whoever fills a piece writes it.
+    #[cold]
+    fn write_full_pieces(&self, patience: Patience) -> Result<()> {
+        match patience {
+            Patience::Wait => self.write_out(false, |_| ()).map(drop),
+            Patience::Never => {
+                self.wake_syncer();
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn check_size(&self, batch: &impl Batch, size: u64) -> Result<()> {
+        let limit = self.options.segment_size - OVERHEAD;
+        let longest = (0..batch.count()).map(|n| batch.length(n)).max().unwrap_or(0);
+        if size <= limit && longest < MAX_PAYLOAD {
+            return Ok(());
+        }
+        let (needs, limit, what) = if longest < MAX_PAYLOAD {
+            (size, limit, "the batch takes")
+        } else {
+            (longest, MAX_PAYLOAD - 1, "a payload has")
+        };
+        let message = format!("{what} {needs} bytes, at most {limit} are possible; nothing was appended");
+        Err(Error::new(ErrorKind::TooLarge { needs, limit }, "append", message))
+    }
+
+    #[inline]
+    fn check_open(&self, framing: &Framing) -> Result<()> {
+        if framing.closed || self.commit.is_poisoned() {
+            return Err(self.commit.poison().unwrap_or_else(closed));
+        }
+        if self.stalled.load(Ordering::Relaxed) {
+            let message = "the disk is full and earlier appends wait to be written; nothing was appended";
+            return Err(Error::new(ErrorKind::DiskFull, "append", message));
+        }
+        Ok(())
+    }
+
+    /// Rotates into a prepared segment; without one, makes one first, with the framing lock let go.
+    fn next_segment<'a>(
+        &'a self,
+        mut framing: MutexGuard<'a, Framing>,
+        need: Need,
+        patience: Patience,
+    ) -> Result<MutexGuard<'a, Framing>> {
+        if let Some(next) = self.maker.take(need) {
+            self.rotate(&mut framing, next);
+            return Ok(framing);
+        }
+        drop(framing);
+        if patience == Patience::Never {
+            self.wake_maker();
+            return Err(Error::new(ErrorKind::Backpressure, "append", "the next segment is not ready"));
+        }
+        self.make_segment(need, false)?;
+        Ok(self.framing.lock())
+    }
+
+    fn rotate(&self, framing: &mut Framing, next: Arc<Segment>) {
+        self.segments.write().push_back(Arc::clone(&next));
+        let first = framing.active().is_none();
+        let previous = if first { self.segments.read().iter().rev().nth(1).cloned() } else { None };
+        let (sealed, link) = framing.rotate(next, self.commit.synced());
+        if first {
+            self.maker.begin_life(link);
+        }
+        if let Some(early) = sealed.or(previous).filter(|segment| ended_early(segment)) {
+            self.maker.trim_later(early, link);
+        }
+        self.wake_maker();
+    }
+
+    /// Begins a new segment, unless the active one is empty.
+    pub(crate) fn rotate_now(&self) -> Result<()> {
+        let mut framing = self.framing.lock();
+        self.check_open(&framing)?;
+        let before = framing.active();
+        while framing.active_used() && framing.active() == before {
+            self.check_open(&framing)?;
+            framing = self.next_segment(framing, Need::Ordinary, Patience::Wait)?;
+        }
+        Ok(())
+    }
+
+    /// Gets bytes out of memory, for an append that would go over the bound.
+    fn make_room(&self, patience: Patience) -> Result<()> {
+        if patience == Patience::Never {
+            self.wake_syncer();
+            let message = "as much is in memory as may be; nothing was appended";
+            return Err(Error::new(ErrorKind::Backpressure, "append", message));
+        }
+        self.write_out(true, |_| ()).map(drop)
+    }
+}
+
+/// Whether so much of a sealed segment is unused that its blocks are worth giving back.
+fn ended_early(segment: &Segment) -> bool {
+    segment.sealed().is_some_and(|seal| seal.end - segment.base < segment.capacity / 8 * 7)
+}
+
+/// What cannot be: a segment or a piece that has not the room it said.
+#[cold]
+fn no_room() -> Error {
+    Error::new(ErrorKind::Io, "append", "no segment is active")
+}
