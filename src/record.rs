@@ -14,10 +14,11 @@ pub enum Kind {
     Checkpoint,
 }
 
-/// One record, as it was appended.
+/// One record, as it was appended. Its payload is a [`Bytes`] to keep, or borrowed from the reader
+/// ([`Records::next_borrowed`](crate::Records::next_borrowed)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Record {
+pub struct Record<P = Bytes> {
     /// Where it is.
     pub lsn: Lsn,
     /// The batch time it was appended under.
@@ -27,5 +28,5 @@ pub struct Record {
     /// Whether it is the last record of its batch.
     pub ends_batch: bool,
     /// Its bytes. Out of the map of a sealed segment, without a copy; they never change.
-    pub payload: Bytes,
+    pub payload: P,
 }

@@ -22,6 +22,15 @@ pub(crate) struct Chunk {
     filled: usize,
 }
 
+impl Chunk {
+    /// Bytes of the file that it holds.
+    #[inline]
+    pub(crate) fn held(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let from = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        self.bytes.get(..self.filled)?.get(from..)?.get(..length)
+    }
+}
+
 /// The bytes of a file, a chunk at a time.
 pub(crate) struct Window<'a> {
     file: &'a dyn File,

@@ -252,6 +252,39 @@ fn sealed_segments_are_read_out_of_their_map_and_never_change() {
 }
 
 #[test]
+fn what_is_borrowed_is_what_is_handed_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let mut lsns = Vec::new();
+    for n in 0..200_u32 {
+        lsns.push(wal.at(u64::from(n)).append(&numbered(n)).unwrap().lsn());
+        if n % 20 == 0 {
+            lsns.push(wal.append_batch(&[numbered(n), Vec::new()]).unwrap().lsn());
+            lsns.push(wal.append_checkpoint(b"so far").unwrap().lsn());
+        }
+    }
+    wal.sync().unwrap();
+    assert!(wal.stats().segments > 3, "maps and the segment that is still written");
+    let reader = Options::new().open_read_only(dir.path()).unwrap();
+    for from in [0, 1, 77, lsns.len() - 1].map(|n| lsns[n]) {
+        for mut borrowed in [wal.read(from..).unwrap(), reader.read(from..).unwrap()] {
+            let mut handed_out = wal.read(from..).unwrap();
+            // In turns, so that both ways go on from where the other stopped.
+            while let Some(record) = handed_out.next() {
+                let (expected, record) = (record.unwrap(), borrowed.next_borrowed().unwrap().unwrap());
+                assert_eq!(
+                    (record.lsn, record.batch_time, record.kind),
+                    (expected.lsn, expected.batch_time, expected.kind)
+                );
+                assert_eq!((record.ends_batch, record.payload), (expected.ends_batch, &expected.payload[..]));
+                assert_eq!(handed_out.next().transpose().unwrap(), borrowed.next().transpose().unwrap());
+            }
+            assert!(borrowed.next_borrowed().is_none());
+        }
+    }
+}
+
+#[test]
 fn intervals_and_bytes_bound_what_nobody_waits_for() {
     for options in [small().sync_interval(Duration::from_millis(5)), small().sync_bytes(1000)] {
         let dir = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
+use bytes::Bytes;
 use seawall::Options;
 
 use crate::appends::payload;
@@ -26,22 +27,27 @@ enum Way {
     Pread(usize),
 }
 
+/// What can be handed out without a copy.
+const MAPS: [Way; 2] = [Way::Map, Way::Populated];
 const WAYS: [Way; 5] = [Way::Map, Way::Populated, Way::Pread(64 << 10), Way::Pread(256 << 10), Way::Pread(1 << 20)];
 
 /// All of them.
 pub fn workloads() -> Vec<Workload> {
     let mut all = Vec::new();
-    for (size, target) in [(100, 0.6), (1 << 10, 0.8), (16 << 10, 0.8)] {
-        let run = Box::new(move |bench: &Bench| replay(bench, size));
-        all.push(Workload { name: format!("replay {}", size_of(size)), target: Target::AtLeast(target), run });
+    for (kept, how) in [(false, "replay"), (true, "replay and keep")] {
+        for (size, target) in [(100, 0.6), (1 << 10, 0.8), (16 << 10, 0.8)] {
+            let run = Box::new(move |bench: &Bench| replay(bench, size, kept));
+            all.push(Workload { name: format!("{how} {}", size_of(size)), target: Target::AtLeast(target), run });
+        }
     }
     let run = Box::new(opening);
     all.push(Workload { name: "open, many segments".into(), target: Target::AtMost(2.0), run });
     all
 }
 
-/// One pass over a log that was closed and opened again, against one pass over a file of as many records.
-fn replay(bench: &Bench, size: usize) -> Result<Measured> {
+/// One pass over a log that was closed and opened again, against one pass over a file of as many records. Both look at
+/// the payload where it lies; with `kept` both hand each out as a `Bytes`, which whoever gets it may keep.
+fn replay(bench: &Bench, size: usize, kept: bool) -> Result<Measured> {
     let payload = payload(size);
     let records = 4 * bench.segment() / (size + HEAD) as u64 - 1;
     let by_hand = bench.dir.fresh("floor")?;
@@ -58,17 +64,24 @@ fn replay(bench: &Bench, size: usize) -> Result<Measured> {
         wal.close()?;
     }
     let wal = options.open(&path)?;
-    let way = best(&WAYS, |way| slice(records, || pass(&by_hand, way, records)))?;
+    let mut floor = |way| slice(records, || pass(&by_hand, way, records, kept));
+    let way = best(if kept { &MAPS } else { &WAYS }, &mut floor)?;
     let mut log = || {
         slice(records, || {
-            let mut seen = 0;
-            for record in wal.read(..)? {
-                seen += usize::from(black_box(record?).payload.len() == size);
+            let (mut seen, mut left) = (0, wal.read(..)?);
+            if kept {
+                for record in left {
+                    seen += usize::from(black_box(record?).payload.len() == size);
+                }
+            } else {
+                while let Some(record) = left.next_borrowed() {
+                    seen += usize::from(black_box(record?).payload.len() == size);
+                }
             }
             Ok(seen as u64)
         })
     };
-    let (floor, log) = interleave(bench.rounds, &mut || slice(records, || pass(&by_hand, way, records)), &mut log)?;
+    let (floor, log) = interleave(bench.rounds, &mut || floor(way), &mut log)?;
     wal.close()?;
     remove(&path)?;
     let label = match way {
@@ -90,20 +103,25 @@ fn slice(records: u64, pass: impl FnOnce() -> Result<u64>) -> Result<Slice> {
 }
 
 /// Opens the floor's file and reads `records` records; tells how many were as they were written.
-fn pass(path: &Path, way: Way, records: u64) -> Result<u64> {
+fn pass(path: &Path, way: Way, records: u64, kept: bool) -> Result<u64> {
+    let look = |payload: &[u8]| _ = black_box(payload);
     let file = File::open(path)?;
     let piece = match way {
         Way::Pread(piece) => piece,
         Way::Map | Way::Populated => {
             let map = system::map(&file, matches!(way, Way::Populated))?;
-            return Ok(walk(&map, records).0);
+            if kept {
+                let bytes = Bytes::from_owner(map);
+                return Ok(walk(&bytes, records, |payload| _ = black_box(bytes.slice_ref(payload))).0);
+            }
+            return Ok(walk(&map, records, look).0);
         }
     };
     let mut buffer = vec![0; piece];
     let (mut seen, mut at) = (0, 0);
     while seen < records {
         let got = file.read_at(&mut buffer, at)?;
-        let (more, used) = walk(buffer.get(..got).unwrap_or_default(), records - seen);
+        let (more, used) = walk(buffer.get(..got).unwrap_or_default(), records - seen, look);
         if more == 0 {
             break;
         }
@@ -113,8 +131,10 @@ fn pass(path: &Path, way: Way, records: u64) -> Result<u64> {
     Ok(seen)
 }
 
-/// Checks whole records from the start of `bytes`; tells how many were right and how many bytes they took.
-fn walk(bytes: &[u8], records: u64) -> (u64, usize) {
+/// Checks whole records from the start of `bytes` and gives each to `take`; tells how many were right and how many
+/// bytes they took.
+#[inline(always)]
+fn walk(bytes: &[u8], records: u64, take: impl Fn(&[u8])) -> (u64, usize) {
     let (mut seen, mut at) = (0, 0);
     while seen < records {
         let Some((head, rest)) = bytes.get(at..).and_then(|rest| rest.split_first_chunk::<HEAD>()) else { break };
@@ -124,7 +144,7 @@ fn walk(bytes: &[u8], records: u64) -> (u64, usize) {
         if crc32fast::hash(payload) != u32::from_le_bytes([c0, c1, c2, c3]) {
             break;
         }
-        black_box(payload);
+        take(payload);
         seen += 1;
         at += HEAD + len;
     }
