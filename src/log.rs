@@ -19,7 +19,7 @@ use crate::options::Options;
 use crate::pieces::PIECE;
 use crate::read::Segments;
 use crate::recovery::{Recovered, Recovery, recover};
-use crate::segment::Segment;
+use crate::segment::{Failed, Segment};
 use crate::storage::{Next, Storage};
 use crate::writer::{Writer, closed};
 
@@ -190,9 +190,15 @@ fn writer(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, log
     writer.maker.shrink_voids(&*writer.storage);
     if !spares.is_empty() && front > 0 {
         // Crash: nothing is removed on the word of what may be in the cache alone.
-        writer.mark.ensure(&*writer.storage).map_err(|failed| writer.failed(failed))?;
-        writer.write_mark(true)?;
-        writer.maker.remove_spares(&*writer.storage, spares);
+        match writer.mark.ensure(&*writer.storage) {
+            // A MARK that is missing or another's cannot be made on a full disk: a later open removes them.
+            Err(Failed::File(e)) if *e.kind() == ErrorKind::DiskFull => {}
+            made => {
+                made.map_err(|failed| writer.failed(failed))?;
+                writer.write_mark(true)?;
+                writer.maker.remove_spares(&*writer.storage, spares);
+            }
+        }
     }
     for name in unfinished.iter().filter(|_| !bugs.has(Bug::NewFileReused)) {
         // Never used again: a sync on it may have failed. If it stays now, the next open tries again.

@@ -305,7 +305,8 @@ impl<'a> Records<'a> {
         let Some(open) = &mut self.open else { return Ok(None) };
         let first = u64::from(BLOCK);
         let header = open.frame(first).map_err(|e| open.error(self.segments, e))?;
-        let link = header.and_then(|header| open.payload(first, &header)).and_then(Link::decode);
+        let header = header.ok_or_else(|| damaged(self.segments, open, first))?;
+        let link = open.payload(first, &header).and_then(Link::decode);
         Ok(link.map(|link| link.prev_base))
     }
 

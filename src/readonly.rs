@@ -47,7 +47,7 @@ pub struct ReadOnly {
 
 impl ReadOnly {
     pub(crate) fn with(storage: Arc<dyn Storage>, options: Options) -> Result<ReadOnly> {
-        let (mut tries, mut overtaken, mut believed, mut torn) = (0, 0, u64::MAX, None);
+        let (mut tries, mut overtaken, mut believed, mut damaged, mut torn) = (0, 0, u64::MAX, None, None);
         let recovered = loop {
             // A writer beside us may add, rotate and recycle between two of our reads: what looks like damage
             // then is not there when looked at again. It may always be faster than we are, so what is looked at
@@ -57,6 +57,11 @@ impl ReadOnly {
                 Err(e) if tries < TRIES && moving(&e) => {
                     tries += 1;
                     if let ErrorKind::Damage(damage) = e.kind() {
+                        let place = Some(damage.lsn);
+                        if place == damaged {
+                            return Err(e);
+                        }
+                        damaged = place;
                         believed = damage.durable.0;
                     }
                 }

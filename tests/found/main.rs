@@ -2,6 +2,8 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+mod reading;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -435,4 +437,41 @@ fn the_handles_are_send_and_sync() {
     shared::<Wal>();
     shared::<seawall::Ticket>();
     shared::<seawall::ReadOnly>();
+}
+
+/// Opening a log whose MARK was another's made a MARK to remove what lies below the front, on a disk without a block.
+#[test]
+fn a_full_disk_opens_beside_another_logs_mark() {
+    let other = Disk::new(11);
+    let theirs = small().open_on(other.mount()).unwrap();
+    theirs.append(b"theirs").unwrap().wait().unwrap();
+    theirs.close().unwrap();
+    let disk = Disk::new(12);
+    let wal = small().open_on(disk.mount()).unwrap();
+    for _ in 0..6 {
+        wal.append(&[1; 7000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    wal.clean_before_lsn(Lsn::MAX).unwrap();
+    for _ in 0..2 {
+        wal.append(&[2; 7000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    wal.append(&[3; 7000]).unwrap().wait().unwrap();
+    disk.kill();
+    disk.put("MARK", other.file("MARK").unwrap());
+    let before = disk.names();
+    assert!(before.contains(&"00000000000000000000.wal".to_owned()), "a spare, or this shows nothing: {before:?}");
+    // Less than there is: what opening gives back of prepared segments must not do either.
+    disk.capacity(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(wal.read(..).unwrap().count(), 3);
+    assert_eq!(*wal.append(b"more").unwrap_err().kind(), ErrorKind::DiskFull);
+    drop(wal);
+    disk.capacity(None);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(b"more").unwrap().wait().unwrap();
+    assert_eq!(wal.read(..).unwrap().count(), 4);
+    wal.close().unwrap();
+    assert!(!disk.names().contains(&"00000000000000000000.wal".to_owned()), "{:?}", disk.names());
 }

@@ -1,0 +1,62 @@
+//! Faults of readers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use seawall::sim::{Disk, Failing, Operation};
+use seawall::{ErrorKind, Lsn, Options};
+
+use super::small;
+
+/// A damaged link behind a segment that was cleaned under a reader was told as records that were cleaned away.
+#[test]
+fn a_damaged_link_is_damage_beside_a_clean_too() {
+    for damaged in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = small().open(dir.path()).unwrap();
+        let mut bases = Vec::new();
+        for n in 0..3 {
+            let lsn = wal.append(&[n; 3000]).unwrap().wait().unwrap();
+            bases.push(lsn.0 / 4096 * 4096 - 4096);
+            wal.rotate().unwrap();
+        }
+        wal.append(&[3; 3000]).unwrap().wait().unwrap();
+        let mut records = wal.read(..).unwrap();
+        assert_eq!(records.next().unwrap().unwrap().payload[0], 0);
+        let cleaned = wal.clean_before_lsn(Lsn(bases[1])).unwrap();
+        assert_eq!(cleaned.removed.len(), 1, "{cleaned:?}");
+        if damaged {
+            let name = dir.path().join(format!("{:020}.wal", bases[1]));
+            let mut bytes = std::fs::read(&name).unwrap();
+            bytes[4096 + 30] ^= 1;
+            std::fs::write(&name, bytes).unwrap();
+        }
+        let next = records.next().unwrap();
+        match next {
+            Ok(record) => assert!(!damaged && record.payload[0] == 1),
+            Err(e) => assert!(damaged && matches!(e.kind(), ErrorKind::Damage(_)), "{e}"),
+        }
+        assert_eq!(records.count(), if damaged { 0 } else { 2 });
+    }
+}
+
+/// A read-only open looked at real damage eleven times.
+#[test]
+fn damage_that_stays_is_told_at_the_second_look() {
+    let disk = Disk::new(10);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(&[1; 7000]).unwrap().wait().unwrap();
+    wal.append(&[2; 100]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let name = "00000000000000000000.wal";
+    let mut bytes = disk.file(name).unwrap();
+    bytes[8000] ^= 1;
+    disk.put(name, bytes);
+    let beside = Failing::new(disk.mount());
+    let looks = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&looks);
+    beside.before(Operation::List, move || _ = counted.fetch_add(1, Ordering::Relaxed));
+    let error = Options::new().open_read_only_on(beside).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Damage(_)), "{error}");
+    assert_eq!(looks.load(Ordering::Relaxed), 2);
+}
