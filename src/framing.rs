@@ -184,9 +184,9 @@ impl Framing {
             let (padding, rest) = rest.split_at_mut_checked(payload.len().next_multiple_of(4) - payload.len())?;
             lsn = base + offset;
             let length32 = u32::try_from(length).ok()?;
-            let header = FrameHeader::new(kind, n + 1 < count, length32, time, batch.sum(n), lsn, durable);
             batch.copy(n, payload);
             padding.iter_mut().for_each(|byte| *byte = 0);
+            let header = FrameHeader::new(kind, n + 1 < count, length32, time, batch.sum(n), lsn, durable);
             *head = header.encode(seed, u32::try_from(offset).ok()?);
             room = rest;
             offset += frame_size(length);

@@ -2,7 +2,7 @@
 //!
 //! `SEAWALL_WRITE_SEEDS=1` writes the seeds below into `fuzz/seeds/recover`.
 #![cfg(feature = "sim")]
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation, missing_docs)]
 
 #[path = "corpus/recover.rs"]
 mod recover;
@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use recover::Step;
+use seawall::sim::Bug;
 
 /// One byte of a program.
 fn op(step: Step) -> u8 {
@@ -126,19 +127,41 @@ fn every_seed_is_recovered() {
     assert!(count >= seeds().len(), "{count}");
 }
 
-/// Programs by chance: what a fuzzer would try first. `SEAWALL_ROUNDS` for more than 400.
-#[test]
-fn programs_by_chance_are_recovered() {
-    let rounds = std::env::var("SEAWALL_ROUNDS").map_or(400, |rounds| rounds.parse().unwrap());
+/// Programs by chance, what a fuzzer would try first, until `run` panics or `rounds` are over: then the last program.
+fn first_failure(rounds: usize, run: impl Fn(&[u8]) + std::panic::RefUnwindSafe) -> Option<(usize, Vec<u8>)> {
     let mut state = 1_u64;
     let mut byte = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
-    for (round, (_, seed)) in seeds().into_iter().cycle().take(rounds).enumerate() {
-        let mut program = seed;
+    let by_chance = |(round, (_, mut program)): (usize, (_, Vec<u8>))| {
         program.extend((0..byte() % 40).map(|_| byte()));
-        let done = std::panic::catch_unwind(|| recover::run(&program));
-        assert!(done.is_ok(), "round {round}: {program:?}");
+        std::panic::catch_unwind(|| run(&program)).is_err().then_some((round, program))
+    };
+    seeds().into_iter().cycle().take(rounds).enumerate().find_map(by_chance)
+}
+
+/// `SEAWALL_ROUNDS` for more than 400.
+#[test]
+fn programs_by_chance_are_recovered() {
+    let rounds = std::env::var("SEAWALL_ROUNDS").map_or(400, |rounds| rounds.parse().unwrap());
+    assert_eq!(first_failure(rounds, recover::run), None);
+}
+
+/// What the fuzz target checks is worth its time only if it notices that a safety is gone.
+#[test]
+fn a_safety_taken_out_is_noticed() {
+    for bug in [
+        Bug::NoDirectorySync,
+        Bug::HeaderNotSynced,
+        Bug::AcknowledgeBeforeSync,
+        Bug::StaleFrames,
+        Bug::LsnHandedOutTwice,
+        Bug::FrontNotSynced,
+    ] {
+        let options = recover::options().plant(bug);
+        let noticed = first_failure(400, |program| recover::run_with(program, &options));
+        let (round, _) = noticed.unwrap_or_else(|| panic!("{bug:?} was not noticed"));
+        println!("{bug:?}: after {round} programs");
     }
 }

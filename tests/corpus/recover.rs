@@ -4,6 +4,9 @@
 //! of a few dozen bytes makes directories of many segments. Shared by `fuzz/fuzz_targets/recover.rs` and
 //! `tests/corpus.rs`.
 
+mod model;
+
+use model::Model;
 use seawall::check::{Item, Verify, frames_on};
 use seawall::sim::{Disk, Keep};
 use seawall::{Lsn, Options, Record, RecoveryMode, Wal};
@@ -111,15 +114,20 @@ impl Input<'_> {
     }
 }
 
-fn options() -> Options {
+pub fn options() -> Options {
     Options::new().segment_size(SEGMENT)
 }
 
 /// Runs a program and opens what it leaves, in every way.
 pub fn run(input: &[u8]) {
-    let disk = build(input);
+    run_with(input, &options());
+}
+
+/// The same with options of the caller's, who may have taken a safety out.
+pub fn run_with(input: &[u8], options: &Options) {
+    let disk = build(input, options);
     for mode in [RecoveryMode::TornTail, RecoveryMode::Strict] {
-        let options = options().recovery_mode(mode);
+        let options = options.clone().recovery_mode(mode);
         look(&disk.fork(), &options);
         write(&disk.fork(), &options);
     }
@@ -197,25 +205,31 @@ fn write(disk: &Disk, options: &Options) {
     }
 }
 
-fn build(input: &[u8]) -> Disk {
+fn build(input: &[u8], options: &Options) -> Disk {
     let disk = Disk::new(7);
     let mut input = Input(input);
-    let mut wal = options().open_on(disk.mount()).ok();
+    let mut wal = options.open_on(disk.mount()).ok();
+    // Until a hand touches the directory.
+    let mut model = Some(Model::default());
     for _ in 0..STEPS {
         if input.0.is_empty() {
             break;
         }
         let step = ALL.get(usize::from(input.byte()) % ALL.len()).copied().unwrap_or(Step::Sync);
         if step as u8 >= Step::Write as u8 {
+            model = None;
             if wal.take().is_some() {
                 disk.kill();
             }
             damage(&disk, step, &mut input);
         } else if let Some(open) = &wal {
-            live(open, &disk, step, &mut input);
+            live(open, &disk, step, &mut input, model.get_or_insert_default());
             if matches!(step, Step::Close | Step::Kill | Step::Crash) {
                 drop(wal.take());
-                wal = options().open_on(disk.mount()).ok();
+                wal = options.open_on(disk.mount()).ok();
+                if let Some(model) = &mut model {
+                    model.opened(wal.as_ref().expect("no hand touched it"));
+                }
             }
         }
     }
@@ -224,19 +238,34 @@ fn build(input: &[u8]) -> Disk {
     disk
 }
 
-fn live(wal: &Wal, disk: &Disk, step: Step, input: &mut Input<'_>) {
+fn live(wal: &Wal, disk: &Disk, step: Step, input: &mut Input<'_>, model: &mut Model) {
     match step {
-        Step::Append => _ = wal.append(&vec![b'a'; input.short() % 9000]),
+        Step::Append => {
+            let payload = model.payload(input.short() % 9000);
+            if let Ok(ticket) = wal.append(&payload) {
+                model.appended(ticket.lsn(), vec![payload], false);
+            }
+        }
         Step::Batch => {
             let (count, length) = (input.byte(), input.byte());
-            _ = wal.append_batch(&vec![vec![b'b'; usize::from(length)]; usize::from(count % 8)]);
+            let payloads: Vec<_> = (0..count % 8).map(|_| model.payload(usize::from(length))).collect();
+            if let Ok(ticket) = wal.append_batch(&payloads) {
+                model.appended(ticket.lsn(), payloads, false);
+            }
         }
-        Step::Checkpoint => _ = wal.append_checkpoint(b"state"),
+        Step::Checkpoint => {
+            let payload = model.payload(5);
+            if let Ok(ticket) = wal.append_checkpoint(&payload) {
+                model.appended(ticket.lsn(), vec![payload], true);
+            }
+        }
         Step::Sync => _ = wal.sync(),
         Step::Rotate => _ = wal.rotate(),
         Step::Clean => {
             let limit = wal.durable_lsn().0 / 256 * u64::from(input.byte());
-            _ = wal.clean_before_lsn(Lsn(limit));
+            let cleaned = wal.clean_before_lsn(Lsn(limit));
+            model.durable(wal.durable_lsn());
+            _ = cleaned.map(|cleaned| model.cleaned(cleaned.first));
         }
         Step::Settle => disk.settle(),
         Step::Close => _ = wal.close(),
@@ -244,6 +273,7 @@ fn live(wal: &Wal, disk: &Disk, step: Step, input: &mut Input<'_>) {
         Step::Crash => disk.crash(Keep::Random(u64::from(input.byte()))),
         _ => {}
     }
+    model.durable(wal.durable_lsn());
 }
 
 /// A file that there is.
