@@ -54,8 +54,7 @@ impl Writer {
     /// Whether a batch of `size` bytes may be framed as things are.
     #[inline]
     fn admits(&self, framing: &Framing, size: u64, time: Option<u64>) -> bool {
-        let open = !framing.closed && !self.commit.is_poisoned() && !self.stalled.load(Ordering::Relaxed);
-        open && self.bounded(framing, size) && self.fits(framing, size, time)
+        self.is_open(framing) && self.bounded(framing, size) && self.fits(framing, size, time)
     }
 
     /// Whether so much more may be in memory. What is larger than the bound is let in alone.
@@ -124,15 +123,19 @@ impl Writer {
     }
 
     #[inline]
+    fn is_open(&self, framing: &Framing) -> bool {
+        !framing.closed && !self.commit.is_poisoned() && !self.stalled.load(Ordering::Relaxed)
+    }
+
     fn check_open(&self, framing: &Framing) -> Result<()> {
+        if self.is_open(framing) {
+            return Ok(());
+        }
         if framing.closed || self.commit.is_poisoned() {
             return Err(self.commit.poison().unwrap_or_else(closed));
         }
-        if self.stalled.load(Ordering::Relaxed) {
-            let message = "the disk is full and earlier appends wait to be written; nothing was appended";
-            return Err(Error::new(ErrorKind::DiskFull, "append", message));
-        }
-        Ok(())
+        let message = "the disk is full and earlier appends wait to be written; nothing was appended";
+        Err(Error::new(ErrorKind::DiskFull, "append", message))
     }
 
     /// Rotates into a prepared segment; without one, makes one first, with the framing lock let go.
@@ -200,5 +203,5 @@ fn ended_early(segment: &Segment) -> bool {
 /// What cannot be: a segment or a piece that has not the room it said.
 #[cold]
 fn no_room() -> Error {
-    Error::new(ErrorKind::Io, "append", "no segment is active")
+    Error::new(ErrorKind::Io, "append", "the active segment has no room; nothing was appended")
 }
