@@ -182,6 +182,28 @@ fn a_missing_segment_is_a_fault_and_the_others_are_read() {
 }
 
 #[test]
+fn a_segment_under_anothers_name_gives_no_record_a_wrong_lsn() {
+    let dir = tempfile::tempdir().unwrap();
+    let lsns = log(dir.path(), 300);
+    let paths = segments(dir.path());
+    let aside = dir.path().join("aside");
+    for (from, to) in [(&paths[1], &aside), (&paths[2], &paths[1]), (&aside, &paths[2])] {
+        fs::rename(from, to).unwrap();
+    }
+    let mut faults = 0;
+    for item in frames(dir.path()).unwrap() {
+        match item.unwrap() {
+            Item::Record(record) => {
+                let n = u32::from_le_bytes(record.payload[..4].try_into().unwrap());
+                assert_eq!(record.lsn, lsns[n as usize], "{n}");
+            }
+            _ => faults += 1,
+        }
+    }
+    assert!(faults >= 2, "{faults}");
+}
+
+#[test]
 fn every_segment_gone_is_a_fault() {
     let dir = tempfile::tempdir().unwrap();
     log(dir.path(), 100);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, HEAD, Link, NO_BASE, seeds};
+use crate::format::{BLOCK, HEAD, Header, Link, NO_BASE, seeds};
 use crate::recovery::{Survey, read_link, survey};
 use crate::scan::Place;
 use crate::storage::{File, Storage, read_full};
@@ -139,11 +139,15 @@ impl Plan {
 }
 
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest
-/// of the header gives, if the first frame holds under it.
+/// of the header gives, if the first frame holds under it. A sound header under another's name is not mended: the
+/// frames hold wherever the file is, but their LSNs are those of its own name.
 fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::Result<(Option<Place>, Option<Link>)> {
     let mut head = vec![0; HEAD];
     let filled = read_full(file, &mut head, 0)?;
     head.truncate(filled);
+    if Header::decode(&head).is_ok() {
+        return Ok((None, None));
+    }
     let stored = seeds(&head);
     let limit = limit.min(u64::from(u32::MAX));
     for seed in seal.iter().map(|seal| seal.seed).chain(stored) {
