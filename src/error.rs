@@ -90,19 +90,22 @@ pub struct Damage {
     pub lsn: Lsn,
     /// Everything below was durable once, by a claim that was found.
     pub durable: Lsn,
-    /// The first valid frame beyond the damage: what lies up to there is lost if the damage is passed over.
+    /// The first valid frame, or the first sound segment, beyond the damage.
     pub next: Option<Lsn>,
+    /// Bytes of frames, at most, that are lost if the damage is passed over.
+    pub bytes: u64,
     /// Valid frames beyond the damage: lost too if the log is cut where it begins.
     pub beyond: u64,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage { lsn, durable, next, beyond, .. } = self;
+        let Damage { lsn, durable, next, bytes, beyond, .. } = self;
         write!(f, "LSN {lsn}, all below LSN {durable} was durable; lost if it is passed over: ")?;
-        match next {
-            Some(next) => write!(f, "{} bytes, up to LSN {next}", next.0.saturating_sub(lsn.0))?,
-            None => write!(f, "{} bytes, the rest", durable.0.saturating_sub(lsn.0))?,
+        match (bytes, next) {
+            (0, _) => write!(f, "nothing that is known of")?,
+            (bytes, Some(next)) => write!(f, "{bytes} bytes, up to LSN {next}")?,
+            (bytes, None) => write!(f, "{bytes} bytes, the rest")?,
         }
         write!(f, "; if the log is cut here: {beyond} valid frames more; nothing was changed")
     }

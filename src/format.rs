@@ -416,7 +416,7 @@ impl Link {
             cursors.push(cursor);
             rest = after;
         }
-        Some(Link {
+        let link = Link {
             prev_base: u64_at(payload, 0)?,
             prev_end: u64_at(payload, 8)?,
             prev_seed: u32_at(payload, 16)?,
@@ -427,7 +427,17 @@ impl Link {
             checkpoint: u64_at(payload, 56)?,
             records_before: u64_at(payload, 64)?,
             cursors,
-        })
+        };
+        link.is_sound().then_some(link)
+    }
+
+    /// Whether its numbers can be: its checksums hold, but no log may be counted or cut by what none would write.
+    fn is_sound(&self) -> bool {
+        let prev = self.prev_base.checked_add(u64::from(BLOCK)).is_none_or(|first| {
+            (first..=first.saturating_add(*CAPACITY.end())).contains(&self.prev_end)
+                && self.prev_records <= self.records_before
+        });
+        prev && self.records_before <= u64::MAX / 2
     }
 }
 

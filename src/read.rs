@@ -204,6 +204,7 @@ fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64) -> Err
         lsn: Lsn(segment.base + offset),
         durable: Lsn(open.end()),
         next: ahead.first.map(|first| Lsn(segment.base + first)),
+        bytes: ahead.first.map_or(open.place.limit, |first| first).saturating_sub(offset),
         beyond: ahead.frames,
     };
     let message = format!("damaged: no valid frame here: {damage}");

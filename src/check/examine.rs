@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, segment_name};
 use crate::log::not_found;
 use crate::lsn::Lsn;
-use crate::recovery::{TRIES, missing, survey_beside};
+use crate::recovery::{TRIES, missing, short, survey_beside};
 use crate::storage::Storage;
 
 use super::plan::{Piece, Plan};
@@ -22,7 +22,8 @@ use super::{Fault, Report};
 pub(super) enum Depth {
     /// All segments.
     All,
-    /// What it takes to know where the log ends: the segments whose end no link or MARK says is durable.
+    /// What it takes to know where the log ends: the segments whose end no link or MARK says is durable, and those
+    /// without a sound header.
     End,
 }
 
@@ -93,7 +94,8 @@ fn look(
     for (index, part) in plan.parts.iter().enumerate() {
         let end = part.seal.map(|seal| seal.end);
         let proven = end.is_some_and(|end| plan.base(index) + end <= known);
-        let read = part.place.as_ref().filter(|_| depth == Depth::All || !proven);
+        let vouched = plan.survey.segments.get(index).is_some_and(|found| found.header.is_ok());
+        let read = part.place.as_ref().filter(|_| depth == Depth::All || !proven || !vouched);
         let before = read.and_then(|place| sound.get(&(place.base, place.seed, end?)).cloned());
         if let (Some(place), None) = (read, &before) {
             jobs.push((index, place, part.seal));
@@ -149,12 +151,13 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64) -> Result<Examined> {
         Some(Piece::Missing { base, .. }) => *base,
         None => plan.survey.front,
     };
-    let mut sum = Sum { durable, end: first, top: String::new(), report: Report::default() };
+    let mut sum =
+        Sum { durable, end: first, limit: first, counted: None, top: String::new(), report: Report::default() };
     sum.report.notes.clone_from(&plan.survey.notes);
     sum.report.first = Lsn(first);
     for (n, piece) in pieces.iter().enumerate() {
         match *piece {
-            Piece::Missing { base, end, records } => sum.missing(base, end, records),
+            Piece::Missing { base, end, records, before } => sum.missing(base, end, records, before),
             Piece::Member(index) => {
                 let walked = walks.get(index).and_then(Option::as_ref);
                 if !sum.member(&plan, index, walked, n + 1 == pieces.len())? {
@@ -179,22 +182,37 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64) -> Result<Examined> {
 struct Sum {
     durable: u64,
     end: u64,
+    /// The least base of the next segment.
+    limit: u64,
+    /// Records of the log up to here, cleaned ones included, where the links tell.
+    counted: Option<u64>,
     /// The name of the last segment.
     top: String,
     report: Report,
 }
 
 impl Sum {
-    fn missing(&mut self, base: u64, end: u64, records: u64) {
-        self.end = end;
+    /// Adds a segment without a file, and all those that must have lain between it and the one before.
+    fn missing(&mut self, base: u64, end: u64, records: u64, before: u64) {
+        let block = u64::from(BLOCK);
+        let lost = self.counted.map_or(records, |counted| before.saturating_sub(counted).max(records));
+        let (more, what) = if lost > records {
+            (
+                base.saturating_sub(self.limit.saturating_add(block)),
+                "the file is missing, or another segment's; so are those before it",
+            )
+        } else {
+            (0, "the file is missing, or another segment's")
+        };
+        (self.end, self.limit, self.counted) = (end, end, Some(before));
         self.report.faults.push(Fault {
             segment: segment_name(base),
             offset: 0,
             lsn: Lsn(base),
-            lost_bytes: end.saturating_sub(base + u64::from(BLOCK)),
-            lost_records: Some(records),
+            lost_bytes: end.saturating_sub(base.saturating_add(block)).saturating_add(more),
+            lost_records: Some(lost),
             beyond: 0,
-            what: "the file is missing, or another segment's".to_owned(),
+            what: what.to_owned(),
         });
     }
 
@@ -211,12 +229,19 @@ impl Sum {
             lsn: Lsn(found.base + offset),
             lost_bytes: 0,
             lost_records: Some(0),
-            beyond: part.seal.map_or(walked.map_or(0, |walked| walked.records), |seal| seal.records),
+            beyond: walked.map(|walked| walked.records).or(part.seal.map(|seal| seal.records)).unwrap_or(0),
             what: what.to_owned(),
         };
         if let Err(what) = found.header {
             self.report.faults.push(place(0, what));
         }
+        let capacity = found.header.as_ref().map_or(found.length, |(header, _)| header.capacity);
+        self.limit = found.base.saturating_add(capacity);
+        if let Some(link) = &part.link {
+            self.counted = Some(link.records_before);
+        }
+        let records = part.seal.map(|seal| seal.records).or(walked.map(Walked::held).unwrap_or_default());
+        self.counted = self.counted.zip(records).map(|(before, records)| before.saturating_add(records));
         if let Some(seal) = part.seal {
             self.end = found.base + seal.end;
         }
@@ -236,12 +261,12 @@ impl Sum {
                 self.report.notes.push(what);
                 continue;
             }
-            self.report.faults.push(fault(&found.name, found.base, hole, open.then_some(self.durable)));
+            self.report.faults.push(fault(&found.name, found.base, hole, open.then_some(self.durable.min(self.limit))));
         }
         self.report.records += walked.records;
         self.report.bytes += walked.bytes;
         if open && newest {
-            let lost = walked.holes.last().filter(|hole| !hole.followed).map(|_| self.durable);
+            let lost = walked.holes.last().filter(|hole| !hole.followed).map(|_| self.durable.min(self.limit));
             self.end = lost.unwrap_or(found.base + walked.end);
         }
         if let Some(seal) = part.seal.filter(|seal| walked.holes.is_empty() && seal.records != walked.records) {
@@ -284,7 +309,10 @@ impl Sum {
             let what = format!("records up to LSN {} were durable, and end here", self.durable);
             let base = top.map_or(self.end, |top| plan.base(top));
             let name = self.top.clone();
-            self.fault(&name, base, self.end - base, self.durable - self.end, what);
+            // What was durable above this segment lay in one that is gone, below its header.
+            let above = self.durable.saturating_sub(self.limit.saturating_add(u64::from(BLOCK)));
+            let lost = if above > 0 { above } else { self.durable - self.end };
+            self.fault(&name, base, self.end - base, lost, what);
             self.end = self.durable;
         } else if top.is_none() && (front > 0 || used) {
             self.fault("", front, 0, 0, format!("no segment leads down to the front, LSN {front}"));
@@ -298,10 +326,8 @@ impl Sum {
     fn short(&mut self, plan: &Plan, top: usize) {
         let Some(found) = plan.survey.segments.get(top) else { return };
         let Ok((header, _)) = &found.header else { return };
-        let closed = plan.survey.mark.map_or(0, |mark| mark.synced);
-        let whole = found.length >= header.capacity || found.base + found.length == self.end && self.end == closed;
-        if !whole {
-            let what = format!("cut to {} bytes, it was made with {}", found.length, header.capacity);
+        if let Some(what) = short(&plan.survey, found.base.saturating_add(found.length), found.length, header.capacity)
+        {
             self.fault(&found.name, found.base, found.length, 0, what);
         }
     }
@@ -313,10 +339,10 @@ impl Sum {
     }
 }
 
-/// A hole as a fault. `durable`: where it ends at most, in a segment whose end nothing else says.
-pub(super) fn fault(name: &str, base: u64, hole: &Hole, durable: Option<u64>) -> Fault {
+/// A hole as a fault. `end`: where it ends at most, in a segment whose end nothing else says.
+pub(super) fn fault(name: &str, base: u64, hole: &Hole, end: Option<u64>) -> Fault {
     let to = base + hole.to;
-    let to = if hole.followed { to } else { durable.map_or(to, |durable| to.min(durable)) };
+    let to = if hole.followed { to } else { end.unwrap_or(to) };
     Fault {
         segment: name.to_owned(),
         offset: hole.from,

@@ -36,8 +36,8 @@ pub(super) struct Seal {
 pub(super) enum Piece {
     /// By index into the segments of the survey.
     Member(usize),
-    /// A segment that a link names, without a file.
-    Missing { base: u64, end: u64, records: u64 },
+    /// A segment that a link names, without a file. Others may be missing below: `before` records lie before the link.
+    Missing { base: u64, end: u64, records: u64, before: u64 },
 }
 
 /// All segment files of a directory.
@@ -113,7 +113,7 @@ impl Plan {
                     Some(prev) => Some(prev),
                     None => {
                         let Link { prev_base: base, prev_end: end, prev_records: records, .. } = *link;
-                        pieces.push(Piece::Missing { base, end, records });
+                        pieces.push(Piece::Missing { base, end, records, before: link.records_before });
                         (0..index).rev().find(|lower| self.base(*lower) < base && self.is_used(*lower))
                     }
                 },

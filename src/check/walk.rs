@@ -151,6 +151,14 @@ pub(super) struct Walked {
     pub(super) too_new: Option<u64>,
 }
 
+impl Walked {
+    /// How many records the segment held up to the last valid one, if that can be told.
+    pub(super) fn held(&self) -> Option<u64> {
+        let between = self.holes.iter().filter(|hole| hole.followed);
+        between.map(|hole| hole.records).sum::<Option<u64>>().map(|lost| lost + self.records)
+    }
+}
+
 /// Reads all of a segment. `expected`: how many records the log says it holds. `progress` is told of bytes read.
 pub(super) fn walk(
     file: &dyn File,

@@ -2,6 +2,7 @@
 //!
 //! The steps and the table stand in `DESIGN.md`; the bytes in `src/format.rs`.
 
+mod damage;
 mod decide;
 mod report;
 mod survey;
@@ -9,13 +10,15 @@ mod survey;
 use std::path::PathBuf;
 
 use crate::bugs::{Bug, Bugs};
-use crate::error::{Damage, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, Cursor, Link, Mark};
 use crate::lsn::Lsn;
 use crate::options::RecoveryMode;
 use crate::scan::{Scan, Summary, look_ahead, scan};
 use crate::storage::{File, Storage, read_full, write_full};
 
+pub(crate) use damage::short;
+use damage::{damage, not_strict};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{Chain, Found, Survey, TRIES, front, missing, read_link, survey, survey_beside};
@@ -90,11 +93,11 @@ pub(crate) fn recover(
     let survey = survey(storage, write, bugs)?;
     let chain = survey.chain(bugs);
     let tail = Tail::read(storage, &survey, &chain, bugs)?;
-    let broken = chain.broken.or_else(|| tail.short(&survey));
+    let short = tail.short(&survey);
     let used = survey.mark.is_some_and(|mark| mark.synced > 0 || mark.front > 0);
     let verdict = decide(Seen {
         too_new: tail.too_new,
-        broken: broken.is_some(),
+        broken: chain.broken.is_some() || short.is_some(),
         claimed: tail.claim.min(believed) > tail.end || bugs.has(Bug::FramesBeyondAreDamage) && tail.beyond > 0,
         beyond: tail.beyond > 0,
         segments: !survey.segments.is_empty(),
@@ -106,7 +109,7 @@ pub(crate) fn recover(
             let message = "a frame of a newer version; open the log with that, nothing was changed";
             Err(Error::new(ErrorKind::TooNew, "open", message).at(tail.path(&path, &survey), tail.offset))
         }
-        Verdict::Damage => Err(damage(path, &survey, &tail, broken)),
+        Verdict::Damage => Err(damage(storage, &survey, &tail, chain.broken, short)?),
         Verdict::Torn if mode == RecoveryMode::Strict => Err(not_strict(&path, &survey, &tail)),
         Verdict::End if mode == RecoveryMode::Strict && tail.claim != tail.end => {
             Err(not_strict(&path, &survey, &tail))
@@ -203,15 +206,10 @@ impl Tail {
         Ok(())
     }
 
-    /// A tip shorter than it was made, which did not end there when the log was closed.
-    fn short(&self, survey: &Survey) -> Option<(usize, String)> {
-        let (index, _) = self.chain.last()?;
-        let found = survey.segments.get(*index)?;
-        let (header, _) = found.header.as_ref().ok()?;
-        let closed = survey.mark.map_or(0, |mark| mark.synced);
-        let ends = found.base.saturating_add(found.length);
-        let whole = found.length >= header.capacity || ends == self.end && self.end == closed;
-        (!whole).then(|| (*index, format!("cut to {} bytes, it was made with {}", found.length, header.capacity)))
+    /// What is wrong with the tip's length.
+    fn short(&self, survey: &Survey) -> Option<String> {
+        let found = survey.segments.get(self.chain.last()?.0)?;
+        short(survey, found.base.saturating_add(found.length), found.length, found.header.as_ref().ok()?.0.capacity)
     }
 
     fn path(&self, directory: &std::path::Path, survey: &Survey) -> PathBuf {
@@ -226,41 +224,6 @@ fn read_segment(storage: &dyn Storage, found: &Found, sealed: Option<u64>, bugs:
         place.limit = place.limit.min(end.saturating_sub(found.base));
     }
     scan(&*found.file, &place, bugs).map_err(|e| Error::io("read", storage.path().join(&found.name), e))
-}
-
-/// The error for bytes that were durable and are not there, or that no crash leaves.
-fn damage(directory: PathBuf, survey: &Survey, tail: &Tail, broken: Option<(usize, String)>) -> Error {
-    let index = broken.as_ref().map(|(index, _)| *index).or(tail.bad);
-    let found = index.and_then(|index| survey.segments.get(index));
-    let segment = found.map(|found| found.name.clone()).unwrap_or_default();
-    let offset = if broken.is_some() { 0 } else { tail.offset };
-    let lsn = found.map_or(0, |found| found.base) + offset;
-    let what = match broken {
-        Some((_, what)) => what,
-        None if found.is_none() => "every segment is gone".to_owned(),
-        None => "no valid frame here, not a torn tail".to_owned(),
-    };
-    let damage = Damage {
-        segment: segment.clone(),
-        offset,
-        lsn: Lsn(lsn),
-        durable: Lsn(tail.claim),
-        next: tail.first_beyond.map(Lsn),
-        beyond: tail.beyond,
-    };
-    let message = format!("damaged: {what}: {damage}; `seawall verify` lists all that is damaged");
-    let path = if segment.is_empty() { directory } else { directory.join(segment) };
-    Error::new(ErrorKind::Damage(damage), "open", message).at(path, offset)
-}
-
-/// The error of [`RecoveryMode::Strict`] for a log that did not end in order.
-fn not_strict(directory: &std::path::Path, survey: &Survey, tail: &Tail) -> Error {
-    let message = format!(
-        "the log does not end where it is known to be durable: records end at LSN {}, LSN {} is known durable, {} \
-         valid frames lie beyond; open it with RecoveryMode::TornTail to drop the torn tail; nothing was changed",
-        tail.end, tail.claim, tail.beyond
-    );
-    Error::new(ErrorKind::NotStrict, "open", message).at(tail.path(directory, survey), tail.offset)
 }
 
 /// The log up to its end; what lies above becomes void.

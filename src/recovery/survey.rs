@@ -6,10 +6,12 @@ use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, HEAD, Header, Link, MARK, MARK_SLOT, Mark, NO_BASE,
-    is_unfinished, segment_base, sum,
+    is_unfinished, segment_base, segment_name, sum,
 };
 use crate::scan::{Place, frame_at};
 use crate::storage::{File, Storage, read_full};
+
+use super::damage::Broken;
 
 /// A segment file that is not a spare.
 #[derive(Debug)]
@@ -205,8 +207,8 @@ fn ceiling(found: &Found) -> u64 {
 pub(crate) struct Chain {
     /// Indices of its members into [`Survey::segments`], from the front to the tip.
     pub(crate) members: Vec<usize>,
-    /// What no crash leaves, if there is such: the index of a segment and what is wrong.
-    pub(crate) broken: Option<(usize, String)>,
+    /// What no crash leaves, if there is such.
+    pub(crate) broken: Option<Broken>,
 }
 
 impl Survey {
@@ -294,32 +296,55 @@ impl Survey {
         Chain { members, broken }
     }
 
-    /// What no crash leaves: the third row of the table, but for lengths.
-    fn broken(&self, members: &[usize], bugs: Bugs) -> Option<(usize, String)> {
+    /// Where the segment at `base` ended, if the link above it says so.
+    pub(crate) fn sealed_end(&self, base: u64) -> Option<u64> {
+        let links = self.segments.iter().filter_map(|found| found.link.as_ref());
+        links.map(|(link, _)| link).find(|link| link.prev_base == base).map(|link| link.prev_end)
+    }
+
+    /// What no crash leaves: the third row of the table, but for the tip's length.
+    fn broken(&self, members: &[usize], bugs: Bugs) -> Option<Broken> {
         let above = members.last().map_or(0, |tip| tip + 1);
-        for (index, found) in self.segments.iter().enumerate().skip(above) {
+        for found in self.segments.iter().skip(above) {
+            let (segment, base) = (found.name.clone(), found.base);
             if let Err(what) = found.header {
-                return Some((index, what.to_owned()));
+                let to = self.sealed_end(base).unwrap_or(base.saturating_add(found.length));
+                return Some(Broken { segment, base, from: base, to, what: what.to_owned() });
             }
             if let Some((link, _)) = &found.link
                 && self.predecessor(link, bugs).is_err()
             {
-                return Some((index, format!("its predecessor {:020}.wal is missing or another file", link.prev_base)));
+                let base = self.unknown_from(link.prev_base);
+                let mut what = "missing, or another file than was meant".to_owned();
+                if base < link.prev_base {
+                    what += &format!(", and so is all up to {}", segment_name(link.prev_base));
+                }
+                return Some(Broken { segment: segment_name(base), base, from: base, to: link.prev_end, what });
             }
         }
         for pair in members.windows(2) {
             let [lower, upper] = *pair else { continue };
-            let (Some(lower_found), Some(upper_found)) = (self.segments.get(lower), self.segments.get(upper)) else {
-                continue;
-            };
-            let end = upper_found.link.as_ref().map_or(0, |(link, _)| link.prev_end);
-            if lower_found.base.saturating_add(lower_found.length) < end {
-                return Some((lower, format!("cut to {} bytes, it held records up to LSN {end}", lower_found.length)));
+            let (Some(found), Some(above)) = (self.segments.get(lower), self.segments.get(upper)) else { continue };
+            let to = above.link.as_ref().map_or(0, |(link, _)| link.prev_end);
+            let from = found.base.saturating_add(found.length);
+            if from < to {
+                let what = format!("cut to {} bytes, it held records up to LSN {to}", found.length);
+                return Some(Broken { segment: found.name.clone(), base: found.base, from, to, what });
             }
         }
-        if members.is_empty() && self.front > 0 && !self.segments.is_empty() {
-            return Some((0, format!("no segment leads down to the front, LSN {}", self.front)));
-        }
-        None
+        let first = self.segments.first()?;
+        (members.is_empty() && self.front > 0).then(|| {
+            let what = format!("no segment leads down to the front, LSN {}", self.front);
+            Broken { segment: first.name.clone(), base: first.base, from: self.front, to: first.base, what }
+        })
+    }
+
+    /// Where the segments below the missing one at `base` end: others may be missing between.
+    fn unknown_from(&self, base: u64) -> u64 {
+        let below = self.segments.iter().rev().find(|found| found.base < base);
+        let above = |found: &Found| {
+            found.header.as_ref().map_or(base, |(header, _)| found.base.saturating_add(header.capacity))
+        };
+        below.map_or(self.front, above).min(base)
     }
 }
