@@ -62,7 +62,7 @@ pub enum ErrorKind {
     },
     /// The record was cleaned away.
     Removed {
-        /// Asked for.
+        /// Asked for, or where a reader would have gone on.
         lsn: Lsn,
         /// The first place that is left.
         first: Lsn,

@@ -282,14 +282,14 @@ impl<'a> Records<'a> {
             return Ok(());
         }
         self.segments.check()?;
-        let base = segment.base;
+        let (base, at) = (segment.base, segment.base + self.offset);
         drop(segment);
         let Some(next) = self.segments.after(base).filter(|next| next.base < self.end) else { return Ok(()) };
         let first = self.segments.first();
         self.enter(next)?;
         // Cleaned in between: its link tells whether the segment after ours is the one that followed it.
         if first > base && self.predecessor()? != Some(base) {
-            return Err(removed(base, first));
+            return Err(removed(at, first));
         }
         Ok(())
     }

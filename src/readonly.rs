@@ -93,7 +93,8 @@ impl ReadOnly {
         else {
             return Err(not_found(&*storage));
         };
-        let shown = proven.max(mark.map_or(0, |mark| mark.shown)).min(end);
+        let first = segments.first().map_or(0, |sealed| sealed.found.base);
+        let shown = proven.max(mark.map_or(0, |mark| mark.shown)).min(end).max(first);
         if let Some(last) = segments.last_mut() {
             last.end = last.end.min(shown).max(last.found.base);
         }

@@ -3,7 +3,7 @@
 /// What recovery saw, as the questions that the table asks. A read error never comes this far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// A header, or a valid frame at the first bad place, of a newer version.
+    /// A valid frame of a newer version at the first bad place. A header of one ended the survey before.
     pub(super) too_new: bool,
     /// Segments are not as any crash leaves them.
     pub(super) broken: bool,

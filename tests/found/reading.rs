@@ -40,6 +40,23 @@ fn a_damaged_link_is_damage_beside_a_clean_too() {
     }
 }
 
+/// A reader that was overtaken was told the base of the segment that it had just read to its end.
+#[test]
+fn an_overtaken_reader_is_told_where_it_would_have_gone_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    for n in 0..4 {
+        wal.append(&[n; 3000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    wal.append(&[4; 3000]).unwrap().wait().unwrap();
+    let mut records = wal.read(..).unwrap();
+    let last = records.next().unwrap().unwrap().lsn;
+    let first = wal.clean_before_lsn(Lsn::MAX).unwrap().first;
+    let error = records.next().unwrap().unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Removed { lsn: Lsn(last.0 + 24 + 3000), first });
+}
+
 /// A read-only open looked at real damage eleven times.
 #[test]
 fn damage_that_stays_is_told_at_the_second_look() {
