@@ -47,46 +47,11 @@ pub struct ReadOnly {
 
 impl ReadOnly {
     pub(crate) fn with(storage: Arc<dyn Storage>, options: Options) -> Result<ReadOnly> {
-        let (mut tries, mut overtaken, mut believed, mut damaged, mut torn) = (0, 0, u64::MAX, None, None);
+        let mut looks = Looks { again: 0, overtaken: 0, believed: u64::MAX, damaged: None, torn: None };
         let recovered = loop {
-            // A writer beside us may add, rotate and recycle between two of our reads: what looks like damage
-            // then is not there when looked at again. It may always be faster than we are, so what is looked at
-            // again is held only against what was claimed before.
-            match recover(&*storage, options.recovery_mode, false, believed, options.bugs) {
-                Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(&*storage)),
-                Err(e) if tries < TRIES && moving(&e) => {
-                    tries += 1;
-                    if let ErrorKind::Damage(damage) = e.kind() {
-                        let place = Some(damage.lsn);
-                        if place == damaged {
-                            return Err(e);
-                        }
-                        damaged = place;
-                        believed = damage.durable.0;
-                    }
-                }
-                Err(e) => return Err(e),
-                // In a file that was recycled under us there was nothing to read: its records seem to end early.
-                Ok(found) if front(&*storage, found.log_id)? > scanned_from(&found) => {
-                    overtaken += 1;
-                    if overtaken > OVERTAKEN {
-                        let message = "a writer cleans faster than this can be read; try again, nothing was changed";
-                        return Err(Error::new(ErrorKind::Io, "open", message));
-                    }
-                }
-                // What a writer had not finished at one look seems torn; what is, is so at the next, in the same place.
-                Ok(mut found) => {
-                    let place = found.report.torn.as_ref().map(|torn| torn.lsn);
-                    if place.is_none() || place == torn {
-                        break found;
-                    }
-                    if tries == TRIES {
-                        found.report.torn = None;
-                        break found;
-                    }
-                    tries += 1;
-                    torn = place;
-                }
+            let looked = recover(&*storage, options.recovery_mode, false, looks.believed, options.bugs);
+            if let Some(found) = looks.settle(&*storage, looked)? {
+                break found;
             }
         };
         let Recovered { log_id: Some(log_id), mark, mut segments, end, proven, checkpoint, mut report, .. } = recovered
@@ -144,15 +109,77 @@ impl ReadOnly {
     }
 }
 
+/// Looks at a directory that a writer may be changing. It may add, rotate and recycle between two of our reads: what
+/// is damaged or torn is so at the next look, in the same place, and what only seems so is not.
+struct Looks {
+    /// Looks that settled nothing.
+    again: usize,
+    /// Looks that the writer cleaned under.
+    overtaken: usize,
+    /// What was claimed at the last look. The writer may always be faster than we are, so what is looked at again is
+    /// held only against what was claimed before.
+    believed: u64,
+    damaged: Option<Lsn>,
+    torn: Option<Lsn>,
+}
+
+impl Looks {
+    /// What was found, once it is to be believed.
+    fn settle(&mut self, storage: &dyn Storage, looked: Result<Recovered>) -> Result<Option<Recovered>> {
+        match looked {
+            Err(e) if missing(&e) && e.path() == Some(storage.path()) => Err(not_found(storage)),
+            Err(e) => self.doubt(e).map(|()| None),
+            // In a file that was recycled under us there was nothing to read: its records seem to end early.
+            Ok(found) if front(storage, found.log_id)? > scanned_from(&found) => {
+                self.overtaken += 1;
+                if self.overtaken <= OVERTAKEN {
+                    return Ok(None);
+                }
+                let message = "a writer cleans faster than this can be read; try again, nothing was changed";
+                Err(Error::new(ErrorKind::Io, "open", message))
+            }
+            Ok(found) => Ok(self.end(found)),
+        }
+    }
+
+    /// Whether to look again, for the error may be the work of a writer; else gives it back.
+    fn doubt(&mut self, error: Error) -> Result<()> {
+        let damage = match error.kind() {
+            ErrorKind::Damage(damage) => Some((damage.lsn, damage.durable.0)),
+            _ if missing(&error) => None,
+            _ => return Err(error),
+        };
+        let place = damage.map(|(lsn, _)| lsn);
+        if self.again == TRIES || place.is_some() && place == self.damaged {
+            return Err(error);
+        }
+        self.again += 1;
+        if let Some((_, durable)) = damage {
+            (self.damaged, self.believed) = (place, durable);
+        }
+        Ok(())
+    }
+
+    /// What was found, unless its torn tail may be what a writer had not finished.
+    fn end(&mut self, mut found: Recovered) -> Option<Recovered> {
+        let place = found.report.torn.as_ref().map(|torn| torn.lsn);
+        if place.is_none() || place == self.torn {
+            return Some(found);
+        }
+        if self.again == TRIES {
+            found.report.torn = None;
+            return Some(found);
+        }
+        self.again += 1;
+        self.torn = place;
+        None
+    }
+}
+
 /// The base of the lowest segment whose frames were looked at; of those below, only what later ones say.
 fn scanned_from(found: &Recovered) -> u64 {
     let scanned = found.segments.iter().find(|sealed| sealed.end > found.proven).or(found.segments.last());
     scanned.map_or(u64::MAX, |sealed| sealed.found.base)
-}
-
-/// Whether an error may be the work of a writer beside us.
-fn moving(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Damage(_)) || missing(error)
 }
 
 impl Segments for ReadOnly {
