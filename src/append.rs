@@ -151,8 +151,10 @@ impl Writer {
         }
         drop(framing);
         if patience == Patience::Never {
+            let refused = self.maker.want(need);
             self.wake_maker();
-            return Err(Error::new(ErrorKind::Backpressure, "append", "the next segment is not ready"));
+            let not_ready = || Error::new(ErrorKind::Backpressure, "append", "the next segment is not ready");
+            return Err(refused.unwrap_or_else(not_ready));
         }
         self.make_segment(need, false)?;
         Ok(self.framing.lock())

@@ -44,6 +44,10 @@ struct State {
     first_link: Option<u64>,
     /// Files below the front that could not be removed, and their bytes.
     stuck: Vec<(String, u64)>,
+    /// What somebody needs who may not wait, for the next background step to make.
+    wanted: Option<Need>,
+    /// Why that could not be made, until something is.
+    refused: Option<Error>,
 }
 
 /// How badly a segment is needed.
@@ -92,6 +96,24 @@ impl Maker {
         self.state.lock().prepared.len() < Need::Ordinary.prepared()
     }
 
+    /// Has the next background step make a segment for somebody who may not wait. Tells why the last such step could
+    /// not, if nothing was made since.
+    pub(crate) fn want(&self, need: Need) -> Option<Error> {
+        let mut state = self.state.lock();
+        state.wanted = Some(need);
+        state.refused.clone()
+    }
+
+    /// What somebody needs who may not wait; asked once.
+    pub(crate) fn wanted(&self) -> Option<Need> {
+        self.state.lock().wanted.take()
+    }
+
+    /// Keeps for them why it could not be made.
+    pub(crate) fn refuse(&self, error: Error) {
+        self.state.lock().refused = Some(error);
+    }
+
     /// Makes segments until there is one for this need.
     ///
     /// # Errors
@@ -138,7 +160,10 @@ impl Maker {
             state.making = false;
             self.changed.notify_all();
             match made {
-                Ok(segment) => state.prepared.push_back(Arc::new(segment)),
+                Ok(segment) => {
+                    state.refused = None;
+                    state.prepared.push_back(Arc::new(segment));
+                }
                 Err(failed) => {
                     state.disk_bytes -= self.segment_size;
                     return Err(failed);
@@ -236,7 +261,11 @@ impl Maker {
     /// what could not go.
     pub(crate) fn discard(&self, storage: &dyn Storage, segments: Vec<Arc<Segment>>) -> Vec<(String, std::io::Error)> {
         let mut stuck = Vec::new();
-        let before = std::mem::take(&mut self.state.lock().stuck);
+        let before = {
+            let mut state = self.state.lock();
+            state.refused = None;
+            std::mem::take(&mut state.stuck)
+        };
         for (name, length) in before {
             self.unlink(storage, name, length, &mut stuck);
         }

@@ -83,13 +83,19 @@ impl Writer {
         (due < Duration::MAX).then(|| due.saturating_sub(now))
     }
 
-    /// One look of the maker: prepares segments once the active one is half full, tidies what may be tidied.
+    /// One look of the maker: prepares segments once the active one is half full or somebody who may not wait needs
+    /// one, tidies what may be tidied.
     pub(crate) fn maker_step(&self) {
         let half_full = self.framing.lock().tip().is_some_and(|(segment, offset)| offset >= segment.capacity / 2);
         if self.commit.is_poisoned() {
             return;
         }
-        if half_full && self.maker.wants_more() {
+        if let Some(need) = self.maker.wanted() {
+            // Only allocated: it is late already.
+            if let Err(e) = self.make_segment(need, false) {
+                self.maker.refuse(e);
+            }
+        } else if half_full && self.maker.wants_more() {
             // A full disk is met again, and told, by the append that needs the segment.
             _ = self.make_segment(Need::Ordinary, true);
         }

@@ -99,6 +99,9 @@ impl Wal {
 
     /// Appends one record without ever waiting.
     ///
+    /// Where the next segment is missing the background makes it, so that a later call succeeds; if the disk or the
+    /// log is too full for that, a later call says so.
+    ///
     /// # Errors
     /// `Backpressure` where [`append`](Wal::append) would wait; otherwise as that.
     pub fn try_append(&self, payload: &[u8]) -> Result<Ticket<'_>> {
