@@ -66,6 +66,16 @@ impl Need {
             Need::Reserve => 1,
         }
     }
+
+    /// Bytes that the bound must leave for `missing` segments of `size`.
+    fn bytes(self, missing: usize, size: u64) -> u64 {
+        let segments = size.saturating_mul(missing as u64);
+        match self {
+            // The reserve is cut to its header when the log is closed, and made anew beside that.
+            Need::Ordinary => segments.saturating_add(u64::from(BLOCK)),
+            Need::Reserve => segments,
+        }
+    }
 }
 
 impl Maker {
@@ -122,18 +132,21 @@ impl Maker {
     pub(crate) fn ensure(&self, storage: &dyn Storage, need: Need, written: bool) -> std::result::Result<(), Failed> {
         let mut state = self.state.lock();
         loop {
-            if state.prepared.len() >= need.prepared() {
+            let missing = need.prepared().saturating_sub(state.prepared.len());
+            if missing == 0 {
                 return Ok(());
             }
             if state.making {
                 self.changed.wait(&mut state);
                 continue;
             }
+            // None is made where the bound does not leave room for all: who is refused leaves nothing behind.
+            let wanted = need.bytes(missing, self.segment_size);
+            let used =
+                state.disk_bytes - state.spares.iter().rev().take(missing).map(|spare| spare.length).sum::<u64>();
             let spare = state.spares.pop();
-            let length = spare.as_ref().map_or(0, |spare| spare.length);
-            let used = state.disk_bytes - length;
-            if used.saturating_add(self.segment_size) > self.max_disk_bytes {
-                let Some(spare) = spare else { return Err(Failed::File(self.log_full(used))) };
+            if used.saturating_add(wanted) > self.max_disk_bytes {
+                let Some(spare) = spare else { return Err(Failed::File(self.log_full(used, wanted))) };
                 // A spare does not help here, it only takes room.
                 drop(state);
                 self.unlink(storage, spare.name, spare.length, &mut Vec::new());
@@ -146,7 +159,7 @@ impl Maker {
             };
             // Even if the making fails: whether its name came to be is then unknown.
             state.next_base = next_base;
-            state.disk_bytes = used + self.segment_size;
+            state.disk_bytes += self.segment_size - spare.as_ref().map_or(0, |spare| spare.length);
             state.making = true;
             drop(state);
             let mut token = Making(Some(self));
@@ -172,10 +185,10 @@ impl Maker {
         }
     }
 
-    fn log_full(&self, used: u64) -> Error {
+    fn log_full(&self, used: u64, wanted: u64) -> Error {
         let message = format!(
-            "the log holds {used} of at most {} bytes and a further segment takes {}; clean, and appends resume",
-            self.max_disk_bytes, self.segment_size
+            "the log holds {used} of at most {} bytes and takes {wanted} more to go on; clean, and appends resume",
+            self.max_disk_bytes
         );
         Error::new(ErrorKind::LogFull, "append", message)
     }
@@ -303,11 +316,23 @@ impl Maker {
         }
     }
 
-    /// Cuts segments that a killed process had prepared to their headers, as closing does: the names must stay, but
-    /// their blocks would keep a full log from taking the segment that it needs to be cleaned.
+    /// Cuts segments that an earlier life had prepared to their headers, as closing does: their blocks would keep a
+    /// full log from taking the segment that it needs to be cleaned. Of those above everything that holds frames only
+    /// the highest stays, which is enough that no LSN is handed out twice; the others would add up, life by life.
     pub(crate) fn shrink_voids(&self, storage: &dyn Storage) {
         let mut state = self.state.lock();
         let State { voids, disk_bytes, .. } = &mut *state;
+        // Crash: those with frames above are what links lead down to, and stay. The names of the others were synced
+        // before this, so the highest outlives whichever goes.
+        let last = voids.len().saturating_sub(1);
+        let top = voids.iter().rposition(|void| !void.empty).map_or(0, |frames| frames + 1);
+        let mut index = 0;
+        voids.retain(|void| {
+            let goes = (top..last).contains(&index) && storage.remove(&void.name).is_ok();
+            index += 1;
+            *disk_bytes -= if goes { void.length.min(*disk_bytes) } else { 0 };
+            !goes
+        });
         let header = u64::from(BLOCK);
         for void in voids.iter_mut().filter(|void| void.empty && void.length > header) {
             if storage.open(&void.name, true).is_ok_and(|file| file.set_len(header).is_ok()) {

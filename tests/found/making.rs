@@ -1,7 +1,7 @@
 //! Faults of making segments.
 
-use seawall::sim::Disk;
-use seawall::{ErrorKind, Lsn, Options, Wal};
+use seawall::sim::{Disk, Keep, Unit};
+use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
 
 use super::{small, soon};
 
@@ -65,5 +65,126 @@ fn try_append_says_what_is_full_until_there_is_room() {
             disk.settle();
             refused(&wal).unwrap();
         }
+    }
+}
+
+/// Each restart of a full log left a header behind, until there was no room for the checkpoint that would have it
+/// cleaned.
+#[test]
+fn a_full_log_is_cleaned_after_any_number_of_restarts() {
+    let restart = |disk: &Disk, wal: Wal, killed: bool| {
+        if killed {
+            disk.kill();
+        } else {
+            wal.close().unwrap();
+        }
+    };
+    let mut seen = 0;
+    for extra in (0..16 << 10).step_by(1024) {
+        for (size, case) in [500, 2000, 6000, 8160].into_iter().zip(0..) {
+            for (killed, lives) in [(false, 1), (true, 1), (true, 3), (false, 12), (true, 12)] {
+                let bound = (4 + (case + seen) % 3) * (16 << 10) + extra;
+                let case = format!("{bound} bytes, records of {size}, {lives} lives, killed {killed}");
+                let disk = Disk::new(seen);
+                let options = small().max_disk_bytes(bound);
+                let mut wal = options.open_on(disk.mount()).unwrap();
+                wal.append_checkpoint(b"begin").unwrap().wait().unwrap();
+                for _ in 0..lives {
+                    while wal.append(&vec![1; size]).map(|ticket| ticket.wait().unwrap()).is_ok() {}
+                    assert!(disk.used() <= bound, "{case}: {} bytes", disk.used());
+                    restart(&disk, wal, killed);
+                    wal = options.open_on(disk.mount()).unwrap();
+                    if lives == 3 {
+                        // Lost with its segment.
+                        drop(wal.append_checkpoint(b"not waited for").unwrap_or_else(|e| panic!("{case}: {e}")));
+                        restart(&disk, wal, killed);
+                        wal = options.open_on(disk.mount()).unwrap();
+                    }
+                }
+                wal.append_checkpoint(b"here").unwrap_or_else(|e| panic!("{case}: {e}")).wait().unwrap();
+                assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty(), "{case}");
+                wal.append(&vec![2; size]).unwrap_or_else(|e| panic!("{case}: {e}")).wait().unwrap();
+                assert!(disk.used() <= bound, "{case}: {} bytes", disk.used());
+                seen += 1;
+            }
+        }
+    }
+}
+
+/// The same seen from the directory: one file more after each restart.
+#[test]
+fn restarts_of_a_full_log_leave_nothing_behind() {
+    for (bounded, killed) in [(true, false), (true, true), (false, false), (false, true)] {
+        let disk = Disk::new(3);
+        let options = if bounded { small().max_disk_bytes(8 * (16 << 10)) } else { small() };
+        let mut wal = options.open_on(disk.mount()).unwrap();
+        wal.append_checkpoint(b"begin").unwrap().wait().unwrap();
+        disk.capacity((!bounded).then(|| disk.used() + (80 << 10)));
+        let mut before = None;
+        for n in 0..12 {
+            let found = (disk.names(), disk.used());
+            while wal.append(&[1; 2000]).map(|ticket| ticket.wait().unwrap()).is_ok() {}
+            if n > 2 {
+                assert_eq!((disk.names(), disk.used()), found, "by an append that was refused");
+            }
+            if killed {
+                disk.kill();
+            } else {
+                wal.close().unwrap();
+            }
+            wal = options.open_on(disk.mount()).unwrap();
+            let left = (disk.names().len(), disk.used());
+            if n > 1 {
+                assert_eq!(*before.get_or_insert(left), left, "bounded {bounded}, killed {killed}, restart {n}");
+            }
+        }
+    }
+}
+
+/// Of the segments that lives without a record leave, the last one's name is enough: no LSN is handed out twice.
+#[test]
+fn lives_that_leave_no_record_leave_one_file_and_use_up_their_lsns() {
+    let disk = Disk::new(4);
+    let mut wal = small().open_on(disk.mount()).unwrap();
+    let mut last = wal.append(b"first").unwrap().wait().unwrap();
+    let mut files = None;
+    for n in 0..20_u64 {
+        if n % 2 == 0 {
+            disk.kill();
+        } else {
+            disk.crash(Keep::Random(n));
+        }
+        // A life that appends nothing has only the names to go by.
+        drop(small().open_on(disk.mount()).unwrap());
+        disk.kill();
+        wal = small().open_on(disk.mount()).unwrap();
+        assert_eq!(*files.get_or_insert(disk.names().len()), disk.names().len(), "{:?}", disk.names());
+        let lsn = wal.append(b"lost").unwrap().lsn();
+        assert!(lsn > last, "{lsn} after {last}");
+        last = lsn;
+    }
+    assert_eq!(wal.read(..).unwrap().count(), 1);
+}
+
+/// A segment that lost all its frames to a crash, but not the next one's link to it, is not just prepared.
+#[test]
+fn a_segment_that_a_link_leads_down_to_keeps_its_name() {
+    let disk = Disk::new(5);
+    let options = small().durability(Durability::Os);
+    let wal = options.open_on(disk.mount()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    wal.sync().unwrap();
+    wal.rotate().unwrap();
+    wal.append(b"lost").unwrap().wait().unwrap();
+    let lost = disk.names().iter().rev().nth(2).unwrap().clone();
+    wal.rotate().unwrap();
+    wal.append(b"lost too").unwrap().wait().unwrap();
+    // What is on its way is what these two hold and, behind both, nothing of the reserve.
+    disk.crash(Keep::Choose(&mut |unit| !matches!(unit, Unit::Sector { file, .. } if *file == lost)));
+    for _ in 0..3 {
+        let wal = options.open_on(disk.mount()).unwrap();
+        assert_eq!((wal.read(..).unwrap().count(), disk.names().contains(&lost)), (1, true), "{:?}", disk.names());
+        drop(wal);
+        disk.kill();
     }
 }
