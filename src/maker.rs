@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, HEAD, Header};
 use crate::recovery::Void;
 use crate::scan::{Place, look_ahead};
-use crate::segment::{Failed, Segment, Spare, Stock};
+use crate::segment::{Failed, NotMade, Segment, Spare, Stock};
 use crate::storage::{Storage, read_full};
 
 /// Spares kept for recycling; more are removed.
@@ -157,7 +157,6 @@ impl Maker {
             let Some(next_base) = base.checked_add(self.segment_size) else {
                 return Err(Failed::File(Error::new(ErrorKind::LogFull, "append", "the last LSN was handed out")));
             };
-            // Even if the making fails: whether its name came to be is then unknown.
             state.next_base = next_base;
             state.disk_bytes += self.segment_size - spare.as_ref().map_or(0, |spare| spare.length);
             state.making = true;
@@ -177,8 +176,12 @@ impl Maker {
                     state.refused = None;
                     state.prepared.push_back(Arc::new(segment));
                 }
-                Err(failed) => {
+                Err(NotMade { failed, named }) => {
                     state.disk_bytes -= self.segment_size;
+                    if !named {
+                        // Nothing bears the name, so nobody was handed an LSN of it: the next one is made there.
+                        state.next_base = base;
+                    }
                     return Err(failed);
                 }
             }

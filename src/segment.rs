@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::bugs::{Bug, Bugs};
-use crate::error::Error;
+use crate::error::{Error, is_full};
 use crate::format::{BLOCK, Header, segment_name, unfinished_name};
 use crate::recovery::Sealed;
 use crate::scan::Place;
@@ -82,24 +82,21 @@ impl Segment {
     /// Makes the segment `header` out of `stock`: with its final name, a durable header and a durable entry.
     ///
     /// # Errors
-    /// The second error is of the directory's sync, after which no name is to be trusted.
+    /// Also tells whether the name may have come to be, and its LSNs with it.
     pub(crate) fn make(
         storage: &dyn Storage,
         mut header: Header,
         stock: Stock,
         bugs: Bugs,
-    ) -> std::result::Result<Segment, Failed> {
+    ) -> std::result::Result<Segment, NotMade> {
         let (from, file, old_seed) = prepare(storage, &header, stock, bugs)?;
-        let spoiled = |operation, e| Failed::File(Error::io(operation, storage.path().join(&from), e));
-        let discard = |failed| {
-            // Given up for good: a sync that failed on it may have lied. If removing fails too, the next open
-            // removes a `.new`, and a spare is written anew wherever it is used.
-            _ = storage.remove(&from);
-            failed
+        let discard = |operation, e| {
+            let error = Error::io(operation, storage.path().join(&from), e);
+            discard(storage, &from, error)
         };
         loop {
             let mut salt = [0; 8];
-            storage.random(&mut salt).map_err(|e| discard(spoiled("draw a salt for", e)))?;
+            storage.random(&mut salt).map_err(|e| discard("draw a salt for", e))?;
             header.salt = u64::from_le_bytes(salt);
             if old_seed != Some(header.encode().1) {
                 break;
@@ -109,16 +106,24 @@ impl Segment {
         let seed = if bugs.has(Bug::StaleFrames) { 0 } else { seed };
         let mut block = vec![0; BLOCK as usize];
         block.splice(..bytes.len(), bytes);
-        write_full(&*file, &block, 0).map_err(|e| discard(spoiled("write the header of", e)))?;
+        write_full(&*file, &block, 0).map_err(|e| discard("write the header of", e))?;
         // Crash: a name vouches for a whole header, so the header is durable before the file gets its name.
         if !bugs.has(Bug::HeaderNotSynced) {
-            file.sync().map_err(|e| discard(spoiled("sync", e)))?;
+            file.sync().map_err(|e| discard("sync", e))?;
         }
         let name = segment_name(header.base);
-        storage.rename(&from, &name).map_err(|e| discard(spoiled("rename", e)))?;
+        storage.rename(&from, &name).map_err(|e| {
+            // On a full disk it was refused; what failed otherwise may have happened all the same.
+            let refused = is_full(&e);
+            let not_made = discard("rename", e);
+            NotMade { named: not_made.named || !refused, ..not_made }
+        })?;
         // Crash: records go into the segment only once its name is durable, or they would go with it.
         if !bugs.has(Bug::NoDirectorySync) {
-            storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))?;
+            storage.sync_dir().map_err(|e| {
+                let failed = Failed::Directory(Error::io("sync", storage.path(), e));
+                NotMade { failed, named: true }
+            })?;
         }
         let Header { base, capacity, .. } = header;
         Ok(Segment { name, base, capacity, seed, file, made: true, seal: OnceLock::new(), map: Mapped::default() })
@@ -180,18 +185,29 @@ pub(crate) enum Failed {
     Directory(Error),
 }
 
+/// What is left of a segment that could not be made.
+#[derive(Debug)]
+pub(crate) struct NotMade {
+    pub(crate) failed: Failed,
+    /// Whether its name may have come to be, so that its LSNs are spent; or its `.new` is still in the way.
+    pub(crate) named: bool,
+}
+
+/// Gives a file up for good: a sync that failed on it may have lied. If removing fails too, the next open removes a
+/// `.new`, and a spare is written anew wherever it is used.
+fn discard(storage: &dyn Storage, name: &str, error: Error) -> NotMade {
+    NotMade { failed: Failed::File(error), named: storage.remove(name).is_err() }
+}
+
 type Prepared = (String, Box<dyn File>, Option<u32>);
 
 /// A file of the right length with all its blocks taken, under a name that recovery does not read.
-fn prepare(storage: &dyn Storage, header: &Header, stock: Stock, bugs: Bugs) -> std::result::Result<Prepared, Failed> {
+fn prepare(storage: &dyn Storage, header: &Header, stock: Stock, bugs: Bugs) -> std::result::Result<Prepared, NotMade> {
     let capacity = header.capacity;
     match stock {
         Stock::Spare(Spare { name, file, length, seed }) => {
             let filled = if length < capacity { fill(&*file, length, capacity) } else { file.set_len(capacity) };
-            filled.map_err(|e| {
-                _ = storage.remove(&name);
-                Failed::File(Error::io("fill", storage.path().join(&name), e))
-            })?;
+            filled.map_err(|e| discard(storage, &name, Error::io("fill", storage.path().join(&name), e)))?;
             Ok((name, file, seed))
         }
         Stock::New { written } => {
@@ -202,13 +218,14 @@ fn prepare(storage: &dyn Storage, header: &Header, stock: Stock, bugs: Bugs) -> 
             {
                 return Ok((name, file, None));
             }
-            let file = storage.create(&name).map_err(|e| Failed::File(Error::io("create", &path, e)))?;
+            let file = storage.create(&name).map_err(|e| {
+                // If it was made all the same, the next try finds it.
+                let named = e.kind() == io::ErrorKind::AlreadyExists;
+                NotMade { failed: Failed::File(Error::io("create", &path, e)), named }
+            })?;
             let filled =
                 file.allocate(capacity).and_then(|()| if written { fill(&*file, 0, capacity) } else { Ok(()) });
-            filled.map_err(|e| {
-                _ = storage.remove(&name);
-                Failed::File(Error::io("allocate", &path, e))
-            })?;
+            filled.map_err(|e| discard(storage, &name, Error::io("allocate", &path, e)))?;
             Ok((name, file, None))
         }
     }

@@ -1,6 +1,6 @@
 //! Faults of making segments.
 
-use seawall::sim::{Disk, Keep, Unit};
+use seawall::sim::{Disk, Fault, Keep, Operation, Unit};
 use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
 
 use super::{small, soon};
@@ -187,4 +187,40 @@ fn a_segment_that_a_link_leads_down_to_keeps_its_name() {
         drop(wal);
         disk.kill();
     }
+}
+
+/// Each refusal took a segment's LSNs with it, until a link could not say any more how far the log was durable.
+#[test]
+fn an_append_that_is_refused_spends_no_lsns() {
+    let disk = Disk::new(6);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    let spent = |faults: &[Fault]| {
+        faults.iter().for_each(|fault| disk.fail(fault.clone().for_good()));
+        while wal.append(&[1; 5000]).map(|ticket| ticket.wait().unwrap()).is_ok() {}
+        let end = wal.durable_lsn();
+        (0..50).for_each(|_| assert!(wal.append(&[1; 5000]).is_err()));
+        disk.heal();
+        // Through the reserve and into what is made now.
+        (0..5).for_each(|_| _ = wal.append(&[2; 5000]).unwrap().wait().unwrap());
+        wal.durable_lsn().0 - end.0
+    };
+    for fault in [
+        Fault::new(Operation::Create).kind(std::io::ErrorKind::StorageFull),
+        Fault::new(Operation::Create).on(".new"),
+        Fault::new(Operation::Allocate).kind(std::io::ErrorKind::StorageFull),
+        Fault::new(Operation::Write).on(".new"),
+        Fault::new(Operation::Sync).on(".new"),
+        Fault::new(Operation::Rename).kind(std::io::ErrorKind::StorageFull),
+    ] {
+        let spent = spent(std::slice::from_ref(&fault));
+        assert!(spent < 4 * (16 << 10), "{fault:?}: {spent}");
+    }
+    // The segment may have its name although the system said no: what it would hold is spent.
+    assert!(spent(&[Fault::new(Operation::Rename)]) > 50 * (16 << 10));
+    // Nor is a `.new` made again that could not be removed.
+    assert!(spent(&[Fault::new(Operation::Allocate), Fault::new(Operation::Remove)]) > 50 * (16 << 10));
+    let records = wal.read(..).unwrap().count();
+    wal.close().unwrap();
+    assert_eq!(small().open_on(disk.mount()).unwrap().read(..).unwrap().count(), records);
 }
