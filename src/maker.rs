@@ -155,7 +155,9 @@ impl Maker {
             }
             let base = state.next_base;
             let Some(next_base) = base.checked_add(self.segment_size) else {
-                return Err(Failed::File(Error::new(ErrorKind::LogFull, "append", "the last LSN was handed out")));
+                // Not `LogFull`, which cleaning mends.
+                let kind = ErrorKind::TooLarge { needs: self.segment_size, limit: u64::MAX - base };
+                return Err(Failed::File(Error::new(kind, "append", "the last LSN was handed out")));
             };
             state.next_base = next_base;
             state.disk_bytes += self.segment_size - spare.as_ref().map_or(0, |spare| spare.length);
