@@ -56,7 +56,11 @@ impl MarkFile {
             file.sync()
         });
         // Crash: with no segment named yet a torn MARK is a new log; beside segments it would weaken evidence.
-        made.map_err(|e| Failed::File(io(storage, "make", e)))?;
+        made.map_err(|e| {
+            // Made anew the next time: a sync that failed is not tried again on the same pages.
+            _ = storage.remove(MARK);
+            Failed::File(io(storage, "make", e))
+        })?;
         storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))?;
         state.file = Some(file);
         Ok(())

@@ -211,8 +211,8 @@ impl Wal {
     /// answer `Closed`; closing again does no harm.
     ///
     /// # Errors
-    /// `Poisoned` if what was appended could not be made durable, `DiskFull` if it waits for room that never
-    /// came. The lock is let go all the same.
+    /// `Poisoned` if what was appended could not be made durable or anything failed before, `DiskFull` if it waits for
+    /// room that never came. The lock is let go all the same.
     pub fn close(&self) -> Result<()> {
         self.log.close()
     }

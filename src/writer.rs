@@ -122,9 +122,7 @@ impl Writer {
         };
         collected(target);
         // A failure between two writes leaves the later bytes unwritten, and what follows must not be written.
-        if let Some(poison) = self.commit.poison() {
-            return Err(poison);
-        }
+        self.sound()?;
         // Let go of before the output lock, so that nobody writes after a piece that is lost.
         let _in_hand = InHand::new(&self.commit);
         while let Some(piece) = pieces.pop_front() {
@@ -184,9 +182,15 @@ impl Writer {
 
     /// Syncs all that was appended so far, whatever the durability.
     pub(crate) fn sync(&self) -> Result<u64> {
+        self.sound()?;
         let end = self.framing.lock().end;
         self.commit.wait(end, |commit| commit.synced() >= end, &Leader { writer: self, sync: true })?;
         Ok(end)
+    }
+
+    /// The error that ended all writing, if anything did.
+    pub(crate) fn sound(&self) -> Result<()> {
+        self.commit.poison().map_or(Ok(()), Err)
     }
 
     /// Poisons the log.
@@ -198,6 +202,7 @@ impl Writer {
     pub(crate) fn tidy(&self) -> Result<()> {
         let synced = self.commit.synced();
         if self.maker.untidy(synced) {
+            self.sound()?;
             self.maker.tidy(&*self.storage, synced).map_err(|e| self.fail(&e))?;
         }
         Ok(())
@@ -205,6 +210,7 @@ impl Writer {
 
     /// Syncs all that was appended so far, unless the disk is full: `false`. It does not wait for room.
     pub(crate) fn sync_once(&self) -> Result<bool> {
+        self.sound()?;
         let end = self.framing.lock().end;
         let full = AtomicBool::new(false);
         let leader = Leader { writer: self, sync: true };
@@ -239,6 +245,8 @@ impl Writer {
 
     /// With everything synced and nobody else at work: says so, and gives unused space back.
     pub(crate) fn settle(&self) -> Result<()> {
+        // A clean may have failed since all was synced.
+        self.sound()?;
         self.tidy()?;
         let synced = self.commit.synced();
         if self.mark.said().synced < synced {
@@ -256,6 +264,8 @@ impl Writer {
 
     /// Says in MARK what is durable.
     pub(crate) fn write_mark(&self, sync: bool) -> Result<()> {
+        // A sync of MARK that failed is never tried again on the same pages.
+        self.sound()?;
         let said =
             Said { synced: self.commit.synced(), shown: self.commit.acknowledged(), front: self.framing.lock().front };
         self.mark.write(&*self.storage, said, sync).map_err(|e| self.fail(&e))
