@@ -17,7 +17,8 @@ pub struct Cleaned {
     pub first: Lsn,
     /// The segments that are gone from the log.
     pub removed: Vec<String>,
-    /// The segments below the limit that stayed, and why.
+    /// The segments below the limit that stayed, and why; before them the first that lies above it, if it holds them
+    /// back.
     pub kept: Vec<Kept>,
     /// Files that are gone from the log and could not be removed from the directory; the next clean tries again.
     pub failed: Vec<(String, String)>,
@@ -83,6 +84,14 @@ impl Limit {
             Limit::Lsn(lsn) => segment.base < lsn.0,
         }
     }
+
+    /// Why a segment that does not lie wholly below stays.
+    fn passed(self, seal: &Seal) -> Why {
+        match self {
+            Limit::BatchTime(_) => Why::BatchTime(BatchTime(seal.max_time)),
+            Limit::Lsn(_) => Why::Lsn(Lsn(seal.end)),
+        }
+    }
 }
 
 /// Removes what lies wholly below the limit. One at a time.
@@ -117,26 +126,37 @@ pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
 /// How many segments from the front may go; notes why the next ones stay.
 fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mut Cleaned) -> usize {
     let synced = writer.commit.synced();
-    let (checkpoint, cursor) = {
+    let (checkpoint, cursor, active) = {
         let framing = writer.framing.lock();
         let checkpoint = framing.checkpoint_below(synced);
-        (checkpoint, framing.cursors.iter().min_by_key(|cursor| cursor.lsn).cloned())
+        let cursor = framing.cursors.iter().min_by_key(|cursor| cursor.lsn).cloned();
+        (checkpoint, cursor, framing.unsealed())
     };
     let mut gone = 0;
     let mut kept: Option<String> = None;
+    // Lies above the limit: told only if something below the limit is behind it.
+    let mut above: Option<Kept> = None;
     for (n, segment) in segments.iter().enumerate() {
         let seal = segment.sealed();
         let newest = n + 1 == segments.len();
-        if !seal.is_some_and(|seal| limit.covers(seal) || limit.touches(segment, seal)) && !newest {
-            break;
+        let touched = match (seal, active) {
+            (Some(seal), _) => limit.touches(segment, seal),
+            (None, Some((base, seal))) => base == segment.base && limit.touches(segment, &seal),
+            (None, None) => false,
+        };
+        let before = kept.is_none() && (newest || seal.is_some_and(|seal| limit.covers(seal)));
+        if !touched && !before {
+            if let (None, Some(seal)) = (&kept, seal) {
+                above = Some(Kept { segment: segment.name.clone(), why: limit.passed(seal) });
+                kept = Some(segment.name.clone());
+            }
+            continue;
         }
+        cleaned.kept.extend(above.take());
         let why = match seal {
             _ if newest => Some(Why::Newest),
             None => Some(Why::Newest),
-            Some(seal) if !limit.covers(seal) => Some(match limit {
-                Limit::BatchTime(_) => Why::BatchTime(BatchTime(seal.max_time)),
-                Limit::Lsn(_) => Why::Lsn(Lsn(seal.end)),
-            }),
+            Some(seal) if !limit.covers(seal) => Some(limit.passed(seal)),
             // Crash: the front must not pass the durable point. A segment begins there once its link is durable.
             Some(_) if segments.get(n + 1).is_none_or(|next| next.base >= synced) => Some(Why::NotDurable),
             Some(seal)

@@ -39,6 +39,14 @@ struct Active {
     asked: bool,
 }
 
+impl Active {
+    /// How it would be sealed now.
+    fn seal(&self) -> Seal {
+        let Summary { records, min_time, max_time, .. } = self.whole;
+        Seal { end: self.segment.base + self.offset, records, min_time, max_time }
+    }
+}
+
 /// How the log ended before the next link: the last segment, ours or an earlier life's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Previous {
@@ -123,6 +131,11 @@ impl Framing {
         self.active.as_ref().map(|active| active.segment.base)
     }
 
+    /// The base of the active segment, and how it would be sealed now.
+    pub(crate) fn unsealed(&self) -> Option<(u64, Seal)> {
+        self.active.as_ref().map(|active| (active.segment.base, active.seal()))
+    }
+
     /// Whether the active segment holds any record.
     pub(crate) fn active_used(&self) -> bool {
         self.active.as_ref().is_some_and(|active| active.whole.records > 0)
@@ -131,10 +144,9 @@ impl Framing {
     /// Seals the active segment and begins `next` with its link. Gives the sealed one and the end of the link.
     pub(crate) fn rotate(&mut self, next: Arc<Segment>, durable: u64) -> (Option<Arc<Segment>>, u64) {
         let sealed = self.active.take().map(|active| {
-            let Summary { records, min_time, max_time, .. } = active.whole;
-            let seal = Seal { end: active.segment.base + active.offset, records, min_time, max_time };
+            let seal = active.seal();
             active.segment.seal(seal);
-            self.records_before += records;
+            self.records_before += seal.records;
             self.previous = Previous { base: active.segment.base, seed: active.segment.seed, seal };
             active.segment
         });
