@@ -210,6 +210,7 @@ impl Commit {
         if self.acknowledged() >= end {
             return Some(Ok(()));
         }
+        let waker = waker.clone();
         let mut state = self.state.lock();
         if self.acknowledged() >= end {
             return Some(Ok(()));
@@ -217,7 +218,10 @@ impl Commit {
         if let Some(poison) = &state.poison {
             return Some(Err(poison.clone()));
         }
-        state.wakers.insert(end, waker.clone());
+        let replaced = state.wakers.insert(end, waker);
+        // Without the lock: it may be the last to hold a task, and what that drops may wait for the log.
+        drop(state);
+        drop(replaced);
         None
     }
 }
