@@ -1,0 +1,230 @@
+//! Faults of cleaning, of poison, and of what the writer keeps in order.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use seawall::sim::{Disk, Failing, Fault, Operation};
+use seawall::{Durability, ErrorKind, Kept, Lsn, Options, Why};
+
+use super::small;
+
+/// After a failed sync of MARK a second clean synced it again and removed files; so did closing.
+#[test]
+fn a_poisoned_log_writes_and_syncs_nothing_more() {
+    for failing in [Operation::Sync, Operation::Write] {
+        let disk = Disk::new(8);
+        let wal = small().open_on(disk.mount()).unwrap();
+        for n in 0..10 {
+            wal.append(&[n; 5000]).unwrap().wait().unwrap();
+        }
+        disk.fail(Fault::new(failing).on("MARK").kind(io::ErrorKind::Other));
+        let poisoned = |what: &str, result: seawall::Result<()>| {
+            assert_eq!(*result.expect_err(what).kind(), ErrorKind::Poisoned, "{what}");
+        };
+        poisoned("clean", wal.clean_before_lsn(Lsn::MAX).map(drop));
+        let counts = || {
+            [Operation::Write, Operation::Sync, Operation::SyncDir, Operation::Remove, Operation::SetLen]
+                .map(|operation| disk.count(operation))
+        };
+        let before = counts();
+        poisoned("append", wal.append(b"later").map(drop));
+        poisoned("clean again", wal.clean_before_lsn(Lsn::MAX).map(drop));
+        poisoned("clean by time", wal.clean_before_batch_time(u64::MAX).map(drop));
+        poisoned("sync", wal.sync().map(drop));
+        poisoned("rotate", wal.rotate());
+        assert_eq!(wal.read(..).unwrap().count(), 10, "reading goes on");
+        poisoned("close", wal.close());
+        assert_eq!(counts(), before);
+        // The lock was let go. The front may be the new one: of what failed nobody knows whether it was done.
+        let wal = small().open_on(disk.mount()).unwrap();
+        assert_eq!(wal.read(..).unwrap().last().unwrap().unwrap().payload[0], 9);
+    }
+}
+
+/// A MARK whose making failed in its sync was synced again, in the same file, by the next making.
+#[test]
+fn a_mark_that_could_not_be_synced_is_made_anew() {
+    let disk = Disk::new(8);
+    let wal = small().open_on(disk.mount()).unwrap();
+    disk.fail(Fault::new(Operation::Sync).on("MARK").kind(io::ErrorKind::Other));
+    assert_eq!(*wal.append(b"no").unwrap_err().kind(), ErrorKind::Io);
+    assert!(!disk.names().contains(&"MARK".to_owned()), "{:?}", disk.names());
+    wal.append(b"yes").unwrap().wait().unwrap();
+    wal.close().unwrap();
+}
+
+/// Segments below the limit behind one that is not were not told at all.
+#[test]
+fn a_clean_tells_what_lies_behind_a_segment_above_the_limit() {
+    let disk = Disk::new(2);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let mut names = Vec::new();
+    for time in [100_u64, 1, 2, 200, 3] {
+        let lsn = wal.at(time).append(b"x").unwrap().wait().unwrap();
+        names.push(format!("{:020}.wal", lsn.0 / 4096 * 4096 - 4096));
+        if time != 3 {
+            wal.rotate().unwrap();
+        }
+    }
+    let told = |kept: Vec<Kept>| kept.into_iter().map(|kept| (kept.segment, kept.why)).collect::<Vec<_>>();
+    let kept = |n: usize, why| (names[n].clone(), why);
+    let behind = || Why::Behind(names[0].clone());
+    let cleaned = wal.clean_before_batch_time(50).unwrap();
+    assert!(cleaned.removed.is_empty());
+    let first = kept(0, Why::BatchTime(100.into()));
+    assert_eq!(told(cleaned.kept), [first, kept(1, behind()), kept(2, behind()), kept(4, Why::Newest)]);
+    // What holds nothing back that is below the limit is not told.
+    assert_eq!(wal.clean_before_batch_time(1).unwrap().kept, []);
+    let cleaned = wal.clean_before_batch_time(101).unwrap();
+    assert_eq!(cleaned.removed, names[..3]);
+    assert_eq!(told(cleaned.kept), [kept(3, Why::BatchTime(200.into())), kept(4, Why::Newest)]);
+}
+
+/// A waker that was replaced was dropped under the lock; if a task went with it that waited for the log, it hung.
+#[test]
+fn a_waker_that_is_replaced_may_take_a_task_with_it_that_waits() {
+    struct Last(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+    impl Wake for Last {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Last {
+        fn drop(&mut self) {
+            if let Some(farewell) = self.0.lock().unwrap().take() {
+                farewell();
+            }
+        }
+    }
+    let (done, told) = channel();
+    std::thread::spawn(move || {
+        let wal = Arc::new(small().open_on(Disk::new(3).mount()).unwrap());
+        let mut ticket = wal.append(b"x").unwrap().into_owned();
+        let task = Arc::clone(&wal);
+        let farewell = move || _ = task.append(b"farewell").unwrap().wait().unwrap();
+        let waker = Waker::from(Arc::new(Last(Mutex::new(Some(Box::new(farewell))))));
+        assert!(Pin::new(&mut ticket).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        // What the task waited for brings this ticket's round too; it was not there when it was asked.
+        _ = Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_))));
+        done.send(wal.read(..).unwrap().count()).unwrap();
+    });
+    assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(2));
+}
+
+/// Bytes of an earlier piece in the padding, against the format.
+#[test]
+fn padding_is_zero_in_pieces_that_are_used_again() {
+    let disk = Disk::new(5);
+    let wal = small().open_on(disk.mount()).unwrap();
+    for length in 1..40 {
+        wal.append(&[0xff; 60]).unwrap().wait().unwrap();
+        let at = usize::try_from(wal.append(&vec![0xff; length]).unwrap().wait().unwrap().0).unwrap();
+        let end = at + 24 + length;
+        let file = disk.file("00000000000000000000.wal").unwrap();
+        assert!(file[end..end.next_multiple_of(4)].iter().all(|byte| *byte == 0), "{length}");
+    }
+}
+
+/// A write fails while somebody waits to write what comes after it.
+#[test]
+fn nothing_is_written_behind_a_write_that_failed() {
+    let disk = Disk::new(5);
+    let failing = Failing::new(disk.mount());
+    let wal = Options::new().segment_size(4 << 20).open_on(failing.clone()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    failing.fail(Fault::new(Operation::Write).on(".new").kind(io::ErrorKind::Other));
+    let held = failing.hold(Operation::Write);
+    std::thread::scope(|scope| {
+        let fills = scope.spawn(|| (0..200).find_map(|_| wal.append(&[7; 3000]).err()));
+        held.wait_for(1);
+        let last = wal.append(b"last").unwrap();
+        let waits = scope.spawn(|| last.wait());
+        // Until it waits for the output lock. If it comes later it is told all the same.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(held);
+        assert!(fills.join().unwrap().is_some());
+        assert_eq!(*waits.join().unwrap().unwrap_err().kind(), ErrorKind::Poisoned);
+    });
+    assert!(wal.close().is_err());
+    drop(wal);
+    disk.kill();
+    let wal = Options::new().open_on(disk.mount()).unwrap();
+    let first = wal.read(..).unwrap().next().unwrap().unwrap();
+    assert_eq!(&first.payload[..], b"first");
+}
+
+/// A page that was only written may be dropped by the kernel, and bytes of a map of it would change.
+#[test]
+fn what_is_only_written_is_not_mapped() {
+    let disk = Disk::new(5);
+    let wal = small().durability(Durability::Os).open_on(disk.mount()).unwrap();
+    for n in 0..3 {
+        wal.append(&[n; 5000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    assert_eq!(wal.read(..).unwrap().count(), 3);
+    assert_eq!(disk.count(Operation::Map), 0);
+    wal.sync().unwrap();
+    assert_eq!(wal.read(..).unwrap().count(), 3);
+    assert!(disk.count(Operation::Map) > 0);
+}
+
+/// Frames that recovery cut off are moved aside before a clean leaves them below the front, where files are removed.
+#[test]
+fn a_clean_moves_what_was_cut_off_aside() {
+    let disk = Disk::new(5);
+    let wal = small().durability(Durability::Os).open_on(disk.mount()).unwrap();
+    drop(wal.append(b"first").unwrap());
+    wal.rotate().unwrap();
+    let lsn = wal.append(b"cut off").unwrap().wait().unwrap();
+    disk.kill();
+    drop(wal);
+    let void = format!("{:020}.wal", lsn.0 / 4096 * 4096 - 4096);
+    let mut bytes = disk.file(&void).unwrap();
+    bytes[4096] ^= 1;
+    disk.put(&void, &bytes);
+    // A life whose link passes over it, and that ends before anything is tidied.
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(wal.recovery().records, 1);
+    wal.append(b"second").unwrap().wait().unwrap();
+    disk.kill();
+    drop(wal);
+    assert!(disk.names().contains(&void));
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
+    let names = disk.names();
+    assert!(!names.contains(&void) && names.contains(&format!("{void}.aside")), "{names:?}");
+}
+
+/// A leader that is held up where it wakes somebody, until after the log was closed.
+#[test]
+fn mark_is_not_written_after_the_lock_was_let_go() {
+    struct Slow(Sender<()>, Mutex<Receiver<()>>);
+    impl Wake for Slow {
+        fn wake(self: Arc<Self>) {
+            self.0.send(()).unwrap();
+            self.1.lock().unwrap().recv().unwrap();
+        }
+    }
+    let disk = Disk::new(5);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let (entered, woken) = channel();
+    let (go_on, wait) = channel();
+    let waker = Waker::from(Arc::new(Slow(entered, Mutex::new(wait))));
+    let mut future = wal.append(b"future").unwrap().into_owned();
+    assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
+    std::thread::scope(|scope| {
+        let leader = scope.spawn(|| wal.append(b"leads").unwrap().wait());
+        woken.recv_timeout(Duration::from_secs(10)).unwrap();
+        wal.close().unwrap();
+        let writes = disk.count(Operation::Write);
+        go_on.send(()).unwrap();
+        leader.join().unwrap().unwrap();
+        assert_eq!(disk.count(Operation::Write), writes);
+    });
+}
