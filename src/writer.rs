@@ -202,7 +202,6 @@ impl Writer {
     pub(crate) fn tidy(&self) -> Result<()> {
         let synced = self.commit.synced();
         if self.maker.untidy(synced) {
-            self.sound()?;
             self.maker.tidy(&*self.storage, synced).map_err(|e| self.fail(&e))?;
         }
         Ok(())
@@ -245,7 +244,7 @@ impl Writer {
 
     /// With everything synced and nobody else at work: says so, and gives unused space back.
     pub(crate) fn settle(&self) -> Result<()> {
-        // A clean may have failed since all was synced.
+        // A clean or the making of a segment may have failed since all was synced.
         self.sound()?;
         self.tidy()?;
         let synced = self.commit.synced();

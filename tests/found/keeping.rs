@@ -46,6 +46,62 @@ fn a_poisoned_log_writes_and_syncs_nothing_more() {
     }
 }
 
+/// The same after the directory's sync, with tidying due; the failure may come while the log is being closed.
+#[test]
+fn a_poisoned_log_tidies_nothing_more() {
+    for beside in [false, true] {
+        let disk = Disk::new(8);
+        let failing = Failing::new(disk.mount());
+        let wal = small().open_on(failing.clone()).unwrap();
+        for n in 0..3 {
+            wal.append(&[n; 100]).unwrap().wait().unwrap();
+            wal.rotate().unwrap();
+        }
+        wal.append(&[3; 100]).unwrap().wait().unwrap();
+        failing.fail(Fault::new(Operation::SyncDir).kind(io::ErrorKind::Other));
+        let held = failing.hold(Operation::SyncDir);
+        std::thread::scope(|scope| {
+            let rotates = scope.spawn(|| wal.rotate());
+            held.wait_for(1);
+            let counts = || [Operation::SetLen, Operation::SyncDir, Operation::Sync].map(|o| disk.count(o));
+            let before = counts();
+            if beside {
+                let closes = scope.spawn(|| wal.close());
+                // Until it waits for the making. If it comes later it is told all the same.
+                std::thread::sleep(Duration::from_millis(100));
+                drop(held);
+                assert_eq!(*closes.join().unwrap().unwrap_err().kind(), ErrorKind::Poisoned);
+                assert!(rotates.join().unwrap().is_err());
+            } else {
+                drop(held);
+                assert_eq!(*rotates.join().unwrap().unwrap_err().kind(), ErrorKind::Poisoned);
+                assert_eq!(*wal.clean_before_lsn(Lsn::MAX).unwrap_err().kind(), ErrorKind::Poisoned);
+            }
+            assert_eq!(counts(), before);
+        });
+    }
+}
+
+/// A leader whose sync returns after another thread's write failed.
+#[test]
+fn mark_is_not_written_once_the_log_is_poisoned() {
+    let disk = Disk::new(8);
+    let failing = Failing::new(disk.mount());
+    let wal = Options::new().segment_size(4 << 20).open_on(failing.clone()).unwrap();
+    let ticket = wal.append(b"first").unwrap();
+    let held = failing.hold(Operation::Sync);
+    std::thread::scope(|scope| {
+        let leads = scope.spawn(|| ticket.wait());
+        held.wait_for(1);
+        failing.fail(Fault::new(Operation::Write).kind(io::ErrorKind::Other));
+        assert!((0..200).any(|_| wal.append(&[7; 3000]).is_err()));
+        let writes = disk.count(Operation::Write);
+        drop(held);
+        leads.join().unwrap().unwrap();
+        assert_eq!(disk.count(Operation::Write), writes);
+    });
+}
+
 /// A MARK whose making failed in its sync was synced again, in the same file, by the next making.
 #[test]
 fn a_mark_that_could_not_be_synced_is_made_anew() {
