@@ -266,14 +266,41 @@ fn row_28_cleaning_beside_reading_appending_and_other_cleans() {
     assert_eq!(payloads(&small().open(dir.path()).unwrap()), left);
 }
 
-/// That the child of `fork` must not use the log cannot be tried in a process of several threads without the very
-/// misuse: it would write with the parent's lock. What is required is that it is said where a user reads it.
+/// A child of `fork` that does nothing with the log: it neither lets the parent's lock go when it ends, nor keeps it
+/// while it lives.
 #[test]
-fn row_29_that_a_forked_child_must_not_use_the_log_is_documented() {
-    let text = include_str!("../../src/wal.rs");
-    let documented =
-        text.lines().filter(|line| line.starts_with("///")).any(|line| line.contains("`fork` must not use it"));
-    assert!(documented);
+fn row_29_a_forked_child_neither_keeps_nor_drops_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    fill(&wal, 0..3, 700);
+    let fork = |lives: bool| {
+        // SAFETY: the child of a process of several threads calls nothing but `close`, `pause` and `_exit`.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            // SAFETY: as above; the descriptors are the child's own copies, and it returns to nobody who has them.
+            unsafe {
+                while lives {
+                    libc::pause();
+                }
+                (3..1024).for_each(|copy| _ = libc::close(copy));
+                libc::_exit(0);
+            }
+        }
+        child
+    };
+    // SAFETY: it waits for a child of its own.
+    let wait = |child| assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child);
+    wait(fork(false));
+    assert_eq!(kind(small().open(dir.path())), ErrorKind::Locked);
+    let lives = fork(true);
+    let closed = wal.close();
+    let again = small().open(dir.path()).map(|wal| payloads(&wal));
+    // SAFETY: it kills a child of its own, which was not waited for yet.
+    assert_eq!(unsafe { libc::kill(lives, libc::SIGKILL) }, 0);
+    wait(lives);
+    closed.unwrap();
+    assert_eq!(again.unwrap(), filled(0..3, 700));
 }
 
 #[test]
