@@ -65,12 +65,23 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// The modules that a line of code outside comments names as `crate::module`.
+/// The modules that a line of code outside comments names as `crate::module` or `crate::{module, module}`. Braces that
+/// end on another line are a module `{`, which is in no layer.
 fn named(line: &str) -> Vec<String> {
     let code = line.split("//").next().unwrap();
-    let after = code.split("crate::").skip(1);
-    let module = after.map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>());
-    module.filter(|module| !module.is_empty()).collect()
+    let paths = code.split("crate::").skip(1).flat_map(|rest| match rest.strip_prefix('{') {
+        None => vec![rest],
+        Some(list) => list.split_once('}').map_or(vec!["{"], |(list, _)| list.split(',').map(str::trim).collect()),
+    });
+    let name = |c: &char| c.is_ascii_lowercase() || "_{".contains(*c);
+    paths.map(|path| path.chars().take_while(name).collect::<String>()).filter(|module| !module.is_empty()).collect()
+}
+
+#[test]
+fn imports_are_seen_in_braces_too() {
+    assert_eq!(named("use crate::format::{BLOCK, sum}; // crate::log"), ["format"]);
+    assert_eq!(named("use crate::{Error, log::Log, wal::Wal};"), ["log", "wal"]);
+    assert_eq!(named("use crate::{"), ["{"]);
 }
 
 /// What is wrong with some lines, told all at once.
