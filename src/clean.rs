@@ -125,12 +125,13 @@ pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
 
 /// How many segments from the front may go; notes why the next ones stay.
 fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mut Cleaned) -> usize {
-    let synced = writer.commit.synced();
-    let (checkpoint, cursor, active) = {
+    let (synced, checkpoint, cursor, active) = {
         let framing = writer.framing.lock();
+        // Under the lock: checkpoints below an older point may be forgotten.
+        let synced = writer.commit.synced();
         let checkpoint = framing.checkpoint_below(synced);
         let cursor = framing.cursors.iter().min_by_key(|cursor| cursor.lsn).cloned();
-        (checkpoint, cursor, framing.unsealed())
+        (synced, checkpoint, cursor, framing.unsealed())
     };
     let mut gone = 0;
     let mut kept: Option<String> = None;

@@ -76,7 +76,7 @@ pub(crate) struct Framing {
     pub(crate) batch_time: u64,
     /// Records framed in the log before the active segment.
     records_before: u64,
-    /// Checkpoints framed: the last durable one and those after it.
+    /// Checkpoints framed: the last synced one, the last acknowledged one and those after it.
     checkpoints: VecDeque<u64>,
     pub(crate) cursors: Vec<Cursor>,
     pub(crate) front: u64,
@@ -215,7 +215,7 @@ impl Framing {
             self.appended.0 += count as u64;
         }
         if kind == FrameKind::Checkpoint {
-            self.remember(lsn, durable);
+            self.checkpoints.push_back(lsn);
         }
         Some(Framed { lsn: NonZeroU64::new(lsn)?, end: self.end })
     }
@@ -232,13 +232,12 @@ impl Framing {
         })
     }
 
-    /// A checkpoint was framed; only the last durable one and those after it matter.
-    #[cold]
-    fn remember(&mut self, lsn: u64, durable: u64) {
-        while self.checkpoints.get(1).is_some_and(|next| *next < durable) {
-            self.checkpoints.pop_front();
+    /// Forgets checkpoints that nobody can ask for any more. Whoever leads now aimed beyond what is acknowledged.
+    pub(crate) fn forget_checkpoints(&mut self, synced: u64, acknowledged: u64) {
+        if self.checkpoints.len() > 2 {
+            let last = [synced, acknowledged].map(|limit| self.checkpoint_below(limit));
+            self.checkpoints.retain(|lsn| *lsn >= acknowledged || last.contains(lsn));
         }
-        self.checkpoints.push_back(lsn);
     }
 
     /// The last checkpoint below `limit`; 0 if there is none.
@@ -352,5 +351,21 @@ impl Batch for Many<'_> {
 
     fn copy(&self, n: usize, out: &mut [u8]) {
         out.copy_from_slice(self.0.get(n).map_or(&[], |(record, _)| record));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_checkpoints_below_either_point_and_those_after_them_stay() {
+        let mut framing = Framing::new(&crate::recovery::Recovered::default(), Bugs::default());
+        framing.checkpoints.extend([10, 20, 30, 40, 50, 60]);
+        framing.forget_checkpoints(25, 45);
+        assert_eq!(framing.checkpoints, [20, 40, 50, 60]);
+        framing.forget_checkpoints(25, 61);
+        assert_eq!(framing.checkpoints, [20, 60]);
+        assert_eq!((framing.checkpoint_below(25), framing.checkpoint_below(61)), (20, 60));
     }
 }

@@ -305,8 +305,10 @@ impl Lead for Leader<'_> {
     fn moved(&self) {
         let writer = self.writer;
         let (idle, active) = {
-            let framing = writer.framing.lock();
-            (framing.end == writer.commit.acknowledged(), framing.active().unwrap_or(0))
+            let mut framing = writer.framing.lock();
+            let acknowledged = writer.commit.acknowledged();
+            framing.forget_checkpoints(writer.commit.synced(), acknowledged);
+            (framing.end == acknowledged, framing.active().unwrap_or(0))
         };
         // Crash: MARK speaks of a sync that has returned. Under load the frames say it.
         // A clean that leads has it already.
