@@ -65,7 +65,9 @@ fn segment(disk: &Disk, base: u64, end: u64) -> (Vec<Parsed>, u64, u64) {
             }
             kind => assert_eq!(kind, 4),
         }
-        at += (24 + payload.len()).next_multiple_of(4);
+        let end = at + 24 + payload.len();
+        at = end.next_multiple_of(4);
+        assert!(bytes[end..at].iter().all(|byte| *byte == 0), "padding of the frame at {end} of {base}");
     }
     assert_eq!(base + at as u64, end, "a frame reaches over the end");
     let (prev_base, prev_end) = link.unwrap();
