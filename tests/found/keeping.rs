@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use seawall::sim::{Disk, Failing, Fault, Operation};
+use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
 use seawall::{Durability, ErrorKind, Kept, Lsn, Options, Why};
 
 use super::small;
@@ -255,6 +255,30 @@ fn a_clean_moves_what_was_cut_off_aside() {
     assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
     let names = disk.names();
     assert!(!names.contains(&void) && names.contains(&format!("{void}.aside")), "{names:?}");
+}
+
+/// A copy of a log whose files were synced and whose directory was not: what opening shows, a power cut must not take.
+#[test]
+fn opening_makes_the_names_durable_that_it_relies_on() {
+    let [from, to] = [6, 7].map(Disk::new);
+    let wal = small().open_on(from.mount()).unwrap();
+    for n in 0..5 {
+        wal.append(&[n; 5000]).unwrap().wait().unwrap();
+    }
+    wal.close().unwrap();
+    let copy = to.mount();
+    copy.create_dir().unwrap();
+    for name in from.names() {
+        let (bytes, file) = (from.file(&name).unwrap(), copy.create(&name).unwrap());
+        assert_eq!(file.write_at(&bytes, 0).unwrap(), bytes.len());
+        file.sync().unwrap();
+    }
+    drop(copy);
+    let wal = small().open_on(to.mount()).unwrap();
+    assert_eq!(wal.read(..).unwrap().count(), 5);
+    to.crash(Keep::None);
+    drop(wal);
+    assert_eq!(small().open_on(to.mount()).unwrap().read(..).unwrap().count(), 5);
 }
 
 /// A leader that is held up where it wakes somebody, until after the log was closed.
