@@ -280,8 +280,10 @@ fn row_29_a_forked_child_neither_keeps_nor_drops_the_lock() {
         if child == 0 {
             // SAFETY: as above; the descriptors are the child's own copies, and it returns to nobody who has them.
             unsafe {
-                while lives {
-                    libc::pause();
+                if lives {
+                    loop {
+                        libc::pause();
+                    }
                 }
                 (3..1024).for_each(|copy| _ = libc::close(copy));
                 libc::_exit(0);
