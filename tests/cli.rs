@@ -42,6 +42,13 @@ fn first_segment(dir: &Path) -> PathBuf {
     files.filter(|path| path.extension().is_some_and(|e| e == "wal")).min().unwrap()
 }
 
+fn flip(path: &Path, offset: u64) {
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
+}
+
 #[test]
 fn help_has_examples_and_wrong_usage_exits_with_1() {
     for command in ["receive", "dump", "verify", "demo"] {
@@ -160,11 +167,7 @@ fn verify_finds_a_flipped_bit_and_dump_goes_on_past_it() {
     assert_eq!((&lines(&output)[0]["clean"], &lines(&output)[0]["records"]), (&json!(true), &json!(2000)));
 
     let path = first_segment(temp.path());
-    let file = fs::File::options().read(true).write(true).open(&path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, 20_000).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x10], 20_000).unwrap();
-
+    flip(&path, 20_000);
     let output = seawall(&["verify", dir, "--json"]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     let report = &lines(&output)[0];
@@ -197,6 +200,37 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(reader);
     let output = dump.wait_with_output().unwrap();
     assert_eq!((output.status.code(), said(&output)), (Some(0), String::new()));
+}
+
+#[test]
+fn damage_is_the_outcome_although_nobody_reads_what_is_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    drop(log(temp.path(), 20_000));
+    // The first record is damaged; what follows does not fit into a pipe.
+    flip(&first_segment(temp.path()), 8192 + 60);
+    for arguments in [&["verify", dir][..], &["verify", dir, "--json"], &["dump", dir], &["dump", dir, "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+        let output = command.args(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
+        assert!(!said(&output).contains("error"), "{arguments:?}: {}", said(&output));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_is_told_from_a_log_that_cannot() {
+    let temp = tempfile::tempdir().unwrap();
+    drop(log(temp.path(), 10));
+    for command in ["verify", "dump"] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_seawall"));
+        let output = program.args([command, text(temp.path())]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).starts_with("error: writing to standard output: No space"), "{}", said(&output));
+    }
 }
 
 #[test]

@@ -34,6 +34,9 @@ Exit code 2 if damage was passed over; what and where stands on standard error."
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let mut damaged = false;
     for item in check::frames(&arguments.dir)? {
+        if !out.has_reader() {
+            break;
+        }
         match item? {
             Item::Record(record) => {
                 let entry = Entry::decode(&record.payload).ok().filter(is_whole);

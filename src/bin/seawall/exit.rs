@@ -1,6 +1,5 @@
 //! What the exit code says.
 
-use std::io;
 use std::process::ExitCode;
 
 use seawall::receiver::ReceiveError;
@@ -31,10 +30,4 @@ fn kind<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a ErrorKin
         Some(ReceiveError::Log(error)) => Some(error.kind()),
         _ => cause.downcast_ref::<Error>().map(Error::kind),
     }
-}
-
-/// Whether nobody reads the output any more, which is no error.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let broken = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
-    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(broken))
 }

@@ -57,7 +57,6 @@ fn main() -> ExitCode {
     let done = done.and_then(|code| out.flush().map(|()| code));
     match done {
         Ok(code) => code,
-        Err(error) if exit::is_broken_pipe(&error) => exit::CLEAN,
         Err(error) => {
             out::complain(&error);
             exit::code(&error)

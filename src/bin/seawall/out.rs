@@ -3,29 +3,53 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
+use anyhow::Context;
 use serde_json::Value;
 
-/// Standard output.
-pub struct Out(BufWriter<StdoutLock<'static>>);
+/// Standard output. That nobody reads it any more is no error, and changes no outcome. What cannot be written is
+/// told once; after either, the rest is written nowhere.
+pub struct Out {
+    writer: BufWriter<StdoutLock<'static>>,
+    has_reader: bool,
+}
 
 impl Out {
     pub fn new() -> Out {
-        Out(BufWriter::with_capacity(1 << 16, io::stdout().lock()))
+        Out { writer: BufWriter::with_capacity(1 << 16, io::stdout().lock()), has_reader: true }
     }
 
     /// Writes a line, which may wait in memory until [`flush`](Out::flush).
     pub fn line(&mut self, line: impl Display) -> anyhow::Result<()> {
-        Ok(writeln!(self.0, "{line}")?)
+        self.write(|writer| writeln!(writer, "{line}"))
     }
 
     /// Writes a value as one line.
     pub fn json(&mut self, value: &Value) -> anyhow::Result<()> {
-        serde_json::to_writer(&mut self.0, value).map_err(io::Error::from)?;
-        Ok(self.0.write_all(b"\n")?)
+        self.line(value)
     }
 
     pub fn flush(&mut self) -> anyhow::Result<()> {
-        Ok(self.0.flush()?)
+        self.write(Write::flush)
+    }
+
+    /// Whether somebody may still read what is written.
+    pub fn has_reader(&self) -> bool {
+        self.has_reader
+    }
+
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut BufWriter<StdoutLock<'static>>) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        if !self.has_reader {
+            return Ok(());
+        }
+        let written = write(&mut self.writer);
+        self.has_reader = written.is_ok();
+        match written {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.context("writing to standard output"),
+        }
     }
 }
 
