@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+const SIZES: &str = "a size is a whole number and a unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB), such as 64MiB";
+
 /// `64MiB`, `20 GB`, `1000`: bytes.
 pub fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| "a size is a whole number and a unit, such as 64MiB".to_owned())?;
+    let number: u64 = number.parse().map_err(|_| SIZES.to_owned())?;
     let unit: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kib" => 1 << 10,
@@ -18,17 +20,20 @@ pub fn size(text: &str) -> Result<u64, String> {
         "mb" => 1_000_000,
         "gb" => 1_000_000_000,
         "tb" => 1_000_000_000_000,
-        unit => return Err(format!("{unit} is no unit of size: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB are")),
+        _ => return Err(SIZES.to_owned()),
     };
     number.checked_mul(unit).ok_or_else(|| "larger than a number can be".to_owned())
 }
 
-/// `200ms`, `5s`, `12h`, `7d`, `1h 30m`: a duration; a day has 24 hours.
+/// `200ms`, `5s`, `12h`, `7d`, `1h 30m`: a duration that is not 0; a day has 24 hours.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = |e: jiff::Error| format!("a duration is a number and a unit, such as 200ms, 12h or 7d ({e})");
     let span: jiff::Span = text.parse().map_err(wrong)?;
     let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
-    Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
+    match Duration::try_from(duration) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("it must be longer than 0".to_owned()),
+    }
 }
 
 /// Bytes for people: `31.2 MB`.
@@ -55,6 +60,7 @@ mod tests {
         for text in ["", "MiB", "-1", "1.5GiB", "5 parsecs", "99999999999TiB", "99999999999999999999"] {
             assert!(size(text).is_err(), "{text}");
         }
+        assert!(size("1.5MiB").unwrap_err().contains("whole number"));
     }
 
     #[test]
@@ -63,7 +69,7 @@ mod tests {
         for (text, millis) in [("200ms", 200), ("5s", 5000), ("1h 30m", 5_400_000), ("7d", 7 * day * 1000)] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "200", "soon", "-5s"] {
+        for text in ["", "200", "soon", "-5s", "0s"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
