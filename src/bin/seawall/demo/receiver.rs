@@ -1,9 +1,10 @@
 //! The receiver as a process of its own: this program, `seawall receive`.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{self, Command, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -17,26 +18,26 @@ const SESSIONS: [&str; 3] = ["3500", "2700", "2000"];
 /// A running receiver. Killed when it is dropped.
 pub struct Child {
     process: process::Child,
-    // What it said on standard error, kept in a file without a name: nobody must read it for the child to go on.
-    errors: File,
+    // Reads what it says on standard error, lest it wait for a reader; none once that was asked for.
+    errors: Option<JoinHandle<String>>,
 }
 
 impl Child {
     /// The `number`th receiver, counted from zero.
     pub fn start(dir: &Path, brokers: &str, number: u64) -> anyhow::Result<Child> {
         let program = std::env::current_exe().context("looking for this program's own file")?;
-        let errors = dir.with_extension("errors");
-        let writing = File::create(&errors).with_context(|| format!("making {}", errors.display()))?;
-        let reading = File::open(&errors)?;
-        std::fs::remove_file(&errors)?;
         let mut command = Command::new(program);
         command.args(["receive", "--brokers", brokers, "--group", "demo", "--topic", TOPIC, "--dir"]).arg(dir);
         command.args(["--segment-size", "2MiB", "--block-interval", "50ms", "--stop-with-stdin"]);
         let session = usize::try_from(number).ok().and_then(|number| SESSIONS.get(number)).unwrap_or(&"2000");
         command.args(["-X", &format!("session.timeout.ms={session}"), "-X", "heartbeat.interval.ms=300"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(writing);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let process = command.spawn().context("starting a receiver")?;
-        Ok(Child { process, errors: reading })
+        let mut child = Child { process, errors: None };
+        let errors = child.process.stderr.take().context("a receiver without standard error")?;
+        let reading = thread::Builder::new().name("demo-errors".into());
+        child.errors = Some(reading.spawn(move || last_lines(errors))?);
+        Ok(child)
     }
 
     /// An error if it has ended.
@@ -69,12 +70,24 @@ impl Child {
         }
     }
 
+    /// The last that it said, once it has ended.
     fn said(&mut self) -> String {
-        let mut text = String::new();
-        let _ = self.errors.seek(SeekFrom::Start(0));
-        let _ = self.errors.read_to_string(&mut text);
+        let text = self.errors.take().and_then(|reading| reading.join().ok()).unwrap_or_default();
         if text.trim().is_empty() { "it said nothing".to_owned() } else { text.trim().to_owned() }
     }
+}
+
+/// Reads to the end, and keeps the last lines.
+fn last_lines(errors: impl Read) -> String {
+    const KEPT: usize = 20;
+    let mut kept = VecDeque::new();
+    for line in BufReader::new(errors).split(b'\n').map_while(Result::ok) {
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(String::from_utf8_lossy(&line).into_owned() + "\n");
+    }
+    kept.into_iter().collect()
 }
 
 impl Drop for Child {
