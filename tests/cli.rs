@@ -1,5 +1,10 @@
-//! The command line tool without a broker: exit codes, what it writes, and what it says when something is wrong.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+//! The command line tool: exit codes, what it writes, and what it says when something is wrong.
+#![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation, clippy::panic)]
+
+mod common;
+#[path = "cli/demo.rs"]
+mod demo;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -4,13 +4,17 @@ mod cluster;
 mod proof;
 mod receiver;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit;
 use crate::out::{self, Out, count};
@@ -31,7 +35,7 @@ const BOUND: Duration = Duration::from_secs(60);
 ///
 /// Starts librdkafka's mock cluster in this process, produces records, receives them in a child process that is
 /// killed with SIGKILL while records are still coming, and checks the log against what was produced. Takes about
-/// 20 seconds, writes about 10 MB to the directory for temporary files and removes them.
+/// 20 seconds, writes about 10 MB to the directory for temporary files and removes them, when it is interrupted too.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seawall demo\n  seawall demo --dir /tmp/demo && seawall dump /tmp/demo | less")]
 pub struct Arguments {
@@ -41,10 +45,27 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
-    let begun = Instant::now();
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("waiting for signals")?;
+    }
     let place = Place::new(arguments.dir.as_deref())?;
+    match play(&place, &interrupted, out) {
+        // Whatever the error: a signal from a terminal reaches the receiver too.
+        Err(_) if interrupted.load(Ordering::Relaxed) => bail!("interrupted before anything was proved"),
+        done => done?,
+    }
+    if let Some(dir) = &arguments.dir {
+        let dir = dir.display();
+        out.line(format_args!("The log is still there: seawall dump {dir}, seawall verify {dir}"))?;
+    }
+    Ok(exit::CLEAN)
+}
+
+fn play(place: &Place, interrupted: &AtomicBool, out: &mut Out) -> anyhow::Result<()> {
+    let begun = Instant::now();
     let cluster = Cluster::start()?;
-    let stage = Stage { bar: bar(), dir: place.path().to_owned(), brokers: cluster.brokers(), begun };
+    let stage = Stage { bar: bar(), dir: place.path().to_owned(), brokers: cluster.brokers(), begun, interrupted };
     stage.say(
         out,
         &format!(
@@ -83,23 +104,19 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         "  in the log {} records: none missing, none twice, every byte as produced",
         count(proof.records())
     ))?;
-    out.line(format_args!("\nPassed in {:.0} s.", begun.elapsed().as_secs_f64()))?;
-    if let Some(dir) = &arguments.dir {
-        let dir = dir.display();
-        out.line(format_args!("The log is still there: seawall dump {dir}, seawall verify {dir}"))?;
-    }
-    Ok(exit::CLEAN)
+    out.line(format_args!("\nPassed in {:.0} s.", begun.elapsed().as_secs_f64()))
 }
 
 /// What every act needs.
-struct Stage {
+struct Stage<'a> {
     bar: ProgressBar,
     dir: PathBuf,
     brokers: String,
     begun: Instant,
+    interrupted: &'a AtomicBool,
 }
 
-impl Stage {
+impl Stage<'_> {
     /// Receives until a good part more is in the log, then kills the receiver while records are still coming.
     fn receive_and_kill(
         &self,
@@ -130,6 +147,7 @@ impl Stage {
     /// Waits until the log durably holds `records`.
     fn wait(&self, child: &mut Child, proof: &mut Proof, records: u64) -> anyhow::Result<()> {
         while proof.records() < records {
+            ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
             child.check()?;
             if self.begun.elapsed() > BOUND {
                 bail!("only {} of {RECORDS} records are in the log after {} s", proof.records(), BOUND.as_secs());
@@ -166,7 +184,11 @@ struct Place {
 impl Place {
     fn new(asked: Option<&Path>) -> anyhow::Result<Place> {
         if let Some(dir) = asked {
-            let is_empty = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
+            let is_empty = match std::fs::read_dir(dir) {
+                Ok(mut entries) => entries.next().is_none(),
+                Err(e) if e.kind() == ErrorKind::NotFound => true,
+                Err(e) => return Err(e).with_context(|| format!("{} cannot hold the log", dir.display())),
+            };
             ensure!(is_empty, "{} is not empty: the demonstration begins with an empty log", dir.display());
             return Ok(Place { dir: dir.to_owned(), keep: true });
         }
