@@ -5,6 +5,8 @@
 mod common;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/receive.rs"]
+mod receive;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

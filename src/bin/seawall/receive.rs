@@ -1,7 +1,9 @@
 //! `seawall receive`: records a Kafka group's topics in a log until it is told to stop.
 
+mod help;
 mod report;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
-use seawall::Options;
 use seawall::receiver::{Config, KafkaConfig, KafkaSource, Mode, Receiver, Reset, Source, closes_abandoned};
+use seawall::{ErrorKind, Options, Wal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit;
@@ -28,18 +30,22 @@ const SESSION: Duration = Duration::from_secs(10);
 
 /// Record topics in a log; offsets are committed only when their records are durable
 ///
-/// Runs until SIGTERM or SIGINT: then everything read is made durable and committed, and the exit code is 0.
+/// Runs until SIGTERM or SIGINT: then everything read is made durable and committed, and the exit code is 0. That
+/// takes as long as the disk and the broker take, but no more than 30 s until it is given up (exit code 1), and some
+/// 40 s more to leave the group and close the log. A second signal changes nothing.
+///
+/// An output that nobody reads, or that cannot be written, does not end it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Brokers to begin with
-    #[arg(long, value_name = "HOST:PORT[,..]")]
+    #[arg(long, value_name = "HOST:PORT[,..]", value_parser = brokers)]
     brokers: String,
     /// The group to be a member of
-    #[arg(long, value_name = "G")]
+    #[arg(long, value_name = "G", value_parser = name)]
     group: String,
     /// A topic to receive; may be given several times
-    #[arg(long = "topic", value_name = "T", required = true)]
+    #[arg(long = "topic", value_name = "T", required = true, value_parser = name)]
     topics: Vec<String>,
     /// The log's directory, made if it is missing. The log is this receiver's alone
     #[arg(long)]
@@ -66,7 +72,7 @@ pub struct Arguments {
     #[arg(short = 'X', value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
     /// Tell what happens as one JSON object a line
-    #[arg(long)]
+    #[arg(long, long_help = help::JSON)]
     json: bool,
     /// Stop as by SIGTERM when standard input ends
     #[arg(long, hide = true)]
@@ -101,6 +107,17 @@ enum ResetName {
     Error,
 }
 
+fn brokers(text: &str) -> Result<String, String> {
+    match text.split(',').any(|broker| !broker.trim().is_empty()) {
+        true => Ok(text.to_owned()),
+        false => Err("it names no broker: HOST:PORT is wanted".to_owned()),
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("a name is not empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -121,15 +138,17 @@ pub fn run(arguments: Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         })?;
     }
     let kafka = arguments.kafka()?;
-    let wal = Arc::new(arguments.log_options().open(&arguments.dir)?);
+    let wal = Arc::new(arguments.open()?);
     let mut report = Report::new(out, arguments.json);
-    report.opened(&wal)?;
+    let told = report.opened(&wal);
+    go_on(told, &mut report);
     let mut source = kafka.connect()?;
     for topic in &arguments.topics {
         look_for(&mut source, topic, &arguments.brokers, &stop, &mut report)?;
     }
     let receiver = Receiver::new(wal, source, arguments.config())?;
-    report.recovered(receiver.recovered())?;
+    let told = report.recovered(receiver.recovered());
+    go_on(told, &mut report);
     let (receiver, status) = {
         let receiver = receiver.observe(report.observer());
         let status = receiver.status();
@@ -152,6 +171,14 @@ pub fn run(arguments: Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     }
     report.stopped(&last)?;
     Ok(exit::CLEAN)
+}
+
+/// What cannot be told is no reason not to receive.
+fn go_on(told: anyhow::Result<()>, report: &mut Report<'_>) {
+    if let Err(error) = told {
+        report.warn(&format!("{error:#}; receiving all the same, and telling nothing"));
+        report.silence();
+    }
 }
 
 /// Makes sure that a topic is there, or says what is not. Without a broker it is not known: that is told, and
@@ -185,13 +212,27 @@ fn look_for(
 impl Arguments {
     fn kafka(&self) -> anyhow::Result<KafkaConfig> {
         let mut kafka = KafkaConfig::new(&self.brokers, &self.group);
+        let mut topics = BTreeSet::new();
         for topic in &self.topics {
+            ensure!(topics.insert(topic), "--topic {topic} is given twice");
             kafka = kafka.topic(topic);
         }
         for (key, value) in &self.settings {
             kafka = kafka.set(key, value).with_context(|| format!("-X {key}={value}"))?;
         }
         Ok(kafka)
+    }
+
+    fn open(&self) -> anyhow::Result<Wal> {
+        let opened = self.log_options().open(&self.dir);
+        opened.map_err(|error| match error.kind() {
+            // It names the log's options, which have other names here.
+            ErrorKind::Invalid => {
+                let text = error.to_string().replace("segment_size", "--segment-size");
+                anyhow!(text.replace("max_disk_bytes", "--max-disk-bytes"))
+            }
+            _ => error.into(),
+        })
     }
 
     fn log_options(&self) -> Options {

@@ -1,0 +1,226 @@
+//! `seawall receive` against the mock cluster: its signals, its options, and what it tells.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use seawall::Options;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use crate::common::cluster::Cluster;
+use crate::common::log::Reading;
+use crate::common::produce::Producer;
+use crate::common::receiving::{seawall, with_parent};
+use crate::{said, seawall as run, text};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A receiver. Killed with the test's thread.
+fn start(cluster: &Cluster, dir: &Path, stdout: impl Into<Stdio>, options: &[&str]) -> Child {
+    let mut command = seawall();
+    command.args(["receive", "--brokers", &cluster.brokers(), "--group", "group", "--topic", "topic"]);
+    command.args(["--block-interval", "20ms", "-X", "session.timeout.ms=2000", "-X", "heartbeat.interval.ms=200"]);
+    command.arg("--dir").arg(dir).args(options);
+    with_parent(&mut command).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + BOUND;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {BOUND:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn wait_for(dir: &Path, records: u64) -> Reading {
+    let mut reading = Reading::default();
+    until(&format!("{records} records"), || {
+        reading.go_on(dir);
+        reading.records >= records
+    });
+    reading
+}
+
+/// Has it stop by a signal, in order.
+fn stop(process: Child, signal: i32) -> Output {
+    // SAFETY: the process is a child of ours that was not waited for, so the id is still its own.
+    unsafe { libc::kill(process.id() as libc::pid_t, signal) };
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    output
+}
+
+/// What it has told so far; the last line may be half a line.
+fn events(told: &NamedTempFile) -> Vec<Value> {
+    let told = fs::read_to_string(told.path()).unwrap();
+    told.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn wait_for_event(told: &NamedTempFile, name: &str) -> Value {
+    let mut found = None;
+    until(name, || {
+        found = events(told).into_iter().find(|event| event["event"] == name);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// The names of all fields. Those of `resume` are names of partitions.
+fn fields(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(inner) => {
+            for (name, value) in inner {
+                found.insert(name.clone());
+                if name != "resume" {
+                    fields(value, found);
+                }
+            }
+        }
+        Value::Array(inner) => inner.iter().for_each(|value| fields(value, found)),
+        _ => {}
+    }
+}
+
+/// The help has a row for each event, and speaks of each field.
+fn stand_in_the_help(events: &[Value]) {
+    let help = String::from_utf8(run(&["receive", "--help"]).stdout).unwrap();
+    let rows: BTreeSet<_> = help.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let words: BTreeSet<_> = help.split(|c: char| !c.is_ascii_lowercase() && c != '_').collect();
+    for event in events {
+        let mut found = BTreeSet::new();
+        fields(event, &mut found);
+        assert!(rows.contains(event["event"].as_str().unwrap()), "{event}\n{help}");
+        assert!(found.iter().all(|field| words.contains(field.as_str())), "{event}\n{help}");
+    }
+}
+
+#[test]
+fn options_that_cannot_be_meant_are_refused_by_name_before_anything_is_made() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let cases: [(&[&str], &str); 10] = [
+        (&["--brokers", ""], "--brokers"),
+        (&["--brokers", " ,"], "--brokers"),
+        (&["--group", ""], "--group"),
+        (&["--topic", ""], "--topic"),
+        (&["--topic", "t"], "--topic t is given twice"),
+        (&["--block-interval", "0s"], "--block-interval"),
+        (&["--retain", "0s"], "--retain"),
+        (&["--segment-size", "0"], "--segment-size is 0"),
+        (&["--segment-size", "1.5MiB"], "whole number"),
+        (&["--max-disk-bytes", "0"], "--max-disk-bytes is 0"),
+    ];
+    for (wrong, named) in cases {
+        let mut arguments = vec!["receive", "--dir", text(&dir), "--topic", "t"];
+        for usual in [["--brokers", "127.0.0.1:1"], ["--group", "g"]] {
+            if usual[0] != wrong[0] {
+                arguments.extend(usual);
+            }
+        }
+        let output = run(&[&arguments, wrong].concat());
+        assert_eq!(output.status.code(), Some(1), "{wrong:?}: {}", said(&output));
+        assert!(said(&output).starts_with("error: ") && said(&output).contains(named), "{wrong:?}: {}", said(&output));
+        assert!(!dir.exists(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn sigint_stops_in_order() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let cluster = Cluster::new("topic", 1);
+    Producer::new(&cluster.brokers(), "topic").produce(0, 0, 100);
+    let process = start(&cluster, &dir, Stdio::piped(), &[]);
+    wait_for(&dir, 100);
+    let output = stop(process, libc::SIGINT);
+    let told = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(told.ends_with("100 records recorded, 0 duplicates dropped; everything read is durable and committed\n"));
+    assert!(told.contains(" assigned   topic/0@0 (earliest)\n"), "{told}");
+    assert_eq!(said(&output), "");
+}
+
+#[test]
+fn receiving_goes_on_although_what_is_told_goes_nowhere() {
+    let (reader, without_reader) = io::pipe().unwrap();
+    drop(reader);
+    let mut outputs = vec![(Stdio::from(without_reader), "")];
+    if cfg!(target_os = "linux") {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        outputs.push((full.into(), "warning: writing to standard output: No space left"));
+    }
+    for (output, warning) in outputs {
+        let temp = tempfile::tempdir().unwrap();
+        let cluster = Cluster::new("topic", 1);
+        Producer::new(&cluster.brokers(), "topic").produce(0, 0, 100);
+        let process = start(&cluster, temp.path(), output, &[]);
+        wait_for(temp.path(), 100);
+        let output = stop(process, libc::SIGTERM);
+        assert!(said(&output).starts_with(warning), "{}", said(&output));
+        assert_eq!(said(&output).lines().count(), usize::from(!warning.is_empty()));
+    }
+}
+
+#[test]
+fn at_least_once_goes_on_where_the_group_is() {
+    let temp = tempfile::tempdir().unwrap();
+    let (one, other) = (temp.path().join("one"), temp.path().join("other"));
+    let cluster = Cluster::new("topic", 1);
+    let producer = Producer::new(&cluster.brokers(), "topic");
+    for (dir, from, to, records) in [(&one, 0, 100, 100), (&other, 100, 150, 50), (&one, 150, 160, 110)] {
+        producer.produce(0, from, to);
+        let process = start(&cluster, dir, Stdio::null(), &["--mode", "at-least-once"]);
+        wait_for(dir, records);
+        stop(process, libc::SIGTERM);
+    }
+    // Exactly once would have written down that another log has what lies between.
+    let reading = Reading::of(&one);
+    assert_eq!((reading.records, reading.next[&0], &reading.handed_over[..]), (110, 160, &[][..]));
+}
+
+#[test]
+fn what_was_retained_long_enough_is_cleaned_away() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new("topic", 1);
+    let producer = Producer::new(&cluster.brokers(), "topic");
+    let told = NamedTempFile::new().unwrap();
+    let process = start(&cluster, temp.path(), told.reopen().unwrap(), &["--json", "--retain", "1s"]);
+    producer.produce(0, 0, 100);
+    wait_for(temp.path(), 100);
+    // Segments of a tenth of what is retained, but not less than a second.
+    thread::sleep(Duration::from_millis(1100));
+    producer.produce(0, 100, 200);
+    let cleaned = wait_for_event(&told, "cleaned");
+    let log = Options::new().open_read_only(temp.path()).unwrap();
+    let (first, begins) = (log.read(..).unwrap().next().unwrap().unwrap().lsn, cleaned["first"].as_u64().unwrap());
+    assert!(begins > 0 && first.0 >= begins, "{first}: {cleaned}");
+    drop(log);
+    stop(process, libc::SIGTERM);
+    let told = events(&told);
+    let expected = ["opened", "recovered", "assigned", "stored", "checkpoint", "cleaned", "stopping", "stopped"];
+    let names: BTreeSet<_> = told.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert!(names.is_superset(&BTreeSet::from(expected)), "{told:?}");
+    assert_eq!(told.last().unwrap()["recorded"], 200);
+    stand_in_the_help(&told);
+}
+
+#[test]
+fn no_more_is_taken_on_disk_than_is_allowed() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new("topic", 1);
+    Producer::new(&cluster.brokers(), "topic").produce(0, 0, 3000);
+    let options = ["--json", "--segment-size", "64KiB", "--max-disk-bytes", "256KiB"];
+    let told = NamedTempFile::new().unwrap();
+    let mut process = start(&cluster, temp.path(), told.reopen().unwrap(), &options);
+    wait_for_event(&told, "full");
+    stand_in_the_help(&events(&told));
+    let sizes = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+    assert!(sizes.sum::<u64>() <= 256 << 10);
+    assert!((1..3000).contains(&Reading::of(temp.path()).records));
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
