@@ -1,5 +1,6 @@
 //! The mock cluster, and the producer of records that can be made again from their place.
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,14 +16,15 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 pub const TOPIC: &str = "orders";
 pub const PARTITIONS: i32 = 3;
 
-/// One broker inside this process.
-pub struct Cluster(MockCluster<'static, DefaultProducerContext>);
+/// One broker inside this process, until its end: librdkafka may wait for ever when it takes a mock cluster down that
+/// clients are connected to.
+pub struct Cluster(ManuallyDrop<MockCluster<'static, DefaultProducerContext>>);
 
 impl Cluster {
     pub fn start() -> anyhow::Result<Cluster> {
         let cluster = MockCluster::new(1).context("starting librdkafka's mock cluster")?;
         cluster.create_topic(TOPIC, PARTITIONS, 1).context("making the topic")?;
-        Ok(Cluster(cluster))
+        Ok(Cluster(ManuallyDrop::new(cluster)))
     }
 
     pub fn brokers(&self) -> String {
