@@ -14,7 +14,7 @@ pub struct Stats {
     pub appended_bytes: u64,
     /// Syncs of segments.
     pub syncs: u64,
-    /// Bytes of log that these made durable.
+    /// Bytes of frames that these made durable.
     pub synced_bytes: u64,
     /// Bytes in memory, not yet written.
     pub buffered_bytes: u64,

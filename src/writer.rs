@@ -52,6 +52,8 @@ pub(crate) struct Writer {
 struct Output {
     /// Segments written since the last sync, oldest first.
     dirty: Vec<Arc<Segment>>,
+    /// Bytes written into them.
+    bytes: u64,
 }
 
 impl Writer {
@@ -128,6 +130,7 @@ impl Writer {
         while let Some(piece) = pieces.pop_front() {
             match write_full(&*piece.segment.file, piece.bytes(), piece.offset) {
                 Ok(()) => {
+                    output.bytes += piece.bytes().len() as u64;
                     if output.dirty.last().is_none_or(|last| last.base != piece.segment.base) {
                         output.dirty.push(Arc::clone(&piece.segment));
                     }
@@ -157,7 +160,7 @@ impl Writer {
 
     /// Syncs the segments written since the last sync, oldest first.
     fn sync_dirty(&self) -> Result<()> {
-        let mut dirty = std::mem::take(&mut self.output.lock().dirty);
+        let Output { mut dirty, bytes } = std::mem::take(&mut *self.output.lock());
         if self.bugs().has(Bug::OnlyNewestSynced) {
             dirty.drain(..dirty.len().saturating_sub(1));
         }
@@ -170,6 +173,7 @@ impl Writer {
             self.syncs.fetch_add(1, Ordering::Relaxed);
             synced.map_err(|e| Error::io("sync", self.storage.path().join(&segment.name), e))?;
         }
+        self.synced_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -298,7 +302,6 @@ impl Lead for Leader<'_> {
         if !writer.bugs().has(Bug::AcknowledgeBeforeSync) {
             writer.sync_dirty()?;
         }
-        writer.synced_bytes.fetch_add(target.saturating_sub(writer.commit.synced()), Ordering::Relaxed);
         Ok(Led::Synced(target))
     }
 

@@ -97,6 +97,18 @@ fn a_record_takes_24_bytes_more_than_its_payload_to_a_multiple_of_4() {
 }
 
 #[test]
+fn synced_bytes_are_bytes_of_frames_and_no_gaps() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    for _ in 0..3 {
+        wal.append(&[1; 100]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    wal.append(&[1; 100]).unwrap().wait().unwrap();
+    assert_eq!(wal.stats().synced_bytes, 4 * (24 + 100 + 24 + 72));
+}
+
+#[test]
 fn sizes_up_to_the_largest_batch() {
     let dir = tempfile::tempdir().unwrap();
     let wal = small().open(dir.path()).unwrap();
