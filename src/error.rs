@@ -46,7 +46,7 @@ pub enum ErrorKind {
     LogFull,
     /// Too much is in memory and not yet written, and the call may not wait. Nothing was appended.
     Backpressure,
-    /// A batch or a payload that no segment can hold. Nothing was appended.
+    /// A batch or a payload that no segment can hold, or a segment beyond the last LSN there is. Nothing was appended.
     TooLarge {
         /// What it takes on disk, in bytes.
         needs: u64,

@@ -59,7 +59,7 @@ impl Log {
             None => new_log_id(&*storage)?,
         };
         let recovery = std::mem::take(&mut recovered.report);
-        let writer = writer(storage, options, recovered, log_id)?;
+        let writer = take_over(storage, options, recovered, log_id)?;
         let closing = Mutex::new(Some(lock));
         let log = Arc::new(Log { writer, recovery, log_id, closed: AtomicBool::new(false), closing });
         start(&log).inspect_err(|_| log.writer.stop())?;
@@ -164,8 +164,8 @@ fn new_log_id(storage: &dyn Storage) -> Result<[u8; 16]> {
     Ok(id)
 }
 
-/// The writing half, going on from where recovery ended.
-fn writer(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, log_id: [u8; 16]) -> Result<Writer> {
+/// The writing half, going on from where recovery ended. Clears away what an earlier life left and nobody needs.
+fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, log_id: [u8; 16]) -> Result<Writer> {
     let bugs = options.bugs;
     let framing = Framing::new(&recovered, bugs);
     let lengths = recovered.segments.iter().map(|sealed| sealed.found.length);
