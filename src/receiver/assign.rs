@@ -148,8 +148,7 @@ impl Assignment {
         for Decided { partition, topic_id, start, committed } in decided {
             let mut owned = Owned::new(partition.clone(), *topic_id, start.next(), *committed);
             owned.silent_since = Some(now);
-            desk.intake.owned.retain(|owned| owned.partition != *partition);
-            desk.intake.owned.push(owned);
+            desk.intake.own(owned);
             let (cause, handover) = match start {
                 Start::Resume(_) => (None, None),
                 Start::Origin { cause, .. } => (Some(*cause), None),

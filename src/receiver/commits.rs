@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::entry::LogId;
+use super::error::Uncommitted;
 use super::intake::{Intake, Owned};
 use super::line::Line;
 use super::mark::CommitMark;
@@ -19,6 +20,7 @@ use super::status::{Board, Notice, Step};
 #[derive(Debug)]
 pub(super) struct Commits {
     log: LogId,
+    config: Config,
     under_way: Option<UnderWay>,
     /// Not before, unless something new is durable.
     retry_at: Duration,
@@ -33,8 +35,9 @@ struct UnderWay {
 }
 
 impl Commits {
-    pub(super) fn new(log: LogId, now: Duration) -> Commits {
-        Commits { log, under_way: None, retry_at: Duration::ZERO, sent_at: now, last_error: None }
+    pub(super) fn new(log: LogId, config: Config) -> Commits {
+        let sent_at = config.clock.monotonic();
+        Commits { log, config, under_way: None, retry_at: Duration::ZERO, sent_at, last_error: None }
     }
 
     /// Something new is durable: no need to wait with it.
@@ -47,31 +50,49 @@ impl Commits {
         self.last_error.as_ref()
     }
 
-    /// Whether the group has everything that is durable.
+    /// Whether the group has everything that is durable of the partitions that are ours.
     pub(super) fn is_settled(&self, intake: &Intake, line: &Line) -> bool {
         self.under_way.is_none() && self.list(intake, line, is_behind).is_empty()
     }
 
-    /// Sends what is durable and not committed, unless a commit is under way or one has just failed.
-    pub(super) fn send(
-        &mut self,
+    /// What the group lacks of what is durable here, also of partitions that are no longer ours. The group is asked,
+    /// at most `timeout`, before it is said to lack anything: another may have committed since.
+    pub(super) fn lacking(
+        &self,
         source: &mut dyn Source,
         intake: &Intake,
         line: &Line,
-        config: &Config,
-        board: &Board,
-    ) {
-        let now = config.clock.monotonic();
-        if self.under_way.as_ref().is_some_and(|commit| now >= commit.deadline) {
-            self.under_way = None;
+        timeout: Duration,
+    ) -> Vec<Uncommitted> {
+        let mut lacking: Vec<_> = line.durable(|table| {
+            let lacks = |known: &Owned| {
+                let mark = table.get(&known.partition, known.topic_id).filter(|mark| is_behind(known, *mark))?;
+                Some(Uncommitted::new(known.partition.clone(), known.committed, mark.next))
+            };
+            intake.owned.iter().chain(&intake.gone).filter_map(lacks).collect()
+        });
+        let partitions: Vec<_> = lacking.iter().map(|lacking| lacking.partition.clone()).collect();
+        if let (false, Ok(answers)) = (partitions.is_empty(), source.committed(&partitions, timeout)) {
+            for (lacking, commit) in lacking.iter_mut().zip(answers) {
+                lacking.committed = commit.map(|commit| commit.next);
+            }
+            lacking.retain(|lacking| lacking.committed < Some(lacking.durable));
+        }
+        lacking
+    }
+
+    /// Sends what is durable and not committed, unless a commit is under way or one has just failed.
+    pub(super) fn send(&mut self, source: &mut dyn Source, intake: &Intake, line: &Line, board: &Board) {
+        let now = self.config.clock.monotonic();
+        if let Some(UnderWay { commits, .. }) = self.under_way.take_if(|commit| now >= commit.deadline) {
             board.update(|status| status.commits.timed_out += 1);
             let message = "no answer to a commit in time, outcome unknown";
-            self.failed(SourceError::new("_TIMED_OUT", message, false), now, config, board);
+            self.failed(SourceError::new("_TIMED_OUT", message, false), gone(&commits, intake), board);
         }
         if self.under_way.is_some() || now < self.retry_at {
             return;
         }
-        let refresh = now.saturating_sub(self.sent_at) >= config.commit_refresh;
+        let refresh = now.saturating_sub(self.sent_at) >= self.config.commit_refresh;
         let commits = self.list(intake, line, |owned, mark| is_behind(owned, mark) || refresh);
         if commits.is_empty() {
             return;
@@ -80,24 +101,18 @@ impl Commits {
         board.update(|status| status.commits.sent += 1);
         match source.commit(&commits) {
             Ok(()) => {
-                self.under_way = Some(UnderWay { deadline: now + config.commit_timeout, commits });
+                self.under_way = Some(UnderWay { deadline: now + self.config.commit_timeout, commits });
                 board.step(Step::CommitSent);
             }
             Err(error) => {
                 board.update(|status| status.commits.failed += 1);
-                self.failed(error, now, config, board);
+                self.failed(error, Vec::new(), board);
             }
         }
     }
 
     /// Takes the answer to the commit under way.
-    pub(super) fn answered(
-        &mut self,
-        answer: Result<(), SourceError>,
-        intake: &mut Intake,
-        config: &Config,
-        board: &Board,
-    ) {
+    pub(super) fn answered(&mut self, answer: Result<(), SourceError>, intake: &mut Intake, board: &Board) {
         // An answer that was given up says nothing about the commit after it.
         let Some(UnderWay { commits, .. }) = self.under_way.take() else { return };
         match answer {
@@ -107,12 +122,12 @@ impl Commits {
             }
             Err(error) => {
                 board.update(|status| status.commits.failed += 1);
-                self.failed(error, config.clock.monotonic(), config, board);
+                self.failed(error, gone(&commits, intake), board);
             }
         }
     }
 
-    /// Commits what is durable of `partitions` and waits for it, at most `timeout`.
+    /// Commits what is durable of `partitions`, which go then, and waits for it, at most `timeout`.
     pub(super) fn send_and_wait(
         &mut self,
         source: &mut dyn Source,
@@ -132,7 +147,7 @@ impl Commits {
             Ok(()) => self.confirmed(&commits, intake, board),
             Err(error) => {
                 board.update(|status| status.commits.failed += 1);
-                board.tell(&Notice::CommitFailed(error));
+                self.failed(error, commits.into_iter().map(|commit| commit.partition).collect(), board);
             }
         }
     }
@@ -140,16 +155,12 @@ impl Commits {
     fn confirmed(&mut self, commits: &[Commit], intake: &mut Intake, board: &Board) {
         self.last_error = None;
         board.update(|status| status.commits.ok += 1);
-        for commit in commits {
-            if let Some(owned) = intake.find(&commit.partition) {
-                owned.committed = owned.committed.max(Some(commit.next));
-            }
-        }
+        commits.iter().for_each(|commit| intake.confirm(commit));
     }
 
-    fn failed(&mut self, error: SourceError, now: Duration, config: &Config, board: &Board) {
-        self.retry_at = now + config.commit_retry;
-        board.tell(&Notice::CommitFailed(error.clone()));
+    fn failed(&mut self, error: SourceError, gone: Vec<Partition>, board: &Board) {
+        self.retry_at = self.config.clock.monotonic() + self.config.commit_retry;
+        board.tell(&Notice::CommitFailed { error: error.clone(), gone });
         self.last_error = Some(error);
     }
 
@@ -167,6 +178,12 @@ impl Commits {
             intake.owned.iter().filter_map(durable).collect()
         })
     }
+}
+
+/// The partitions of a commit that are no longer ours.
+fn gone(commits: &[Commit], intake: &Intake) -> Vec<Partition> {
+    let is_ours = |partition: &Partition| intake.owned.iter().any(|owned| owned.partition == *partition);
+    commits.iter().map(|commit| &commit.partition).filter(|partition| !is_ours(partition)).cloned().collect()
 }
 
 fn is_behind(owned: &Owned, mark: Mark) -> bool {

@@ -8,6 +8,9 @@ use super::start::StartError;
 use super::wire::DecodeError;
 use crate::{Error, Lsn};
 
+/// How many partitions a message names.
+const NAMED: usize = 8;
+
 /// What ended a receiver, or kept it from beginning.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -69,11 +72,42 @@ pub enum ReceiveError {
     },
     /// What was read is durable and the group told, but the log could not be closed in time. Nothing is lost.
     NotClosed,
-    /// What was read is durable, but the group could not be told: it will be told at the next start.
+    /// What was read is durable, but the group does not have all of it, for it could not be told, or the partitions
+    /// went before it was. It will be told at the next start; in at-least-once it is read again.
     NotCommitted {
+        /// What the group lacks.
+        partitions: Vec<Uncommitted>,
         /// The last answer, where there was one.
         reason: Option<SourceError>,
     },
+}
+
+/// A partition of which the group has less than is durable in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Uncommitted {
+    /// The partition.
+    pub partition: Partition,
+    /// The next offset by the group, as far as that is known.
+    pub committed: Option<i64>,
+    /// The next offset that the log durably needs.
+    pub durable: i64,
+}
+
+impl Uncommitted {
+    pub(super) fn new(partition: Partition, committed: Option<i64>, durable: i64) -> Uncommitted {
+        Uncommitted { partition, committed, durable }
+    }
+}
+
+impl fmt::Display for Uncommitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Uncommitted { partition, committed, durable } = self;
+        match committed {
+            Some(committed) => write!(f, "{partition} (committed to {committed}, durable to {durable})"),
+            None => write!(f, "{partition} (nothing committed, durable to {durable})"),
+        }
+    }
 }
 
 impl fmt::Display for ReceiveError {
@@ -106,9 +140,16 @@ impl fmt::Display for ReceiveError {
             ReceiveError::NotClosed => f.write_str(
                 "all that was read is durable and committed, but the disk did not let the log be closed in time",
             ),
-            ReceiveError::NotCommitted { reason } => {
-                f.write_str("all that was read is durable, but the group's offsets could not be committed in time")?;
-                reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            ReceiveError::NotCommitted { partitions, reason } => {
+                f.write_str("all that was read is durable, but not all of it is committed:")?;
+                for (index, lacking) in partitions.iter().take(NAMED).enumerate() {
+                    write!(f, "{} {lacking}", if index > 0 { "," } else { "" })?;
+                }
+                if let more @ 1.. = partitions.len().saturating_sub(NAMED) {
+                    write!(f, " and {more} more partitions")?;
+                }
+                f.write_str(". Nothing is lost: the log has it, and the next start commits it")?;
+                reason.as_ref().map_or(Ok(()), |reason| write!(f, ". The last answer to a commit: {reason}"))
             }
         }
     }
@@ -123,7 +164,7 @@ impl std::error::Error for ReceiveError {
             ReceiveError::Decode { error, .. } => Some(error),
             ReceiveError::Chain { error, .. } => Some(error),
             ReceiveError::NotDurable { reason, .. } => reason.as_ref().map(|error| error as _),
-            ReceiveError::NotCommitted { reason } => reason.as_ref().map(|error| error as _),
+            ReceiveError::NotCommitted { reason, .. } => reason.as_ref().map(|error| error as _),
             ReceiveError::RecordTooLarge { .. }
             | ReceiveError::TableTooLarge { .. }
             | ReceiveError::AppendThread

@@ -8,7 +8,7 @@ use super::config::Config;
 use super::error::ReceiveError;
 use super::line::{Beginning, Item, Line};
 use super::offsets::OffsetTable;
-use super::source::{Message, Partition, TopicId};
+use super::source::{Commit, Message, Partition, TopicId};
 use super::status::{Board, SealCause, Step};
 use crate::Lsn;
 
@@ -48,6 +48,8 @@ pub(super) struct Intake {
     line: Arc<Line>,
     board: Board,
     pub(super) owned: Vec<Owned>,
+    /// Partitions that were ours and are not now: a stop tells what the group lacks of them.
+    pub(super) gone: Vec<Owned>,
     /// Where the last record went: the next one mostly goes there too.
     last: usize,
     /// What the log will hold once the line is durable.
@@ -72,6 +74,7 @@ impl Intake {
             line,
             board,
             owned: Vec::new(),
+            gone: Vec::new(),
             last: 0,
             planned: table,
             builder: BlockBuilder::new(),
@@ -110,6 +113,28 @@ impl Intake {
     pub(super) fn find(&mut self, partition: &Partition) -> Option<&mut Owned> {
         let index = self.index(partition)?;
         self.owned.get_mut(index)
+    }
+
+    /// Makes a partition ours.
+    pub(super) fn own(&mut self, owned: Owned) {
+        let others = |other: &Owned| other.partition != owned.partition;
+        self.owned.retain(others);
+        self.gone.retain(others);
+        self.owned.push(owned);
+    }
+
+    /// Partitions are no longer ours. What was read of them is sealed.
+    pub(super) fn let_go(&mut self, partitions: &[Partition]) {
+        let goes = |owned: &mut Owned| partitions.contains(&owned.partition);
+        self.gone.extend(self.owned.extract_if(.., goes));
+    }
+
+    /// Notes that the group has what was committed.
+    pub(super) fn confirm(&mut self, commit: &Commit) {
+        let mut known = self.owned.iter_mut().chain(&mut self.gone);
+        if let Some(known) = known.find(|known| known.partition == commit.partition) {
+            known.committed = known.committed.max(Some(commit.next));
+        }
     }
 
     /// Takes a record: into the block, or not at all where the log has it, the partition is not ours, or the

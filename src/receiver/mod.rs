@@ -76,7 +76,7 @@ mod wire;
 pub use block::{Block, BlockBuilder, BlockRecord, BlockRecords, Range, SealedBlock};
 pub use config::{Clock, Config, Mode, Reset, SystemClock};
 pub use entry::{Entry, Handover, LogId, Origin, OriginCause};
-pub use error::ReceiveError;
+pub use error::{ReceiveError, Uncommitted};
 #[cfg(feature = "kafka")]
 pub use kafka::{KafkaConfig, KafkaSource, closes_abandoned};
 pub use mark::CommitMark;

@@ -74,7 +74,7 @@ impl Receiver {
         let line = Arc::new(Line::new(recovered.table.clone()));
         let batch_time = wal.batch_time().0;
         let intake = Intake::new(config.clone(), Arc::clone(&line), board.clone(), recovered.table.clone(), batch_time);
-        let commits = Commits::new(LogId(wal.log_id()), config.clock.monotonic());
+        let commits = Commits::new(LogId(wal.log_id()), config.clone());
         Ok(Receiver {
             wal,
             source: Box::new(source),
@@ -138,7 +138,7 @@ impl Receiver {
             self.balance(now)?;
             self.advance_assignments()?;
             self.watch(now)?;
-            self.commits.send(&mut *self.source, &self.intake, &self.line, &self.config, &self.board);
+            self.commits.send(&mut *self.source, &self.intake, &self.line, &self.board);
             self.report(now);
             self.poll(now)?;
         }
@@ -192,7 +192,7 @@ impl Receiver {
                 }
             }
             Event::Committed(answer) => {
-                self.commits.answered(answer, &mut self.intake, &self.config, &self.board);
+                self.commits.answered(answer, &mut self.intake, &self.board);
             }
             Event::Error(error) if error.fatal => return Err(error.into()),
             Event::Error(error) => self.note(error),
@@ -204,7 +204,7 @@ impl Receiver {
     fn begin_anew(&mut self, partitions: &[Partition]) {
         if self.intake.owned.iter().any(|owned| partitions.contains(&owned.partition)) {
             self.intake.seal(SealCause::Revoked);
-            self.intake.owned.retain(|owned| !partitions.contains(&owned.partition));
+            self.intake.let_go(partitions);
         }
         self.assignments.retain_mut(|assignment| assignment.without(partitions));
     }
@@ -377,7 +377,7 @@ impl Receiver {
             self.commits.send_and_wait(source, intake, &self.line, partitions, timeout, &self.board);
             self.board.step(Step::RevokeCommitted);
         }
-        self.intake.owned.retain(|owned| !partitions.contains(&owned.partition));
+        self.intake.let_go(partitions);
         let answer = self.source.unassign(partitions);
         self.tolerate(answer)?;
         let count = partitions.len() as u64;
@@ -405,19 +405,21 @@ impl Receiver {
             return Ok(false);
         };
         let blocks = self.line.waiting();
-        if blocks == 0 && self.commits.is_settled(&self.intake, &self.line) {
+        let is_settled = blocks == 0 && self.commits.is_settled(&self.intake, &self.line);
+        if !is_settled && now < deadline {
+            return Ok(false);
+        }
+        if blocks > 0 {
+            let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
+            return Err(ReceiveError::NotDurable { blocks, reason: self.line.full() });
+        }
+        let (source, timeout) = (&mut *self.source, self.config.request_timeout);
+        let partitions = self.commits.lacking(source, &self.intake, &self.line, timeout);
+        if partitions.is_empty() {
             self.board.step(Step::StopCommitted);
             return Ok(true);
         }
-        if now < deadline {
-            return Ok(false);
-        }
-        Err(if blocks > 0 {
-            let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
-            ReceiveError::NotDurable { blocks, reason: self.line.full() }
-        } else {
-            ReceiveError::NotCommitted { reason: self.commits.last_error().cloned() }
-        })
+        Err(ReceiveError::NotCommitted { partitions, reason: self.commits.last_error().cloned() })
     }
 
     /// Ends both threads, the membership and the log, in that order.

@@ -163,8 +163,13 @@ pub enum Notice {
     Resumed,
     /// The log is full, and intake is paused until it is not. Told again each minute.
     Full(Error),
-    /// A commit failed; it goes with the next block.
-    CommitFailed(SourceError),
+    /// A commit failed; what is still ours of it goes with the next block.
+    CommitFailed {
+        /// Why.
+        error: SourceError,
+        /// Its partitions that are no longer ours, or are about to go: nothing more is sent for them.
+        gone: Vec<Partition>,
+    },
     /// The source told of an error that is not its end.
     SourceError(SourceError),
     /// An offset table is durable.
@@ -202,7 +207,14 @@ impl fmt::Display for Notice {
             Notice::Paused => f.write_str("paused: the disk is behind"),
             Notice::Resumed => f.write_str("resumed"),
             Notice::Full(error) => write!(f, "intake is paused, the log takes nothing: {error}"),
-            Notice::CommitFailed(error) => write!(f, "commit failed, outcome unknown, will be sent again: {error}"),
+            Notice::CommitFailed { error, gone } if gone.is_empty() => {
+                write!(f, "commit failed, outcome unknown, will be sent again: {error}")
+            }
+            Notice::CommitFailed { error, gone } => {
+                f.write_str("commit failed, outcome unknown, not sent again for")?;
+                gone.iter().try_for_each(|partition| write!(f, " {partition}"))?;
+                write!(f, ", no longer ours: {error}")
+            }
             Notice::SourceError(error) => write!(f, "source: {error}"),
             Notice::Checkpoint(lsn) => write!(f, "offset table at LSN {lsn}"),
             Notice::Cleaned { segments, first } => write!(f, "cleaned {segments} segments, the log begins at {first}"),

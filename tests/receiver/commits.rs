@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use seawall::receiver::scripted::CommitFault;
+use seawall::receiver::scripted::{Broker, Call, CommitFault};
 use seawall::receiver::{ReceiveError, recover};
 use seawall::sim::{Disk, Failing, Keep, Operation};
+use tempfile::TempDir;
 
 use crate::world::*;
 
@@ -58,12 +59,120 @@ fn a_stop_that_cannot_commit_says_so_and_the_next_life_catches_up() {
     life.expect("all is recorded", |life| life.status().recorded == 10);
     life.ask_to_stop();
     let error = life.error();
-    assert!(matches!(error, ReceiveError::NotCommitted { reason: Some(_) }), "{error}");
+    assert!(matches!(error, ReceiveError::NotCommitted { reason: Some(_), .. }), "{error}");
+    assert_eq!(lacking(&error), [(0, None, 10)], "{error}");
     broker.heal_commits();
     let life = Life::start(&broker, fs(dir.path()), quick());
     life.expect_all_committed();
     assert_eq!(life.stop().taken, 0);
     assert_exactly_once(&broker, fs(dir.path()));
+}
+
+/// A life that has lost both partitions of the broker, and gets no answers that would let it take them back.
+fn that_lost_its_partitions(broker: &Broker, dir: &TempDir) -> Life {
+    produce(broker, "t", 2, 40);
+    let mut config = quick();
+    (config.block_interval, config.start_timeout) = (PATIENCE, PATIENCE);
+    let life = Life::start(broker, fs(dir.path()), config);
+    life.expect("all is read", |life| life.status().taken == 40);
+    broker.fail(Call::TopicId, u32::MAX);
+    broker.fence(life.member);
+    life.expect("what was read is stored", |life| life.status().recorded == 40 && life.status().lost == 2);
+    life
+}
+
+#[test]
+fn a_stop_after_partitions_were_lost_says_what_is_not_committed() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let life = that_lost_its_partitions(&broker, &dir);
+    life.ask_to_stop();
+    let error = life.error();
+    assert_eq!(lacking(&error), [(0, Some(0), 20), (1, Some(0), 20)], "{error}");
+    for said in ["t/0 (committed to 0, durable to 20)", "Nothing is lost", "the next start commits it"] {
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    assert_eq!((committed(&broker, 0), committed(&broker, 1)), (Some(0), Some(0)));
+    broker.fail(Call::TopicId, 0);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    assert_eq!(life.stop().taken, 0);
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn a_stop_asks_the_group_before_it_says_that_a_lost_partition_is_not_committed() {
+    for elsewhere in [1, 2] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+        let life = that_lost_its_partitions(&broker, &dir);
+        // Another owner went on with them.
+        (0..elsewhere).for_each(|number| broker.set_committed("g", commit(number, 25, "")));
+        life.ask_to_stop();
+        match life.outcome() {
+            Ok(_) => assert_eq!(elsewhere, 2),
+            Err(error) => assert_eq!((lacking(&error), elsewhere), (vec![(1, Some(0), 20)], 1), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_stop_after_partitions_were_lost_and_taken_back_is_committed() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let life = that_lost_its_partitions(&broker, &dir);
+    broker.fail(Call::TopicId, 0);
+    life.expect("the partitions come back", |life| life.status().assigned == 4);
+    life.stop();
+    assert!(all_committed(&broker));
+}
+
+#[test]
+fn a_stop_after_a_revocation_whose_commit_failed_says_what_is_not_committed() {
+    for fault in [CommitFault::Refused, CommitFault::Lost, CommitFault::NotTaken] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+        produce(&broker, "t", 2, 40);
+        let mut config = quick();
+        (config.block_interval, config.drain_timeout) = (PATIENCE, ms(50));
+        let life = Life::start(&broker, fs(dir.path()), config);
+        life.expect("all is read and the origins are committed", |life| {
+            life.status().taken == 40 && committed(&broker, 1) == Some(0)
+        });
+        broker.fail_commits(&[fault]);
+        let _second = broker.join("g", &["t"]);
+        life.expect("a partition is revoked", |life| life.status().revoked == 1);
+        assert!(life.witness.heard("not sent again for t/1"), "{fault:?}");
+        assert!(!life.witness.heard("will be sent again"), "{fault:?}");
+        life.ask_to_stop();
+        let error = life.error();
+        assert_eq!(lacking(&error), [(1, Some(0), 20)], "{fault:?} {error}");
+        assert_eq!(committed(&broker, 0), Some(20), "what is still ours is committed");
+    }
+}
+
+#[test]
+fn a_commit_that_is_answered_after_its_partitions_were_lost_counts() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let mut config = quick();
+    (config.start_timeout, config.stop_timeout) = (PATIENCE, PATIENCE);
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect_all_committed();
+    broker.fail(Call::TopicId, u32::MAX);
+    // The commit takes effect; before its answer is heard the partitions are gone.
+    let member = life.member;
+    broker.on_commit({
+        let broker = broker.clone();
+        move |_| broker.fence(member)
+    });
+    // The group cannot be asked: what is known must do.
+    broker.fail(Call::Committed, u32::MAX);
+    broker.produce("t", 0, stored("one"));
+    life.expect("the partitions are lost", |life| life.status().lost == 2 && life.status().recorded == 1);
+    life.stop();
+}
+
+/// What a stop says the group lacks: partition, committed and durable.
+#[track_caller]
+fn lacking(error: &ReceiveError) -> Vec<(i32, Option<i64>, i64)> {
+    let ReceiveError::NotCommitted { partitions, .. } = error else { panic!("{error}") };
+    partitions.iter().map(|lacking| (lacking.partition.number, lacking.committed, lacking.durable)).collect()
 }
 
 #[test]

@@ -31,8 +31,9 @@ const SESSION: Duration = Duration::from_secs(10);
 /// Record topics in a log; offsets are committed only when their records are durable
 ///
 /// Runs until SIGTERM or SIGINT: then everything read is made durable and committed, and the exit code is 0. That
-/// takes as long as the disk and the broker take, but no more than 30 s until it is given up (exit code 1), and some
-/// 40 s more to leave the group and close the log. A second signal changes nothing.
+/// takes as long as the disk and the broker take, but no more than 30 s until it is given up, and some 40 s more to
+/// leave the group and close the log. What is not committed in time is named, and the exit code is 1: the log has it,
+/// and the next start commits it. A second signal changes nothing.
 ///
 /// An output that nobody reads, or that cannot be written, does not end it.
 #[derive(Debug, Args)]
@@ -165,11 +166,12 @@ pub fn run(arguments: Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     }
     let done = running.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))?;
     let _ = report.turn(&status);
-    let last = done?;
     if closes_abandoned() > 0 {
         report.warn("the Kafka client did not leave the group in time; the group waits for its session to time out");
     }
-    report.stopped(&last)?;
+    let told = report.stopped(&status.snapshot(), done.as_ref().map(|_| ()));
+    done?;
+    told?;
     Ok(exit::CLEAN)
 }
 

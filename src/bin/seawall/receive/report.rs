@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use seawall::Wal;
-use seawall::receiver::{Notice, Observer, PartitionStatus, Recovered, Status, StatusHandle};
+use seawall::receiver::{Notice, Observer, PartitionStatus, ReceiveError, Recovered, Status, StatusHandle};
 use serde_json::{Value, json};
 
 use crate::out::{self, Out, count};
@@ -94,13 +94,25 @@ impl<'a> Report<'a> {
         self.tell("recovered", &text, json!({ "resume": marks }))
     }
 
-    pub fn stopped(&mut self, status: &Status) -> anyhow::Result<()> {
+    /// Tells how a stop went. What ended it otherwise is told as an error and not here.
+    pub fn stopped(&mut self, status: &Status, outcome: Result<(), &ReceiveError>) -> anyhow::Result<()> {
+        let Some((durable, committed)) = reached(outcome) else { return Ok(()) };
         let text = format!(
-            "{} records recorded, {} duplicates dropped; everything read is durable and committed",
+            "{} records recorded, {} duplicates dropped; {}",
             count(status.recorded),
-            count(status.duplicates)
+            count(status.duplicates),
+            match (durable, committed) {
+                (true, true) => "everything read is durable and committed",
+                (true, false) => "everything read is durable, but not everything is committed",
+                (false, _) => "not everything read is durable: the rest is read again",
+            }
         );
-        self.tell("stopped", &text, figures(status))
+        let mut value = figures(status);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("all_durable".into(), durable.into());
+            fields.insert("all_committed".into(), committed.into());
+        }
+        self.tell("stopped", &text, value)
     }
 
     pub fn warn(&self, text: &str) {
@@ -229,12 +241,22 @@ fn object(notice: &Notice) -> (&'static str, Value) {
         Notice::Paused => ("paused", json!({})),
         Notice::Resumed => ("resumed", json!({})),
         Notice::Full(error) => ("full", text(error.to_string())),
-        Notice::CommitFailed(error) => ("commit-failed", json!({ "code": error.code, "text": error.message })),
+        Notice::CommitFailed { error, .. } => ("commit-failed", json!({ "code": error.code, "text": error.message })),
         Notice::SourceError(error) => ("source", json!({ "code": error.code, "text": error.message })),
         Notice::Checkpoint(lsn) => ("checkpoint", json!({ "lsn": lsn.0 })),
         Notice::Cleaned { segments, first } => ("cleaned", json!({ "segments": segments, "first": first.0 })),
         Notice::Stopping => ("stopping", json!({})),
         _ => ("notice", text(notice.to_string())),
+    }
+}
+
+/// Whether everything read is durable, and whether it is committed; `None` if it did not stop in order.
+fn reached(outcome: Result<(), &ReceiveError>) -> Option<(bool, bool)> {
+    match outcome {
+        Ok(()) | Err(ReceiveError::NotClosed) => Some((true, true)),
+        Err(ReceiveError::NotCommitted { .. }) => Some((true, false)),
+        Err(ReceiveError::NotDurable { .. }) => Some((false, false)),
+        Err(_) => None,
     }
 }
 
