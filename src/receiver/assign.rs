@@ -145,16 +145,17 @@ impl Assignment {
         let starts: Vec<_> = decided.iter().map(|decided| (decided.partition.clone(), decided.start.next())).collect();
         desk.source.assign(&starts)?;
         desk.board.update(|status| status.assigned += starts.len() as u64);
-        for Decided { partition, topic_id, start, committed } in decided {
-            let mut owned = Owned::new(partition.clone(), *topic_id, start.next(), *committed);
+        for it in decided {
+            let (partition, next) = (it.partition.clone(), it.start.next());
+            let mut owned = Owned::new(partition.clone(), it.topic_id, next, it.committed);
             owned.silent_since = Some(now);
             desk.intake.own(owned);
-            let (cause, handover) = match start {
-                Start::Resume(_) => (None, None),
-                Start::Origin { cause, .. } => (Some(*cause), None),
-                Start::Handover { from, .. } => (None, Some(*from)),
+            let (cause, handover) = match it.beginning() {
+                None => (None, None),
+                Some(Beginning::Origin(origin)) => (Some(origin.cause), None),
+                Some(Beginning::Handover(handover)) => (None, Some(handover)),
             };
-            desk.board.tell(&Notice::Assigned { partition: partition.clone(), next: start.next(), cause, handover });
+            desk.board.tell(&Notice::Assigned { partition, next, cause, handover });
         }
         desk.board.step(Step::Assigned);
         Ok(())

@@ -1,6 +1,9 @@
 //! Everything that a receiver writes into the log, told apart: [`Entry`].
 
+use std::fmt;
+
 use super::block::Block;
+use super::mark::hex;
 use super::offsets::OffsetTable;
 use super::source::{Partition, TopicId};
 use super::wire::{DecodeErrorKind, Decoded, Fields, put_topic};
@@ -18,6 +21,12 @@ const OFFSET_TABLE: u8 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub [u8; 16]);
 
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
 /// One record of the log, decoded.
 ///
 /// Blocks are drawn in the module's documentation of the codec. The others, after the same first 8 bytes:
@@ -34,7 +43,7 @@ pub enum Entry<'a> {
     Block(Block<'a>),
     /// Where the log begins with a partition.
     Origin(Origin),
-    /// Records that another log took over.
+    /// Records that are not in this log because the group was further.
     Handover(Handover),
     /// The offset table: a checkpoint.
     OffsetTable(OffsetTable),
@@ -163,7 +172,8 @@ impl Origin {
     }
 }
 
-/// Records that are not in this log because another member of the group took them.
+/// Records that are not in this log because the group was further: another member took them, or somebody set the
+/// group's offset forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Handover {
@@ -175,7 +185,8 @@ pub struct Handover {
     pub from: i64,
     /// Where the group stood: this log goes on there.
     pub next: i64,
-    /// The log that has them, where the group's offset told.
+    /// The log that has them. `None` where the group's offset was set by somebody who is no receiver of this crate:
+    /// then they are in no log known to this one.
     pub log: Option<LogId>,
 }
 

@@ -25,7 +25,7 @@ impl CommitMark {
 
     /// As it stands beside the offset.
     pub fn encode(&self) -> String {
-        format!("sw1:{}:{}:{}", hex(&self.log.0), hex(&self.topic_id.0), self.lsn)
+        format!("sw1:{}:{}:{}", self.log, hex(&self.topic_id.0), self.lsn)
     }
 
     /// `None` for anything that [`encode`](CommitMark::encode) does not write: it is some other program's.

@@ -11,7 +11,7 @@
 //! | 5 | none, whole log empty | bears another log, no other member | [`StartError::LogBehindGroup`] |
 //! | 6 | none | c | c |
 //! | 7 | m >= c | c | m, and the group catches up |
-//! | 8 | m < c | bears another log or none | c, and `[m, c)` is handed over |
+//! | 8 | m < c | bears another log or none | c, and `[m, c)` is handed over: to that log, or to none that is known |
 //!
 //! In `AtLeastOnce` the group's offset is the one truth: rows 4 to 8 are one, "start at c". Either way a start
 //! below what the source still has is [`StartError::Missing`], one beyond its end [`StartError::Truncated`]. An
@@ -77,7 +77,7 @@ pub(super) enum Start {
     Resume(i64),
     /// A chain begins, over `previous` in at-least-once.
     Origin { next: i64, previous: Option<i64>, cause: OriginCause },
-    /// Another log has `[from, next)`.
+    /// Another log has `[from, next)`, or, where none is named, somebody set the group forward over it.
     Handover { from: i64, next: i64, log: Option<LogId> },
 }
 
@@ -387,8 +387,10 @@ mod tests {
         assert_eq!(decide(&facts), Ok(Start::Resume(50)));
     }
 
-    /// Every combination of facts has a verdict that keeps the promises: nothing is passed over unless another
-    /// log has it, the source cut it away, or the policy is to begin at the end.
+    /// In exactly-once, of every combination of facts: a start lies within the source; a log that knows the partition
+    /// goes on at its own mark, or passes over exactly what lies between it and the group's offset, with a handover
+    /// that names the log whose mark the offset bears, or none where it bears none, and never our own; and a chain
+    /// begins only where the log knows nothing.
     #[test]
     fn no_combination_of_facts_passes_over_a_record_in_silence() {
         let offsets = [9, 10, 40, 50, 90, 91];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::entry::OriginCause;
+use super::entry::{Handover, OriginCause};
 use super::source::{Partition, SourceError};
 use crate::{Error, Lsn};
 
@@ -145,8 +145,8 @@ pub enum Notice {
         next: i64,
         /// Why there; `None`: the log ends there.
         cause: Option<OriginCause>,
-        /// Another log has what lies between this log's mark and `next`.
-        handover: Option<i64>,
+        /// What was passed over because the group was further than this log.
+        handover: Option<Handover>,
     },
     /// Partitions are no longer ours.
     Revoked {
@@ -191,7 +191,14 @@ impl fmt::Display for Notice {
             Notice::Assigned { partition, next, cause, handover } => {
                 write!(f, "assigned {partition}@{next}")?;
                 match (cause, handover) {
-                    (_, Some(from)) => write!(f, " (another log has {from} to {next})"),
+                    (_, Some(Handover { from, log: Some(log), .. })) => {
+                        write!(f, " (another log has {from} to {next}: {log})")
+                    }
+                    (_, Some(Handover { from, log: None, .. })) => write!(
+                        f,
+                        " (the group was set forward by somebody: offsets {from} to {next} are in no log known to \
+                         this one)"
+                    ),
                     (None, None) => f.write_str(" (from the log)"),
                     (Some(OriginCause::Earliest), _) => f.write_str(" (earliest)"),
                     (Some(OriginCause::Latest), _) => f.write_str(" (latest)"),

@@ -190,6 +190,8 @@ fn what_another_log_took_is_handed_over_and_recorded() {
         broker.set_committed("g", commit(0, 15, &metadata));
         let life = Life::start(&broker, fs(dir.path()), quick());
         life.expect_all_committed();
+        let (known, unknown) = ("another log has 10 to 15", "10 to 15 are in no log known to this one");
+        assert_eq!((life.witness.heard(known), life.witness.heard(unknown)), (log.is_some(), log.is_none()));
         life.stop();
         assert_eq!(offsets(&dir), (0..10).chain(15..20).collect::<Vec<_>>());
         let handovers =

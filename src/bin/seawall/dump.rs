@@ -144,7 +144,7 @@ fn origin_fields(origin: &Origin) -> Map<String, Value> {
 fn handover_fields(handover: &Handover) -> Map<String, Value> {
     let value = json!({
         "topic": &*handover.partition.topic, "partition": handover.partition.number,
-        "from": handover.from, "next": handover.next,
+        "from": handover.from, "next": handover.next, "log": handover.log.map(|log| log.to_string()),
     });
     value.as_object().cloned().unwrap_or_default()
 }
@@ -195,4 +195,22 @@ fn preview(bytes: &[u8]) -> String {
     let (shown, rest) = bytes.split_at(bytes.len().min(SHOWN));
     let more = if rest.is_empty() { String::new() } else { format!(".. ({} bytes)", bytes.len()) };
     format!("\"{}\"{more}", shown.escape_ascii())
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests {
+    use seawall::receiver::LogId;
+
+    use super::*;
+
+    #[test]
+    fn a_handover_is_dumped_with_its_log_or_null() {
+        for (log, told) in [(Some(LogId([0xAB; 16])), json!("ab".repeat(16))), (None, Value::Null)] {
+            let partition = Partition { topic: "orders".into(), number: 3 };
+            let fields = handover_fields(&Handover::new(partition, TopicId([1; 16]), 1927, 2900, log));
+            assert_eq!((&fields["from"], &fields["next"]), (&json!(1927), &json!(2900)));
+            assert_eq!(fields["log"], told);
+        }
+    }
 }

@@ -88,7 +88,8 @@ const EXAMPLES: &str = "Examples:
       -X session.timeout.ms=30000 -X client.rack=a --json
 
 Exactly once (the default) means: after any crash each record is in this log once, for reading goes on where
-the log ends. At least once: reading goes on where the group is, so several logs may share the work of a group.";
+the log ends. Only where the group's offset was set beyond that, by another log or by somebody, reading goes on
+there, and what is passed over is recorded and told. At least once: reading goes on where the group is, so several logs may share the work of a group.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeName {

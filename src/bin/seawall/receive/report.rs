@@ -134,6 +134,9 @@ impl<'a> Report<'a> {
     fn notice(&mut self, notice: &Notice) -> anyhow::Result<()> {
         let mut text = notice.to_string();
         let (event, mut value) = object(notice);
+        if matches!(notice, Notice::Assigned { handover: Some(handover), .. } if handover.log.is_none()) {
+            self.warn(&text);
+        }
         if let Notice::SourceError(error) = notice {
             let code = error.code.clone();
             let (told, since) = self.errors.get(&code).copied().unzip();
@@ -229,10 +232,17 @@ impl Drop for Report<'_> {
 fn object(notice: &Notice) -> (&'static str, Value) {
     let text = |text: String| json!({ "text": text });
     match notice {
-        Notice::Assigned { partition, next, .. } => {
+        Notice::Assigned { partition, next, handover, .. } => {
             let (topic, number) = (&*partition.topic, partition.number);
             let text = notice.to_string();
-            ("assigned", json!({ "topic": topic, "partition": number, "next": next, "text": text }))
+            let handover = handover.as_ref().map(|handover| {
+                let log = handover.log.map(|log| log.to_string());
+                json!({ "from": handover.from, "next": handover.next, "log": log })
+            });
+            (
+                "assigned",
+                json!({ "topic": topic, "partition": number, "next": next, "handover": handover, "text": text }),
+            )
         }
         Notice::Revoked { partitions, lost, drained } => {
             let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
