@@ -1,7 +1,7 @@
 //! Disks that are slow, full or broken: polling goes on, intake pauses and resumes, nothing is lost or twice.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seawall::ErrorKind;
 use seawall::receiver::scripted::{Call, Stored};
@@ -207,12 +207,31 @@ fn a_failed_sync_ends_the_receiver_and_the_next_life_reads_it_again() {
     assert_exactly_once(&broker, disk.mount());
 }
 
+/// The flag is looked at every 100 ms at least. Times are the best of three, for the machine may be busy.
 #[test]
 fn a_slow_answer_of_the_disk_does_not_slow_the_stop_flag_down() {
-    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
-    let life = Life::start(&broker, fs(dir.path()), quick());
-    life.expect("the partition is ours", |life| life.status().assigned == 1);
-    let begun = std::time::Instant::now();
-    life.stop();
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    let (mut heard, mut ended) = (Duration::MAX, Duration::MAX);
+    for _ in 0..3 {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+        let failing = Failing::new(fs(dir.path()));
+        let life = Life::start(&broker, Arc::<Failing>::clone(&failing), quick());
+        produce(&broker, "t", 1, 5);
+        life.expect_all_committed();
+        let hold = failing.hold(Operation::Sync);
+        produce(&broker, "t", 1, 5);
+        hold.wait_for(1);
+        let asked = Instant::now();
+        life.ask_to_stop();
+        life.expect("the flag is seen", |life| life.witness.heard("stopping"));
+        heard = heard.min(asked.elapsed());
+        std::thread::sleep(ms(300));
+        assert!(!life.is_over());
+        let released = Instant::now();
+        drop(hold);
+        assert_eq!(life.outcome().unwrap().recorded, 10);
+        ended = ended.min(released.elapsed());
+    }
+    assert!(heard < ms(200), "the flag was seen after {heard:?}");
+    // Durable, committed, the answer heard: some turns of the loop.
+    assert!(ended < ms(1000), "{ended:?} from the disk's answer to the end");
 }
