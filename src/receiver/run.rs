@@ -261,7 +261,7 @@ impl Receiver {
             self.board
                 .update(|status| (status.paused, status.pauses) = (!stopping, status.pauses + u64::from(!stopping)));
             if !stopping {
-                self.board.tell(&Notice::Paused);
+                self.board.tell(&Notice::Paused { full: self.line.full() });
             }
             self.board.step(Step::Paused);
             return Ok(());

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::entry::{Handover, OriginCause};
 use super::source::{Partition, SourceError};
-use crate::{Error, Lsn};
+use crate::{Error, ErrorKind, Lsn};
 
 /// Why a block was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,8 +157,11 @@ pub enum Notice {
         /// Whether everything read of them was durable in time.
         drained: bool,
     },
-    /// Intake stopped: the disk is behind.
-    Paused,
+    /// Intake stopped: the disk is behind, or there is no room.
+    Paused {
+        /// Why the log takes nothing, if that is why.
+        full: Option<Error>,
+    },
     /// Intake goes on.
     Resumed,
     /// The log is full, and intake is paused until it is not. Told again each minute.
@@ -185,47 +188,80 @@ pub enum Notice {
     Stopping,
 }
 
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Notice {
+    /// What sort of thing happened, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Notice::Assigned { .. } => "assigned",
+            Notice::Revoked { .. } => "revoked",
+            Notice::Paused { .. } => "paused",
+            Notice::Resumed => "resumed",
+            Notice::Full(_) => "full",
+            Notice::CommitFailed { .. } => "commit-failed",
+            Notice::SourceError(_) => "source",
+            Notice::Checkpoint(_) => "checkpoint",
+            Notice::Cleaned { .. } => "cleaned",
+            Notice::Stopping => "stopping",
+        }
+    }
+
+    /// What happened, to stand after its name. Empty where the name says all.
+    pub fn details(&self) -> String {
         match self {
             Notice::Assigned { partition, next, cause, handover } => {
-                write!(f, "assigned {partition}@{next}")?;
-                match (cause, handover) {
+                let why = match (cause, handover) {
                     (_, Some(Handover { from, log: Some(log), .. })) => {
-                        write!(f, " (another log has {from} to {next}: {log})")
+                        format!("another log has {from} to {next}: {log}")
                     }
-                    (_, Some(Handover { from, log: None, .. })) => write!(
-                        f,
-                        " (the group was set forward by somebody: offsets {from} to {next} are in no log known to \
-                         this one)"
+                    (_, Some(Handover { from, log: None, .. })) => format!(
+                        "the group was set forward by somebody: offsets {from} to {next} are in no log known to this one"
                     ),
-                    (None, None) => f.write_str(" (from the log)"),
-                    (Some(OriginCause::Earliest), _) => f.write_str(" (earliest)"),
-                    (Some(OriginCause::Latest), _) => f.write_str(" (latest)"),
-                    (Some(OriginCause::Group), _) => f.write_str(" (from the group)"),
-                    (Some(OriginCause::NewPartition), _) => f.write_str(" (a new partition)"),
-                }
+                    (None, None) => "from the log".into(),
+                    (Some(OriginCause::Earliest), _) => "earliest".into(),
+                    (Some(OriginCause::Latest), _) => "latest".into(),
+                    (Some(OriginCause::Group), _) => "from the group".into(),
+                    (Some(OriginCause::NewPartition), _) => "a new partition".into(),
+                };
+                format!("{partition}@{next} ({why})")
             }
             Notice::Revoked { partitions, lost, drained } => {
-                f.write_str(if *lost { "lost" } else { "revoked" })?;
-                partitions.iter().try_for_each(|partition| write!(f, " {partition}"))?;
-                f.write_str(if *drained { "" } else { " before everything read of them was durable" })
+                let lost = if *lost { ", lost before they could be committed" } else { "" };
+                let drained = if *drained { "" } else { ", before everything read of them was durable" };
+                format!("{}{lost}{drained}", names(partitions))
             }
-            Notice::Paused => f.write_str("paused: the disk is behind"),
-            Notice::Resumed => f.write_str("resumed"),
-            Notice::Full(error) => write!(f, "intake is paused, the log takes nothing: {error}"),
+            Notice::Paused { full } => full.as_ref().map_or("the disk is behind", no_room).into(),
+            Notice::Full(error) if *error.kind() == ErrorKind::LogFull => {
+                format!("{error}. Intake is paused until there is room: --retain or a larger --max-disk-bytes makes it")
+            }
+            Notice::Full(error) => format!("{}, intake is paused until it is not: {error}", no_room(error)),
             Notice::CommitFailed { error, gone } if gone.is_empty() => {
-                write!(f, "commit failed, outcome unknown, will be sent again: {error}")
+                format!("outcome unknown, will be sent again: {error}")
             }
             Notice::CommitFailed { error, gone } => {
-                f.write_str("commit failed, outcome unknown, not sent again for")?;
-                gone.iter().try_for_each(|partition| write!(f, " {partition}"))?;
-                write!(f, ", no longer ours: {error}")
+                format!("outcome unknown, not sent again for {}, no longer ours: {error}", names(gone))
             }
-            Notice::SourceError(error) => write!(f, "source: {error}"),
-            Notice::Checkpoint(lsn) => write!(f, "offset table at LSN {lsn}"),
-            Notice::Cleaned { segments, first } => write!(f, "cleaned {segments} segments, the log begins at {first}"),
-            Notice::Stopping => f.write_str("stopping"),
+            Notice::SourceError(error) => error.to_string(),
+            Notice::Checkpoint(lsn) => format!("offset table at LSN {lsn}"),
+            Notice::Cleaned { segments, first } => format!("{segments} segments, the log begins at {first}"),
+            Notice::Resumed | Notice::Stopping => String::new(),
+        }
+    }
+}
+
+fn names(partitions: &[Partition]) -> String {
+    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn no_room(error: &Error) -> &'static str {
+    if *error.kind() == ErrorKind::DiskFull { "the disk is full" } else { "the log is full" }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match &*self.details() {
+            "" => Ok(()),
+            details => write!(f, ": {details}"),
         }
     }
 }

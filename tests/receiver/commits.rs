@@ -21,7 +21,7 @@ fn a_commit_that_fails_in_any_way_is_counted_and_sent_again() {
         broker.fail_commits(&[fault, fault]);
         let life = Life::start(&broker, fs(dir.path()), quick());
         life.expect("the group is told", |life| all_committed(&broker) && life.status().commits.ok > 0);
-        assert!(life.witness.heard("commit failed"), "{fault:?}");
+        assert!(life.witness.heard("commit-failed"), "{fault:?}");
         let status = life.stop();
         let commits = status.commits;
         assert_eq!(commits.failed + commits.timed_out, 2, "{fault:?} {commits:?}");

@@ -126,7 +126,7 @@ fn a_full_log_pauses_intake_says_so_and_resumes_when_there_is_room() {
     let big = || Stored { value: Some(vec![7; 4000]), ..Stored::default() };
     (0..100).for_each(|_| _ = broker.produce("t", 0, big()));
     life.expect("the log is full", |life| life.status().full.is_some() && life.status().paused);
-    life.expect("it says so", |life| life.witness.heard("the log takes nothing"));
+    life.expect("it says so", |life| life.witness.heard("full: the disk is full, intake is paused"));
     let full = life.status().full.unwrap();
     assert_eq!(*full.kind(), ErrorKind::DiskFull);
     let stored = life.status().recorded;
@@ -136,6 +136,35 @@ fn a_full_log_pauses_intake_says_so_and_resumes_when_there_is_room() {
     let status = life.stop();
     assert!(status.full.is_none() && !status.paused, "{status:?}");
     assert_exactly_once(&broker, disk.mount());
+}
+
+#[test]
+fn a_pause_says_whether_the_disk_is_behind_or_the_log_is_full_and_what_to_do_then() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let failing = Failing::new(fs(dir.path()));
+    let wal = options().max_disk_bytes(6 * SEGMENT).open_on(Arc::<Failing>::clone(&failing)).unwrap();
+    let mut config = small_blocks();
+    config.stop_timeout = ms(50);
+    config.queue_blocks = 1000;
+    let life = Life::on(&broker, Arc::new(wal), config.clone(), Arc::default()).unwrap();
+    (0..200).for_each(|_| _ = broker.produce("t", 0, Stored { value: Some(vec![7; 4000]), ..Stored::default() }));
+    life.expect("intake is paused", |life| life.witness.heard("paused: "));
+    assert!(life.witness.heard("paused: the log is full") && !life.witness.heard("the disk is behind"));
+    assert!(life.witness.heard("--retain or a larger --max-disk-bytes"));
+    life.ask_to_stop();
+    let error = life.error();
+    assert!(matches!(error, ReceiveError::NotDurable { .. }), "{error}");
+
+    let (dir, broker) = (tempfile::tempdir().unwrap(), self::broker(1));
+    let failing = Failing::new(fs(dir.path()));
+    config.queue_blocks = 2;
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
+    life.expect("the partition is ours", |life| life.status().assigned == 1);
+    let hold = failing.hold(Operation::Sync);
+    produce(&broker, "t", 1, 100);
+    life.expect("intake is paused", |life| life.witness.heard("paused: the disk is behind"));
+    assert!(!life.witness.heard("full"));
+    drop(hold);
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn a_partition_goes_only_when_what_was_read_of_it_is_durable_and_committed() {
     life.expect("a partition is revoked", |life| life.status().revoked == 1);
     assert_eq!(committed(&broker, 1), Some(20));
     assert_eq!(life.status().sealed.by_revocation, 1);
-    assert!(life.witness.heard("revoked t/1"));
+    assert!(life.witness.heard("revoked: t/1"));
     drop(second);
     life.expect("it comes back", |life| life.status().assigned == 3);
     life.stop();

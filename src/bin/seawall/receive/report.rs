@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use seawall::Wal;
-use seawall::receiver::{Notice, Observer, PartitionStatus, ReceiveError, Recovered, Status, StatusHandle};
+use seawall::receiver::{Notice, Observer, Partition, PartitionStatus, ReceiveError, Recovered, Status, StatusHandle};
 use serde_json::{Value, json};
 
 use crate::out::{self, Out, count};
@@ -132,10 +132,10 @@ impl<'a> Report<'a> {
     }
 
     fn notice(&mut self, notice: &Notice) -> anyhow::Result<()> {
-        let mut text = notice.to_string();
-        let (event, mut value) = object(notice);
+        let mut text = notice.details();
+        let mut value = object(notice);
         if matches!(notice, Notice::Assigned { handover: Some(handover), .. } if handover.log.is_none()) {
-            self.warn(&text);
+            self.warn(&notice.to_string());
         }
         if let Notice::SourceError(error) = notice {
             let code = error.code.clone();
@@ -150,9 +150,7 @@ impl<'a> Report<'a> {
                 fields.insert("more".into(), more.into());
             }
         }
-        let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
-        let rest = if word.trim_end_matches(':') == event { rest } else { &text };
-        self.tell(event, rest, value)
+        self.tell(notice.name(), &text, value)
     }
 
     fn pace(&mut self, status: &StatusHandle) -> anyhow::Result<()> {
@@ -205,7 +203,7 @@ impl<'a> Report<'a> {
             out.json(&value)?;
             return out.flush();
         }
-        let line = format!("{} {event:<10} {text}", now.to_zoned(TimeZone::system()).strftime("%H:%M:%S"));
+        let line = format!("{} {event:<13} {text}", now.to_zoned(TimeZone::system()).strftime("%H:%M:%S"));
         match &self.bar {
             Some(bar) => bar.suspend(|| out.line(line).and_then(|()| out.flush())),
             None => out.line(line).and_then(|()| out.flush()),
@@ -228,36 +226,35 @@ impl Drop for Report<'_> {
     }
 }
 
-/// The name of what happened, and its figures.
-fn object(notice: &Notice) -> (&'static str, Value) {
-    let text = |text: String| json!({ "text": text });
+/// The figures of what happened.
+fn object(notice: &Notice) -> Value {
     match notice {
         Notice::Assigned { partition, next, handover, .. } => {
-            let (topic, number) = (&*partition.topic, partition.number);
-            let text = notice.to_string();
             let handover = handover.as_ref().map(|handover| {
                 let log = handover.log.map(|log| log.to_string());
                 json!({ "from": handover.from, "next": handover.next, "log": log })
             });
-            (
-                "assigned",
-                json!({ "topic": topic, "partition": number, "next": next, "handover": handover, "text": text }),
-            )
+            json!({
+                "topic": &*partition.topic, "partition": partition.number, "next": next, "handover": handover,
+                "text": notice.details(),
+            })
         }
         Notice::Revoked { partitions, lost, drained } => {
-            let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
-            ("revoked", json!({ "partitions": names, "lost": lost, "drained": drained }))
+            json!({ "partitions": names(partitions), "lost": lost, "drained": drained })
         }
-        Notice::Paused => ("paused", json!({})),
-        Notice::Resumed => ("resumed", json!({})),
-        Notice::Full(error) => ("full", text(error.to_string())),
-        Notice::CommitFailed { error, .. } => ("commit-failed", json!({ "code": error.code, "text": error.message })),
-        Notice::SourceError(error) => ("source", json!({ "code": error.code, "text": error.message })),
-        Notice::Checkpoint(lsn) => ("checkpoint", json!({ "lsn": lsn.0 })),
-        Notice::Cleaned { segments, first } => ("cleaned", json!({ "segments": segments, "first": first.0 })),
-        Notice::Stopping => ("stopping", json!({})),
-        _ => ("notice", text(notice.to_string())),
+        Notice::CommitFailed { error, gone } => {
+            json!({ "code": error.code, "text": error.message, "gone": names(gone) })
+        }
+        Notice::SourceError(error) => json!({ "code": error.code, "text": error.message }),
+        Notice::Checkpoint(lsn) => json!({ "lsn": lsn.0 }),
+        Notice::Cleaned { segments, first } => json!({ "segments": segments, "first": first.0 }),
+        Notice::Resumed | Notice::Stopping => json!({}),
+        _ => json!({ "text": notice.details() }),
     }
+}
+
+fn names(partitions: &[Partition]) -> Vec<String> {
+    partitions.iter().map(ToString::to_string).collect()
 }
 
 /// Whether everything read is durable, and whether it is committed; `None` if it did not stop in order.
