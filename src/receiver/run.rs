@@ -150,54 +150,42 @@ impl Receiver {
         let most = if busy { WORKING } else { self.config.retry_interval };
         let mut timeout = self.intake.until_old(now).map_or(most, |left| left.min(most));
         for _ in 0..BURST {
-            let event = match self.source.poll(timeout) {
-                None => return Ok(()),
+            match self.source.poll(timeout) {
+                None => {}
                 Some(Event::Record(message)) => {
                     let was_open = self.intake.open;
                     self.intake.take(&message)?;
-                    if self.intake.open != was_open {
-                        return Ok(());
+                    if self.intake.open == was_open {
+                        timeout = Duration::ZERO;
+                        continue;
                     }
-                    timeout = Duration::ZERO;
-                    continue;
                 }
-                Some(Event::Assigned(partitions)) => Event::Assigned(partitions),
-                Some(Event::Revoked { partitions, lost }) => Event::Revoked { partitions, lost },
-                Some(Event::End { partition, next }) => Event::End { partition, next },
-                Some(Event::OutOfRange { partition, offset }) => Event::OutOfRange { partition, offset },
-                Some(Event::Committed(answer)) => Event::Committed(answer),
-                Some(Event::Error(error)) => Event::Error(error),
-            };
-            return self.handle(event);
+                Some(Event::Assigned(partitions)) => self.offered(partitions),
+                Some(Event::Revoked { partitions, lost }) => self.revoke(&partitions, lost)?,
+                Some(Event::End { partition, next }) => self.intake.end(&partition, next),
+                Some(Event::OutOfRange { partition, .. }) => {
+                    let now = self.config.clock.monotonic();
+                    if let Some(owned) = self.intake.find(&partition) {
+                        owned.recheck.get_or_insert(Recheck { since: now, at: now });
+                    }
+                }
+                Some(Event::Committed(answer)) => self.commits.answered(answer, &mut self.intake, &self.board),
+                Some(Event::Error(error)) if error.fatal => return Err(error.into()),
+                Some(Event::Error(error)) => self.note(error),
+            }
+            return Ok(());
         }
         Ok(())
     }
 
-    fn handle(&mut self, event: Event<'static>) -> Result<(), ReceiveError> {
-        let now = self.config.clock.monotonic();
-        match event {
-            Event::Record(_) => {}
-            // When stopping there is nothing to begin: leaving the group gives them back.
-            Event::Assigned(_) if self.pace.stop_by.is_some() => {}
-            Event::Assigned(partitions) => {
-                self.board.step(Step::Assigning);
-                self.begin_anew(&partitions);
-                self.assignments.push(Assignment::new(partitions, now));
-            }
-            Event::Revoked { partitions, lost } => self.revoke(&partitions, lost)?,
-            Event::End { partition, next } => self.intake.end(&partition, next),
-            Event::OutOfRange { partition, .. } => {
-                if let Some(owned) = self.intake.find(&partition) {
-                    owned.recheck.get_or_insert(Recheck { since: now, at: now });
-                }
-            }
-            Event::Committed(answer) => {
-                self.commits.answered(answer, &mut self.intake, &self.board);
-            }
-            Event::Error(error) if error.fatal => return Err(error.into()),
-            Event::Error(error) => self.note(error),
+    /// Begins with partitions, unless we stop: then leaving the group gives them back.
+    fn offered(&mut self, partitions: Vec<Partition>) {
+        if self.pace.stop_by.is_some() {
+            return;
         }
-        Ok(())
+        self.board.step(Step::Assigning);
+        self.begin_anew(&partitions);
+        self.assignments.push(Assignment::new(partitions, self.config.clock.monotonic()));
     }
 
     /// Ends the reading of partitions that are offered although they are ours already.
