@@ -25,8 +25,6 @@ use report::Report;
 
 /// How long a topic is looked for before it counts as missing: one that was just made is not known everywhere.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
-/// librdkafka's time-out of a session, as this crate sets it.
-const SESSION: Duration = Duration::from_secs(10);
 
 /// Record topics in a log; offsets are committed only when their records are durable
 ///
@@ -148,7 +146,7 @@ pub fn run(arguments: Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     for topic in &arguments.topics {
         look_for(&mut source, topic, &arguments.brokers, &stop, &mut report)?;
     }
-    let receiver = Receiver::new(wal, source, arguments.config())?;
+    let receiver = Receiver::new(wal, source, arguments.config(kafka.session_timeout()))?;
     let told = report.recovered(receiver.recovered());
     go_on(told, &mut report);
     let (receiver, status) = {
@@ -251,7 +249,7 @@ impl Arguments {
         options
     }
 
-    fn config(&self) -> Config {
+    fn config(&self, session_timeout: Duration) -> Config {
         let mut config = Config::default();
         config.mode = match self.mode {
             ModeName::ExactlyOnce => Mode::ExactlyOnce,
@@ -265,12 +263,7 @@ impl Arguments {
         config.block_interval = self.block_interval;
         config.segment_size = self.segment_size;
         config.retain = self.retain;
-        config.drain_timeout = self.session_timeout() / 2;
+        config.drain_timeout = session_timeout / 2;
         config
-    }
-
-    fn session_timeout(&self) -> Duration {
-        let set = self.settings.iter().rev().find(|(key, _)| key == "session.timeout.ms");
-        set.and_then(|(_, value)| value.parse().ok()).map_or(SESSION, Duration::from_millis)
     }
 }

@@ -1,5 +1,7 @@
 //! How to reach a Kafka cluster, and the client's settings.
 
+use std::time::Duration;
+
 use super::KafkaSource;
 use crate::receiver::source::SourceError;
 
@@ -10,6 +12,9 @@ const FIXED: [(&str, &str, &str); 3] = [
     ("auto.offset.reset", "error", "the receiver decides where to start; its own reset option says how"),
 ];
 
+/// The time-out of a session.
+const SESSION: (&str, &str) = ("session.timeout.ms", "10000");
+
 /// What is set unless the caller sets it.
 const DEFAULTS: [(&str, &str); 9] = [
     ("allow.auto.create.topics", "false"),
@@ -19,12 +24,12 @@ const DEFAULTS: [(&str, &str); 9] = [
     ("fetch.queue.backoff.ms", "1"),
     ("isolation.level", "read_committed"),
     ("partition.assignment.strategy", "cooperative-sticky"),
-    ("session.timeout.ms", "10000"),
+    SESSION,
     ("topic.metadata.refresh.interval.ms", "5000"),
 ];
 
 /// Settings that are the broker's business under `group.protocol=consumer`.
-const CLASSIC_ONLY: [&str; 2] = ["partition.assignment.strategy", "session.timeout.ms"];
+const CLASSIC_ONLY: [&str; 2] = ["partition.assignment.strategy", SESSION.0];
 
 /// Where the records come from: brokers, group, topics, and librdkafka's settings.
 ///
@@ -102,6 +107,14 @@ impl KafkaConfig {
         all
     }
 
+    /// How long the group waits for a member that is silent, as far as it is set here.
+    pub fn session_timeout(&self) -> Duration {
+        let settings = self.settings();
+        let values = settings.iter().rev().filter(|(key, _)| key == SESSION.0).map(|(_, value)| value);
+        let mut millis = values.map(String::as_str).chain([SESSION.1]).filter_map(|value| value.parse().ok());
+        millis.next().map_or(Duration::ZERO, Duration::from_millis)
+    }
+
     /// librdkafka's own lines are wanted once they are asked for; what matters comes as events anyway.
     fn wants_logs(&self) -> bool {
         self.settings.iter().any(|(key, _)| key == "debug" || key == "log_level")
@@ -154,5 +167,15 @@ mod tests {
     #[test]
     fn a_topic_is_needed() {
         assert!(KafkaConfig::new("localhost:1", "group").connect().is_err());
+    }
+
+    #[test]
+    fn the_session_time_out_is_the_last_one_set_or_the_default() {
+        let of = |config: KafkaConfig| config.session_timeout().as_millis();
+        assert_eq!(of(config()), 10_000);
+        let set = config().set("session.timeout.ms", "6000").unwrap();
+        assert_eq!(of(set.clone().set("session.timeout.ms", "7000").unwrap()), 7000);
+        assert_eq!(of(set.set("group.protocol", "consumer").unwrap()), 6000);
+        assert_eq!(of(config().set("group.protocol", "consumer").unwrap()), 10_000);
     }
 }

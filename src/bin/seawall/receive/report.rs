@@ -97,16 +97,9 @@ impl<'a> Report<'a> {
     /// Tells how a stop went. What ended it otherwise is told as an error and not here.
     pub fn stopped(&mut self, status: &Status, outcome: Result<(), &ReceiveError>) -> anyhow::Result<()> {
         let Some((durable, committed)) = reached(outcome) else { return Ok(()) };
-        let text = format!(
-            "{} records recorded, {} duplicates dropped; {}",
-            count(status.recorded),
-            count(status.duplicates),
-            match (durable, committed) {
-                (true, true) => "everything read is durable and committed",
-                (true, false) => "everything read is durable, but not everything is committed",
-                (false, _) => "not everything read is durable: the rest is read again",
-            }
-        );
+        let (recorded, duplicates) = (count(status.recorded), count(status.duplicates));
+        let reached = words(durable, committed);
+        let text = format!("{recorded} records recorded, {duplicates} duplicates dropped; {reached}");
         let mut value = figures(status);
         if let Some(fields) = value.as_object_mut() {
             fields.insert("all_durable".into(), durable.into());
@@ -264,6 +257,14 @@ fn reached(outcome: Result<(), &ReceiveError>) -> Option<(bool, bool)> {
         Err(ReceiveError::NotCommitted { .. }) => Some((true, false)),
         Err(ReceiveError::NotDurable { .. }) => Some((false, false)),
         Err(_) => None,
+    }
+}
+
+fn words(durable: bool, committed: bool) -> &'static str {
+    match (durable, committed) {
+        (true, true) => "everything read is durable and committed",
+        (true, false) => "everything read is durable, but not everything is committed",
+        (false, _) => "not everything read is durable: the rest is read again",
     }
 }
 
