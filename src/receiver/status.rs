@@ -411,3 +411,29 @@ impl StatusHandle {
         self.0.lock().clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_says_its_name_once_and_what_happened() {
+        let partitions: Vec<_> = (0..2).map(|number| Partition { topic: "orders".into(), number }).collect();
+        let revoked = |lost, drained| Notice::Revoked { partitions: partitions.clone(), lost, drained }.to_string();
+        assert_eq!(revoked(false, true), "revoked: orders/0 orders/1");
+        assert_eq!(revoked(true, true), "revoked: orders/0 orders/1, lost before they could be committed");
+        assert_eq!(revoked(false, false), "revoked: orders/0 orders/1, before everything read of them was durable");
+        let failed = |gone: &[Partition]| {
+            let error = SourceError::new("REFUSED", "the broker refused", false);
+            Notice::CommitFailed { error, gone: gone.to_vec() }.to_string()
+        };
+        assert_eq!(failed(&[]), "commit-failed: outcome unknown, will be sent again: the broker refused (REFUSED)");
+        assert_eq!(
+            failed(&partitions),
+            "commit-failed: outcome unknown, not sent again for orders/0 orders/1, no longer ours: the broker refused \
+             (REFUSED)"
+        );
+        assert_eq!(Notice::Paused { full: None }.to_string(), "paused: the disk is behind");
+        assert_eq!(Notice::Stopping.to_string(), "stopping");
+    }
+}

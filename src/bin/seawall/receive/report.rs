@@ -292,3 +292,21 @@ fn figures(status: &Status) -> Value {
         "partitions": status.partitions.iter().map(partition).collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_is_told_as_it_went() {
+        let told = |outcome| reached(outcome).map(|(durable, committed)| words(durable, committed));
+        let whole = "everything read is durable and committed";
+        assert_eq!(told(Ok(())), Some(whole));
+        assert_eq!(told(Err(&ReceiveError::NotClosed)), Some(whole));
+        let behind = ReceiveError::NotCommitted { partitions: Vec::new(), reason: None };
+        assert_eq!(told(Err(&behind)), Some("everything read is durable, but not everything is committed"));
+        let lost = ReceiveError::NotDurable { blocks: 2, reason: None };
+        assert_eq!(told(Err(&lost)), Some("not everything read is durable: the rest is read again"));
+        assert_eq!(told(Err(&ReceiveError::AppendThread)), None);
+    }
+}
