@@ -149,28 +149,24 @@ pub fn run(arguments: Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let receiver = Receiver::new(wal, source, arguments.config(kafka.session_timeout()))?;
     let told = report.recovered(receiver.recovered());
     go_on(told, &mut report);
-    let (receiver, status) = {
-        let receiver = receiver.observe(report.observer());
-        let status = receiver.status();
-        (receiver, status)
-    };
+    let receiver = receiver.observe(report.observer());
+    let status = receiver.status();
     // The receiver polls on a thread of its own, so that a reader who does not read cannot hold it up.
     let flag = Arc::clone(&stop);
     let running = thread::Builder::new().name("seawall-poll".into()).spawn(move || receiver.run(&flag))?;
     while !running.is_finished() {
-        if report.turn(&status).is_err() {
-            // Nobody listens any more: that is no reason to stop receiving, but there is nobody to tell either.
-            report.silence();
-        }
+        let told = report.turn(&status);
+        go_on(told, &mut report);
     }
     let done = running.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))?;
     let _ = report.turn(&status);
     if closes_abandoned() > 0 {
         report.warn("the Kafka client did not leave the group in time; the group waits for its session to time out");
     }
-    let told = report.stopped(&status.snapshot(), done.as_ref().map(|_| ()));
+    if let Err(error) = report.stopped(&status.snapshot(), done.as_ref().map(|_| ())) {
+        report.warn(&format!("{error:#}"));
+    }
     done?;
-    told?;
     Ok(exit::CLEAN)
 }
 
