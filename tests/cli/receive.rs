@@ -140,7 +140,7 @@ fn sigint_stops_in_order() {
     let output = stop(process, libc::SIGINT);
     let told = String::from_utf8(output.stdout.clone()).unwrap();
     assert!(told.ends_with("100 records recorded, 0 duplicates dropped; everything read is durable and committed\n"));
-    assert!(told.contains(" assigned   topic/0@0 (earliest)\n"), "{told}");
+    assert!(told.contains(" assigned      topic/0@0 (earliest)\n"), "{told}");
     assert_eq!(said(&output), "");
 }
 
