@@ -79,11 +79,13 @@ fn play(place: &Place, interrupted: &AtomicBool, out: &mut Out) -> anyhow::Resul
         out,
         &format!("A receiver writes them to a log in {}. It will be killed {KILLS} times.", place.path().display()),
     )?;
-    let production = Production::begin(&cluster, RECORDS, PACE)?;
+    // However slow the machine is, some are still to come at each kill.
+    let production = Production::begin(&cluster, RECORDS, RECORDS / (KILLS + 2), PACE)?;
     let mut proof = Proof::default();
     for kill in 1..=KILLS {
         stage.receive_and_kill(kill, &mut proof, &production, out)?;
     }
+    production.release();
     let mut child = Child::start(&stage.dir, &stage.brokers, KILLS)?;
     stage.wait(&mut child, &mut proof, RECORDS)?;
     let produced = production.finish()?;
@@ -129,10 +131,7 @@ impl Stage<'_> {
         let mut child = Child::start(&self.dir, &self.brokers, kill - 1)?;
         self.wait(&mut child, proof, (kill * RECORDS / (KILLS + 2)).max(before + 1))?;
         child.kill()?;
-        ensure!(
-            !production.is_done(),
-            "all records were produced before kill {kill}: this machine is too slow for the demo"
-        );
+        ensure!(!production.is_done(), "all records were produced before kill {kill}, so that it proves nothing");
         let stored = proof.records();
         self.say(
             out,

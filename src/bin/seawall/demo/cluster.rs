@@ -58,11 +58,12 @@ pub fn order(partition: i32, offset: i64) -> Order {
     Order { key, value, headers }
 }
 
-/// What the cluster acknowledged.
+/// What the cluster acknowledged, and whether the last records may be produced.
 #[derive(Default)]
 struct Acknowledged {
     records: AtomicU64,
     failed: AtomicBool,
+    released: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -81,7 +82,7 @@ impl ProducerContext for Listening {
     }
 }
 
-/// Records being produced, evenly over a time, by a thread.
+/// Records being produced, evenly over a time, by a thread. The last ones wait until they are released.
 pub struct Production {
     acknowledged: Arc<Acknowledged>,
     records: u64,
@@ -89,14 +90,20 @@ pub struct Production {
 }
 
 impl Production {
-    pub fn begin(cluster: &Cluster, records: u64, pace: Duration) -> anyhow::Result<Production> {
+    pub fn begin(cluster: &Cluster, records: u64, last: u64, pace: Duration) -> anyhow::Result<Production> {
         let acknowledged = Arc::new(Acknowledged::default());
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", cluster.brokers()).set("enable.idempotence", "true").set("linger.ms", "5");
         let producer: BaseProducer<Listening> = config.create_with_context(Listening(Arc::clone(&acknowledged)))?;
         let thread = thread::Builder::new().name("demo-produce".into());
-        let thread = thread.spawn(move || produce(&producer, records, pace))?;
+        let shared = Arc::clone(&acknowledged);
+        let thread = thread.spawn(move || produce(&producer, &shared, records, last, pace))?;
         Ok(Production { acknowledged, records, thread })
+    }
+
+    /// Lets the last ones come.
+    pub fn release(&self) {
+        self.acknowledged.released.store(true, Ordering::Relaxed);
     }
 
     /// Whether the cluster has them all.
@@ -114,7 +121,13 @@ impl Production {
     }
 }
 
-fn produce(producer: &BaseProducer<Listening>, records: u64, pace: Duration) -> anyhow::Result<u64> {
+fn produce(
+    producer: &BaseProducer<Listening>,
+    shared: &Acknowledged,
+    records: u64,
+    last: u64,
+    pace: Duration,
+) -> anyhow::Result<u64> {
     let begun = Instant::now();
     let mut bytes = 0;
     for number in 0..records {
@@ -122,6 +135,9 @@ fn produce(producer: &BaseProducer<Listening>, records: u64, pace: Duration) -> 
         if let Some(early) = due.checked_sub(begun.elapsed()) {
             producer.poll(Duration::ZERO);
             thread::sleep(early);
+        }
+        while number >= records - last && !shared.released.load(Ordering::Relaxed) {
+            producer.poll(Duration::from_millis(10));
         }
         let partition = i32::try_from(number % 3)?;
         let order = order(partition, i64::try_from(number / 3)?);
