@@ -189,6 +189,7 @@ impl Writer {
     /// Gets bytes out of memory, for an append that would go over the bound.
     fn make_room(&self, patience: Patience) -> Result<()> {
         if patience == Patience::Never {
+            self.crowded.store(true, Ordering::SeqCst);
             self.wake_syncer();
             let message = "as much is in memory as may be; nothing was appended";
             return Err(Error::new(ErrorKind::Backpressure, "append", message));

@@ -27,6 +27,8 @@ pub(crate) struct Maker {
     pub(crate) bugs: Bugs,
     state: Mutex<State>,
     changed: Condvar,
+    /// Held while void files are cleared away, so that a clean finds them done or left, and never under way.
+    tidying: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +50,8 @@ struct State {
     wanted: Option<Need>,
     /// Why that could not be made, until something is.
     refused: Option<Error>,
+    /// The directory could not be synced: nothing is made any more.
+    broken: Option<Error>,
 }
 
 /// How badly a segment is needed.
@@ -92,7 +96,15 @@ impl Maker {
         let next_base = ceiling.checked_next_multiple_of(u64::from(BLOCK)).unwrap_or(u64::MAX);
         let state = State { next_base, disk_bytes, voids, ..State::default() };
         let max_disk_bytes = max_disk_bytes.unwrap_or(u64::MAX);
-        Maker { log_id, segment_size, max_disk_bytes, bugs, state: Mutex::new(state), changed: Condvar::new() }
+        Maker {
+            log_id,
+            segment_size,
+            max_disk_bytes,
+            bugs,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            tidying: Mutex::default(),
+        }
     }
 
     /// The next segment, if there is one for this need. Only memory; called under the framing lock.
@@ -140,6 +152,9 @@ impl Maker {
                 self.changed.wait(&mut state);
                 continue;
             }
+            if let Some(e) = &state.broken {
+                return Err(Failed::Directory(e.clone()));
+            }
             // None is made where the bound does not leave room for all: who is refused leaves nothing behind.
             let wanted = need.bytes(missing, self.segment_size);
             let used =
@@ -149,7 +164,9 @@ impl Maker {
                 let Some(spare) = spare else { return Err(Failed::File(self.log_full(used, wanted))) };
                 // A spare does not help here, it only takes room.
                 drop(state);
-                self.unlink(storage, spare.name, spare.length, &mut Vec::new());
+                let Spare { name, file, length, .. } = spare;
+                drop(file);
+                self.unlink(storage, name, length, &mut Vec::new());
                 state = self.state.lock();
                 continue;
             }
@@ -180,6 +197,10 @@ impl Maker {
                 }
                 Err(NotMade { failed, named }) => {
                     state.disk_bytes -= self.segment_size;
+                    if let Failed::Directory(e) = &failed {
+                        // With the token: whoever waits for it must not sync the directory again.
+                        state.broken = Some(e.clone());
+                    }
                     if !named {
                         // Nothing bears the name, so nobody was handed an LSN of it: the next one is made there.
                         state.next_base = base;
@@ -225,6 +246,7 @@ impl Maker {
     /// # Errors
     /// The directory could not be synced. A file that cannot be moved stays and is tried again.
     pub(crate) fn tidy(&self, storage: &dyn Storage, synced: u64) -> Result<()> {
+        let _tidying = self.tidying.lock();
         let mut state = self.state.lock();
         // Crash: until the link is durable the next recovery may come to another end, and needs every byte.
         let linked = state.first_link.is_some_and(|link| link <= synced);
@@ -266,13 +288,22 @@ impl Maker {
 
     /// Clears away void files below the tip that a clean is about to leave behind.
     ///
-    /// An earlier life's durable link passed over them, so they need not wait for a link of ours.
-    pub(crate) fn clear_below(&self, storage: &dyn Storage, front: u64) -> Result<()> {
+    /// An earlier life's durable link passed over them, so they need not wait for a link of ours. None may stay:
+    /// below the front it would be taken for a segment that was cleaned, and removed.
+    ///
+    /// # Errors
+    /// One of them could not be cleared away, or the directory could not be synced.
+    pub(crate) fn clear_below(&self, storage: &dyn Storage, front: u64) -> std::result::Result<(), Failed> {
+        let _tidying = self.tidying.lock();
         let mut state = self.state.lock();
         let (below, above) = std::mem::take(&mut state.voids).into_iter().partition(|void| void.base < front);
         state.voids = above;
         drop(state);
-        self.clear(storage, below)
+        self.clear(storage, below).map_err(Failed::Directory)?;
+        let state = self.state.lock();
+        let Some(left) = state.voids.iter().find(|void| void.base < front) else { return Ok(()) };
+        let message = "recovery cut this file off and it cannot be moved aside; nothing was cleaned";
+        Err(Failed::File(Error::new(ErrorKind::Io, "clean", message).at(storage.path().join(&left.name), 0)))
     }
 
     /// Takes segments below the durable front: a few that were made in this life become spares, the others go. Tells

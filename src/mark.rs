@@ -19,13 +19,26 @@ struct State {
     /// Another log's lies in its place.
     foreign: bool,
     mark: Mark,
+    /// The directory could not be synced: it is not made any more.
+    broken: Option<Error>,
+}
+
+impl State {
+    /// Whoever waits for the lock meanwhile must not sync the directory again after it failed.
+    fn sync_dir(&mut self, storage: &dyn Storage) -> std::result::Result<(), Failed> {
+        storage.sync_dir().map_err(|e| {
+            let error = Error::io("sync", storage.path(), e);
+            self.broken = Some(error.clone());
+            Failed::Directory(error)
+        })
+    }
 }
 
 impl MarkFile {
     /// `found`: it was read, and stands beside segments that vouch for its making. `foreign`: another log's was.
     pub(crate) fn open(storage: &dyn Storage, mark: Mark, found: bool, foreign: bool) -> Result<MarkFile> {
         let file = if found { Some(storage.open(MARK, true).map_err(|e| io(storage, "open", e))?) } else { None };
-        Ok(MarkFile(Mutex::new(State { file, foreign, mark })))
+        Ok(MarkFile(Mutex::new(State { file, foreign, mark, broken: None })))
     }
 
     /// Makes it, if it is not there: both slots valid, synced, and its name durable, before any segment is named.
@@ -34,10 +47,13 @@ impl MarkFile {
         if state.file.is_some() {
             return Ok(());
         }
+        if let Some(e) = &state.broken {
+            return Err(Failed::Directory(e.clone()));
+        }
         if state.foreign {
             // Crash: a log whose MARK is missing, which is no worse than one beside another's.
             move_aside(storage, MARK).map_err(|e| Failed::File(io(storage, "move aside", e)))?;
-            storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))?;
+            state.sync_dir(storage)?;
             state.foreign = false;
         }
         let file = match storage.create(MARK) {
@@ -61,7 +77,7 @@ impl MarkFile {
             _ = storage.remove(MARK);
             Failed::File(io(storage, "make", e))
         })?;
-        storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))?;
+        state.sync_dir(storage)?;
         state.file = Some(file);
         Ok(())
     }

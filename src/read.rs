@@ -284,12 +284,18 @@ impl<'a> Records<'a> {
         self.segments.check()?;
         let (base, at) = (segment.base, segment.base + self.offset);
         drop(segment);
-        let Some(next) = self.segments.after(base).filter(|next| next.base < self.end) else { return Ok(()) };
-        let first = self.segments.first();
+        let Some(next) = self.segments.after(base) else { return Ok(()) };
+        let (first, ends) = (self.segments.first(), next.base >= self.end);
+        if ends && first <= base {
+            return Ok(());
+        }
         self.enter(next)?;
         // Cleaned in between: its link tells whether the segment after ours is the one that followed it.
         if first > base && self.predecessor()? != Some(base) {
             return Err(removed(at, first));
+        }
+        if ends {
+            self.open = None;
         }
         Ok(())
     }

@@ -74,7 +74,8 @@ impl Writer {
                 Some(_) | None => return None,
             }
         }
-        if full && matches!(self.write_out(false, |_| ()), Ok(None)) {
+        let crowded = self.crowded.swap(false, Ordering::SeqCst);
+        if (full || crowded) && matches!(self.write_out(crowded, |_| ()), Ok(None)) {
             return Some(RETRY);
         }
         if unsynced == 0 {

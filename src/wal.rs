@@ -46,7 +46,7 @@ impl Wal {
     /// # Errors
     /// `Locked` if another writer has it; `Damage` if anything known durable is damaged; `TooNew`; `NotStrict`;
     /// `NotFound` if there is no log and creation is off; `Invalid` for options out of range; `Io`, `DiskFull`.
-    /// Nothing but what recovery had proven was changed then.
+    /// Nothing was changed then but what nobody needs: files never finished or used, and what was cleaned away.
     pub fn open(path: impl AsRef<Path>) -> Result<Wal> {
         Options::new().open(path)
     }

@@ -33,6 +33,8 @@ pub(crate) struct Writer {
     pub(crate) stalled: AtomicBool,
     /// The syncer knows that something is to be synced by the interval.
     pub(crate) armed: AtomicBool,
+    /// Somebody who may not wait met the bound on what is in memory: the syncer writes it all.
+    pub(crate) crowded: AtomicBool,
     /// The active segment's base when MARK was last written.
     marked: AtomicU64,
     /// One clean at a time.
@@ -76,6 +78,7 @@ impl Writer {
             segments: RwLock::new(segments),
             stalled: AtomicBool::new(false),
             armed: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             marked: AtomicU64::new(u64::MAX),
             cleaning: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -97,6 +100,7 @@ impl Writer {
         if *ended {
             return Err(closed());
         }
+        self.sound()?;
         // Crash: a segment without a MARK beside it would be a log whose MARK was removed.
         let made = self.mark.ensure(&*self.storage);
         let made = made.and_then(|()| self.maker.ensure(&*self.storage, need, written));
@@ -204,6 +208,7 @@ impl Writer {
 
     /// Trims and clears away what a durable link has made superfluous.
     pub(crate) fn tidy(&self) -> Result<()> {
+        self.sound()?;
         let synced = self.commit.synced();
         if self.maker.untidy(synced) {
             self.maker.tidy(&*self.storage, synced).map_err(|e| self.fail(&e))?;

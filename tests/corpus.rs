@@ -82,6 +82,12 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             let damaged = with(rotated(), &write(3, 4096 + 24 + 48, &[0, 0x40]));
             with(damaged, &[op(Step::MendFrame), 3, 0, 0x10])
         }),
+        ("link-to-above", {
+            let above = 0xc000_0000_0000_0000_u64;
+            let damaged = with(closed.clone(), &write(1, 4096 + 24, &above.to_le_bytes()));
+            let damaged = with(damaged, &write(1, 4096 + 32, &(above + 4096).to_le_bytes()));
+            with(damaged, &[op(Step::MendFrame), 1, 0, 0x10, op(Step::Remove), 2, op(Step::Remove), 2])
+        }),
         ("mark-lost", with(closed.clone(), &[op(Step::Remove), 0])),
         ("mark-ahead", with(rotated(), &with(write(0, 34, &[9]), &[op(Step::MendMark)]))),
         ("first-gone", with(closed.clone(), &[op(Step::Remove), 1])),
@@ -160,7 +166,7 @@ fn a_safety_taken_out_is_noticed() {
         Bug::FrontNotSynced,
     ] {
         let options = recover::options().plant(bug);
-        let noticed = first_failure(400, |program| recover::run_with(program, &options));
+        let noticed = first_failure(4000, |program| recover::run_with(program, &options));
         let (round, _) = noticed.unwrap_or_else(|| panic!("{bug:?} was not noticed"));
         println!("{bug:?}: after {round} programs");
     }

@@ -150,6 +150,10 @@ fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::
     }
     let stored = seeds(&head);
     let limit = limit.min(u64::from(u32::MAX));
+    if base.checked_add(limit.max(HEAD as u64)).is_none() {
+        // A name that no segment was given: its LSNs would go beyond the last.
+        return Ok((None, None));
+    }
     for seed in seal.iter().map(|seal| seal.seed).chain(stored) {
         let place = Place { base, seed, limit };
         if let Some((link, _)) = read_link(&head, place, Bugs::default()) {

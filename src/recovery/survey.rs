@@ -184,7 +184,7 @@ pub(crate) fn read_link(mut head: &[u8], place: Place, bugs: Bugs) -> Option<(Li
     let first = u64::from(BLOCK);
     let limit = place.limit.min(head.len() as u64);
     let header = frame_at(&mut head, &Place { limit, ..place }, first, bugs).ok()??;
-    link_of(&header, head.get((BLOCK + FRAME) as usize..)?, place.base + first)
+    link_of(&header, head.get((BLOCK + FRAME) as usize..)?, place.base.checked_add(first)?)
 }
 
 fn link_of(header: &FrameHeader, payload: &[u8], lsn: u64) -> Option<(Link, u64)> {
@@ -193,7 +193,10 @@ fn link_of(header: &FrameHeader, payload: &[u8], lsn: u64) -> Option<(Link, u64)
     }
     let payload = payload.get(..header.length as usize)?;
     debug_assert_eq!(sum(payload), header.sum);
-    Some((Link::decode(payload)?, header.claim(lsn).unwrap_or(0)))
+    let (link, base) = (Link::decode(payload)?, lsn.saturating_sub(u64::from(BLOCK)));
+    // No log has a predecessor that is not below.
+    let below = link.prev_base == NO_BASE || link.prev_base < base && link.prev_end <= base;
+    below.then_some((link, header.claim(lsn).unwrap_or(0)))
 }
 
 /// Above every LSN that the file could have handed out.

@@ -82,6 +82,31 @@ fn a_poisoned_log_tidies_nothing_more() {
     }
 }
 
+/// Whoever waited for a segment to be made made it again, and synced the directory after that had failed.
+#[test]
+fn nothing_is_made_once_the_directory_could_not_be_synced() {
+    let disk = Disk::new(8);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(failing.clone()).unwrap();
+    wal.append(&[1; 100]).unwrap().wait().unwrap();
+    failing.fail(Fault::new(Operation::SyncDir).kind(io::ErrorKind::Other));
+    let held = failing.hold(Operation::SyncDir);
+    std::thread::scope(|scope| {
+        let rotate = || scope.spawn(|| wal.rotate());
+        let first = rotate();
+        held.wait_for(1);
+        let creates = disk.count(Operation::Create);
+        let second = rotate();
+        // Until it waits for the making. If it comes later it is told all the same.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(held);
+        for rotate in [first, second] {
+            assert_eq!(*rotate.join().unwrap().unwrap_err().kind(), ErrorKind::Poisoned);
+        }
+        assert_eq!(disk.count(Operation::Create), creates);
+    });
+}
+
 /// A leader whose sync returns after another thread's write failed.
 #[test]
 fn mark_is_not_written_once_the_log_is_poisoned() {
@@ -230,9 +255,8 @@ fn what_is_only_written_is_not_mapped() {
     assert!(disk.count(Operation::Map) > 0);
 }
 
-/// Frames that recovery cut off are moved aside before a clean leaves them below the front, where files are removed.
-#[test]
-fn a_clean_moves_what_was_cut_off_aside() {
+/// A log that a life has passed over a cut-off segment of, without tidying; and that segment's name.
+fn with_a_segment_cut_off() -> (Disk, String) {
     let disk = Disk::new(5);
     let wal = small().durability(Durability::Os).open_on(disk.mount()).unwrap();
     drop(wal.append(b"first").unwrap());
@@ -249,12 +273,34 @@ fn a_clean_moves_what_was_cut_off_aside() {
     assert_eq!(wal.recovery().records, 1);
     wal.append(b"second").unwrap().wait().unwrap();
     disk.kill();
-    drop(wal);
+    (disk, void)
+}
+
+/// Frames that recovery cut off are moved aside before a clean leaves them below the front, where files are removed.
+#[test]
+fn a_clean_moves_what_was_cut_off_aside() {
+    let (disk, void) = with_a_segment_cut_off();
     assert!(disk.names().contains(&void));
     let wal = small().open_on(disk.mount()).unwrap();
     assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
     let names = disk.names();
     assert!(!names.contains(&void) && names.contains(&format!("{void}.aside")), "{names:?}");
+}
+
+/// What cannot be moved aside must not come to lie below the front, where the next open would remove it.
+#[test]
+fn a_clean_does_not_pass_what_cannot_be_moved_aside() {
+    let (disk, void) = with_a_segment_cut_off();
+    let wal = small().open_on(disk.mount()).unwrap();
+    disk.fail(Fault::new(Operation::Rename).on(&void).kind(io::ErrorKind::PermissionDenied).for_good());
+    let error = wal.clean_before_lsn(Lsn::MAX).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Io, "{error}");
+    drop(wal);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert!(disk.names().contains(&void), "{:?}", disk.names());
+    disk.heal();
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
+    assert!(disk.names().contains(&format!("{void}.aside")));
 }
 
 /// A copy of a log whose files were synced and whose directory was not: what opening shows, a power cut must not take.

@@ -30,6 +30,20 @@ fn a_refused_try_append_has_its_segment_made() {
     soon("an append", || wal.try_append(b"x").is_ok());
 }
 
+/// What was in memory, though less than a piece, kept a large `try_append` out for ever.
+#[test]
+fn a_try_append_at_the_bound_on_memory_is_let_in_once_it_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_size(32 << 20);
+    let wal = options.open(dir.path()).unwrap();
+    let larger = vec![1; 9 << 20];
+    soon("one larger than the bound", || wal.try_append(&larger).is_ok());
+    soon("another one", || wal.try_append(&larger).is_ok());
+    let half = vec![2; 5 << 20];
+    soon("one of two", || wal.try_append(&half).is_ok());
+    soon("the other", || wal.try_append(&half).is_ok());
+}
+
 /// On a full log or disk `try_append` said for ever that a segment was not ready, so that nobody cleaned.
 #[test]
 fn try_append_says_what_is_full_until_there_is_room() {

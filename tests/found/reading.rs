@@ -57,6 +57,28 @@ fn an_overtaken_reader_is_told_where_it_would_have_gone_on() {
     assert_eq!(*error.kind(), ErrorKind::Removed { lsn: Lsn(last.0 + 24 + 3000), first });
 }
 
+/// A reader whose last segment was cleaned away, up to beyond what it was to read, ended as if all had been read.
+#[test]
+fn an_overtaken_reader_does_not_end_as_if_nothing_was_missing() {
+    for lost in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = small().open(dir.path()).unwrap();
+        wal.append(&[0; 3000]).unwrap().wait().unwrap();
+        if lost {
+            wal.rotate().unwrap();
+        }
+        wal.append(&[1; 3000]).unwrap().wait().unwrap();
+        let mut records = wal.read(..).unwrap();
+        assert_eq!(records.next_borrowed().unwrap().unwrap().payload[0], 0);
+        wal.rotate().unwrap();
+        wal.append(&[2; 3000]).unwrap().wait().unwrap();
+        wal.clean_before_lsn(Lsn::MAX).unwrap();
+        let next = records.next().unwrap();
+        assert_eq!(next.is_err(), lost, "{next:?}");
+        assert!(records.next_borrowed().is_none());
+    }
+}
+
 /// A read-only open looked at real damage eleven times.
 #[test]
 fn damage_that_stays_is_told_at_the_second_look() {
