@@ -114,6 +114,8 @@ pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     cleaned.first = Lsn(front);
     let removed = if gone > 0 { retire(writer, front, gone)? } else { Vec::new() };
     drop(segments);
+    // Whatever failed meanwhile: nothing more goes.
+    writer.sound()?;
     cleaned.removed = removed.iter().map(|segment| segment.name.clone()).collect();
     let failed = writer.maker.discard(&*writer.storage, removed);
     cleaned.failed = failed.into_iter().map(|(name, e)| (name, e.to_string())).collect();
@@ -138,6 +140,8 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
     // Lies above the limit: told only if something below the limit is behind it.
     let mut above: Option<Kept> = None;
     for (n, segment) in segments.iter().enumerate() {
+        // All but the newest are sealed: the framing lock was taken since the segments were counted, and whoever begins
+        // a segment seals the one before it under that.
         let seal = segment.sealed();
         let newest = n + 1 == segments.len();
         let touched = match (seal, active) {
@@ -145,7 +149,7 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
             (None, Some((base, seal))) => base == segment.base && limit.touches(segment, &seal),
             (None, None) => false,
         };
-        let before = kept.is_none() && (newest || seal.is_some_and(|seal| limit.covers(seal)));
+        let before = kept.is_none() && (newest || seal.is_none_or(|seal| limit.covers(seal)));
         if !touched && !before {
             if let (None, Some(seal)) = (&kept, seal) {
                 above = Some(Kept { segment: segment.name.clone(), why: limit.passed(seal) });

@@ -20,7 +20,7 @@ use crate::pieces::PIECE;
 use crate::read::Segments;
 use crate::recovery::{Recovered, Recovery, recover};
 use crate::segment::{Failed, Segment};
-use crate::storage::{Next, Storage};
+use crate::storage::{Gate, Next, Storage};
 use crate::writer::{Writer, closed};
 
 /// What tickets, readers and background work share.
@@ -45,6 +45,7 @@ impl Log {
     /// See [`Wal::open`](crate::Wal::open).
     pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<Arc<Log>> {
         check(&options)?;
+        let storage: Arc<dyn Storage> = Arc::new(Gate::new(storage));
         if options.create {
             storage.create_dir().map_err(|e| Error::io("create", storage.path(), e))?;
         }

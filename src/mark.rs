@@ -19,26 +19,13 @@ struct State {
     /// Another log's lies in its place.
     foreign: bool,
     mark: Mark,
-    /// The directory could not be synced: it is not made any more.
-    broken: Option<Error>,
-}
-
-impl State {
-    /// Whoever waits for the lock meanwhile must not sync the directory again after it failed.
-    fn sync_dir(&mut self, storage: &dyn Storage) -> std::result::Result<(), Failed> {
-        storage.sync_dir().map_err(|e| {
-            let error = Error::io("sync", storage.path(), e);
-            self.broken = Some(error.clone());
-            Failed::Directory(error)
-        })
-    }
 }
 
 impl MarkFile {
     /// `found`: it was read, and stands beside segments that vouch for its making. `foreign`: another log's was.
     pub(crate) fn open(storage: &dyn Storage, mark: Mark, found: bool, foreign: bool) -> Result<MarkFile> {
         let file = if found { Some(storage.open(MARK, true).map_err(|e| io(storage, "open", e))?) } else { None };
-        Ok(MarkFile(Mutex::new(State { file, foreign, mark, broken: None })))
+        Ok(MarkFile(Mutex::new(State { file, foreign, mark })))
     }
 
     /// Makes it, if it is not there: both slots valid, synced, and its name durable, before any segment is named.
@@ -47,13 +34,10 @@ impl MarkFile {
         if state.file.is_some() {
             return Ok(());
         }
-        if let Some(e) = &state.broken {
-            return Err(Failed::Directory(e.clone()));
-        }
         if state.foreign {
             // Crash: a log whose MARK is missing, which is no worse than one beside another's.
             move_aside(storage, MARK).map_err(|e| Failed::File(io(storage, "move aside", e)))?;
-            state.sync_dir(storage)?;
+            sync_dir(storage)?;
             state.foreign = false;
         }
         let file = match storage.create(MARK) {
@@ -77,18 +61,22 @@ impl MarkFile {
             _ = storage.remove(MARK);
             Failed::File(io(storage, "make", e))
         })?;
-        state.sync_dir(storage)?;
+        sync_dir(storage)?;
         state.file = Some(file);
         Ok(())
     }
 
-    /// Says more: `synced` and `front` never go down. Unsynced unless `sync`.
+    /// Says more, if it is more: `synced` and `front` never go down. Unsynced unless `sync`.
     pub(crate) fn write(&self, storage: &dyn Storage, said: Said, sync: bool) -> Result<()> {
         let mut state = self.0.lock();
         let State { file: Some(file), mark, .. } = &mut *state else { return Ok(()) };
-        mark.synced = mark.synced.max(said.synced);
-        mark.shown = mark.shown.max(said.shown);
-        mark.front = mark.front.max(said.front);
+        let Mark { synced, shown, front, .. } = *mark;
+        mark.synced = synced.max(said.synced);
+        mark.shown = shown.max(said.shown);
+        mark.front = front.max(said.front);
+        if !sync && (mark.synced, mark.shown, mark.front) == (synced, shown, front) {
+            return Ok(());
+        }
         mark.sequence += 1;
         let (slot, at) = mark.encode();
         write_full(&**file, &slot, at).map_err(|e| io(storage, "write", e))?;
@@ -100,6 +88,10 @@ impl MarkFile {
         let Mark { synced, shown, front, .. } = self.0.lock().mark;
         Said { synced, shown, front }
     }
+}
+
+fn sync_dir(storage: &dyn Storage) -> std::result::Result<(), Failed> {
+    storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))
 }
 
 /// What MARK is to say.

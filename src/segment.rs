@@ -176,7 +176,7 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Why a segment could not be made.
+/// Why a segment, or MARK, could not be made.
 #[derive(Debug)]
 pub(crate) enum Failed {
     /// The file could not be: the disk is full, or refused it. Nothing is lost.

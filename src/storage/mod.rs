@@ -19,6 +19,7 @@
 
 pub(crate) mod background;
 mod fs;
+mod gate;
 #[expect(unsafe_code, reason = "maps of files that the log never changes while mapped")]
 mod map;
 #[expect(unsafe_code, reason = "system calls that std does not offer")]
@@ -31,6 +32,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use fs::Fs;
+pub(crate) use gate::{Gate, is_broken};
 
 /// One directory that holds one log.
 ///
