@@ -39,6 +39,8 @@ struct State {
     round: usize,
     /// While somebody leads: what was appended below is in this round, and the rest in the next.
     aim: u64,
+    /// A thread sleeps until the next round, which it leads if nobody comes first.
+    awaited: bool,
     /// Futures, by the LSN that they wait for. A batch ends there and only its ticket waits for it.
     wakers: BTreeMap<u64, Waker>,
     /// The first failure. Never cleared.
@@ -59,14 +61,9 @@ pub(crate) trait Lead {
     /// a time.
     fn lead(&self) -> Result<Led>;
 
-    /// What may be said, no sooner, once the point has moved and everybody was woken.
-    fn moved(&self) {}
-}
-
-impl<F: Fn() -> Result<Led>> Lead for F {
-    fn lead(&self) -> Result<Led> {
-        self()
-    }
+    /// What may be said, no sooner, once the point has moved and everybody was woken. `awaited`: another round follows
+    /// at once, for threads or futures wait for it.
+    fn moved(&self, awaited: bool);
 }
 
 /// What a leader brought about.
@@ -107,11 +104,11 @@ impl Commit {
     pub(crate) fn fail(&self, error: &Error) -> Error {
         let mut state = self.state.lock();
         let poison = state.poison.get_or_insert_with(|| error.poisoned()).clone();
-        let wakers = std::mem::take(&mut state.wakers);
+        let wakers = Wakers(std::mem::take(&mut state.wakers));
         self.poisoned.store(true, Ordering::Release);
         drop(state);
         self.turns.iter().chain([&self.full]).for_each(|waiting| _ = waiting.notify_all());
-        wakers.into_values().for_each(Waker::wake);
+        wakers.wake();
         poison
     }
 
@@ -151,7 +148,9 @@ impl Commit {
             } else if state.leading {
                 // Nobody sleeps for ever. A round wakes its own; those of the next are woken by that, and one of
                 // them, woken now, leads it unless somebody came first: the point has not moved past it meanwhile.
-                let turn = if end <= state.aim { state.round } else { state.round + 1 };
+                let later = end > state.aim;
+                state.awaited |= later;
+                let turn = state.round + usize::from(later);
                 self.turn(turn).wait(&mut state);
             } else {
                 state.take();
@@ -187,7 +186,8 @@ impl Commit {
 
     /// With the token: leads, publishes, gives the token back, wakes.
     fn lead(&self, lead: &impl Lead) -> Result<Led> {
-        let token = Token(self);
+        let mut awaited = false;
+        let token = Token(self, &mut awaited);
         let in_hand = InHand::new(self);
         let led = lead.lead();
         // Crash: published only now, after the sync that `led` speaks of; whoever is woken may tell the world.
@@ -201,7 +201,7 @@ impl Commit {
             Err(error) => return Err(self.fail(error)),
         }
         drop((in_hand, token));
-        lead.moved();
+        lead.moved(awaited);
         led
     }
 
@@ -248,8 +248,8 @@ impl Drop for InHand<'_> {
     }
 }
 
-/// The leader's token. Given back however leading ends.
-struct Token<'a>(&'a Commit);
+/// The leader's token. Given back however leading ends; then it says whether another round follows.
+struct Token<'a>(&'a Commit, &'a mut bool);
 
 impl Drop for Token<'_> {
     fn drop(&mut self) {
@@ -258,12 +258,34 @@ impl Drop for Token<'_> {
         let round = state.round;
         state.round += 1;
         let later = state.wakers.split_off(&(self.0.acknowledged() + 1));
+        *self.1 = std::mem::take(&mut state.awaited) || !later.is_empty();
         let wakers = std::mem::replace(&mut state.wakers, later);
         self.0.turn(round).notify_all();
         self.0.turn(round + 1).notify_one();
         self.0.full.notify_all();
         drop(state);
-        wakers.into_values().for_each(Waker::wake);
+        Wakers(wakers).wake();
+    }
+}
+
+/// Futures to wake. One whose waker panics does not keep the others asleep.
+struct Wakers(BTreeMap<u64, Waker>);
+
+impl Wakers {
+    fn wake(mut self) {
+        self.wake_all();
+    }
+
+    fn wake_all(&mut self) {
+        while let Some((_, waker)) = self.0.pop_first() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Wakers {
+    fn drop(&mut self) {
+        self.wake_all();
     }
 }
 
@@ -273,6 +295,14 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+
+    impl<F: Fn() -> Result<Led>> Lead for F {
+        fn lead(&self) -> Result<Led> {
+            self()
+        }
+
+        fn moved(&self, _: bool) {}
+    }
 
     fn to(end: u64) -> impl Fn(&Commit) -> bool {
         move |commit| commit.acknowledged() >= end
@@ -336,6 +366,44 @@ mod tests {
         let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(waiter())).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(commit.synced(), 8 * 200 * 4);
+    }
+
+    #[test]
+    fn a_leader_is_told_whether_another_round_follows() {
+        struct Leads<'a>(&'a dyn Fn() -> Led, Mutex<Option<bool>>);
+        impl Lead for Leads<'_> {
+            fn lead(&self) -> Result<Led> {
+                Ok(self.0())
+            }
+
+            fn moved(&self, awaited: bool) {
+                *self.1.lock() = Some(awaited);
+            }
+        }
+        let commit = Commit::new(0);
+        let alone = Leads(&|| Led::Synced(8), Mutex::new(None));
+        commit.try_lead(&alone).unwrap().unwrap();
+        assert_eq!(alone.1.into_inner(), Some(false));
+        std::thread::scope(|scope| {
+            let meanwhile = || {
+                commit.aim(16);
+                scope.spawn(|| commit.wait(24, to(24), &|| Ok(Led::Synced(24))).unwrap());
+                while !commit.state.lock().awaited {
+                    std::thread::yield_now();
+                }
+                Led::Synced(16)
+            };
+            let followed = Leads(&meanwhile, Mutex::new(None));
+            commit.try_lead(&followed).unwrap().unwrap();
+            assert_eq!(followed.1.into_inner(), Some(true));
+        });
+        let future = || {
+            assert!(commit.poll(40, Waker::noop()).is_none());
+            Led::Synced(32)
+        };
+        let followed = Leads(&future, Mutex::new(None));
+        commit.try_lead(&followed).unwrap().unwrap();
+        assert_eq!(followed.1.into_inner(), Some(true));
     }
 
     #[test]

@@ -57,17 +57,20 @@ impl Writer {
             Some(interval) if unsynced > 0 => since.get_or_insert(now).saturating_add(interval),
             _ => Duration::MAX,
         };
-        let enough = self.options.sync_bytes.is_some_and(|bytes| unsynced >= bytes);
+        let enough = unsynced > 0 && self.options.sync_bytes.is_some_and(|bytes| unsynced >= bytes);
         let disk = self.options.durability == Durability::Disk;
         let sync = now >= due || enough;
         // After a full disk threads wait too, and none of them leads again by itself.
         if sync || self.commit.futures_wait() || self.stalled.load(Ordering::Relaxed) {
-            if sync || disk {
-                *since = None;
-            }
             match self.commit.try_lead(&Leader { writer: self, sync: sync || disk }) {
                 Some(Ok(Led::Full)) => return Some(RETRY),
+                Some(Ok(Led::Synced(_))) if self.options.sync_interval.is_some() => {
+                    *since = None;
+                    return Some(Duration::ZERO);
+                }
                 Some(Ok(_)) if self.options.sync_interval.is_some() => return Some(Duration::ZERO),
+                // Somebody else leads, and may be the one who met the full disk and will not try again.
+                None if self.stalled.load(Ordering::Relaxed) => return Some(RETRY),
                 // Somebody else leads, and may not have seen all that is to be synced.
                 None if self.options.sync_interval.is_some() || enough => return Some(AGAIN),
                 // Somebody else leads, and wakes us when futures are left over.
@@ -110,5 +113,67 @@ impl Writer {
             task.wake();
             task.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::append::Patience;
+    use crate::format::FrameKind;
+    use crate::framing::One;
+    use crate::log::Log;
+    use crate::options::Options;
+    use crate::storage::Fs;
+
+    /// A log whose background steps are ours to take.
+    fn log(options: Options) -> (tempfile::TempDir, Arc<Log>) {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(Arc::new(Fs::new(dir.path())), options).unwrap();
+        log.writer.stop();
+        (dir, log)
+    }
+
+    /// A clean met a full disk, woke the syncer, and led on for a moment: nobody ever tried again.
+    #[test]
+    fn while_the_disk_is_full_a_syncer_that_finds_a_leader_looks_again() {
+        let (_dir, log) = log(Options::new());
+        let writer = &log.writer;
+        writer.stalled.store(true, Ordering::Relaxed);
+        let lead = || {
+            assert_eq!(writer.syncer_step(&mut None), Some(RETRY));
+            Ok(Led::Full)
+        };
+        assert!(matches!(writer.commit.try_lead(&lead), Some(Ok(Led::Full))));
+    }
+
+    /// Whoever else led only wrote, and the interval began anew each time.
+    #[test]
+    fn the_interval_goes_on_while_somebody_else_leads() {
+        let (_dir, log) = log(Options::new().durability(Durability::Os).sync_interval(Duration::from_nanos(1)));
+        let writer = &log.writer;
+        writer.append(FrameKind::Record, &One::new(b"record"), None, Patience::Wait).unwrap();
+        let began = Some(Duration::ZERO);
+        let since = Cell::new(began);
+        let lead = || {
+            let mut kept = since.take();
+            assert_eq!(writer.syncer_step(&mut kept), Some(AGAIN));
+            since.set(kept);
+            Ok(Led::Written(0))
+        };
+        assert!(writer.commit.try_lead(&lead).is_some());
+        let mut since = since.into_inner();
+        assert_eq!(since, began);
+        assert_eq!((writer.syncer_step(&mut since), since), (Some(Duration::ZERO), None));
+    }
+
+    /// With a byte bound of 0 an idle log synced without end.
+    #[test]
+    fn nothing_is_synced_where_nothing_was_appended() {
+        let (_dir, log) = log(Options::new().sync_bytes(0).sync_interval(Duration::from_secs(1)));
+        assert_eq!(log.writer.syncer_step(&mut None), None);
     }
 }

@@ -15,7 +15,7 @@ use crate::maker::{Maker, Need};
 use crate::mark::{MarkFile, Said};
 use crate::options::{Durability, Options};
 use crate::segment::{Failed, Segment};
-use crate::storage::{Background, Storage, write_full};
+use crate::storage::{Background, Storage, is_broken, write_full};
 
 /// Everything that writes.
 pub(crate) struct Writer {
@@ -110,6 +110,8 @@ impl Writer {
     /// A file that could not be made is no failure of the log; a directory that could not be synced is.
     pub(crate) fn failed(&self, failed: Failed) -> Error {
         match failed {
+            // Refused because another thread could not sync the directory, which it may not have told yet.
+            Failed::File(e) if e.system().is_some_and(is_broken) => self.fail(&e),
             Failed::File(e) => e,
             Failed::Directory(e) => self.fail(&e),
         }
@@ -220,15 +222,9 @@ impl Writer {
     pub(crate) fn sync_once(&self) -> Result<bool> {
         self.sound()?;
         let end = self.framing.lock().end;
-        let full = AtomicBool::new(false);
-        let leader = Leader { writer: self, sync: true };
-        let reached = |commit: &Commit| commit.synced() >= end || full.load(Ordering::Relaxed);
-        let lead = || {
-            let led = leader.lead();
-            full.store(matches!(led, Ok(Led::Full)), Ordering::Relaxed);
-            led
-        };
-        self.commit.wait(end, reached, &lead)?;
+        let once = Once { leader: Leader { writer: self, sync: true }, full: AtomicBool::new(false) };
+        let reached = |commit: &Commit| commit.synced() >= end || once.full.load(Ordering::Relaxed);
+        self.commit.wait(end, reached, &once)?;
         Ok(self.commit.synced() >= end)
     }
 
@@ -285,7 +281,7 @@ pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "use the log", "it was closed")
 }
 
-/// Leads a commit: writes all, syncs if asked to, and writes MARK when nothing is queued.
+/// Leads a commit: writes all, syncs if asked to, and writes MARK when no other follows at once.
 pub(crate) struct Leader<'a> {
     pub(crate) writer: &'a Writer,
     pub(crate) sync: bool,
@@ -310,26 +306,44 @@ impl Lead for Leader<'_> {
         Ok(Led::Synced(target))
     }
 
-    fn moved(&self) {
+    fn moved(&self, awaited: bool) {
         let writer = self.writer;
-        let (idle, active) = {
+        let active = {
             let mut framing = writer.framing.lock();
-            let acknowledged = writer.commit.acknowledged();
-            framing.forget_checkpoints(writer.commit.synced(), acknowledged);
-            (framing.end == acknowledged, framing.active().unwrap_or(0))
+            framing.forget_checkpoints(writer.commit.synced(), writer.commit.acknowledged());
+            framing.active().unwrap_or(0)
         };
-        // Crash: MARK speaks of a sync that has returned. Under load the frames say it.
+        // Crash: MARK speaks of a sync that has returned. While one round follows another the frames say it; but a
+        // frame that nobody waits for may lie in memory for ever.
         // A clean that leads has it already.
         let ended = writer.ended.read_recursive();
-        if !*ended && (idle || writer.marked.load(Ordering::Relaxed) != active) {
+        if !*ended && (!awaited || writer.marked.load(Ordering::Relaxed) != active) {
             writer.marked.store(active, Ordering::Relaxed);
             _ = writer.write_mark(false);
         }
         if writer.bugs().has(Bug::AcknowledgeBeforeSync) {
             _ = writer.sync_dirty();
         }
-        if !idle && writer.commit.futures_wait() {
+        if awaited && writer.commit.futures_wait() {
             writer.wake_syncer();
         }
+    }
+}
+
+/// A leader that remembers whether it met a full disk.
+struct Once<'a> {
+    leader: Leader<'a>,
+    full: AtomicBool,
+}
+
+impl Lead for Once<'_> {
+    fn lead(&self) -> Result<Led> {
+        let led = self.leader.lead();
+        self.full.store(matches!(led, Ok(Led::Full)), Ordering::Relaxed);
+        led
+    }
+
+    fn moved(&self, awaited: bool) {
+        self.leader.moved(awaited);
     }
 }

@@ -5,6 +5,7 @@
 mod keeping;
 mod making;
 mod reading;
+mod waiting;
 
 use std::future::Future;
 use std::sync::Arc;

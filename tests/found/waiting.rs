@@ -1,0 +1,101 @@
+//! Faults of waiting: who is woken, and what MARK says of it.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use seawall::sim::{Disk, Failing, Operation};
+use seawall::{Lsn, Options};
+
+use super::{small, soon};
+
+/// Counts how often it was woken; may panic at it.
+#[derive(Default)]
+struct Woken {
+    times: AtomicU64,
+    panics: bool,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.times.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.panics, "planned");
+    }
+}
+
+/// A clean led the sync, and what was awaited meanwhile was never woken; nor did MARK say what was acknowledged.
+#[test]
+fn whoever_waits_beside_a_clean_that_leads_is_woken() {
+    let disk = Disk::new(1);
+    disk.threads(true);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(failing.clone()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    let second = wal.append(b"second").unwrap().lsn();
+    let held = failing.hold(Operation::Sync);
+    std::thread::scope(|scope| {
+        let cleans = scope.spawn(|| wal.clean_before_lsn(Lsn(1)));
+        held.wait_for(1);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut ticket = pin!(wal.append(b"third").unwrap());
+        assert!(ticket.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        // Until the syncer has found somebody leading. If it comes later it leads itself.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(held);
+        cleans.join().unwrap().unwrap();
+        soon("the future", || woken.times.load(Ordering::SeqCst) > 0);
+    });
+    let view = Options::new().open_read_only_on(disk.mount()).unwrap();
+    assert_eq!(&view.get(second).unwrap().payload[..], b"second");
+}
+
+#[test]
+fn mark_says_what_a_clean_made_durable() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    let second = wal.append(b"second").unwrap();
+    wal.clean_before_lsn(Lsn(1)).unwrap();
+    let second = second.wait().unwrap();
+    let view = Options::new().open_read_only_on(disk.mount()).unwrap();
+    assert_eq!(view.durable_lsn(), wal.durable_lsn());
+    assert_eq!(&view.get(second).unwrap().payload[..], b"second");
+}
+
+/// A record that nobody waited for lay in memory, and MARK was left for the next commit to write, which never came.
+#[test]
+fn mark_says_what_is_durable_beside_a_record_that_nobody_waits_for() {
+    let disk = Disk::new(1);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(failing.clone()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    let held = failing.hold(Operation::Sync);
+    let second = std::thread::scope(|scope| {
+        let second = scope.spawn(|| wal.append(b"second").unwrap().wait().unwrap());
+        held.wait_for(1);
+        drop(wal.append(b"nobody waits").unwrap());
+        drop(held);
+        second.join().unwrap()
+    });
+    let view = Options::new().open_read_only_on(disk.mount()).unwrap();
+    assert_eq!(&view.get(second).unwrap().payload[..], b"second");
+}
+
+/// A waker that panicked left the others asleep, although their records were durable.
+#[test]
+fn a_waker_that_panics_keeps_nobody_asleep() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let [first, second] = [true, false].map(|panics| Arc::new(Woken { panics, ..Woken::default() }));
+    let mut one = pin!(wal.append(b"one").unwrap());
+    let mut two = pin!(wal.append(b"two").unwrap());
+    assert!(one.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&first)))).is_pending());
+    assert!(two.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&second)))).is_pending());
+    assert!(catch_unwind(AssertUnwindSafe(|| wal.sync())).is_err());
+    assert_eq!([&first, &second].map(|woken| woken.times.load(Ordering::SeqCst)), [1, 1]);
+}
