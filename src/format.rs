@@ -234,9 +234,16 @@ fn header_checksum(block: &[u8]) -> Option<u32> {
     Some(hasher.finalize())
 }
 
-/// What the seed of a segment with a damaged header may have been: the checksum stored in it, and its own.
-pub(crate) fn seeds(block: &[u8]) -> impl Iterator<Item = u32> {
-    u32_at(block, 12).into_iter().chain(header_checksum(block))
+/// What the seed of the segment at `base` may have been whose header is damaged: the checksum stored in it, and its
+/// own. None if it still looks like another segment's, whose frames would hold under its seed.
+pub(crate) fn seeds(block: &[u8], base: u64) -> impl Iterator<Item = u32> {
+    let mut named = block.get(..HEADER).unwrap_or_default().to_vec();
+    if let Some(place) = named.get_mut(48..56) {
+        place.copy_from_slice(&base.to_le_bytes());
+    }
+    let anothers = field(block, 0) == Some(SEGMENT_MAGIC) && u64_at(block, 48) != Some(base);
+    let own = !anothers || Header::decode(&named).is_ok();
+    [u32_at(block, 12), header_checksum(block)].into_iter().flatten().filter(move |_| own)
 }
 
 /// What a frame is.

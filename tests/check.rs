@@ -355,3 +355,58 @@ fn a_live_log_has_no_faults() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+/// Links of neighbours, each the only one to tell of the segment before it: nothing but its frames says that the lower
+/// one is part of the log.
+#[test]
+fn two_neighbouring_links_lost_lose_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 100);
+    let paths = segments(dir.path());
+    for n in 1..paths.len() - 1 {
+        for some in [&paths[n..n + 2], &paths[n - 1..n + 2]] {
+            let before: Vec<_> = some.iter().map(|path| fs::read(path).unwrap()).collect();
+            for path in some {
+                flip(path, 4096 + 30);
+            }
+            let report = verify(dir.path()).unwrap();
+            assert_eq!((report.records, report.first), (100, seawall::Lsn(0)), "{report}");
+            assert!(report.faults.iter().all(|fault| fault.lost_records == Some(0) || fault.lost_bytes <= 96));
+            assert_eq!(yielded(dir.path()), (all_but(100, []), report.faults));
+            some.iter().zip(before).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+        }
+    }
+    assert!(verify(dir.path()).unwrap().is_clean());
+}
+
+#[test]
+fn a_segment_of_another_place_is_not_read_by_its_damaged_header() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 100);
+    let paths = segments(dir.path());
+    let (first, last) = (&paths[0], paths.last().unwrap());
+    let mut bytes = fs::read(first).unwrap();
+    bytes[64] ^= 1;
+    fs::write(last, bytes).unwrap();
+    let report = verify(dir.path()).unwrap();
+    assert!(!report.is_clean() && report.records < 100, "{report}");
+    let (shown, _) = yielded(dir.path());
+    assert!(shown.windows(2).all(|pair| pair[0] < pair[1]), "the first records came again: {shown:?}");
+}
+
+#[test]
+fn what_is_not_known_durable_is_counted_and_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    let held = Options::new().open_read_only(dir.path()).unwrap().durable_lsn();
+    wal.close().unwrap();
+    let wal = Options::new().segment_size(16 << 10).durability(seawall::Durability::Os).open(dir.path()).unwrap();
+    wal.append_batch(&[b"a", b"b"]).unwrap().wait().unwrap();
+    wal.append(b"c").unwrap().wait().unwrap();
+    fs::remove_file(dir.path().join("MARK")).unwrap();
+    let mut all = frames(dir.path()).unwrap();
+    assert_eq!(all.by_ref().map(|item| item.unwrap()).count(), 1);
+    assert_eq!((all.end(), all.unproven()), (held, 3));
+    assert!(all.notes().iter().any(|note| note.contains("MARK: missing")), "{:?}", all.notes());
+}

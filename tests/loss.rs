@@ -207,3 +207,24 @@ fn a_closed_log_without_mark_loses_nothing_that_is_known_of() {
     assert_eq!(lost(&report).0, 0);
     assert!(report.to_string().contains("MARK, which says that it was closed there, is gone"), "{report}");
 }
+
+/// Of the segments from the first on, only the last one's loss was told, and the log was said to begin there.
+#[test]
+fn a_log_whose_first_segments_are_gone() {
+    let log = Closed::new();
+    for gone in 1..4 {
+        let dir = tempfile::tempdir().unwrap();
+        for path in fs::read_dir(log.dir.path()).unwrap().map(|entry| entry.unwrap().path()) {
+            if !log.segments[..gone].contains(&path) {
+                fs::copy(&path, dir.path().join(name(&path))).unwrap();
+            }
+        }
+        let report = verify(dir.path()).unwrap();
+        let lost: u64 = report.faults.iter().map(|fault| fault.lost_records.unwrap()).sum();
+        assert_eq!((lost, report.first.0), (log.count(0..gone), 0), "{report}");
+        let bytes: u64 = report.faults.iter().map(|fault| fault.lost_bytes).sum();
+        let least: u64 = (0..gone).map(|segment| log.bytes(segment)).sum();
+        assert!((least..least + gone as u64 * (16 << 10)).contains(&bytes), "{bytes} of {least}: {report}");
+        assert_eq!(report.faults[0].lsn.0, 0, "{report}");
+    }
+}

@@ -146,13 +146,14 @@ fn durable(plan: &Plan, walks: &Walks) -> u64 {
 fn resolve(plan: Plan, walks: &Walks, durable: u64) -> Result<Examined> {
     let shown = durable.max(plan.survey.mark.map_or(0, |mark| mark.shown));
     let pieces = plan.history(shown);
-    let first = match pieces.first() {
-        Some(Piece::Member(index)) => plan.base(*index),
-        Some(Piece::Missing { base, .. }) => *base,
-        None => plan.survey.front,
+    let front = plan.survey.front;
+    let (first, counted) = match pieces.first() {
+        Some(Piece::Member(index)) => (plan.base(*index), None),
+        // All from the front on is gone; how many records that were, is known if none was ever cleaned.
+        Some(Piece::Missing { base, .. }) => (front.min(*base), (front == 0).then_some(0)),
+        None => (front, None),
     };
-    let mut sum =
-        Sum { durable, end: first, limit: first, counted: None, top: String::new(), report: Report::default() };
+    let mut sum = Sum { durable, end: first, limit: first, counted, top: String::new(), report: Report::default() };
     sum.report.notes.clone_from(&plan.survey.notes);
     sum.report.first = Lsn(first);
     for (n, piece) in pieces.iter().enumerate() {
@@ -196,23 +197,28 @@ impl Sum {
     fn missing(&mut self, base: u64, end: u64, records: u64, before: u64) {
         let block = u64::from(BLOCK);
         let lost = self.counted.map_or(records, |counted| before.saturating_sub(counted).max(records));
-        let (more, what) = if lost > records {
-            (
-                base.saturating_sub(self.limit.saturating_add(block)),
-                "the file is missing, or another segment's; so are those before it",
-            )
-        } else {
-            (0, "the file is missing, or another segment's")
-        };
+        let mut what = "the file is missing, or another segment's".to_owned();
+        let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(block)));
+        let begins = self.top.is_empty();
+        if lost > records || begins && self.counted.is_none() && self.limit < base {
+            what = format!("the files from LSN {} to here are missing, or other segments'", self.limit);
+            from = self.limit;
+            bytes = bytes.saturating_add(base.saturating_sub(self.limit.saturating_add(block)));
+        }
+        // Without a count to begin with, the records of those before it are not known.
+        let known = self.counted.is_some() || from == base;
+        if begins {
+            self.report.first = Lsn(from);
+        }
         (self.end, self.limit, self.counted) = (end, end, Some(before));
         self.report.faults.push(Fault {
             segment: segment_name(base),
             offset: 0,
-            lsn: Lsn(base),
-            lost_bytes: end.saturating_sub(base.saturating_add(block)).saturating_add(more),
-            lost_records: Some(lost),
+            lsn: Lsn(from),
+            lost_bytes: bytes,
+            lost_records: known.then_some(lost),
             beyond: 0,
-            what: what.to_owned(),
+            what,
         });
     }
 
@@ -281,7 +287,7 @@ impl Sum {
         self.end = base + hole.batch;
         self.report.records += hole.before.0;
         self.report.bytes += hole.before.1;
-        if hole.followed || hole.from > hole.batch {
+        if hole.followed || hole.spoiled || hole.from > hole.batch {
             self.report.notes.push(format!("torn tail at LSN {}, which nobody was told was durable", self.end));
         }
         false

@@ -63,7 +63,7 @@ pub fn frames_on(storage: Arc<dyn Storage>) -> Result<Frames> {
     let examined = examine(&*storage, Depth::End, 1, &|_, _| {})?;
     let pending = examined.report.faults.iter().cloned().collect();
     let pieces = examined.pieces.iter().copied().collect();
-    Ok(Frames { storage, examined, pending, pieces, open: None, held: None, done: false })
+    Ok(Frames { storage, examined, pending, pieces, open: None, held: None, unproven: 0, done: false })
 }
 
 /// The records of a log that may be damaged. From [`frames`]. Ends after the first error.
@@ -77,6 +77,8 @@ pub struct Frames {
     open: Option<(usize, Walk)>,
     /// Read, while the damage before it is yielded.
     held: Option<Record>,
+    /// Records in whole batches that are not shown.
+    unproven: u64,
     done: bool,
 }
 
@@ -92,6 +94,12 @@ impl Frames {
         Lsn(self.examined.shown)
     }
 
+    /// Valid records that lie at or above [`end`](Frames::end) and are not shown, for nothing says that they are
+    /// durable; after a killed process opening the log makes them so. Counted once the iterator has ended.
+    pub fn unproven(&self) -> u64 {
+        self.unproven
+    }
+
     /// What an operator should know, as in a [`Report`](super::Report).
     pub fn notes(&self) -> &[String] {
         &self.examined.report.notes
@@ -99,6 +107,7 @@ impl Frames {
 
     /// The next record.
     fn step(&mut self) -> Result<Option<Record>> {
+        let mut batch = 0;
         loop {
             let Some((index, walk)) = &mut self.open else {
                 let Some(piece) = self.pieces.pop_front() else {
@@ -119,7 +128,10 @@ impl Frames {
                 Some(Step::Frame(offset, header)) => {
                     let lsn = found.base + offset;
                     if lsn + frame_size(u64::from(header.length)) > self.examined.shown {
-                        self.open = None;
+                        batch += u64::from(matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint)));
+                        if !header.more {
+                            self.unproven += std::mem::take(&mut batch);
+                        }
                         continue;
                     }
                     let kind = match header.kind {
@@ -131,6 +143,11 @@ impl Frames {
                     let batch_time = BatchTime(header.batch_time);
                     let ends_batch = !header.more;
                     return Ok(Some(Record { lsn: Lsn(lsn), batch_time, kind, ends_batch, payload }));
+                }
+                // The log ends here: what lies beyond was torn off.
+                Some(Step::Hole(hole)) if found.base + hole.from >= self.examined.shown => {
+                    self.open = None;
+                    self.pieces.clear();
                 }
                 Some(Step::Hole(_)) if self.examined.walked.get(index) == Some(&true) => {}
                 Some(Step::Hole(_)) => self.meet_damage(index)?,

@@ -10,7 +10,7 @@ use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, HEAD, Header, Link, NO_BASE, seeds};
 use crate::recovery::{Survey, read_link, survey};
-use crate::scan::Place;
+use crate::scan::{Chunk, Place, Window, next_frame};
 use crate::storage::{File, Storage, read_full};
 
 /// A segment file and how to read it.
@@ -20,6 +20,8 @@ pub(super) struct Part {
     pub(super) place: Option<Place>,
     pub(super) link: Option<Link>,
     pub(super) seal: Option<Seal>,
+    /// Whether it was ever part of a log, not only prepared.
+    used: bool,
 }
 
 /// What a link says of the segment before it.
@@ -58,18 +60,22 @@ impl Plan {
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
             let seal = seals.get(&found.base).copied();
-            let mut part = Part { place: found.place(Bugs::default()), link: None, seal };
+            let mut part = Part { place: found.place(Bugs::default()), link: None, seal, used: false };
             part.link = found.link.as_ref().map(|(link, _)| link.clone());
+            let io = |e| Error::io("read", storage.path().join(&found.name), e);
             if found.header.is_err() {
-                let path = storage.path().join(&found.name);
-                let mended = mend(&*found.file, found.base, found.length, seal);
-                (part.place, part.link) = mended.map_err(|e| Error::io("read", path, e))?;
+                (part.place, part.link) = mend(&*found.file, found.base, found.length, seal).map_err(io)?;
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
                 && place.seed != seal.seed
             {
                 // Another file than the one that was meant.
                 part.seal = None;
+            }
+            part.used = part.link.is_some() || part.seal.is_some();
+            if let (false, Some(place)) = (part.used, &part.place) {
+                // Both its own link and that of its successor may be damaged.
+                part.used = holds_frames(&*found.file, place).map_err(io)?;
             }
             if let Some(link) = part.link.as_ref().filter(|link| link.prev_base != NO_BASE) {
                 let end = link.prev_end.saturating_sub(link.prev_base);
@@ -125,9 +131,8 @@ impl Plan {
         pieces
     }
 
-    /// Whether a segment was ever part of a log, not only prepared.
     fn is_used(&self, index: usize) -> bool {
-        self.parts.get(index).is_some_and(|part| part.link.is_some() || part.seal.is_some())
+        self.parts.get(index).is_some_and(|part| part.used)
     }
 
     /// What is wrong with the link at `index`, if its predecessor is not there.
@@ -138,9 +143,15 @@ impl Plan {
     }
 }
 
+fn holds_frames(file: &dyn File, place: &Place) -> std::io::Result<bool> {
+    let mut chunk = Chunk::default();
+    let mut window = Window::new(file, place.limit, &mut chunk);
+    next_frame(&mut window, place, u64::from(BLOCK), Bugs::default()).map(|found| found.is_some())
+}
+
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest
-/// of the header gives, if the first frame holds under it. A sound header under another's name is not mended: the
-/// frames hold wherever the file is, but their LSNs are those of its own name.
+/// of the header gives, if the first frame holds under it. A header under another's name is not mended, sound or
+/// damaged: the frames hold wherever the file is, but their LSNs are those of its own name.
 fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::Result<(Option<Place>, Option<Link>)> {
     let mut head = vec![0; HEAD];
     let filled = read_full(file, &mut head, 0)?;
@@ -148,7 +159,7 @@ fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::
     if Header::decode(&head).is_ok() {
         return Ok((None, None));
     }
-    let stored = seeds(&head);
+    let stored = seeds(&head, base);
     let limit = limit.min(u64::from(u32::MAX));
     if base.checked_add(limit.max(HEAD as u64)).is_none() {
         // A name that no segment was given: its LSNs would go beyond the last.

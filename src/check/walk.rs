@@ -5,8 +5,8 @@ use std::io;
 use bytes::Bytes;
 
 use crate::bugs::Bugs;
-use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, frame_size, sum};
-use crate::scan::{Chunk, Place, Source, Window, frame_at, next_frame};
+use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, frame_size};
+use crate::scan::{Chunk, Place, Source, Window, frame_at, next_frame, spoiled};
 use crate::storage::File;
 
 /// Bytes between two reports of progress.
@@ -29,6 +29,8 @@ pub(super) struct Hole {
     pub(super) to: u64,
     /// Whether a valid frame lies at `to`.
     pub(super) followed: bool,
+    /// Whether it begins with a frame whose header holds.
+    pub(super) spoiled: bool,
     /// Where the batch begins that is not whole.
     pub(super) batch: u64,
     /// How many records were here, where the frame's header still tells.
@@ -93,8 +95,8 @@ impl Walk {
         self.batch = from;
         (batch < from).then(|| {
             let what = "the segment ends inside a batch".to_owned();
-            let (to, followed, records) = (from, false, None);
-            Step::Hole(Hole { from, to, followed, batch, records, what, before: (0, 0), beyond: 0 })
+            let (to, followed, spoiled, records) = (from, false, false, None);
+            Step::Hole(Hole { from, to, followed, spoiled, batch, records, what, before: (0, 0), beyond: 0 })
         })
     }
 
@@ -121,20 +123,9 @@ impl Walk {
         let (to, batch) = (next.unwrap_or(self.end), self.batch);
         (self.offset, self.batch) = (to, to);
         let records = only.filter(|(end, _)| *end == to).map(|(_, records)| records);
-        Ok(Hole { from, to, followed: next.is_some(), batch, records, what, before: (0, 0), beyond: 0 })
+        let (followed, spoiled) = (next.is_some(), only.is_some());
+        Ok(Hole { from, to, followed, spoiled, batch, records, what, before: (0, 0), beyond: 0 })
     }
-}
-
-/// A frame whose header holds and whose payload does not: the header, and the checksum that the payload has.
-fn spoiled(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Result<Option<(FrameHeader, u32)>> {
-    let Some(bytes) = window.bytes(offset, FRAME as usize)? else { return Ok(None) };
-    let short = u32::try_from(offset).unwrap_or(u32::MAX);
-    let Some(header) = FrameHeader::decode(bytes, place.seed, short) else { return Ok(None) };
-    if frame_size(u64::from(header.length)) > place.limit - offset {
-        return Ok(None);
-    }
-    let payload = window.bytes(offset + u64::from(FRAME), header.length as usize)?;
-    Ok(payload.map(|payload| (header, sum(payload))))
 }
 
 /// What one segment holds.

@@ -12,7 +12,7 @@ use seawall::{Kind, Record};
 use serde_json::{Map, Value, json};
 
 use crate::exit;
-use crate::out::{self, Out};
+use crate::out::{self, Out, count};
 
 /// Write out what a log holds; works on a live log, and goes on past damage
 #[derive(Debug, Args)]
@@ -29,11 +29,13 @@ const EXAMPLES: &str = "Examples:
   seawall dump /var/lib/billing
   seawall dump /var/lib/billing --json | jq -r 'select(.kind == \"block\") | .records[].value | @base64d'
 
-Exit code 2 if damage was passed over; what and where stands on standard error.";
+Only what is known to be durable is shown; how much more lies in the log is said on standard error.
+Exit code 2 if damage was passed over; what and where stands there too.";
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let mut damaged = false;
-    for item in check::frames(&arguments.dir)? {
+    let mut frames = check::frames(&arguments.dir)?;
+    for item in frames.by_ref() {
         if !out.has_reader() {
             break;
         }
@@ -54,6 +56,17 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
             }
             _ => {}
         }
+    }
+    out.flush()?;
+    for note in frames.notes() {
+        out::warn(format_args!("note: {note}"));
+    }
+    if frames.unproven() > 0 {
+        let (records, from) = (count(frames.unproven()), frames.end());
+        out::warn(format_args!(
+            "note: {records} valid records at LSN {from} or above are not shown, for nothing says that they are durable; \
+             opening the log makes them so"
+        ));
     }
     Ok(if damaged { exit::damage() } else { exit::CLEAN })
 }
