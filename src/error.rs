@@ -27,7 +27,7 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The system refused a call. An open or a read that ends so has changed nothing.
+    /// The system refused a call. A read that ends so has changed nothing, and an open nothing that anybody needs.
     Io,
     /// Bytes known to be durable are not there, or not what was written. Nothing was changed.
     Damage(Damage),
@@ -143,6 +143,11 @@ impl Error {
             message: format!("{self}; what was not yet durable is unknown: close the log and open it again"),
             source: None,
         }))
+    }
+
+    /// What the system said, if it is about that.
+    pub(crate) fn system(&self) -> Option<&io::Error> {
+        self.0.source.as_ref()
     }
 
     /// What sort of error it is.

@@ -119,6 +119,18 @@ pub(crate) fn frame_at<S: Source>(
     Ok(payload.is_some_and(|payload| sum(payload) == header.sum).then_some(header))
 }
 
+/// A frame whose header holds and whose payload does not: the header, and the checksum that the payload has.
+pub(crate) fn spoiled(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Result<Option<(FrameHeader, u32)>> {
+    let Some(bytes) = window.bytes(offset, FRAME as usize)? else { return Ok(None) };
+    let short = u32::try_from(offset).unwrap_or(u32::MAX);
+    let Some(header) = FrameHeader::decode(bytes, place.seed, short) else { return Ok(None) };
+    if frame_size(u64::from(header.length)) > place.limit - offset {
+        return Ok(None);
+    }
+    let payload = window.bytes(offset + u64::from(FRAME), header.length as usize)?;
+    Ok(payload.map(|payload| (header, sum(payload))))
+}
+
 /// What a segment holds up to its first bad place.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scan {
@@ -128,11 +140,13 @@ pub(crate) struct Scan {
     pub(crate) batch: u64,
     /// Whether a valid frame of a newer version is there.
     pub(crate) too_new: bool,
+    /// Whether a frame is there whose header holds: it was appended, and is torn.
+    pub(crate) spoiled: bool,
     /// Valid frames up to `end`.
     pub(crate) frames: u64,
     /// The highest claim among them.
     pub(crate) claim: u64,
-    /// The highest batch time among them. A link bears the highest before it.
+    /// The highest batch time of whole batches. A link bears the highest before it.
     pub(crate) batch_time: u64,
     /// Of whole batches only: records, the span of their batch times, the last checkpoint, the cursor notes.
     pub(crate) whole: Summary,
@@ -175,7 +189,7 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
     let mut window = Window::new(file, place.limit, &mut chunk);
     let first = u64::from(BLOCK);
     let mut scan = Scan { end: first, batch: first, ..Scan::default() };
-    let mut open = Summary::default();
+    let (mut open, mut batch_time) = (Summary::default(), 0);
     while let Some(header) = frame_at(&mut window, place, scan.end, bugs)? {
         let Some(kind) = header.kind else {
             scan.too_new = true;
@@ -183,7 +197,7 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
         };
         let lsn = place.base + scan.end;
         scan.frames += 1;
-        scan.batch_time = scan.batch_time.max(header.batch_time);
+        batch_time = batch_time.max(header.batch_time);
         scan.claim = scan.claim.max(header.claim(lsn).unwrap_or(0));
         open.add(kind, 1, header.batch_time, lsn);
         if kind == FrameKind::CursorNote {
@@ -193,9 +207,11 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
         scan.end += frame_size(u64::from(header.length));
         if !header.more || bugs.has(Bug::BatchCutInside) {
             scan.batch = scan.end;
+            scan.batch_time = batch_time;
             merge(&mut scan.whole, std::mem::take(&mut open));
         }
     }
+    scan.spoiled = !scan.too_new && spoiled(&mut window, place, scan.end)?.is_some();
     Ok(scan)
 }
 

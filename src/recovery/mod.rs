@@ -131,6 +131,8 @@ struct Tail {
     bad: Option<usize>,
     offset: u64,
     too_new: bool,
+    /// A frame whose header holds begins at the first bad place.
+    spoiled: bool,
     /// The highest claim found.
     claim: u64,
     /// Valid frames beyond the first bad place, and the first of them.
@@ -169,7 +171,7 @@ impl Tail {
             self.end = found.base + scan.batch;
             self.bad = Some(*index);
             self.offset = scan.end;
-            self.too_new = scan.too_new;
+            (self.too_new, self.spoiled) = (scan.too_new, scan.spoiled);
             self.kept = member + 1;
             if sealed != Some(self.end) {
                 return;
@@ -265,7 +267,8 @@ fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
         }
     }
     seal(&mut recovered, &links, scans.pop().flatten());
-    let torn = tail.beyond > 0 || tail.bad.is_some() && tail.offset + recovered.base_of_end() != tail.end;
+    let half_a_batch = tail.bad.is_some() && tail.offset + recovered.base_of_end() != tail.end;
+    let torn = tail.beyond > 0 || tail.spoiled || half_a_batch;
     let torn = torn.then_some(Torn { lsn: Lsn(tail.end), beyond: tail.beyond });
     recovered.report = Recovery::new(&recovered, links.first(), torn, notes);
     recovered

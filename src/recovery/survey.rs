@@ -135,8 +135,7 @@ pub(crate) fn front(storage: &dyn Storage, log_id: Option<[u8; 16]>) -> Result<u
 
 /// Whether a file or the directory is not there.
 pub(crate) fn missing(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
-    source.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+    error.system().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// `NAME.aside` or `NAME.aside.n`.
