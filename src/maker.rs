@@ -27,7 +27,7 @@ pub(crate) struct Maker {
     pub(crate) bugs: Bugs,
     state: Mutex<State>,
     changed: Condvar,
-    /// Held while void files are cleared away, so that a clean finds them done or left, and never under way.
+    /// Held while files are trimmed or cleared away, so that a clean finds them done or left, and never under way.
     tidying: Mutex<()>,
 }
 
@@ -50,8 +50,6 @@ struct State {
     wanted: Option<Need>,
     /// Why that could not be made, until something is.
     refused: Option<Error>,
-    /// The directory could not be synced: nothing is made any more.
-    broken: Option<Error>,
 }
 
 /// How badly a segment is needed.
@@ -152,15 +150,14 @@ impl Maker {
                 self.changed.wait(&mut state);
                 continue;
             }
-            if let Some(e) = &state.broken {
-                return Err(Failed::Directory(e.clone()));
-            }
             // None is made where the bound does not leave room for all: who is refused leaves nothing behind.
             let wanted = need.bytes(missing, self.segment_size);
             let used =
                 state.disk_bytes - state.spares.iter().rev().take(missing).map(|spare| spare.length).sum::<u64>();
             let spare = state.spares.pop();
-            if used.saturating_add(wanted) > self.max_disk_bytes {
+            // A log that a crash left at its bound gets out by a checkpoint, whatever room there is for its first link.
+            let way_out = need == Need::Reserve && state.first_link.is_none();
+            if used.saturating_add(wanted) > self.max_disk_bytes && !way_out {
                 let Some(spare) = spare else { return Err(Failed::File(self.log_full(used, wanted))) };
                 // A spare does not help here, it only takes room.
                 drop(state);
@@ -197,10 +194,6 @@ impl Maker {
                 }
                 Err(NotMade { failed, named }) => {
                     state.disk_bytes -= self.segment_size;
-                    if let Failed::Directory(e) = &failed {
-                        // With the token: whoever waits for it must not sync the directory again.
-                        state.broken = Some(e.clone());
-                    }
                     if !named {
                         // Nothing bears the name, so nobody was handed an LSN of it: the next one is made there.
                         state.next_base = base;
@@ -310,9 +303,12 @@ impl Maker {
     /// what could not go.
     pub(crate) fn discard(&self, storage: &dyn Storage, segments: Vec<Arc<Segment>>) -> Vec<(String, std::io::Error)> {
         let mut stuck = Vec::new();
+        let _tidying = self.tidying.lock();
         let before = {
             let mut state = self.state.lock();
             state.refused = None;
+            // What goes as a whole is not cut as well, nor counted twice.
+            state.trims.retain(|(segment, _)| segments.iter().all(|gone| gone.base != segment.base));
             std::mem::take(&mut state.stuck)
         };
         for (name, length) in before {
@@ -431,4 +427,33 @@ pub(crate) fn move_aside(storage: &dyn Storage, name: &str) -> std::io::Result<(
     let numbered = (1_u64..).map(|n| format!("{name}.aside.{n}"));
     let aside = std::iter::once(format!("{name}.aside")).chain(numbered).find(free);
     aside.map_or(Ok(()), |aside| storage.rename(name, &aside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::append::Patience;
+    use crate::format::FrameKind;
+    use crate::framing::One;
+    use crate::log::Log;
+    use crate::options::Options;
+    use crate::storage::Fs;
+
+    /// A segment that was to be trimmed was cleaned first: its bytes were taken off twice.
+    #[test]
+    fn what_was_cleaned_is_not_trimmed() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(Arc::new(Fs::new(dir.path())), Options::new().segment_size(16 << 10)).unwrap();
+        let writer = &log.writer;
+        writer.append(FrameKind::Record, &One::new(b"record"), None, Patience::Wait).unwrap();
+        writer.stop();
+        writer.rotate_now().unwrap();
+        let held = writer.segments.read().front().cloned();
+        let gone: Vec<_> = writer.segments.write().pop_front().into_iter().collect();
+        assert!(writer.maker.discard(&*writer.storage, gone).is_empty());
+        let left = writer.maker.disk_bytes();
+        writer.maker.tidy(&*writer.storage, u64::MAX).unwrap();
+        assert_eq!(writer.maker.disk_bytes(), left);
+        drop(held);
+    }
 }

@@ -238,3 +238,45 @@ fn an_append_that_is_refused_spends_no_lsns() {
     wal.close().unwrap();
     assert_eq!(small().open_on(disk.mount()).unwrap().read(..).unwrap().count(), records);
 }
+
+/// A full log was opened with larger segments: no checkpoint fitted, and without one nothing could be cleaned.
+#[test]
+fn a_full_log_opened_with_larger_segments_is_cleaned_by_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().max_disk_bytes(128 << 10).open(dir.path()).unwrap();
+    wal.append_checkpoint(b"first").unwrap().wait().unwrap();
+    while wal.append(&[1; 2000]).is_ok() {}
+    wal.close().unwrap();
+    let wal = Options::new().segment_size(32 << 10).max_disk_bytes(128 << 10).open(dir.path()).unwrap();
+    assert_eq!(*wal.append(&[2; 2000]).unwrap_err().kind(), ErrorKind::LogFull);
+    wal.append_checkpoint(b"second").unwrap().wait().unwrap();
+    assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+    wal.append(&[2; 2000]).unwrap().wait().unwrap();
+}
+
+/// A power cut took the link of the segment in reserve: it counted in full, and there was no room for another.
+#[test]
+fn a_full_log_whose_reserve_a_power_cut_took_is_cleaned_by_a_checkpoint() {
+    let options = || small().max_disk_bytes(64 << 10);
+    let disk = Disk::new(3);
+    let wal = options().open_on(disk.mount()).unwrap();
+    wal.append_checkpoint(b"first").unwrap().wait().unwrap();
+    while wal.append(&[1; 2000]).is_ok() {}
+    wal.sync().unwrap();
+    disk.settle();
+    let ticket = wal.append_checkpoint(&[2; 5000]).unwrap();
+    drop(wal.append(&[3; 2000]).unwrap());
+    // Written, and not synced.
+    disk.crash_at(2);
+    assert!(ticket.wait().is_err());
+    let link = |unit: &Unit| matches!(unit, Unit::Sector { file, sector: 8, .. } if file.ends_with(".wal"));
+    let keep: Vec<_> = disk.dirty().iter().map(|unit| !link(unit)).collect();
+    assert!(keep.contains(&false));
+    disk.crash(Keep::Units(&keep));
+    let wal = options().open_on(disk.mount()).unwrap();
+    assert_eq!(*wal.append(&[4; 2000]).unwrap_err().kind(), ErrorKind::LogFull);
+    wal.append_checkpoint(b"second").unwrap().wait().unwrap();
+    assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+    wal.append(&[4; 2000]).unwrap().wait().unwrap();
+    assert!(wal.stats().disk_bytes <= 64 << 10, "{:?}", wal.stats());
+}
