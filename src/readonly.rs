@@ -9,7 +9,7 @@ use crate::log::not_found;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::read::{Records, Segments, get};
-use crate::record::Record;
+use crate::record::{Kind, Record};
 use crate::recovery::{Recovered, Recovery, TRIES, front, missing, recover, survey_beside};
 use crate::segment::Segment;
 use crate::storage::Storage;
@@ -63,10 +63,33 @@ impl ReadOnly {
         if let Some(last) = segments.last_mut() {
             last.end = last.end.min(shown).max(last.found.base);
         }
-        let checkpoint = if checkpoint < shown { checkpoint } else { 0 };
         report.end = Lsn(shown);
+        let link = segments
+            .iter()
+            .rev()
+            .find(|sealed| sealed.found.base < shown)
+            .and_then(|sealed| sealed.found.link.as_ref());
+        let linked = link.map_or(0, |(link, _)| link.checkpoint);
         let segments = segments.into_iter().map(Segment::found).map(Arc::new).collect();
-        Ok(ReadOnly { storage, log_id, segments, shown, checkpoint, recovery: report })
+        let mut view = ReadOnly { storage, log_id, segments, shown, checkpoint, recovery: report };
+        if checkpoint >= shown {
+            view.checkpoint = view.checkpoint_before(linked)?;
+        }
+        Ok(view)
+    }
+
+    /// The last checkpoint that is shown, where a later one is not yet: in the newest segment, or as its link says.
+    fn checkpoint_before(&self, linked: u64) -> Result<u64> {
+        let Some(newest) = self.below(self.shown.saturating_sub(1)) else { return Ok(0) };
+        let mut last = if linked < self.first() { 0 } else { linked };
+        let mut records = self.read(Lsn(newest.base)..)?;
+        while let Some(record) = records.next_borrowed() {
+            let record = record?;
+            if record.kind == Kind::Checkpoint {
+                last = record.lsn.0;
+            }
+        }
+        Ok(last)
     }
 
     /// What opening found. Its records are counted up to the end of the log, shown or not.

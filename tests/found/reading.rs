@@ -99,3 +99,35 @@ fn damage_that_stays_is_told_at_the_second_look() {
     assert!(matches!(error.kind(), ErrorKind::Damage(_)), "{error}");
     assert_eq!(looks.load(Ordering::Relaxed), 2);
 }
+
+/// A view opened while a further checkpoint was being synced knew of none at all.
+#[test]
+fn a_view_beside_a_checkpoint_that_is_not_durable_yet_has_the_one_before() {
+    for (rotates, cleans) in [(false, false), (true, false), (true, true)] {
+        let disk = Disk::new(8);
+        let failing = Failing::new(disk.mount());
+        let wal = small().open_on(failing.clone()).unwrap();
+        wal.append(b"record").unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+        let first = wal.append_checkpoint(b"first").unwrap().wait().unwrap();
+        if rotates {
+            wal.rotate().unwrap();
+        }
+        wal.append(b"record").unwrap().wait().unwrap();
+        if cleans {
+            assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
+        }
+        let held = failing.hold(Operation::Sync);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| wal.append_checkpoint(b"second").unwrap().wait());
+            held.wait_for(1);
+            let view = Options::new().open_read_only_on(disk.mount()).unwrap();
+            let checkpoint = view.checkpoint().unwrap().unwrap();
+            assert_eq!((checkpoint.lsn, &checkpoint.payload[..]), (first, &b"first"[..]));
+            drop(held);
+            let second = second.join().unwrap().unwrap();
+            let view = Options::new().open_read_only_on(disk.mount()).unwrap();
+            assert_eq!(view.checkpoint().unwrap().unwrap().lsn, second);
+        });
+    }
+}
