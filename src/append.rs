@@ -179,7 +179,7 @@ impl Writer {
         let mut framing = self.framing.lock();
         self.check_open(&framing)?;
         let before = framing.active();
-        while framing.active_used() && framing.active() == before {
+        while framing.newest_used() && framing.active() == before {
             self.check_open(&framing)?;
             framing = self.next_segment(framing, Need::Ordinary, Patience::Wait)?;
         }

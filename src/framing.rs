@@ -136,9 +136,9 @@ impl Framing {
         self.active.as_ref().map(|active| (active.segment.base, active.seal()))
     }
 
-    /// Whether the active segment holds any record.
-    pub(crate) fn active_used(&self) -> bool {
-        self.active.as_ref().is_some_and(|active| active.whole.records > 0)
+    /// Whether the newest segment holds any record, be it an earlier life's.
+    pub(crate) fn newest_used(&self) -> bool {
+        self.active.as_ref().map_or(self.previous.seal.records, |active| active.whole.records) > 0
     }
 
     /// Seals the active segment and begins `next` with its link. Gives the sealed one and the end of the link.

@@ -150,7 +150,7 @@ impl Wal {
         BatchTime(self.log.writer.framing.lock().batch_time)
     }
 
-    /// The log's identity: random, made with the log, equal in all its segments.
+    /// The log's identity: random, made with the log's first segment, equal in all of them.
     pub fn log_id(&self) -> [u8; 16] {
         self.log.log_id
     }
@@ -178,8 +178,18 @@ impl Wal {
     /// As [`get`](Wal::get).
     pub fn checkpoint(&self) -> Result<Option<Record>> {
         let writer = &self.log.writer;
-        let lsn = writer.framing.lock().checkpoint_below(writer.commit.acknowledged());
-        if lsn == 0 { Ok(None) } else { self.get(Lsn(lsn)).map(Some) }
+        let last = || writer.framing.lock().checkpoint_below(writer.commit.acknowledged());
+        loop {
+            let lsn = last();
+            if lsn == 0 {
+                return Ok(None);
+            }
+            match self.get(Lsn(lsn)) {
+                // Another was appended meanwhile, and all before it cleaned.
+                Err(e) if matches!(e.kind(), ErrorKind::Removed { .. }) && last() != lsn => {}
+                found => return found.map(Some),
+            }
+        }
     }
 
     /// Removes the sealed segments all of whose records are older than `batch_time`, as a prefix of the log.
@@ -187,7 +197,9 @@ impl Wal {
     /// Syncs first. Never removes the newest segment, nor the last durable checkpoint or anything after it.
     ///
     /// # Errors
-    /// `Poisoned`, `Closed`. Files that could not be removed are told in the answer, and tried again later.
+    /// `Poisoned`, `Closed`. `Io` or `DiskFull`, and nothing was cleaned: MARK is missing and cannot be made, or a file
+    /// that recovery cut off cannot be moved aside. Files that could not be removed are told in the answer, and tried
+    /// again later.
     pub fn clean_before_batch_time(&self, batch_time: impl Into<BatchTime>) -> Result<Cleaned> {
         self.log.check()?;
         clean(&self.log.writer, Limit::BatchTime(batch_time.into()))

@@ -220,7 +220,12 @@ impl Appender {
         self.checkpoint()?;
         let retain = u64::try_from(retain.as_millis()).unwrap_or(u64::MAX);
         self.board.step(Step::Cleaning);
-        let cleaned = self.wal.clean_before_batch_time(self.config.clock.unix_millis().saturating_sub(retain))?;
+        let cleaned = self.wal.clean_before_batch_time(self.config.clock.unix_millis().saturating_sub(retain));
+        let cleaned = match cleaned {
+            // A MARK that somebody took away cannot be made anew on a full disk; it is tried again.
+            Err(error) if error.is_backpressure() => return Ok(()),
+            cleaned => cleaned?,
+        };
         self.board.step(Step::Cleaned);
         if !cleaned.removed.is_empty() {
             self.board.update(|status| status.cleaned += cleaned.removed.len() as u64);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
+use seawall::sim::{Disk, Failing, Fault, Keep, Operation, Unit};
 use seawall::{Durability, ErrorKind, Kept, Lsn, Options, Why};
 
 use super::small;
@@ -353,4 +353,74 @@ fn mark_is_not_written_after_the_lock_was_let_go() {
         leader.join().unwrap().unwrap();
         assert_eq!(disk.count(Operation::Write), writes);
     });
+}
+
+/// A clean and the maker synced the directory beside one another: the failure was told to one, and the other went on.
+#[test]
+fn a_directory_that_could_not_be_synced_fails_for_everybody() {
+    let disk = Disk::new(8);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(failing.clone()).unwrap();
+    for n in 0..3 {
+        wal.append(&[n; 7000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    wal.append(&[3; 100]).unwrap().wait().unwrap();
+    failing.fail(Fault::new(Operation::SyncDir).kind(io::ErrorKind::Other));
+    let held = failing.hold(Operation::SyncDir);
+    std::thread::scope(|scope| {
+        let cleans = scope.spawn(|| wal.clean_before_lsn(Lsn::MAX));
+        held.wait_for(1);
+        let syncs = disk.count(Operation::SyncDir);
+        let rotates = scope.spawn(|| wal.rotate());
+        // Until it waits for the clean. If it comes later it is told all the same.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(held);
+        for failed in [cleans.join().unwrap().map(drop), rotates.join().unwrap()] {
+            assert_eq!(*failed.unwrap_err().kind(), ErrorKind::Poisoned);
+        }
+        assert_eq!(disk.count(Operation::SyncDir), syncs);
+    });
+}
+
+/// A record that was torn by itself was dropped and not told, and so was the batch time of a batch that was not whole.
+#[test]
+fn a_tail_that_was_dropped_is_told_and_leaves_nothing() {
+    for batch in [false, true] {
+        let disk = Disk::new(3);
+        let wal = small().open_on(disk.mount()).unwrap();
+        wal.at(5).append(b"durable").unwrap().wait().unwrap();
+        let records = if batch { vec![vec![1; 100], vec![2; 4000]] } else { vec![vec![1; 8000]] };
+        let ticket = wal.at(1_000_000).append_batch(&records).unwrap();
+        // Written, and not synced.
+        disk.crash_at(2);
+        assert!(ticket.wait().is_err());
+        let dirty = disk.dirty();
+        let record = |unit: &Unit| matches!(unit, Unit::Sector { file, .. } if file.ends_with(".wal"));
+        let last = dirty.iter().rposition(record).unwrap();
+        let keep: Vec<_> = (0..dirty.len()).map(|index| index != last).collect();
+        disk.crash(Keep::Units(&keep));
+        let report = seawall::check::Verify::new().run_on(disk.mount()).unwrap();
+        assert!(report.is_clean() && report.notes.iter().any(|note| note.starts_with("torn tail")), "{report}");
+        let wal = small().open_on(disk.mount()).unwrap();
+        let torn = wal.recovery().torn.unwrap();
+        assert_eq!((torn.lsn, torn.beyond), (wal.recovery().end, 0));
+        assert_eq!(wal.batch_time(), seawall::BatchTime(5));
+    }
+}
+
+/// The newest segment was an earlier life's, and stayed so.
+#[test]
+fn rotating_after_opening_begins_a_segment() {
+    let disk = Disk::new(3);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.rotate().unwrap();
+    assert_eq!(wal.stats().segments, 0);
+    wal.append(b"record").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.rotate().unwrap();
+    wal.rotate().unwrap();
+    assert_eq!(wal.stats().segments, 2);
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
 }
