@@ -16,6 +16,9 @@ use crate::writer::Writer;
 /// Dropping it forgets the wait, never the record. It borrows the log, for counting who holds the log would take a
 /// tenth of the time of a small append; [`into_owned`](Ticket::into_owned) gives one to send away.
 ///
+/// Awaited, it is woken from the thread that led the commit: a `Waker` of your own must not close or drop the log from
+/// within `wake`.
+///
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// # let wal = seawall::Wal::open(dir.path())?;

@@ -166,6 +166,9 @@ impl Wal {
 
     /// The records of a range, in order: a snapshot of what is durable now, beside appends and cleaning.
     ///
+    /// Sealed segments are read out of a map: a sector that the disk cannot read is a SIGBUS there, not an error.
+    /// [`ReadOnly`](crate::ReadOnly) reads without maps.
+    ///
     /// # Errors
     /// `Removed` if the range begins below the front (`Lsn::ZERO` begins at the front); `Io`, `Closed`.
     pub fn read(&self, range: impl RangeBounds<Lsn>) -> Result<Records<'_>> {

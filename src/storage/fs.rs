@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Background, File, Map, Next, Storage, background, map, sys};
 
-/// A real directory on a local file system.
+/// A real directory on a local file system. It is found by its path, so nobody may rename it while the log is open.
 #[derive(Debug)]
 pub struct Fs {
     path: PathBuf,

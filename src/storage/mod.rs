@@ -150,7 +150,8 @@ pub trait File: Send + Sync + fmt::Debug {
     /// A read-only view of its first `len` bytes. No other bytes will be written there while the view lives.
     ///
     /// # Errors
-    /// `UnexpectedEof` if it is shorter; otherwise as the system gave it.
+    /// `UnexpectedEof` if it is shorter; otherwise as the system gave it. What cannot be read may be told here, or be a
+    /// SIGBUS when it is touched.
     fn map(&self, len: usize) -> io::Result<Box<dyn Map>>;
 }
 
