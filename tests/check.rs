@@ -406,7 +406,7 @@ fn what_is_not_known_durable_is_counted_and_not_shown() {
     wal.append(b"c").unwrap().wait().unwrap();
     fs::remove_file(dir.path().join("MARK")).unwrap();
     let mut all = frames(dir.path()).unwrap();
-    assert_eq!(all.by_ref().map(|item| item.unwrap()).count(), 1);
+    assert_eq!(all.by_ref().filter(|item| matches!(item, Ok(Item::Record(_)))).count(), 1);
     assert_eq!((all.end(), all.unproven()), (held, 3));
     assert!(all.notes().iter().any(|note| note.contains("MARK: missing")), "{:?}", all.notes());
 }
