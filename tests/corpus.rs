@@ -160,7 +160,7 @@ fn a_safety_taken_out_is_noticed() {
     for bug in [
         Bug::NoDirectorySync,
         Bug::HeaderNotSynced,
-        Bug::AcknowledgeBeforeSync,
+        Bug::TrimBeforeLink,
         Bug::StaleFrames,
         Bug::LsnHandedOutTwice,
         Bug::FrontNotSynced,
