@@ -73,7 +73,8 @@
 //!
 //! # MARK
 //!
-//! A file of two slots, at 0 and 4096; the slot with the higher valid sequence holds. `sequence & 1` is the slot.
+//! A file of two slots, at 0 and 4096; the slot with the higher valid sequence holds. `sequence & 1` is the slot. What is
+//! not synced is never written over the slot that was synced last.
 //!
 //! ```text
 //!   0  magic     8   89 53 45 41 4d 0d 0a 1a
@@ -235,14 +236,13 @@ fn header_checksum(block: &[u8]) -> Option<u32> {
 }
 
 /// What the seed of the segment at `base` may have been whose header is damaged: the checksum stored in it, and its
-/// own. None if it still looks like another segment's, whose frames would hold under its seed.
+/// own. None if the header is not that of this place: another segment's frames would hold under its seed.
 pub(crate) fn seeds(block: &[u8], base: u64) -> impl Iterator<Item = u32> {
     let mut named = block.get(..HEADER).unwrap_or_default().to_vec();
     if let Some(place) = named.get_mut(48..56) {
         place.copy_from_slice(&base.to_le_bytes());
     }
-    let anothers = field(block, 0) == Some(SEGMENT_MAGIC) && u64_at(block, 48) != Some(base);
-    let own = !anothers || Header::decode(&named).is_ok();
+    let own = u64_at(block, 48) == Some(base) || Header::decode(&named).is_ok();
     [u32_at(block, 12), header_checksum(block)].into_iter().flatten().filter(move |_| own)
 }
 

@@ -19,13 +19,21 @@ struct State {
     /// Another log's lies in its place.
     foreign: bool,
     mark: Mark,
+    /// The slot that was synced last, as `sequence & 1`. What is written without a sync goes to the other one.
+    synced: u64,
 }
 
 impl MarkFile {
     /// `found`: it was read, and stands beside segments that vouch for its making. `foreign`: another log's was.
     pub(crate) fn open(storage: &dyn Storage, mark: Mark, found: bool, foreign: bool) -> Result<MarkFile> {
         let file = if found { Some(storage.open(MARK, true).map_err(|e| io(storage, "open", e))?) } else { None };
-        Ok(MarkFile(Mutex::new(State { file, foreign, mark })))
+        if let Some(file) = file.as_ref().filter(|_| mark.front > 0) {
+            // Crash: either slot may be the one that the front is durable in. The newer one, written again with the bytes
+            // that it has, is from here on, and the other may be overwritten.
+            let (slot, at) = mark.encode();
+            write_full(&**file, &slot, at).and_then(|()| file.sync()).map_err(|e| io(storage, "settle", e))?;
+        }
+        Ok(MarkFile(Mutex::new(State { file, foreign, synced: mark.sequence & 1, mark })))
     }
 
     /// Makes it, if it is not there: both slots valid, synced, and its name durable, before any segment is named.
@@ -62,6 +70,7 @@ impl MarkFile {
             Failed::File(io(storage, "make", e))
         })?;
         sync_dir(storage)?;
+        state.synced = state.mark.sequence & 1;
         state.file = Some(file);
         Ok(())
     }
@@ -69,7 +78,7 @@ impl MarkFile {
     /// Says more, if it is more: `synced` and `front` never go down. Unsynced unless `sync`.
     pub(crate) fn write(&self, storage: &dyn Storage, said: Said, sync: bool) -> Result<()> {
         let mut state = self.0.lock();
-        let State { file: Some(file), mark, .. } = &mut *state else { return Ok(()) };
+        let State { file: Some(file), mark, synced: kept, .. } = &mut *state else { return Ok(()) };
         let Mark { synced, shown, front, .. } = *mark;
         mark.synced = synced.max(said.synced);
         mark.shown = shown.max(said.shown);
@@ -77,10 +86,16 @@ impl MarkFile {
         if !sync && (mark.synced, mark.shown, mark.front) == (synced, shown, front) {
             return Ok(());
         }
-        mark.sequence += 1;
+        // Crash: a write may be torn, so none goes to the slot that was synced last: it alone says durably where the log
+        // begins, once what lay below is gone.
+        mark.sequence += if (mark.sequence + 1) & 1 == *kept { 2 } else { 1 };
         let (slot, at) = mark.encode();
         write_full(&**file, &slot, at).map_err(|e| io(storage, "write", e))?;
-        if sync { file.sync().map_err(|e| io(storage, "sync", e)) } else { Ok(()) }
+        if sync {
+            file.sync().map_err(|e| io(storage, "sync", e))?;
+            *kept = mark.sequence & 1;
+        }
+        Ok(())
     }
 
     /// What it says.
