@@ -61,7 +61,7 @@ pub(crate) trait Lead {
     /// a time.
     fn lead(&self) -> Result<Led>;
 
-    /// What may be said, no sooner, once the point has moved and everybody was woken. `awaited`: another round follows
+    /// What may be said, no sooner, once the point has moved and the threads were woken. `awaited`: another round follows
     /// at once, for threads or futures wait for it.
     fn moved(&self, awaited: bool);
 }
@@ -186,8 +186,8 @@ impl Commit {
 
     /// With the token: leads, publishes, gives the token back, wakes.
     fn lead(&self, lead: &impl Lead) -> Result<Led> {
-        let mut awaited = false;
-        let token = Token(self, &mut awaited);
+        let mut left = Left::default();
+        let token = Token(self, &mut left);
         let in_hand = InHand::new(self);
         let led = lead.lead();
         // Crash: published only now, after the sync that `led` speaks of; whoever is woken may tell the world.
@@ -201,7 +201,9 @@ impl Commit {
             Err(error) => return Err(self.fail(error)),
         }
         drop((in_hand, token));
-        lead.moved(awaited);
+        lead.moved(left.awaited);
+        // Last, for what a waker does is not ours: it may panic.
+        left.wakers.wake();
         led
     }
 
@@ -248,8 +250,16 @@ impl Drop for InHand<'_> {
     }
 }
 
-/// The leader's token. Given back however leading ends; then it says whether another round follows.
-struct Token<'a>(&'a Commit, &'a mut bool);
+/// The leader's token. Given back however leading ends.
+struct Token<'a>(&'a Commit, &'a mut Left);
+
+/// What is left to do once the token was given back.
+#[derive(Default)]
+struct Left {
+    /// Another round follows at once.
+    awaited: bool,
+    wakers: Wakers,
+}
 
 impl Drop for Token<'_> {
     fn drop(&mut self) {
@@ -258,17 +268,16 @@ impl Drop for Token<'_> {
         let round = state.round;
         state.round += 1;
         let later = state.wakers.split_off(&(self.0.acknowledged() + 1));
-        *self.1 = std::mem::take(&mut state.awaited) || !later.is_empty();
-        let wakers = std::mem::replace(&mut state.wakers, later);
+        self.1.awaited = std::mem::take(&mut state.awaited) || !later.is_empty();
+        self.1.wakers.0 = std::mem::replace(&mut state.wakers, later);
         self.0.turn(round).notify_all();
         self.0.turn(round + 1).notify_one();
         self.0.full.notify_all();
-        drop(state);
-        Wakers(wakers).wake();
     }
 }
 
 /// Futures to wake. One whose waker panics does not keep the others asleep.
+#[derive(Default)]
 struct Wakers(BTreeMap<u64, Waker>);
 
 impl Wakers {

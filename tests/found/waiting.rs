@@ -99,3 +99,29 @@ fn a_waker_that_panics_keeps_nobody_asleep() {
     assert!(catch_unwind(AssertUnwindSafe(|| wal.sync())).is_err());
     assert_eq!([&first, &second].map(|woken| woken.times.load(Ordering::SeqCst)), [1, 1]);
 }
+
+/// What follows a round was skipped where a waker of the round panicked: the syncer was not woken for the next.
+#[test]
+fn a_waker_that_panics_does_not_keep_the_next_round_asleep() {
+    let disk = Disk::new(1);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(failing.clone()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    disk.settle();
+    let [panics, later] = [true, false].map(|panics| Arc::new(Woken { panics, ..Woken::default() }));
+    let mut one = pin!(wal.append(b"one").unwrap());
+    assert!(one.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&panics)))).is_pending());
+    let held = failing.hold(Operation::Sync);
+    std::thread::scope(|scope| {
+        let leads = scope.spawn(|| catch_unwind(AssertUnwindSafe(|| wal.sync())).is_err());
+        held.wait_for(1);
+        let mut two = pin!(wal.append(b"two").unwrap());
+        assert!(two.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&later)))).is_pending());
+        // The syncer finds somebody leading.
+        disk.settle();
+        drop(held);
+        assert!(leads.join().unwrap(), "its waker panics");
+        disk.settle();
+    });
+    assert_eq!([&panics, &later].map(|woken| woken.times.load(Ordering::SeqCst)), [1, 1]);
+}
