@@ -163,12 +163,11 @@ impl Writer {
     fn rotate(&self, framing: &mut Framing, next: Arc<Segment>) {
         self.segments.write().push_back(Arc::clone(&next));
         let first = framing.active().is_none();
-        let previous = if first { self.segments.read().iter().rev().nth(1).cloned() } else { None };
         let (sealed, link) = framing.rotate(next, self.commit.synced());
         if first {
             self.maker.begin_life(link);
         }
-        if let Some(early) = sealed.or(previous).filter(|segment| ended_early(segment)) {
+        if let Some(early) = sealed.filter(|segment| ended_early(segment)) {
             self.maker.trim_later(early, link);
         }
         self.wake_maker();
@@ -199,7 +198,7 @@ impl Writer {
 }
 
 /// Whether so much of a sealed segment is unused that its blocks are worth giving back.
-fn ended_early(segment: &Segment) -> bool {
+pub(crate) fn ended_early(segment: &Segment) -> bool {
     segment.sealed().is_some_and(|seal| seal.end - segment.base < segment.capacity / 8 * 7)
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::append::ended_early;
 use crate::bugs::Bug;
 use crate::commit::InHand;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,7 +19,7 @@ use crate::mark::MarkFile;
 use crate::options::Options;
 use crate::pieces::PIECE;
 use crate::read::Segments;
-use crate::recovery::{Recovered, Recovery, recover};
+use crate::recovery::{Recovered, Recovery, Sealed, recover};
 use crate::segment::{Failed, Segment};
 use crate::storage::{Gate, Next, Storage};
 use crate::writer::{Writer, closed};
@@ -114,9 +115,9 @@ impl Segments for Log {
         self.writer.storage.path().join(name)
     }
 
-    fn removed(&self, _: u64) -> Result<bool> {
+    fn removed(&self, _: u64) -> Result<Option<u64>> {
         // Whoever reads holds the segment, and what is held is not recycled.
-        Ok(false)
+        Ok(None)
     }
 
     fn check(&self) -> Result<()> {
@@ -179,7 +180,17 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
     let found = mark.is_some() && !segments.is_empty();
     let mark = Mark { log_id, ..mark.unwrap_or_default() };
     let mark = MarkFile::open(&*storage, mark, found, foreign_mark)?;
-    let segments: VecDeque<_> = segments.into_iter().map(Segment::found).map(Arc::new).collect();
+    let mut uncut = Vec::new();
+    let taken_over = |sealed: Sealed| {
+        let more = sealed.found.length.saturating_sub(sealed.end - sealed.found.base);
+        let segment = Arc::new(Segment::found(sealed));
+        if ended_early(&segment) && more > 0 {
+            uncut.push((Arc::clone(&segment), more));
+        }
+        segment
+    };
+    let segments: VecDeque<_> = segments.into_iter().map(taken_over).collect();
+    maker.cut_later(uncut);
     let writer = Writer::new(storage, options, framing, maker, mark, segments);
     debug_assert_eq!(writer.commit.synced(), end);
     if bugs.has(Bug::TidyBeforeLink) {

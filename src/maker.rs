@@ -41,6 +41,9 @@ struct State {
     disk_bytes: u64,
     /// Segments to cut to their end, once the link above them is durable.
     trims: Vec<(Arc<Segment>, u64)>,
+    /// Segments of earlier lives that are longer than they ended, and by how much: to be cut once this life's first link
+    /// is durable. A power cut may have undone that they were.
+    uncut: Vec<(Arc<Segment>, u64)>,
     /// Files that recovery made void, to be moved aside or removed once this life's first link is durable.
     voids: Vec<Void>,
     first_link: Option<u64>,
@@ -50,6 +53,19 @@ struct State {
     wanted: Option<Need>,
     /// Why that could not be made, until something is.
     refused: Option<Error>,
+}
+
+impl State {
+    /// How far beyond the bound a segment may go that is needed as `need`. A log that a crash left at its bound gets out
+    /// by its first checkpoint: by one segment, and what the crash left behind and the first link will let go does not
+    /// count.
+    fn way_out(&self, need: Need, segment_size: u64) -> u64 {
+        if need == Need::Ordinary || self.first_link.is_some() {
+            return 0;
+        }
+        let left = self.voids.iter().map(|void| void.length).chain(self.uncut.iter().map(|(_, more)| *more));
+        left.fold(segment_size, u64::saturating_add)
+    }
 }
 
 /// How badly a segment is needed.
@@ -155,9 +171,8 @@ impl Maker {
             let used =
                 state.disk_bytes - state.spares.iter().rev().take(missing).map(|spare| spare.length).sum::<u64>();
             let spare = state.spares.pop();
-            // A log that a crash left at its bound gets out by a checkpoint, whatever room there is for its first link.
-            let way_out = need == Need::Reserve && state.first_link.is_none();
-            if used.saturating_add(wanted) > self.max_disk_bytes && !way_out {
+            let bound = self.max_disk_bytes.saturating_add(state.way_out(need, self.segment_size));
+            if used.saturating_add(wanted) > bound {
                 let Some(spare) = spare else { return Err(Failed::File(self.log_full(used, wanted))) };
                 // A spare does not help here, it only takes room.
                 drop(state);
@@ -217,9 +232,17 @@ impl Maker {
         self.state.lock().disk_bytes
     }
 
+    /// Takes note of segments that an earlier life left longer than they ended.
+    pub(crate) fn cut_later(&self, uncut: Vec<(Arc<Segment>, u64)>) {
+        self.state.lock().uncut = uncut;
+    }
+
     /// Says that this life's first link ends at `end`: from when that is durable, what recovery cut off may go.
     pub(crate) fn begin_life(&self, end: u64) {
-        self.state.lock().first_link = Some(end);
+        let mut state = self.state.lock();
+        state.first_link = Some(end);
+        let uncut = std::mem::take(&mut state.uncut);
+        state.trims.extend(uncut.into_iter().map(|(segment, _)| (segment, end)));
     }
 
     /// Has a sealed segment cut to its end once the log is durable up to `link`, the end of the link above it.
@@ -308,7 +331,9 @@ impl Maker {
             let mut state = self.state.lock();
             state.refused = None;
             // What goes as a whole is not cut as well, nor counted twice.
-            state.trims.retain(|(segment, _)| segments.iter().all(|gone| gone.base != segment.base));
+            let stays = |segment: &Segment| segments.iter().all(|gone| gone.base != segment.base);
+            state.trims.retain(|(segment, _)| stays(segment));
+            state.uncut.retain(|(segment, _)| stays(segment));
             std::mem::take(&mut state.stuck)
         };
         for (name, length) in before {

@@ -109,8 +109,8 @@ impl Options {
 
     /// Takes no further segment beyond this on disk, at least four segments: appends get
     /// [`LogFull`](crate::ErrorKind::LogFull) instead. One is held back for checkpoints. Where a power cut or larger
-    /// segments leave no room for it, the first checkpoint since opening takes one beyond the bound, so that the log
-    /// can be cleaned.
+    /// segments leave no room for it, the first checkpoint since opening may go one segment beyond the bound, so that
+    /// the log can be cleaned.
     pub fn max_disk_bytes(mut self, bytes: u64) -> Options {
         self.max_disk_bytes = Some(bytes);
         self

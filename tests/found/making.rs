@@ -280,3 +280,35 @@ fn a_full_log_whose_reserve_a_power_cut_took_is_cleaned_by_a_checkpoint() {
     wal.append(&[4; 2000]).unwrap().wait().unwrap();
     assert!(wal.stats().disk_bytes <= 64 << 10, "{:?}", wal.stats());
 }
+
+/// Each life of a full log took a segment more for its first checkpoint.
+#[test]
+fn the_way_out_of_a_full_log_adds_nothing_up_over_lives() {
+    for (kills, size) in [(false, 100), (false, 12_000), (true, 100), (true, 12_000)] {
+        let mut disk = Disk::new(1);
+        let options = || small().max_disk_bytes(64 << 10);
+        let wal = options().open_on(disk.mount()).unwrap();
+        while wal.append(&[1; 3000]).and_then(|ticket| ticket.wait()).is_ok() {
+            disk.settle();
+        }
+        wal.close().unwrap();
+        for _ in 0..30 {
+            let wal = options().open_on(disk.mount()).unwrap();
+            _ = wal.append_checkpoint(&vec![2; size]).and_then(|ticket| ticket.wait());
+            disk.settle();
+            assert!(wal.stats().disk_bytes <= 80 << 10, "{:?}", wal.stats());
+            if kills {
+                let left = disk.fork();
+                disk.crash_at(0);
+                drop(wal);
+                left.kill();
+                disk = left;
+            } else {
+                wal.close().unwrap();
+            }
+        }
+        let wal = options().open_on(disk.mount()).unwrap();
+        assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+        wal.append(&[3; 3000]).unwrap().wait().unwrap();
+    }
+}
