@@ -229,8 +229,8 @@ fn a_lost_header_loses_no_record() {
         // Of the newest no other segment knows the seed.
         let last = path == *segments(dir.path()).last().unwrap();
         file.write_all_at(&[0; 4096], 0).unwrap();
-        if last {
-            file.write_all_at(&before[12..16], 12).unwrap();
+        for field in [12..16, 48..56].into_iter().filter(|_| last) {
+            file.write_all_at(&before[field.clone()], field.start as u64).unwrap();
         }
         let report = verify(dir.path()).unwrap();
         assert_eq!((report.faults.len(), report.records), (1, 100), "{report}");
@@ -409,4 +409,42 @@ fn what_is_not_known_durable_is_counted_and_not_shown() {
     assert_eq!(all.by_ref().filter(|item| matches!(item, Ok(Item::Record(_)))).count(), 1);
     assert_eq!((all.end(), all.unproven()), (held, 3));
     assert!(all.notes().iter().any(|note| note.contains("MARK: missing")), "{:?}", all.notes());
+}
+
+/// With `Durability::Os` MARK says what was written, and a power cut may leave less of it. That is no damage.
+#[cfg(feature = "sim")]
+#[test]
+fn what_was_only_written_may_be_gone_after_a_power_cut() {
+    use seawall::sim::{Disk, Keep, Unit};
+    let disk = Disk::new(1);
+    let options = small().durability(seawall::Durability::Os);
+    let wal = options.open_on(disk.mount()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    wal.sync().unwrap();
+    for length in [8000, 7000] {
+        wal.append_checkpoint(&vec![7; length]).unwrap().wait().unwrap();
+    }
+    let left = disk.fork();
+    disk.crash_at(0);
+    drop(wal);
+    left.crash(Keep::Choose(&mut |unit: &Unit| matches!(unit, Unit::Sector { file, .. } if file == "MARK")));
+    let verified = || Verify::new().run_on(left.mount()).unwrap();
+    assert!(verified().is_clean(), "{}", verified());
+    let wal = options.open_on(left.mount()).unwrap();
+    assert!(verified().is_clean(), "{}", verified());
+    wal.close().unwrap();
+    assert!(verified().is_clean(), "{}", verified());
+}
+
+#[test]
+fn a_cut_newest_segment_is_told_beside_another_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 100);
+    let paths = segments(dir.path());
+    flip(&paths[0], 6000);
+    let last = fs::File::options().write(true).open(paths.last().unwrap()).unwrap();
+    last.set_len(last.metadata().unwrap().len() + 40).unwrap();
+    let report = verify(dir.path()).unwrap();
+    assert_eq!(report.faults.len(), 2, "{report}");
+    assert!(report.faults[1].what.contains("cut to"), "{report}");
 }

@@ -228,3 +228,38 @@ fn a_log_whose_first_segments_are_gone() {
         assert_eq!(report.faults[0].lsn.0, 0, "{report}");
     }
 }
+
+/// A link that is damaged above a segment that is gone, or cut to less than its header: nothing but the next link's
+/// count tells of it.
+#[test]
+fn a_segment_that_is_gone_below_a_damaged_link_is_told_by_the_count() {
+    for (gone, cut) in [(0, None), (1, None), (2, None), (1, Some(2000))] {
+        let log = Closed::new();
+        match cut {
+            None => fs::remove_file(&log.segments[gone]).unwrap(),
+            Some(length) => fs::File::options().write(true).open(&log.segments[gone]).unwrap().set_len(length).unwrap(),
+        }
+        let mut bytes = fs::read(&log.segments[gone + 1]).unwrap();
+        bytes[4100] ^= 1;
+        fs::write(&log.segments[gone + 1], bytes).unwrap();
+        let report = verify(log.dir.path()).unwrap();
+        let lost: u64 = report.faults.iter().filter_map(|fault| fault.lost_records).sum();
+        assert_eq!((lost, report.first.0), (log.count([gone]), 0), "{report}");
+        assert!(report.faults.iter().all(|fault| fault.lost_records == Some(0) || fault.lost_bytes > 0), "{report}");
+    }
+}
+
+/// Opening put the blame on a sound segment, or on all of them.
+#[test]
+fn a_damaged_link_is_where_it_is_said_to_be() {
+    for n in 0..5 {
+        let log = Closed::new();
+        let mut bytes = fs::read(&log.segments[n]).unwrap();
+        bytes[4100] ^= 1;
+        fs::write(&log.segments[n], bytes).unwrap();
+        let (damage, report) = log.damage();
+        assert_eq!((damage.segment.clone(), damage.offset), (name(&log.segments[n]), BLOCK), "{damage}");
+        assert_eq!(damage.bytes, LINK, "{damage}");
+        assert_eq!((report.faults.len(), report.faults[0].offset), (1, BLOCK), "{report}");
+    }
+}

@@ -145,15 +145,26 @@ fn durable(plan: &Plan, walks: &Walks) -> u64 {
 /// Puts together what was read: where the log ends, and what of it is not as it was written.
 fn resolve(plan: Plan, walks: &Walks, durable: u64) -> Result<Examined> {
     let shown = durable.max(plan.survey.mark.map_or(0, |mark| mark.shown));
-    let pieces = plan.history(shown);
+    let pieces = plan.history(durable, shown);
     let front = plan.survey.front;
-    let (first, counted) = match pieces.first() {
-        Some(Piece::Member(index)) => (plan.base(*index), None),
-        // All from the front on is gone; how many records that were, is known if none was ever cleaned.
-        Some(Piece::Missing { base, .. }) => (front.min(*base), (front == 0).then_some(0)),
-        None => (front, None),
+    let first = match pieces.first() {
+        Some(Piece::Member(index)) => plan.base(*index),
+        // All from the front on is gone.
+        Some(Piece::Missing { base, .. }) => front.min(*base),
+        None => front,
     };
-    let mut sum = Sum { durable, end: first, limit: first, counted, top: String::new(), report: Report::default() };
+    // Known if nothing was ever cleaned.
+    let counted = (front == 0).then_some(0);
+    let mut sum = Sum {
+        durable,
+        end: first,
+        limit: first,
+        counted,
+        sure: front,
+        sure_bytes: 0,
+        top: String::new(),
+        report: Report::default(),
+    };
     sum.report.notes.clone_from(&plan.survey.notes);
     sum.report.first = Lsn(first);
     for (n, piece) in pieces.iter().enumerate() {
@@ -187,6 +198,9 @@ struct Sum {
     limit: u64,
     /// Records of the log up to here, cleaned ones included, where the links tell.
     counted: Option<u64>,
+    /// Up to where that is sure, and the valid bytes up to there.
+    sure: u64,
+    sure_bytes: u64,
     /// The name of the last segment.
     top: String,
     report: Report,
@@ -211,6 +225,7 @@ impl Sum {
             self.report.first = Lsn(from);
         }
         (self.end, self.limit, self.counted) = (end, end, Some(before));
+        (self.sure, self.sure_bytes) = (end, self.report.bytes);
         self.report.faults.push(Fault {
             segment: segment_name(base),
             offset: 0,
@@ -222,13 +237,33 @@ impl Sum {
         });
     }
 
+    /// Before the segment at `base` its link counts `before` records: more than were counted lay in files that are gone,
+    /// and of which nothing else is left to tell.
+    fn passed_over(&mut self, segment: &str, base: u64, before: u64) {
+        let (sure, whole) = (self.sure, self.report.bytes.saturating_sub(self.sure_bytes));
+        (self.sure, self.sure_bytes) = (base, self.report.bytes);
+        let lost = self.counted.map_or(0, |counted| before.saturating_sub(counted));
+        if lost == 0 {
+            return;
+        }
+        self.report.first = self.report.first.min(Lsn(sure));
+        self.report.faults.push(Fault {
+            segment: segment.to_owned(),
+            offset: 0,
+            lsn: Lsn(sure),
+            lost_bytes: base.saturating_sub(sure.saturating_add(whole).saturating_add(u64::from(BLOCK))),
+            lost_records: Some(lost),
+            beyond: 0,
+            what: format!("{lost} records between LSN {sure} and this segment are in no file that is left"),
+        });
+    }
+
     /// Adds a segment; `false` if the log ends in it.
     fn member(&mut self, plan: &Plan, index: usize, walked: Option<&Walked>, newest: bool) -> Result<bool> {
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
             return Ok(true);
         };
         self.report.segments += 1;
-        self.top.clone_from(&found.name);
         let place = |offset, what: &str| Fault {
             segment: found.name.clone(),
             offset,
@@ -241,11 +276,13 @@ impl Sum {
         if let Err(what) = found.header {
             self.report.faults.push(place(0, what));
         }
-        let capacity = found.header.as_ref().map_or(found.length, |(header, _)| header.capacity);
-        self.limit = found.base.saturating_add(capacity);
+        let limit = found.header.as_ref().map_or(found.length, |(header, _)| header.capacity);
         if let Some(link) = &part.link {
+            self.passed_over(&found.name, found.base, link.records_before);
             self.counted = Some(link.records_before);
         }
+        self.top.clone_from(&found.name);
+        self.limit = found.base.saturating_add(limit);
         let records = part.seal.map(|seal| seal.records).or(walked.map(Walked::held).unwrap_or_default());
         self.counted = self.counted.zip(records).map(|(before, records)| before.saturating_add(records));
         if let Some(seal) = part.seal {
@@ -271,6 +308,9 @@ impl Sum {
         }
         self.report.records += walked.records;
         self.report.bytes += walked.bytes;
+        if !open && part.link.is_some() {
+            (self.sure, self.sure_bytes) = (self.end, self.report.bytes);
+        }
         if open && newest {
             let lost = walked.holes.last().filter(|hole| !hole.followed).map(|_| self.durable.min(self.limit));
             self.end = lost.unwrap_or(found.base + walked.end);
@@ -323,7 +363,11 @@ impl Sum {
         } else if top.is_none() && (front > 0 || used) {
             self.fault("", front, 0, 0, format!("no segment leads down to the front, LSN {front}"));
         }
-        if let Some(top) = top.filter(|_| self.report.is_clean()) {
+        let whole = |top: &usize| {
+            let name = plan.survey.segments.get(*top).map(|found| &found.name);
+            self.report.faults.iter().all(|fault| Some(&fault.segment) != name)
+        };
+        if let Some(top) = top.filter(whole) {
             self.short(plan, top);
         }
     }

@@ -101,11 +101,12 @@ impl Plan {
         (place.seed == seed).then_some(index)
     }
 
-    /// The log up to its newest segment: the chain's tip, or one above it that holds what is known to be shown.
-    pub(super) fn history(&self, shown: u64) -> Vec<Piece> {
+    /// The log up to its newest segment: the chain's tip, or one above it that holds what is known to be durable, or
+    /// frames that are shown. Of what was only shown a power cut may have left nothing.
+    pub(super) fn history(&self, durable: u64, shown: u64) -> Vec<Piece> {
         let above = |index: &usize| {
-            let readable = self.parts.get(*index).is_some_and(|part| part.place.is_some());
-            readable && self.base(*index) + u64::from(BLOCK) < shown
+            let Some(part) = self.parts.get(*index).filter(|part| part.place.is_some()) else { return false };
+            self.base(*index) + u64::from(BLOCK) < if part.used { shown } else { durable }
         };
         let top = (0..self.parts.len()).rev().find(above).max(self.tip);
         let mut pieces = Vec::new();

@@ -55,6 +55,15 @@ pub(super) fn damage(
             let beyond = frames_from(storage, survey, broken.to)?;
             (broken, next, beyond)
         }
+        None if tail.unlinked.is_some() && !tail.is_torn(&survey.segments) => {
+            let found = tail.unlinked.and_then(|index| survey.segments.get(index));
+            let base = found.map_or(0, |found| found.base);
+            let from = base.saturating_add(u64::from(BLOCK));
+            let what = "the link is damaged, which says how the log goes on here".to_owned();
+            let segment = found.map(|found| found.name.clone()).unwrap_or_default();
+            let to = tail.first_beyond.unwrap_or(tail.claim).max(from);
+            (Broken { segment, base, from, to, what }, tail.first_beyond, tail.beyond)
+        }
         None => {
             let found = tail.bad.and_then(|index| survey.segments.get(index));
             let base = found.map_or(survey.front, |found| found.base);

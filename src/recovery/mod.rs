@@ -111,7 +111,7 @@ pub(crate) fn recover(
         }
         Verdict::Damage => Err(damage(storage, &survey, &tail, chain.broken, short)?),
         Verdict::Torn if mode == RecoveryMode::Strict => Err(not_strict(&path, &survey, &tail)),
-        Verdict::End if mode == RecoveryMode::Strict && tail.claim != tail.end => {
+        Verdict::End if mode == RecoveryMode::Strict && (tail.claim != tail.end || tail.is_torn(&survey.segments)) => {
             Err(not_strict(&path, &survey, &tail))
         }
         Verdict::Torn | Verdict::End | Verdict::New => Ok(assemble(survey, tail, bugs)),
@@ -140,6 +140,8 @@ struct Tail {
     first_beyond: Option<u64>,
     /// Segments above the tip without any frame, by index.
     empty: Vec<usize>,
+    /// The lowest segment above the tip, by index, that holds frames and no link.
+    unlinked: Option<usize>,
 }
 
 impl Tail {
@@ -199,6 +201,8 @@ impl Tail {
             self.claim = self.claim.max(ahead.claim);
             if Some(index) > self.chain.last().map(|(tip, _)| *tip) && ahead.frames == 0 {
                 self.empty.push(index);
+            } else if Some(index) > self.chain.last().map(|(tip, _)| *tip) && found.link.is_none() {
+                self.unlinked.get_or_insert(index);
             }
             let passed = Some(index) > self.bad && self.bad.is_some();
             let first = if passed && before > 0 { Some(u64::from(BLOCK)) } else { ahead.first };
@@ -208,8 +212,18 @@ impl Tail {
         Ok(())
     }
 
+    /// Whether a part of a batch lies at the first bad place.
+    fn is_torn(&self, segments: &[Found]) -> bool {
+        let found = self.bad.and_then(|index| segments.get(index));
+        self.spoiled || found.is_some_and(|found| found.base + self.offset != self.end)
+    }
+
     /// What is wrong with the tip's length.
     fn short(&self, survey: &Survey) -> Option<String> {
+        if self.unlinked.is_some() {
+            // The log goes on above: this one was cut to its end.
+            return None;
+        }
         let found = survey.segments.get(self.chain.last()?.0)?;
         short(survey, found.base.saturating_add(found.length), found.length, found.header.as_ref().ok()?.0.capacity)
     }
@@ -237,6 +251,7 @@ fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
         // Never below what was once handed out, although its file may be gone.
         ceiling.max(tail.end)
     };
+    let torn = tail.beyond > 0 || tail.is_torn(&segments);
     let mut kept: std::collections::HashMap<usize, Option<Scan>> = tail.chain.into_iter().take(tail.kept).collect();
     let mut recovered = Recovered {
         log_id,
@@ -267,8 +282,6 @@ fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
         }
     }
     seal(&mut recovered, &links, scans.pop().flatten());
-    let half_a_batch = tail.bad.is_some() && tail.offset + recovered.base_of_end() != tail.end;
-    let torn = tail.beyond > 0 || tail.spoiled || half_a_batch;
     let torn = torn.then_some(Torn { lsn: Lsn(tail.end), beyond: tail.beyond });
     recovered.report = Recovery::new(&recovered, links.first(), torn, notes);
     recovered
@@ -313,11 +326,6 @@ fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
 }
 
 impl Recovered {
-    /// The base of the segment that the end lies in.
-    fn base_of_end(&self) -> u64 {
-        self.segments.last().map_or(0, |sealed| sealed.found.base)
-    }
-
     /// Writes again what no claim speaks of, and syncs it: only then may it be shown.
     ///
     /// After a failed sync the cache may show what the disk does not hold (S5), and neither reading nor
