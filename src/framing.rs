@@ -208,11 +208,11 @@ impl Framing {
         active.offset = offset;
         self.end = base + offset;
         active.whole.add(kind, count as u64, time, lsn);
-        self.appended.1 += bytes;
         if matches!(kind, FrameKind::Record | FrameKind::Checkpoint) {
             active.first_time.get_or_insert(time);
             self.batch_time = self.batch_time.max(time);
             self.appended.0 += count as u64;
+            self.appended.1 += bytes;
         }
         if kind == FrameKind::Checkpoint {
             self.checkpoints.push_back(lsn);

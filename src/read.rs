@@ -36,8 +36,9 @@ pub(crate) trait Segments: Send + Sync {
     /// Where a file is.
     fn path(&self, name: &str) -> PathBuf;
 
-    /// Tells whether the segment was taken away under the reader, after its bytes were not what they should be.
-    fn removed(&self, base: u64) -> Result<bool>;
+    /// Whether the segment was taken away under the reader, after its bytes were not what they should be: then the first
+    /// LSN that is left now.
+    fn removed(&self, base: u64) -> Result<Option<u64>>;
 
     /// An error if nothing may be read any more.
     fn check(&self) -> Result<()>;
@@ -193,8 +194,8 @@ fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64) -> Err
     let segment = &open.segment;
     let path = segments.path(&segment.name);
     match segments.removed(segment.base) {
-        Ok(false) => {}
-        Ok(true) => return removed(segment.base + offset, segments.first()),
+        Ok(None) => {}
+        Ok(Some(first)) => return removed(segment.base + offset, first),
         Err(e) => return e,
     }
     let ahead = look_ahead(&*segment.file, &open.place, offset, Bugs::default()).unwrap_or_default();

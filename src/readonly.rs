@@ -92,7 +92,8 @@ impl ReadOnly {
         Ok(last)
     }
 
-    /// What opening found. Its records are counted up to the end of the log, shown or not.
+    /// What opening found. Its records are counted up to the end of the log, shown or not. Beside a writer a torn tail
+    /// may be what that was just writing.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
     }
@@ -231,9 +232,10 @@ impl Segments for ReadOnly {
         self.storage.path().join(name)
     }
 
-    fn removed(&self, base: u64) -> Result<bool> {
+    fn removed(&self, base: u64) -> Result<Option<u64>> {
         let now = survey_beside(&*self.storage)?;
-        Ok(base < now.front || now.segments.iter().all(|found| found.base != base))
+        let gone = base < now.front || now.segments.iter().all(|found| found.base != base);
+        Ok(gone.then_some(now.front))
     }
 
     fn check(&self) -> Result<()> {

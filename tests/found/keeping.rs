@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use seawall::sim::{Disk, Failing, Fault, Keep, Operation, Unit};
-use seawall::{Durability, ErrorKind, Kept, Lsn, Options, Why};
+use seawall::{Durability, ErrorKind, Kept, Lsn, Options, RecoveryMode, Why};
 
 use super::small;
 
@@ -423,4 +423,66 @@ fn rotating_after_opening_begins_a_segment() {
     wal.rotate().unwrap();
     assert_eq!(wal.stats().segments, 2);
     assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
+}
+
+/// A clean synced the front into one slot of MARK; the second commit after it wrote over that slot, and where the write
+/// was torn and the power went the log no longer knew that what was missing had been cleaned.
+#[test]
+fn a_torn_write_of_mark_does_not_take_the_front() {
+    for (reopens, nth) in [false, true].into_iter().flat_map(|reopens| (1..4).map(move |nth| (reopens, nth))) {
+        let disk = Disk::new(1);
+        let wal = small().open_on(disk.mount()).unwrap();
+        for n in 0..8 {
+            wal.append(&[n; 7000]).unwrap().wait().unwrap();
+            wal.rotate().unwrap();
+        }
+        disk.settle();
+        wal.append(b"newest").unwrap().wait().unwrap();
+        assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 8);
+        let mut last = wal.append(b"acknowledged").unwrap().wait().unwrap();
+        let wal = if reopens {
+            drop(wal);
+            small().open_on(disk.mount()).unwrap()
+        } else {
+            wal
+        };
+        disk.fail(Fault::new(Operation::Write).on("MARK").nth(nth).partial(51));
+        while let Ok(lsn) = wal.append(b"acknowledged").and_then(seawall::Ticket::wait) {
+            last = lsn;
+        }
+        let left = disk.fork();
+        disk.crash_at(0);
+        drop(wal);
+        left.heal();
+        let dirty = left.dirty_units();
+        assert!(dirty < 14, "{dirty}");
+        for mask in 0..1 << dirty {
+            let left = left.fork();
+            left.crash(Keep::Mask(mask));
+            let wal = small().open_on(left.mount()).unwrap_or_else(|e| panic!("{mask:b} of {dirty}: {e}"));
+            wal.get(last).unwrap();
+        }
+    }
+}
+
+/// A frame that was whole, of a batch that was not, was dropped and not refused.
+#[test]
+fn strict_refuses_half_a_batch() {
+    let disk = Disk::new(3);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(b"durable").unwrap().wait().unwrap();
+    let ticket = wal.append_batch(&[vec![1; 100], vec![2; 4000]]).unwrap();
+    disk.crash_at(2);
+    assert!(ticket.wait().is_err());
+    let dirty = disk.dirty();
+    let first = dirty.iter().position(|unit| matches!(unit, Unit::Sector { file, .. } if file.ends_with(".wal")));
+    let keep: Vec<_> = (0..dirty.len()).map(|index| Some(index) == first).collect();
+    disk.crash(Keep::Units(&keep));
+    let strict = small().recovery_mode(RecoveryMode::Strict);
+    assert_eq!(*strict.open_on(disk.mount()).unwrap_err().kind(), ErrorKind::NotStrict);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert!(wal.recovery().torn.is_some());
+    let figures = wal.stats();
+    wal.append(b"x").unwrap().wait().unwrap();
+    assert_eq!((figures.appended_bytes, wal.stats().appended_bytes), (0, 1), "links are no records");
 }

@@ -131,3 +131,20 @@ fn a_view_beside_a_checkpoint_that_is_not_durable_yet_has_the_one_before() {
         });
     }
 }
+
+/// Whoever had been overtaken was sent to where it had begun, and told so again.
+#[test]
+fn an_overtaken_view_is_told_where_the_log_begins_now() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    for n in 0..12 {
+        wal.append(&[n; 7000]).unwrap().wait().unwrap();
+    }
+    let view = Options::new().open_read_only_on(disk.mount()).unwrap();
+    let first = wal.clean_before_lsn(Lsn::MAX).unwrap().first;
+    for n in 0..12 {
+        wal.append(&[n; 7000]).unwrap().wait().unwrap();
+    }
+    let error = view.read(..).unwrap().find_map(Result::err).unwrap();
+    assert!(matches!(*error.kind(), ErrorKind::Removed { first: left, .. } if left == first), "{error}");
+}
