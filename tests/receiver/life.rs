@@ -221,13 +221,35 @@ fn no_block_is_larger_than_a_segment_holds() {
     config.block_bytes = usize::MAX;
     config.block_interval = PATIENCE;
     let largest = config.max_block_bytes();
-    for len in [largest / 3, largest / 3, largest / 3, largest / 2, largest - 92, 10] {
+    // The last fills a block to its last byte, which is then sealed although more was asked for.
+    for len in [largest / 3, largest / 3, largest / 3, largest / 2, largest - 92, 10, largest - 91] {
         let value = Some(vec![7; len]);
         broker.produce("t", 0, Stored { value, ..Stored::default() });
     }
     let life = Life::start(&broker, fs(dir.path()), config);
-    life.expect("all is read", |life| life.status().taken == 6);
-    life.stop();
+    life.expect("all is read", |life| life.status().taken == 7);
+    assert_eq!(life.stop().sealed.by_stop, 0);
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn offsets_without_records_make_no_block_larger_than_a_segment_holds() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let mut config = quick();
+    config.block_bytes = usize::MAX;
+    config.block_interval = PATIENCE;
+    // Ten bytes are left in the block, which hold no range of the other partition.
+    let value = Some(vec![7; config.max_block_bytes() - 91 - 10]);
+    broker.produce("t", 0, Stored { value, ..Stored::default() });
+    broker.skip("t", 1, 5);
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect("all is read", |life| {
+        let next: Vec<_> = life.status().partitions.iter().map(|status| status.next).collect();
+        next == [1, 5]
+    });
+    let status = life.stop();
+    assert_eq!((status.sealed.by_bytes, status.sealed.by_stop), (1, 1));
+    assert!(all_committed(&broker));
     assert_exactly_once(&broker, fs(dir.path()));
 }
 
