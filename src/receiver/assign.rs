@@ -11,6 +11,7 @@ use super::error::ReceiveError;
 use super::intake::{Intake, Owned, Recheck};
 use super::line::{Beginning, Line};
 use super::mark::CommitMark;
+use super::offsets::OffsetTable;
 use super::source::{Commit, Partition, Source, SourceError, TopicId};
 use super::start::{Facts, GroupMark, LogMark, Start, StartError, decide, in_bounds};
 use super::status::{Board, Notice, Step};
@@ -133,7 +134,7 @@ impl Assignment {
         // Crash: an origin or a handover is durable before the first record is read after it, so that every
         // range in the log has the beginning of its chain below it.
         let beginnings: Vec<_> = decided.iter().filter_map(Decided::beginning).collect();
-        check_table(desk, &beginnings)?;
+        check_table(desk.intake.planned().clone(), &beginnings, desk.config)?;
         let number = if beginnings.is_empty() { 0 } else { desk.intake.begin(beginnings) };
         self.decided = Some((number, decided));
         Ok(())
@@ -178,20 +179,20 @@ impl Decided {
     }
 }
 
-/// Whether the offset table with these partitions in it still fits into a segment, and so do their beginnings, which
-/// are one batch.
-fn check_table(desk: &Desk<'_>, beginnings: &[Beginning]) -> Result<(), ReceiveError> {
-    let mut table = desk.intake.planned().clone();
+/// Whether the offset table with these partitions in it fits into a segment, and so do their beginnings, which are one
+/// batch.
+pub(super) fn check_table(
+    mut table: OffsetTable,
+    beginnings: &[Beginning],
+    config: &Config,
+) -> Result<(), ReceiveError> {
     for beginning in beginnings {
         // What does not chain is refused where it is recorded.
         _ = beginning.apply(&mut table, Lsn::ZERO);
     }
     let batch = beginnings.iter().map(|beginning| FRAME + beginning.encode().len()).sum();
-    let (needs, limit) = (table.encode().len().max(batch), desk.config.max_block_bytes());
-    if beginnings.is_empty() || needs <= limit {
-        return Ok(());
-    }
-    Err(ReceiveError::TableTooLarge { partitions: table.len(), needs, limit })
+    let (needs, limit) = (table.encode().len().max(batch), config.max_block_bytes());
+    if needs <= limit { Ok(()) } else { Err(ReceiveError::TableTooLarge { partitions: table.len(), needs, limit }) }
 }
 
 /// The identity of each topic, asked anew; an error if one is not there.

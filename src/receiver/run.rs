@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::append::Appender;
-use super::assign::{Assignment, Desk, recheck};
+use super::assign::{Assignment, Desk, check_table, recheck};
 use super::commits::Commits;
 use super::config::Config;
 use super::entry::LogId;
@@ -67,9 +67,11 @@ impl Receiver {
     ///
     /// # Errors
     /// What the log says; [`Decode`](ReceiveError::Decode) or [`Chain`](ReceiveError::Chain) for a log that is
-    /// not a receiver's, or of which no offset table survives.
+    /// not a receiver's, or of which no offset table survives; [`TableTooLarge`](ReceiveError::TableTooLarge) for one
+    /// whose offset table the segments of today do not hold.
     pub fn new(wal: Arc<Wal>, source: impl Source + 'static, config: Config) -> Result<Receiver, ReceiveError> {
         let recovered = recover(&wal)?;
+        check_table(recovered.table.clone(), &[], &config)?;
         let board = Board::new(Arc::new(Silent));
         let line = Arc::new(Line::new(recovered.table.clone()));
         let batch_time = wal.batch_time().0;

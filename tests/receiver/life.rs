@@ -278,6 +278,26 @@ fn partitions_whose_offsets_no_segment_holds_are_an_error_before_any_is_recorded
     assert_eq!(broker.all_committed("g"), []);
 }
 
+#[test]
+fn an_offset_table_that_smaller_segments_do_not_hold_is_an_error_before_anything_is_read() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(300));
+    produce(&broker, "t", 300, 300);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    life.stop();
+    produce(&broker, "t", 1, 10);
+    let mut config = quick();
+    config.segment_size = 16 << 10;
+    let wal = || Arc::new(options().segment_size(16 << 10).open(dir.path()).unwrap());
+    let error = Life::on(&broker, wal(), config, Arc::default()).err().unwrap();
+    assert!(matches!(error, ReceiveError::TableTooLarge { partitions: 300, .. }), "{error}");
+    assert!(error.to_string().contains("offset table") && error.to_string().contains("--segment-size"), "{error}");
+    // Nothing is in its way once the segments are as large as before.
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    assert_eq!(life.stop().recorded, 10);
+}
+
 /// A clock a thousand times as fast.
 #[derive(Debug)]
 struct Fast(SystemClock);
