@@ -1,7 +1,9 @@
 //! Assignments on their way: from the offer, over the questions to the source and the start table, to the
-//! partitions being read. Each step returns at once or after one bounded question, so polling goes on between.
+//! partitions being read. Each step returns after some bounded questions that took a moment together, or one that took
+//! longer, so polling goes on between.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +22,24 @@ use crate::Lsn;
 /// What a record of a batch takes at most beside its payload.
 const FRAME: usize = 24 + 3;
 
+/// How long questions are asked in a row before there is a poll. One that is under way then is waited for.
+pub(super) const TURN: Duration = Duration::from_millis(50);
+
 /// An assignment that is not answered yet.
 #[derive(Debug, Default)]
 pub(super) struct Assignment {
     partitions: Vec<Partition>,
-    since: Duration,
+    /// When it was begun with, or came forward last.
+    since: Option<Duration>,
     try_at: Duration,
-    /// Decided; to be read once the entries of that number are durable.
-    decided: Option<(u64, Vec<Decided>)>,
+    /// What the source has said so far.
+    topic_ids: BTreeMap<Arc<str>, TopicId>,
+    committed: Option<Vec<Option<Commit>>>,
+    alone: Option<bool>,
+    /// Of the first partitions, in their order.
+    decided: Vec<Decided>,
+    /// All are decided; to be read once the entries of that number are durable.
+    recorded: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -49,12 +61,12 @@ pub(super) struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// How long to ask on after an answer: not at all where it will stay the same.
-    fn patience<T>(&self, answer: &Result<T, ReceiveError>) -> Duration {
-        match answer {
-            Err(ReceiveError::Source(error)) if !error.fatal => self.config.start_timeout,
+    /// How long to ask on after an error: not at all where the answer will stay the same.
+    fn patience(&self, error: &ReceiveError) -> Duration {
+        match error {
+            ReceiveError::Source(error) if !error.fatal => self.config.start_timeout,
             // A broker that has just come back may not know its own end yet.
-            Err(ReceiveError::Start { error: StartError::Truncated { .. }, .. }) => self.config.request_timeout,
+            ReceiveError::Start { error: StartError::Truncated { .. }, .. } => self.config.request_timeout,
             _ => Duration::ZERO,
         }
     }
@@ -71,82 +83,98 @@ impl Desk<'_> {
 }
 
 impl Assignment {
-    pub(super) fn new(partitions: Vec<Partition>, now: Duration) -> Assignment {
-        Assignment { partitions, since: now, try_at: now, decided: None }
+    pub(super) fn new(partitions: Vec<Partition>) -> Assignment {
+        Assignment { partitions, ..Assignment::default() }
     }
 
     /// Forgets partitions that were taken away again; `false` if none are left.
     pub(super) fn without(&mut self, gone: &[Partition]) -> bool {
         self.partitions.retain(|partition| !gone.contains(partition));
-        if let Some((_, decided)) = &mut self.decided {
-            decided.retain(|decided| !gone.contains(&decided.partition));
-        }
+        self.decided.retain(|decided| !gone.contains(&decided.partition));
+        self.committed = None;
         !self.partitions.is_empty()
     }
 
-    /// Goes one step further where that is possible now; `true` once the partitions are being read.
+    /// Goes some steps further where that is possible now; `true` once the partitions are being read.
     pub(super) fn advance(&mut self, desk: &mut Desk<'_>) -> Result<bool, ReceiveError> {
-        let now = desk.config.clock.monotonic();
-        if now < self.try_at {
-            return Ok(false);
-        }
-        let answer = match &self.decided {
-            None => self.decide(desk).map(|()| false),
-            Some((number, _)) if !desk.line.is_done(*number) => return Ok(false),
-            Some(_) => self.read(desk, now).map(|()| true),
-        };
-        let patience = desk.patience(&answer);
-        match answer {
-            Err(error) if now < self.since + patience => {
-                self.try_at = now + desk.config.retry_interval;
-                desk.note(error);
-                Ok(false)
+        let begun = desk.config.clock.monotonic();
+        let mut now = begun;
+        while now >= self.try_at && now < begun + TURN {
+            let answer = match self.recorded {
+                None => self.ask(desk).map(|()| false),
+                Some(number) if !desk.line.is_done(number) => {
+                    self.since = Some(now);
+                    return Ok(false);
+                }
+                Some(_) => self.read(desk, now).map(|()| true),
+            };
+            let since = *self.since.get_or_insert(now);
+            now = desk.config.clock.monotonic();
+            match answer {
+                Ok(false) => self.since = Some(now),
+                Ok(true) => return Ok(true),
+                Err(error) if now < since + desk.patience(&error) => {
+                    self.try_at = now + desk.config.retry_interval;
+                    desk.note(error);
+                }
+                Err(error) => return Err(error),
             }
-            other => other,
         }
+        Ok(false)
     }
 
-    /// Asks the source, and hands what has to be recorded to the append thread.
-    fn decide(&mut self, desk: &mut Desk<'_>) -> Result<(), ReceiveError> {
+    /// Asks the source the next question. After the last, what has to be recorded goes to the append thread.
+    fn ask(&mut self, desk: &mut Desk<'_>) -> Result<(), ReceiveError> {
         let timeout = desk.config.request_timeout;
-        let ids = topic_ids(desk.source, &self.partitions, timeout)?;
-        let committed = desk.source.committed(&self.partitions, timeout)?;
-        if committed.len() != self.partitions.len() {
-            let message = format!("{} of {} committed offsets came back", committed.len(), self.partitions.len());
-            return Err(SourceError::new("INCOMPLETE", message, false).into());
-        }
-        let mut alone = None;
-        let mut decided = Vec::new();
-        for (partition, committed) in self.partitions.iter().zip(committed) {
-            let Some(topic_id) = ids.get(&partition.topic).copied() else { continue };
-            let (low, high) = desk.source.watermarks(partition, timeout)?;
-            let mut facts = facts(desk, partition, topic_id, committed.as_ref(), (low, high));
-            if facts.asks_alone() {
-                facts.alone = match alone {
-                    Some(alone) => alone,
-                    None => *alone.insert(desk.source.alone(timeout)?),
-                };
+        for partition in &self.partitions {
+            if let Entry::Vacant(unknown) = self.topic_ids.entry(Arc::clone(&partition.topic)) {
+                unknown.insert(topic_id(desk.source, partition, timeout)?);
+                return Ok(());
             }
-            let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
-            let committed = committed.map(|commit| commit.next);
-            decided.push(Decided { partition: partition.clone(), topic_id, start, committed });
         }
+        let Some(committed) = &self.committed else {
+            let committed = desk.source.committed(&self.partitions, timeout)?;
+            if committed.len() != self.partitions.len() {
+                let message = format!("{} of {} committed offsets came back", committed.len(), self.partitions.len());
+                return Err(SourceError::new("INCOMPLETE", message, false).into());
+            }
+            self.committed = Some(committed);
+            return Ok(());
+        };
+        let Some((partition, committed)) = self.partitions.iter().zip(committed).nth(self.decided.len()) else {
+            return self.record(desk);
+        };
+        let Some(topic_id) = self.topic_ids.get(&partition.topic).copied() else { return Ok(()) };
+        let mut facts = facts(desk, partition, topic_id, committed.as_ref());
+        if facts.asks_alone() && self.alone.is_none() {
+            self.alone = Some(desk.source.alone(timeout)?);
+            return Ok(());
+        }
+        facts.alone = self.alone.unwrap_or(true);
+        (facts.low, facts.high) = desk.source.watermarks(partition, timeout)?;
+        let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
+        let committed = committed.as_ref().map(|commit| commit.next);
+        self.decided.push(Decided { partition: partition.clone(), topic_id, start, committed });
+        Ok(())
+    }
+
+    /// Hands what has to be recorded to the append thread.
+    fn record(&mut self, desk: &mut Desk<'_>) -> Result<(), ReceiveError> {
         // Crash: an origin or a handover is durable before the first record is read after it, so that every
         // range in the log has the beginning of its chain below it.
-        let beginnings: Vec<_> = decided.iter().filter_map(Decided::beginning).collect();
+        let beginnings: Vec<_> = self.decided.iter().filter_map(Decided::beginning).collect();
         check_table(desk.intake.planned().clone(), &beginnings, desk.config)?;
-        let number = if beginnings.is_empty() { 0 } else { desk.intake.begin(beginnings) };
-        self.decided = Some((number, decided));
+        self.recorded = Some(if beginnings.is_empty() { 0 } else { desk.intake.begin(beginnings) });
         Ok(())
     }
 
     /// Has the partitions delivered.
     fn read(&mut self, desk: &mut Desk<'_>, now: Duration) -> Result<(), ReceiveError> {
-        let Some((_, decided)) = &self.decided else { return Ok(()) };
-        let starts: Vec<_> = decided.iter().map(|decided| (decided.partition.clone(), decided.start.next())).collect();
+        let starts: Vec<_> =
+            self.decided.iter().map(|decided| (decided.partition.clone(), decided.start.next())).collect();
         desk.source.assign(&starts)?;
         desk.board.update(|status| status.assigned += starts.len() as u64);
-        for it in decided {
+        for it in &self.decided {
             let (partition, next) = (it.partition.clone(), it.start.next());
             let mut owned = Owned::new(partition.clone(), it.topic_id, next, it.committed);
             owned.silent_since = Some(now);
@@ -195,34 +223,15 @@ pub(super) fn check_table(
     if needs <= limit { Ok(()) } else { Err(ReceiveError::TableTooLarge { partitions: table.len(), needs, limit }) }
 }
 
-/// The identity of each topic, asked anew; an error if one is not there.
-fn topic_ids(
-    source: &mut dyn Source,
-    partitions: &[Partition],
-    timeout: Duration,
-) -> Result<BTreeMap<Arc<str>, TopicId>, SourceError> {
-    let mut ids = BTreeMap::new();
-    for partition in partitions {
-        if !ids.contains_key(&partition.topic) {
-            ids.insert(Arc::clone(&partition.topic), topic_id(source, partition, timeout)?);
-        }
-    }
-    Ok(ids)
-}
-
+/// The identity of a partition's topic, asked anew; an error if there is none.
 fn topic_id(source: &mut dyn Source, partition: &Partition, timeout: Duration) -> Result<TopicId, SourceError> {
     let topic = &*partition.topic;
     let gone = || SourceError::new("UNKNOWN_TOPIC", format!("the topic {topic} does not exist"), false);
     source.topic_id(topic, timeout)?.ok_or_else(gone)
 }
 
-fn facts(
-    desk: &Desk<'_>,
-    partition: &Partition,
-    topic_id: TopicId,
-    committed: Option<&Commit>,
-    (low, high): (i64, i64),
-) -> Facts {
+/// What is known of a partition before its bounds are.
+fn facts(desk: &Desk<'_>, partition: &Partition, topic_id: TopicId, committed: Option<&Commit>) -> Facts {
     let table = desk.intake.planned();
     let mark = match (table.get(partition, topic_id), table.other_topic(&partition.topic, topic_id)) {
         (Some(mark), _) => LogMark::At(mark.next),
@@ -242,45 +251,50 @@ fn facts(
         group,
         alone: true,
         topic_id,
-        low,
-        high,
+        low: 0,
+        high: 0,
     }
 }
 
-/// Asks about a position that the source said is out of range: gone for good is an error, else it is sought
-/// again.
-pub(super) fn recheck(desk: &mut Desk<'_>, index: usize) -> Result<(), ReceiveError> {
+/// Asks about a position that the source said is out of range, one question a call: gone for good is an error, else it
+/// is sought again. `false` where there is nothing to ask now.
+pub(super) fn recheck(desk: &mut Desk<'_>) -> Result<bool, ReceiveError> {
     let now = desk.config.clock.monotonic();
-    let Some(owned) = desk.intake.owned.get_mut(index) else { return Ok(()) };
-    let Some(Recheck { since, .. }) = owned.recheck.filter(|recheck| now >= recheck.at) else { return Ok(()) };
-    owned.recheck = Some(Recheck { since, at: now + desk.config.retry_interval });
+    let due = |owned: &&Owned| owned.recheck.is_some_and(|recheck| now >= recheck.at);
+    let longest = desk.intake.owned.iter().filter(due).min_by_key(|owned| owned.recheck.map(|recheck| recheck.at));
+    let Some(owned) = longest else { return Ok(false) };
+    let Some(asked) = owned.recheck else { return Ok(false) };
     let (partition, known, next) = (owned.partition.clone(), owned.topic_id, owned.next);
-    let answer = ask_again(desk, &partition, known, next);
-    let patience = desk.patience(&answer);
-    match answer {
-        Err(error) if now < since + patience => {
+    let since = asked.since.unwrap_or(now);
+    let answer = if asked.is_same_topic {
+        ask_bounds(desk, &partition, next).map(|()| None)
+    } else {
+        ask_topic(desk, &partition, known).map(|()| Some(Recheck { since: Some(since), is_same_topic: true, ..asked }))
+    };
+    let now = desk.config.clock.monotonic();
+    let recheck = match answer {
+        Ok(recheck) => recheck,
+        Err(error) if now < since + desk.patience(&error) => {
             desk.note(error);
-            Ok(())
+            Some(Recheck { since: Some(since), at: now + desk.config.retry_interval, ..asked })
         }
-        Ok(()) => {
-            if let Some(owned) = desk.intake.find(&partition) {
-                (owned.recheck, owned.silent_since) = (None, Some(now));
-            }
-            Ok(())
-        }
-        other => other,
+        Err(error) => return Err(error),
+    };
+    if let Some(owned) = desk.intake.find(&partition) {
+        (owned.recheck, owned.silent_since) = (recheck, Some(now));
     }
+    Ok(true)
 }
 
-fn ask_again(desk: &mut Desk<'_>, partition: &Partition, known: TopicId, next: i64) -> Result<(), ReceiveError> {
-    let timeout = desk.config.request_timeout;
-    let start_error = |error| ReceiveError::Start { partition: partition.clone(), error };
-    let now = topic_id(desk.source, partition, timeout)?;
-    if now != known {
-        return Err(start_error(StartError::TopicRecreated { known, now }));
-    }
-    let (low, high) = desk.source.watermarks(partition, timeout)?;
-    in_bounds(next, low, high).map_err(start_error)?;
+fn ask_topic(desk: &mut Desk<'_>, partition: &Partition, known: TopicId) -> Result<(), ReceiveError> {
+    let now = topic_id(desk.source, partition, desk.config.request_timeout)?;
+    let error = StartError::TopicRecreated { known, now };
+    if now == known { Ok(()) } else { Err(ReceiveError::Start { partition: partition.clone(), error }) }
+}
+
+fn ask_bounds(desk: &mut Desk<'_>, partition: &Partition, next: i64) -> Result<(), ReceiveError> {
+    let (low, high) = desk.source.watermarks(partition, desk.config.request_timeout)?;
+    in_bounds(next, low, high).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
     desk.source.resume(&[(partition.clone(), next)])?;
     Ok(())
 }

@@ -32,8 +32,11 @@ pub(super) struct Owned {
 /// A position that the source said is out of range.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recheck {
-    pub(super) since: Duration,
+    /// When it was asked about first.
+    pub(super) since: Option<Duration>,
     pub(super) at: Duration,
+    /// That the topic is the one that it was is known already.
+    pub(super) is_same_topic: bool,
 }
 
 impl Owned {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::append::Appender;
-use super::assign::{Assignment, Desk, check_table, recheck};
+use super::assign::{Assignment, Desk, TURN, check_table, recheck};
 use super::commits::Commits;
 use super::config::Config;
 use super::entry::LogId;
@@ -168,7 +168,7 @@ impl Receiver {
                 Some(Event::OutOfRange { partition, .. }) => {
                     let now = self.config.clock.monotonic();
                     if let Some(owned) = self.intake.find(&partition) {
-                        owned.recheck.get_or_insert(Recheck { since: now, at: now });
+                        owned.recheck.get_or_insert(Recheck { since: None, at: now, is_same_topic: false });
                     }
                 }
                 Some(Event::Committed(answer)) => self.commits.answered(answer, &mut self.intake, &self.board),
@@ -187,7 +187,7 @@ impl Receiver {
         }
         self.board.step(Step::Assigning);
         self.begin_anew(&partitions);
-        self.assignments.push(Assignment::new(partitions, self.config.clock.monotonic()));
+        self.assignments.push(Assignment::new(partitions));
     }
 
     /// Ends the reading of partitions that are offered although they are ours already.
@@ -331,9 +331,7 @@ impl Receiver {
         if !self.intake.open {
             return Ok(());
         }
-        for index in 0..self.intake.owned.len() {
-            recheck(&mut self.desk(), index)?;
-        }
+        while self.config.clock.monotonic() < now + TURN && recheck(&mut self.desk())? {}
         let silent = |since: Option<Duration>| since.is_some_and(|since| now >= since + WATCHDOG);
         let mut positions = Vec::new();
         for owned in &mut self.intake.owned {

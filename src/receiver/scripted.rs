@@ -69,7 +69,7 @@ pub enum CommitFault {
     Lost,
 }
 
-/// A question that can be made to fail.
+/// A question that can be made to fail, or to take long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Call {
@@ -101,6 +101,7 @@ struct State {
     max_poll_interval: Option<Duration>,
     commit_faults: Vec<CommitFault>,
     call_faults: BTreeMap<Call, u32>,
+    call_delays: BTreeMap<Call, Duration>,
     stray_commits: u64,
     backward_commits: u64,
     expelled: u64,
@@ -315,6 +316,11 @@ impl Broker {
     /// Makes the next `times` calls of that kind fail.
     pub fn fail(&self, call: Call, times: u32) {
         self.change(|state| state.call_faults.insert(call, times));
+    }
+
+    /// Has calls of that kind take so long.
+    pub fn delay(&self, call: Call, by: Duration) {
+        self.change(|state| state.call_delays.insert(call, by));
     }
 
     /// Has each assignment and each seek begin so many offsets too early, as a source that repeats would.

@@ -57,6 +57,8 @@ impl ScriptedSource {
 
     /// Runs a call at the broker, unless it is to fail or the member is dead.
     fn call<T>(&self, call: Call, run: impl FnOnce(&mut State) -> T) -> Result<T, SourceError> {
+        let delay = self.broker.0.state.lock().call_delays.get(&call).copied();
+        std::thread::sleep(delay.unwrap_or_default());
         self.broker.change(|state| {
             if !state.group(&self.group).members.contains_key(&self.member) {
                 return Err(Self::dead());
