@@ -145,7 +145,11 @@ impl Assignment {
             return self.record(desk);
         };
         let Some(topic_id) = self.topic_ids.get(&partition.topic).copied() else { return Ok(()) };
-        let mut facts = facts(desk, partition, topic_id, committed.as_ref());
+        let mark = committed.as_ref().and_then(|commit| CommitMark::parse(&commit.metadata));
+        // It is about the records of a topic that is gone, and says nothing about this one.
+        let is_of_another = mark.is_some_and(|mark| mark.topic_id != topic_id);
+        let committed = committed.as_ref().filter(|_| !is_of_another);
+        let mut facts = facts(desk, partition, topic_id, committed);
         if facts.asks_alone() && self.alone.is_none() {
             self.alone = Some(desk.source.alone(timeout)?);
             return Ok(());
@@ -153,7 +157,7 @@ impl Assignment {
         facts.alone = self.alone.unwrap_or(true);
         (facts.low, facts.high) = desk.source.watermarks(partition, timeout)?;
         let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
-        let committed = committed.as_ref().map(|commit| commit.next);
+        let committed = committed.map(|commit| commit.next);
         self.decided.push(Decided { partition: partition.clone(), topic_id, start, committed });
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Where to start with a partition: the log's mark against the group's offset, decided by one pure function.
 //!
-//! `m` is the next offset by the log's table, `c` what the group has committed. The first row that fits:
+//! `m` is the next offset by the log's table, `c` what the group has committed. An offset whose mark bears another id of
+//! the topic was committed for one that had the name before: it says nothing about this one, and counts as none. The
+//! first row that fits:
 //!
 //! | # | m | c | verdict |
 //! |---|---|---|---|

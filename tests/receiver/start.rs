@@ -75,6 +75,27 @@ fn a_topic_made_anew_is_an_error_and_never_a_duplicate() {
 }
 
 #[test]
+fn an_offset_that_was_committed_for_a_topic_of_that_name_before_counts_as_none() {
+    let former = CommitMark::new(OTHER, TopicId([9; 16]), Lsn(4096)).encode();
+    for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+        produce(&broker, "t", 1, 10);
+        broker.set_committed("g", commit(0, 7, &former));
+        let mut config = quick();
+        config.mode = mode;
+        let life = Life::start(&broker, fs(dir.path()), config.clone());
+        life.expect_all_committed();
+        life.stop();
+        assert_eq!(offsets(&dir), (0..10).collect::<Vec<_>>(), "{mode:?}");
+        // Nor does it keep this topic's offsets from being committed, though it is beyond them.
+        broker.set_committed("g", commit(0, 70, &former));
+        let life = Life::start(&broker, fs(dir.path()), config);
+        life.expect_all_committed();
+        assert_eq!(life.stop().recorded, 0, "{mode:?}");
+    }
+}
+
+#[test]
 fn where_nobody_knows_the_policy_decides_and_is_recorded_as_origin() {
     for (reset, first, cause) in [(Reset::Earliest, 2, OriginCause::Earliest), (Reset::Latest, 10, OriginCause::Latest)]
     {
