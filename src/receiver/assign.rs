@@ -15,7 +15,7 @@ use super::line::{Beginning, Line};
 use super::mark::CommitMark;
 use super::offsets::OffsetTable;
 use super::source::{Commit, Partition, Source, SourceError, TopicId};
-use super::start::{Facts, GroupMark, LogMark, Start, StartError, decide, in_bounds};
+use super::start::{Chain, Facts, GroupMark, LogMark, Start, StartError, decide, in_bounds};
 use super::status::{Board, Notice, Step};
 use crate::Lsn;
 
@@ -145,11 +145,7 @@ impl Assignment {
             return self.record(desk);
         };
         let Some(topic_id) = self.topic_ids.get(&partition.topic).copied() else { return Ok(()) };
-        let mark = committed.as_ref().and_then(|commit| CommitMark::parse(&commit.metadata));
-        // It is about the records of a topic that is gone, and says nothing about this one.
-        let is_of_another = mark.is_some_and(|mark| mark.topic_id != topic_id);
-        let committed = committed.as_ref().filter(|_| !is_of_another);
-        let mut facts = facts(desk, partition, topic_id, committed);
+        let mut facts = facts(desk, partition, topic_id, group_mark(committed.as_ref(), topic_id));
         if facts.asks_alone() && self.alone.is_none() {
             self.alone = Some(desk.source.alone(timeout)?);
             return Ok(());
@@ -157,7 +153,7 @@ impl Assignment {
         facts.alone = self.alone.unwrap_or(true);
         (facts.low, facts.high) = desk.source.watermarks(partition, timeout)?;
         let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
-        let committed = committed.map(|commit| commit.next);
+        let committed = if let GroupMark::At(next, _) = facts.group { Some(next) } else { None };
         self.decided.push(Decided { partition: partition.clone(), topic_id, start, committed });
         Ok(())
     }
@@ -166,7 +162,7 @@ impl Assignment {
     fn record(&mut self, desk: &mut Desk<'_>) -> Result<(), ReceiveError> {
         // Crash: an origin or a handover is durable before the first record is read after it, so that every
         // range in the log has the beginning of its chain below it.
-        let beginnings: Vec<_> = self.decided.iter().filter_map(Decided::beginning).collect();
+        let beginnings: Vec<_> = self.decided.iter().flat_map(Decided::beginnings).collect();
         check_table(desk.intake.planned().clone(), &beginnings, desk.config)?;
         self.recorded = Some(if beginnings.is_empty() { 0 } else { desk.intake.begin(beginnings) });
         Ok(())
@@ -183,12 +179,14 @@ impl Assignment {
             let mut owned = Owned::new(partition.clone(), it.topic_id, next, it.committed);
             owned.silent_since = Some(now);
             desk.intake.own(owned);
-            let (cause, handover) = match it.beginning() {
-                None => (None, None),
-                Some(Beginning::Origin(origin)) => (Some(origin.cause), None),
-                Some(Beginning::Handover(handover)) => (None, Some(handover)),
-            };
-            desk.board.tell(&Notice::Assigned { partition, next, cause, handover });
+            let (mut cause, mut handovers) = (None, Vec::new());
+            for beginning in it.beginnings() {
+                match beginning {
+                    Beginning::Origin(origin) => cause = Some(origin.cause),
+                    Beginning::Handover(handover) => handovers.push(handover),
+                }
+            }
+            desk.board.tell(&Notice::Assigned { partition, next, cause, handovers });
         }
         desk.board.step(Step::Assigned);
         Ok(())
@@ -197,15 +195,22 @@ impl Assignment {
 
 impl Decided {
     /// What is recorded before the partition is read.
-    fn beginning(&self) -> Option<Beginning> {
-        let (partition, topic_id) = (self.partition.clone(), self.topic_id);
+    fn beginnings(&self) -> Vec<Beginning> {
+        let place = || (self.partition.clone(), self.topic_id);
         match self.start {
-            Start::Resume(_) => None,
+            Start::Resume(_) => Vec::new(),
             Start::Origin { next, previous, cause } => {
-                Some(Beginning::Origin(Origin::new(partition, topic_id, previous, next, cause)))
+                let (partition, topic_id) = place();
+                vec![Beginning::Origin(Origin::new(partition, topic_id, previous, next, cause))]
             }
-            Start::Handover { from, next, log } => {
-                Some(Beginning::Handover(Handover::new(partition, topic_id, from, next, log)))
+            Start::Handover { from, next, chain } => {
+                let known = chain.map_or(next, |chain| chain.from);
+                let parts = [(from, known, None), (known, next, chain.map(|chain| chain.log))];
+                let handover = |(from, next, log)| {
+                    let (partition, topic_id) = place();
+                    Beginning::Handover(Handover::new(partition, topic_id, from, next, log))
+                };
+                parts.into_iter().filter(|(from, next, _)| from < next).map(handover).collect()
             }
         }
     }
@@ -234,17 +239,24 @@ fn topic_id(source: &mut dyn Source, partition: &Partition, timeout: Duration) -
     source.topic_id(topic, timeout)?.ok_or_else(gone)
 }
 
+/// What the group has committed for a partition of the topic that has this id.
+fn group_mark(committed: Option<&Commit>, topic_id: TopicId) -> GroupMark {
+    let Some(commit) = committed else { return GroupMark::None };
+    match CommitMark::parse(&commit.metadata) {
+        // It is about the records of a topic that is gone, and says nothing about this one.
+        Some(mark) if mark.topic_id != topic_id => GroupMark::None,
+        mark => GroupMark::At(commit.next, mark.map(|mark| Chain { log: mark.log, from: mark.from })),
+    }
+}
+
 /// What is known of a partition before its bounds are.
-fn facts(desk: &Desk<'_>, partition: &Partition, topic_id: TopicId, committed: Option<&Commit>) -> Facts {
+fn facts(desk: &Desk<'_>, partition: &Partition, topic_id: TopicId, group: GroupMark) -> Facts {
     let table = desk.intake.planned();
     let mark = match (table.get(partition, topic_id), table.other_topic(&partition.topic, topic_id)) {
         (Some(mark), _) => LogMark::At(mark.next),
         (None, Some(known)) => LogMark::Recreated(known),
         (None, None) => LogMark::None,
     };
-    let group = committed.map_or(GroupMark::None, |commit| {
-        GroupMark::At(commit.next, CommitMark::parse(&commit.metadata).map(|mark| mark.log))
-    });
     Facts {
         mode: desk.config.mode,
         reset: desk.config.on_reset,

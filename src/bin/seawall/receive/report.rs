@@ -10,7 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use seawall::Wal;
-use seawall::receiver::{Notice, Observer, Partition, PartitionStatus, ReceiveError, Recovered, Status, StatusHandle};
+use seawall::receiver::{
+    Handover, Notice, Observer, Partition, PartitionStatus, ReceiveError, Recovered, Status, StatusHandle,
+};
 use serde_json::{Value, json};
 
 use super::lines::Lines;
@@ -124,7 +126,8 @@ impl Report {
     fn notice(&mut self, notice: &Notice) {
         let mut text = notice.details();
         let mut value = object(notice);
-        if matches!(notice, Notice::Assigned { handover: Some(handover), .. } if handover.log.is_none()) {
+        if matches!(notice, Notice::Assigned { handovers, .. } if handovers.iter().any(|handover| handover.log.is_none()))
+        {
             self.warn(&notice.to_string());
         }
         if let Notice::SourceError(error) = notice {
@@ -241,14 +244,15 @@ fn line(json: bool, event: &str, text: &str, mut value: Value) -> String {
 /// The figures of what happened.
 fn object(notice: &Notice) -> Value {
     match notice {
-        Notice::Assigned { partition, next, handover, .. } => {
-            let handover = handover.as_ref().map(|handover| {
+        Notice::Assigned { partition, next, handovers, .. } => {
+            let handover = |handover: &Handover| {
                 let log = handover.log.map(|log| log.to_string());
                 json!({ "from": handover.from, "next": handover.next, "log": log })
-            });
+            };
+            let handovers: Vec<_> = handovers.iter().map(handover).collect();
             json!({
-                "topic": &*partition.topic, "partition": partition.number, "next": next, "handover": handover,
-                "text": notice.details(),
+                "topic": &*partition.topic, "partition": partition.number, "next": next,
+                "handovers": handovers, "text": notice.details(),
             })
         }
         Notice::Revoked { partitions, lost, drained } => {
