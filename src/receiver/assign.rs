@@ -66,7 +66,9 @@ impl Desk<'_> {
         match error {
             ReceiveError::Source(error) if !error.fatal => self.config.start_timeout,
             // A broker that has just come back may not know its own end yet.
-            ReceiveError::Start { error: StartError::Truncated { .. }, .. } => self.config.request_timeout,
+            ReceiveError::Start { error: StartError::Truncated { high: Some(_), .. }, .. } => {
+                self.config.request_timeout
+            }
             _ => Duration::ZERO,
         }
     }
@@ -272,8 +274,8 @@ fn facts(desk: &Desk<'_>, partition: &Partition, topic_id: TopicId, group: Group
     }
 }
 
-/// Asks about a position that the source said is out of range, one question a call: gone for good is an error, else it
-/// is sought again. `false` where there is nothing to ask now.
+/// Asks about a position that the source said is out of range or cut off, one question a call: gone for good is an
+/// error, else it is sought again. `false` where there is nothing to ask now.
 pub(super) fn recheck(desk: &mut Desk<'_>) -> Result<bool, ReceiveError> {
     let now = desk.config.clock.monotonic();
     let due = |owned: &&Owned| owned.recheck.is_some_and(|recheck| now >= recheck.at);
@@ -282,10 +284,14 @@ pub(super) fn recheck(desk: &mut Desk<'_>) -> Result<bool, ReceiveError> {
     let Some(asked) = owned.recheck else { return Ok(false) };
     let (partition, known, next) = (owned.partition.clone(), owned.topic_id, owned.next);
     let since = asked.since.unwrap_or(now);
-    let answer = if asked.is_same_topic {
-        ask_bounds(desk, &partition, next).map(|()| None)
-    } else {
+    let answer = if !asked.is_same_topic {
         ask_topic(desk, &partition, known).map(|()| Some(Recheck { since: Some(since), is_same_topic: true, ..asked }))
+    } else if asked.is_cut {
+        // The bounds say nothing: it may have grown past the position again.
+        let error = StartError::Truncated { next, high: None };
+        Err(ReceiveError::Start { partition: partition.clone(), error })
+    } else {
+        ask_bounds(desk, &partition, next).map(|()| None)
     };
     let now = desk.config.clock.monotonic();
     let recheck = match answer {

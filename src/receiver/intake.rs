@@ -29,7 +29,7 @@ pub(super) struct Owned {
     pub(super) recheck: Option<Recheck>,
 }
 
-/// A position that the source said is out of range.
+/// A position that the source said is out of range, or above a cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recheck {
     /// When it was asked about first.
@@ -37,6 +37,8 @@ pub(super) struct Recheck {
     pub(super) at: Duration,
     /// That the topic is the one that it was is known already.
     pub(super) is_same_topic: bool,
+    /// The source said that the partition's log was cut below it.
+    pub(super) is_cut: bool,
 }
 
 impl Owned {

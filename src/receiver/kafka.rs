@@ -150,6 +150,7 @@ impl KafkaSource {
         match failure.kind {
             FailureKind::End => Event::End { partition, next: place.offset },
             FailureKind::OutOfRange => Event::OutOfRange { partition, offset: place.offset },
+            FailureKind::Truncated => Event::Truncated { partition },
             FailureKind::Other => Event::Error(failure.error),
         }
     }

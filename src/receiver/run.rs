@@ -165,12 +165,8 @@ impl Receiver {
                 Some(Event::Assigned(partitions)) => self.offered(partitions),
                 Some(Event::Revoked { partitions, lost }) => self.revoke(&partitions, lost)?,
                 Some(Event::End { partition, next }) => self.intake.end(&partition, next),
-                Some(Event::OutOfRange { partition, .. }) => {
-                    let now = self.config.clock.monotonic();
-                    if let Some(owned) = self.intake.find(&partition) {
-                        owned.recheck.get_or_insert(Recheck { since: None, at: now, is_same_topic: false });
-                    }
-                }
+                Some(Event::OutOfRange { partition, .. }) => self.doubt(&partition, false),
+                Some(Event::Truncated { partition }) => self.doubt(&partition, true),
                 Some(Event::Committed(answer)) => self.commits.answered(answer, &mut self.intake, &self.board),
                 Some(Event::Error(error)) if error.fatal => return Err(error.into()),
                 Some(Event::Error(error)) => self.note(error),
@@ -197,6 +193,15 @@ impl Receiver {
             self.intake.let_go(partitions);
         }
         self.assignments.retain_mut(|assignment| assignment.without(partitions));
+    }
+
+    /// A position is not in its partition any more, or not what it was.
+    fn doubt(&mut self, partition: &Partition, is_cut: bool) {
+        let now = self.config.clock.monotonic();
+        if let Some(owned) = self.intake.find(partition) {
+            let recheck = Recheck { since: None, at: now, is_same_topic: false, is_cut };
+            owned.recheck = owned.recheck.filter(|recheck| recheck.is_cut || !is_cut).or(Some(recheck));
+        }
     }
 
     fn note(&self, error: SourceError) {

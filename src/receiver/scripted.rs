@@ -341,6 +341,15 @@ impl Broker {
         });
     }
 
+    /// Has a member hear that a partition's log was cut below its position, whatever the partition holds.
+    pub fn tell_truncated(&self, member: u64, topic: &str, number: i32) {
+        let partition = Partition { topic: topic.into(), number };
+        self.change(|state| {
+            let groups = state.groups.values_mut();
+            groups.for_each(|group| group.tell(member, Told::Truncated(partition.clone())));
+        });
+    }
+
     /// Has `hook` see each commit just before it takes effect.
     pub fn on_commit(&self, hook: impl Fn(&[Commit]) + Send + Sync + 'static) {
         self.change(|state| state.on_commit = Some(Arc::new(hook)));

@@ -125,12 +125,13 @@ pub enum StartError {
         /// The first that is left.
         low: i64,
     },
-    /// The source ends before the next record: its log was cut.
+    /// The source's log was cut below the next record.
     Truncated {
         /// The next offset.
         next: i64,
-        /// The source's end.
-        high: i64,
+        /// The source's end, where that tells it. `None` where the source itself says so ([`Event::Truncated`](super::Event::Truncated)),
+        /// wherever it ends now. A later start cannot tell once it has grown past `next`.
+        high: Option<i64>,
     },
     /// Neither log nor group knows the partition, and the policy is to refuse that.
     NoOffset,
@@ -159,11 +160,14 @@ impl fmt::Display for StartError {
                 "Missing: offsets {next} to {low} are no longer in the source, which begins at {low}; an option to \
                  record the gap and go on (--on-gap record) is to come"
             ),
-            StartError::Truncated { next, high } => write!(
-                f,
-                "Truncated: the next offset is {next}, but the source ends at {high}: it lost records that were read \
-                 from it. Receive into another directory and group"
-            ),
+            StartError::Truncated { next, high } => {
+                write!(f, "Truncated: the next offset is {next}, but the source ")?;
+                match high {
+                    Some(high) => write!(f, "ends at {high}")?,
+                    None => f.write_str("was cut below it, and others may stand where records were read")?,
+                }
+                f.write_str(": it lost records that were read from it. Receive into another directory and group")
+            }
             StartError::NoOffset => f.write_str(
                 "neither the log nor the group knows an offset, and the policy for that is to refuse (--on-reset)",
             ),
@@ -188,7 +192,7 @@ pub(super) fn in_bounds(next: i64, low: i64, high: i64) -> Result<(), StartError
     if next < low {
         Err(StartError::Missing { next, low })
     } else if next > high {
-        Err(StartError::Truncated { next, high })
+        Err(StartError::Truncated { next, high: Some(high) })
     } else {
         Ok(())
     }
@@ -382,7 +386,7 @@ mod tests {
 
     #[test]
     fn row_10_a_start_beyond_the_end_is_an_error() {
-        let truncated = |next| Err(StartError::Truncated { next, high: 90 });
+        let truncated = |next| Err(StartError::Truncated { next, high: Some(90) });
         assert_eq!(decide(&exactly(LogMark::At(91), GroupMark::None)), truncated(91));
         assert_eq!(decide(&exactly(LogMark::At(91), GroupMark::At(50, Some(OURS)))), truncated(91));
         assert_eq!(decide(&exactly(LogMark::None, GroupMark::At(91, None))), truncated(91));

@@ -273,7 +273,32 @@ fn a_broker_that_lost_its_end_is_an_error() {
     let dir = with_log(&broker, 10);
     broker.truncate("t", 0, 8);
     let error = start_error(Life::start(&broker, fs(dir.path()), quick()));
-    assert_eq!(error, StartError::Truncated { next: 10, high: 8 });
+    assert_eq!(error, StartError::Truncated { next: 10, high: Some(8) });
+}
+
+#[test]
+fn a_broker_that_says_that_it_lost_its_end_is_an_error_although_it_has_grown_past_it() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    produce(&broker, "t", 2, 20);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    broker.tell_truncated(life.member, "t", 1);
+    let error = life.error();
+    assert!(error.to_string().starts_with("t/1: Truncated: the next offset is 10, "), "{error}");
+    let truncated = StartError::Truncated { next: 10, high: None };
+    assert!(matches!(error, ReceiveError::Start { error, .. } if error == truncated));
+}
+
+#[test]
+fn a_topic_made_anew_is_not_taken_for_one_that_lost_its_end() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    produce(&broker, "t", 1, 10);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    let now = broker.recreate_topic("t");
+    produce(&broker, "t", 1, 20);
+    broker.tell_truncated(life.member, "t", 0);
+    assert_eq!(start_error(life), StartError::TopicRecreated { known: TopicId([1; 16]), now });
 }
 
 #[test]

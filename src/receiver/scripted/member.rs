@@ -88,6 +88,12 @@ impl ScriptedSource {
                     self.under_way = false;
                     Event::Committed(answer)
                 }
+                Told::Truncated(partition) => {
+                    if let Some(position) = self.positions.get_mut(&partition) {
+                        position.out_of_range = true;
+                    }
+                    Event::Truncated { partition }
+                }
                 Told::Error(error) => Event::Error(error),
             });
         }
