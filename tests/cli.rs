@@ -73,7 +73,12 @@ fn help_has_examples_and_wrong_usage_exits_with_1() {
 fn settings_that_are_not_the_callers_are_refused_before_anything_is_made() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("log");
-    for setting in ["enable.auto.commit=true", "enable.auto.offset.store=true", "auto.offset.reset=latest"] {
+    for setting in [
+        "enable.auto.commit=true",
+        "enable.auto.offset.store=true",
+        "auto.offset.reset=latest",
+        "isolation.level=read_uncommitted",
+    ] {
         let usual = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", text(&dir)];
         let output = seawall(&[&usual[..], &["-X", setting]].concat());
         assert_eq!(output.status.code(), Some(1));
