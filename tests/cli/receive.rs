@@ -242,8 +242,16 @@ fn what_was_retained_long_enough_is_cleaned_away() {
     let expected = ["opened", "recovered", "assigned", "stored", "checkpoint", "cleaned", "stopping", "stopped"];
     let names: BTreeSet<_> = told.iter().map(|event| event["event"].as_str().unwrap()).collect();
     assert!(names.is_superset(&BTreeSet::from(expected)), "{told:?}");
-    assert_eq!(told.last().unwrap()["recorded"], 200);
+    let stopped = told.last().unwrap();
+    assert_eq!(stopped["recorded"], 200);
     stand_in_the_help(&told);
+    // As the help says of `stored`.
+    let names = |event: &Value| event.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let stored = names(told.iter().find(|event| event["event"] == "stored").unwrap());
+    let differ: Vec<_> = names(stopped).symmetric_difference(&stored).cloned().collect();
+    assert_eq!(differ, ["all_committed", "all_durable", "bytes_per_second", "records_per_second"]);
+    let help = String::from_utf8(run(&["receive", "--help"]).stdout).unwrap();
+    assert!(help.contains("as in stopped without all_durable and all_committed,"), "{help}");
 }
 
 #[test]

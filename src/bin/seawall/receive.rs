@@ -88,7 +88,10 @@ const EXAMPLES: &str = "Examples:
 
 Exactly once (the default) means: after any crash each record is in this log once, for reading goes on where
 the log ends. Only where the group's offset was set beyond that, by another log or by somebody, reading goes on
-there, and what is passed over is recorded and told. At least once: reading goes on where the group is, so several logs may share the work of a group.";
+there, and what is passed over is recorded and told. At least once: reading goes on where the group is, so several logs may share the work of a group.
+
+Exit codes: 0 stopped in order, 1 usage, or what else ended it, 2 the log is damaged, 4 it is locked by another writer,
+5 written by a newer version.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeName {
@@ -139,6 +142,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         })?;
     }
     let kafka = arguments.kafka()?;
+    kafka.check()?;
     let wal = Arc::new(arguments.open()?);
     let mut report = Report::new(arguments.json)?;
     report.opened(&wal);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::KafkaSource;
+use super::ffi::Client;
 use crate::receiver::source::SourceError;
 
 /// What keeps offsets from being committed or chosen behind the log's back, or doubted without a cause; nobody may
@@ -93,10 +94,22 @@ impl KafkaConfig {
     /// # Errors
     /// For a setting that librdkafka does not know or take.
     pub fn connect(&self) -> Result<KafkaSource, SourceError> {
+        KafkaSource::open(self.client(self.wants_logs())?, &self.group, &self.topics)
+    }
+
+    /// Whether [`connect`](KafkaConfig::connect) would take the settings. Joins no group.
+    ///
+    /// # Errors
+    /// As for [`connect`](KafkaConfig::connect).
+    pub fn check(&self) -> Result<(), SourceError> {
+        self.client(false).map(drop)
+    }
+
+    fn client(&self, logs: bool) -> Result<Client, SourceError> {
         if self.topics.is_empty() {
             return Err(SourceError::new("_INVALID_ARG", "no topic to receive was given", true));
         }
-        KafkaSource::open(&self.settings(), self.wants_logs(), &self.group, &self.topics)
+        Client::open(&self.settings(), logs)
     }
 
     /// Everything that librdkafka is given, in the order in which it is set.

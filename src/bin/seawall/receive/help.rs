@@ -17,8 +17,8 @@ Each has `event` and `time` (RFC 3339, UTC). The other fields, by event:
   source         code, text, more (how often since it was told last; not if never)
   checkpoint     lsn
   cleaned        segments, first (the LSN where the log begins now)
-  stored         every 5 s in which records came: as in stopped, and records_per_second,
-                 bytes_per_second
+  stored         every 5 s in which records came: as in stopped without all_durable and all_committed,
+                 and records_per_second, bytes_per_second
   stopping
   stopped        all_durable, all_committed, recorded, recorded_bytes, duplicates, blocks, paused, pauses, assigned,
                  revoked, lost, source_errors, commits (sent, ok, failed, timed_out),
