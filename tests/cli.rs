@@ -8,14 +8,15 @@ mod demo;
 #[path = "cli/receive.rs"]
 mod receive;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use seawall::receiver::{BlockBuilder, Message, Origin, OriginCause, Partition, TopicId};
-use seawall::{Options, Wal};
+use seawall::receiver::{BlockBuilder, Handover, Message, OffsetTable, Origin, OriginCause, Partition, TopicId};
+use seawall::{Lsn, Options, Wal};
 use serde_json::{Value, json};
 
 fn seawall(arguments: &[&str]) -> Output {
@@ -63,6 +64,9 @@ fn help_has_examples_and_wrong_usage_exits_with_1() {
         assert_eq!(output.status.code(), Some(0));
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(help.contains("Examples:") && help.contains(&format!("seawall {command}")), "{help}");
+        assert!(help.contains("Exit codes: 0 "), "{help}");
+        assert_eq!(help.contains("4 it is locked"), command == "receive", "{help}");
+        assert_eq!(help.contains("5 written by"), command != "demo", "{help}");
     }
     for wrong in [&[][..], &["no-such"], &["dump"], &["receive", "--brokers", "b:1"], &["verify", "--no-such", "d"]] {
         assert_eq!(seawall(wrong).status.code(), Some(1), "{wrong:?}");
@@ -73,12 +77,35 @@ fn help_has_examples_and_wrong_usage_exits_with_1() {
 fn settings_that_are_not_the_callers_are_refused_before_anything_is_made() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("log");
-    for setting in ["enable.auto.commit=true", "enable.auto.offset.store=true", "auto.offset.reset=latest"] {
+    for setting in [
+        "enable.auto.commit=true",
+        "enable.auto.offset.store=true",
+        "auto.offset.reset=latest",
+        "isolation.level=read_uncommitted",
+    ] {
         let usual = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", text(&dir)];
         let output = seawall(&[&usual[..], &["-X", setting]].concat());
         assert_eq!(output.status.code(), Some(1));
         assert!(said(&output).contains(setting) && said(&output).contains("cannot be changed"), "{}", said(&output));
         assert!(!dir.exists());
+    }
+}
+
+#[test]
+fn settings_that_the_client_does_not_take_are_refused_before_anything_is_made() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    // One that is unknown, one that cannot be read, one that does not go with another.
+    for (setting, named) in [
+        ("no.such.setting=1", "no.such.setting"),
+        ("session.timeout.ms=soon", "session.timeout.ms=soon"),
+        ("max.poll.interval.ms=1000", "max.poll.interval.ms"),
+    ] {
+        let usual = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", text(&dir)];
+        let output = seawall(&[&usual[..], &["-X", setting]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains(named), "{}", said(&output));
+        assert!(!dir.exists() && output.stdout.is_empty(), "{setting}");
     }
 }
 
@@ -162,6 +189,53 @@ fn a_block_is_dumped_with_its_ranges_and_its_records_as_received() {
     let output = seawall(&["dump", text(temp.path())]);
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(shown.contains("orders/2[5, 8)") && shown.contains("orders/2@7") && shown.contains("null"), "{shown}");
+}
+
+/// The names of all fields of a value.
+fn fields(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::Object(inner) => {
+            inner.iter().flat_map(|(name, value)| [fields(value), [name.clone()].into()]).flatten().collect()
+        }
+        Value::Array(inner) => inner.iter().flat_map(fields).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+#[test]
+fn the_help_of_dump_has_every_kind_of_line_and_speaks_of_every_field() {
+    let temp = tempfile::tempdir().unwrap();
+    let partition = Partition { topic: "orders".into(), number: 2 };
+    let origin = Origin::new(partition.clone(), TopicId([7; 16]), None, 5, OriginCause::NewPartition);
+    let handover = Handover::new(partition.clone(), TopicId([7; 16]), 5, 6, None);
+    let mut builder = BlockBuilder::new();
+    let range = builder.range(&partition, TopicId([7; 16]), 6);
+    let (key, value, headers) = (None, None, &[(&b"\xff"[..], None)][..]);
+    builder.push(
+        range,
+        &Message { partition: &partition, offset: 6, timestamp: 0, timestamp_type: 1, key, value, headers },
+    );
+    let mut table = OffsetTable::new();
+    table.apply_origin(&origin, Lsn(1)).unwrap();
+    let wal = Wal::open(temp.path()).unwrap();
+    for payload in [origin.encode(), handover.encode(), builder.seal().parts().concat(), b"any".to_vec()] {
+        drop(wal.append(&payload).unwrap());
+    }
+    wal.append_checkpoint(&table.encode()).unwrap().wait().unwrap();
+    drop(wal);
+    let dumped = lines(&seawall(&["dump", text(temp.path()), "--json"]));
+    let help = String::from_utf8(seawall(&["dump", "--help"]).stdout).unwrap();
+    let rows: BTreeSet<_> = help.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let words: BTreeSet<_> =
+        help.split(|c: char| !c.is_ascii_lowercase() && c != '_' && c != '6' && c != '4').collect();
+    let kinds: BTreeSet<_> = dumped.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["block", "checkpoint", "handover", "origin", "record"].into());
+    assert!(kinds.is_subset(&rows), "{help}");
+    for line in &dumped {
+        assert!(fields(line).iter().all(|field| words.contains(field.as_str())), "{line}\n{help}");
+    }
+    assert!(words.contains(dumped[0]["cause"].as_str().unwrap()), "{help}");
+    assert!(!help.contains("everything in base64"), "{help}");
 }
 
 #[test]

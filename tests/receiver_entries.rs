@@ -324,8 +324,10 @@ fn an_offset_table_comes_back_and_refuses_what_cannot_be() {
     let bytes = table.encode();
     assert!(matches!(Entry::decode(&bytes), Ok(Entry::OffsetTable(back)) if back == table));
     (0..bytes.len()).for_each(|cut| assert!(exhaust(&bytes[..cut]).is_err(), "cut at {cut}"));
-    let one = [&bytes[..8], &[2, 0, 0, 0], &bytes[12..12 + 44], &bytes[12..12 + 44]].concat();
+    let one = [&bytes[..8], &[2, 0, 0, 0], &bytes[12..12 + 52], &bytes[12..12 + 52]].concat();
     assert_eq!(exhaust(&one), Err(DecodeErrorKind::Range), "a partition twice");
+    let crossed = [&bytes[..12], &1001_i64.to_le_bytes(), &bytes[20..]].concat();
+    assert_eq!(exhaust(&crossed), Err(DecodeErrorKind::Range), "a chain that begins beyond its end");
 }
 
 #[test]
@@ -333,7 +335,7 @@ fn ranges_chain_on_the_table_or_change_nothing() {
     let mut table = table();
     let (place, id) = partitions()[1].clone();
     table.apply_ranges(&[range(1000, 1010)], Lsn(200)).unwrap();
-    assert_eq!(table.get(&place, id).map(|mark| (mark.next, mark.lsn)), Some((1010, Lsn(200))));
+    assert_eq!(table.get(&place, id).map(|mark| (mark.from, mark.next, mark.lsn)), Some((1000, 1010, Lsn(200))));
     for broken in [range(1009, 1020), range(1011, 1020), range(0, 1)] {
         let before = table.clone();
         let (first, first_id) = partitions()[0].clone();

@@ -150,10 +150,10 @@ impl Appender {
     fn check(&self, item: &Item) -> Result<(), ChainError> {
         match item {
             Item::Block(block) => self.table.check_ranges(block.ranges()),
-            Item::Starts(starts) => starts.iter().try_for_each(|start| match start {
-                Beginning::Origin(origin) => self.table.check_origin(origin),
-                Beginning::Handover(handover) => self.table.check_handover(handover),
-            }),
+            Item::Starts(starts) => {
+                let mut table = self.table.clone();
+                starts.iter().try_for_each(|start| start.apply(&mut table, Lsn::ZERO))
+            }
         }
     }
 

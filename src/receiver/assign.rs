@@ -1,7 +1,9 @@
 //! Assignments on their way: from the offer, over the questions to the source and the start table, to the
-//! partitions being read. Each step returns at once or after one bounded question, so polling goes on between.
+//! partitions being read. Each step returns after some bounded questions that took a moment together, or one that took
+//! longer, so polling goes on between.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,22 +13,33 @@ use super::error::ReceiveError;
 use super::intake::{Intake, Owned, Recheck};
 use super::line::{Beginning, Line};
 use super::mark::CommitMark;
+use super::offsets::OffsetTable;
 use super::source::{Commit, Partition, Source, SourceError, TopicId};
-use super::start::{Facts, GroupMark, LogMark, Start, StartError, decide, in_bounds};
+use super::start::{Chain, Facts, GroupMark, LogMark, Start, StartError, decide, in_bounds};
 use super::status::{Board, Notice, Step};
 use crate::Lsn;
 
 /// What a record of a batch takes at most beside its payload.
 const FRAME: usize = 24 + 3;
 
+/// How long questions are asked in a row before there is a poll. One that is under way then is waited for.
+pub(super) const TURN: Duration = Duration::from_millis(50);
+
 /// An assignment that is not answered yet.
 #[derive(Debug, Default)]
 pub(super) struct Assignment {
     partitions: Vec<Partition>,
-    since: Duration,
+    /// When it was begun with, or came forward last.
+    since: Option<Duration>,
     try_at: Duration,
-    /// Decided; to be read once the entries of that number are durable.
-    decided: Option<(u64, Vec<Decided>)>,
+    /// What the source has said so far.
+    topic_ids: BTreeMap<Arc<str>, TopicId>,
+    committed: Option<Vec<Option<Commit>>>,
+    alone: Option<bool>,
+    /// Of the first partitions, in their order.
+    decided: Vec<Decided>,
+    /// All are decided; to be read once the entries of that number are durable.
+    recorded: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -48,12 +61,14 @@ pub(super) struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// How long to ask on after an answer: not at all where it will stay the same.
-    fn patience<T>(&self, answer: &Result<T, ReceiveError>) -> Duration {
-        match answer {
-            Err(ReceiveError::Source(error)) if !error.fatal => self.config.start_timeout,
+    /// How long to ask on after an error: not at all where the answer will stay the same.
+    fn patience(&self, error: &ReceiveError) -> Duration {
+        match error {
+            ReceiveError::Source(error) if !error.fatal => self.config.start_timeout,
             // A broker that has just come back may not know its own end yet.
-            Err(ReceiveError::Start { error: StartError::Truncated { .. }, .. }) => self.config.request_timeout,
+            ReceiveError::Start { error: StartError::Truncated { high: Some(_), .. }, .. } => {
+                self.config.request_timeout
+            }
             _ => Duration::ZERO,
         }
     }
@@ -70,92 +85,110 @@ impl Desk<'_> {
 }
 
 impl Assignment {
-    pub(super) fn new(partitions: Vec<Partition>, now: Duration) -> Assignment {
-        Assignment { partitions, since: now, try_at: now, decided: None }
+    pub(super) fn new(partitions: Vec<Partition>) -> Assignment {
+        Assignment { partitions, ..Assignment::default() }
     }
 
     /// Forgets partitions that were taken away again; `false` if none are left.
     pub(super) fn without(&mut self, gone: &[Partition]) -> bool {
         self.partitions.retain(|partition| !gone.contains(partition));
-        if let Some((_, decided)) = &mut self.decided {
-            decided.retain(|decided| !gone.contains(&decided.partition));
-        }
+        self.decided.retain(|decided| !gone.contains(&decided.partition));
+        self.committed = None;
         !self.partitions.is_empty()
     }
 
-    /// Goes one step further where that is possible now; `true` once the partitions are being read.
+    /// Goes some steps further where that is possible now; `true` once the partitions are being read.
     pub(super) fn advance(&mut self, desk: &mut Desk<'_>) -> Result<bool, ReceiveError> {
-        let now = desk.config.clock.monotonic();
-        if now < self.try_at {
-            return Ok(false);
-        }
-        let answer = match &self.decided {
-            None => self.decide(desk).map(|()| false),
-            Some((number, _)) if !desk.line.is_done(*number) => return Ok(false),
-            Some(_) => self.read(desk, now).map(|()| true),
-        };
-        let patience = desk.patience(&answer);
-        match answer {
-            Err(error) if now < self.since + patience => {
-                self.try_at = now + desk.config.retry_interval;
-                desk.note(error);
-                Ok(false)
+        let begun = desk.config.clock.monotonic();
+        let mut now = begun;
+        while now >= self.try_at && now < begun + TURN {
+            let answer = match self.recorded {
+                None => self.ask(desk).map(|()| false),
+                Some(number) if !desk.line.is_done(number) => {
+                    self.since = Some(now);
+                    return Ok(false);
+                }
+                Some(_) => self.read(desk, now).map(|()| true),
+            };
+            let since = *self.since.get_or_insert(now);
+            now = desk.config.clock.monotonic();
+            match answer {
+                Ok(false) => self.since = Some(now),
+                Ok(true) => return Ok(true),
+                Err(error) if now < since + desk.patience(&error) => {
+                    self.try_at = now + desk.config.retry_interval;
+                    desk.note(error);
+                }
+                Err(error) => return Err(error),
             }
-            other => other,
         }
+        Ok(false)
     }
 
-    /// Asks the source, and hands what has to be recorded to the append thread.
-    fn decide(&mut self, desk: &mut Desk<'_>) -> Result<(), ReceiveError> {
+    /// Asks the source the next question. After the last, what has to be recorded goes to the append thread.
+    fn ask(&mut self, desk: &mut Desk<'_>) -> Result<(), ReceiveError> {
         let timeout = desk.config.request_timeout;
-        let ids = topic_ids(desk.source, &self.partitions, timeout)?;
-        let committed = desk.source.committed(&self.partitions, timeout)?;
-        if committed.len() != self.partitions.len() {
-            let message = format!("{} of {} committed offsets came back", committed.len(), self.partitions.len());
-            return Err(SourceError::new("INCOMPLETE", message, false).into());
-        }
-        let mut alone = None;
-        let mut decided = Vec::new();
-        for (partition, committed) in self.partitions.iter().zip(committed) {
-            let Some(topic_id) = ids.get(&partition.topic).copied() else { continue };
-            let (low, high) = desk.source.watermarks(partition, timeout)?;
-            let mut facts = facts(desk, partition, topic_id, committed.as_ref(), (low, high));
-            if facts.asks_alone() {
-                facts.alone = match alone {
-                    Some(alone) => alone,
-                    None => *alone.insert(desk.source.alone(timeout)?),
-                };
+        for partition in &self.partitions {
+            if let Entry::Vacant(unknown) = self.topic_ids.entry(Arc::clone(&partition.topic)) {
+                unknown.insert(topic_id(desk.source, partition, timeout)?);
+                return Ok(());
             }
-            let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
-            let committed = committed.map(|commit| commit.next);
-            decided.push(Decided { partition: partition.clone(), topic_id, start, committed });
         }
+        let Some(committed) = &self.committed else {
+            let committed = desk.source.committed(&self.partitions, timeout)?;
+            if committed.len() != self.partitions.len() {
+                let message = format!("{} of {} committed offsets came back", committed.len(), self.partitions.len());
+                return Err(SourceError::new("INCOMPLETE", message, false).into());
+            }
+            self.committed = Some(committed);
+            return Ok(());
+        };
+        let Some((partition, committed)) = self.partitions.iter().zip(committed).nth(self.decided.len()) else {
+            return self.record(desk);
+        };
+        let Some(topic_id) = self.topic_ids.get(&partition.topic).copied() else { return Ok(()) };
+        let mut facts = facts(desk, partition, topic_id, group_mark(committed.as_ref(), topic_id));
+        if facts.asks_alone() && self.alone.is_none() {
+            self.alone = Some(desk.source.alone(timeout)?);
+            return Ok(());
+        }
+        facts.alone = self.alone.unwrap_or(true);
+        (facts.low, facts.high) = desk.source.watermarks(partition, timeout)?;
+        let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
+        let committed = if let GroupMark::At(next, _) = facts.group { Some(next) } else { None };
+        self.decided.push(Decided { partition: partition.clone(), topic_id, start, committed });
+        Ok(())
+    }
+
+    /// Hands what has to be recorded to the append thread.
+    fn record(&mut self, desk: &mut Desk<'_>) -> Result<(), ReceiveError> {
         // Crash: an origin or a handover is durable before the first record is read after it, so that every
         // range in the log has the beginning of its chain below it.
-        let beginnings: Vec<_> = decided.iter().filter_map(Decided::beginning).collect();
-        check_table(desk, &beginnings)?;
-        let number = if beginnings.is_empty() { 0 } else { desk.intake.begin(beginnings) };
-        self.decided = Some((number, decided));
+        let beginnings: Vec<_> = self.decided.iter().flat_map(Decided::beginnings).collect();
+        check_table(desk.intake.planned().clone(), &beginnings, desk.config)?;
+        self.recorded = Some(if beginnings.is_empty() { 0 } else { desk.intake.begin(beginnings) });
         Ok(())
     }
 
     /// Has the partitions delivered.
     fn read(&mut self, desk: &mut Desk<'_>, now: Duration) -> Result<(), ReceiveError> {
-        let Some((_, decided)) = &self.decided else { return Ok(()) };
-        let starts: Vec<_> = decided.iter().map(|decided| (decided.partition.clone(), decided.start.next())).collect();
+        let starts: Vec<_> =
+            self.decided.iter().map(|decided| (decided.partition.clone(), decided.start.next())).collect();
         desk.source.assign(&starts)?;
         desk.board.update(|status| status.assigned += starts.len() as u64);
-        for it in decided {
+        for it in &self.decided {
             let (partition, next) = (it.partition.clone(), it.start.next());
             let mut owned = Owned::new(partition.clone(), it.topic_id, next, it.committed);
             owned.silent_since = Some(now);
             desk.intake.own(owned);
-            let (cause, handover) = match it.beginning() {
-                None => (None, None),
-                Some(Beginning::Origin(origin)) => (Some(origin.cause), None),
-                Some(Beginning::Handover(handover)) => (None, Some(handover)),
-            };
-            desk.board.tell(&Notice::Assigned { partition, next, cause, handover });
+            let (mut cause, mut handovers) = (None, Vec::new());
+            for beginning in it.beginnings() {
+                match beginning {
+                    Beginning::Origin(origin) => cause = Some(origin.cause),
+                    Beginning::Handover(handover) => handovers.push(handover),
+                }
+            }
+            desk.board.tell(&Notice::Assigned { partition, next, cause, handovers });
         }
         desk.board.step(Step::Assigned);
         Ok(())
@@ -164,73 +197,68 @@ impl Assignment {
 
 impl Decided {
     /// What is recorded before the partition is read.
-    fn beginning(&self) -> Option<Beginning> {
-        let (partition, topic_id) = (self.partition.clone(), self.topic_id);
+    fn beginnings(&self) -> Vec<Beginning> {
+        let place = || (self.partition.clone(), self.topic_id);
         match self.start {
-            Start::Resume(_) => None,
+            Start::Resume(_) => Vec::new(),
             Start::Origin { next, previous, cause } => {
-                Some(Beginning::Origin(Origin::new(partition, topic_id, previous, next, cause)))
+                let (partition, topic_id) = place();
+                vec![Beginning::Origin(Origin::new(partition, topic_id, previous, next, cause))]
             }
-            Start::Handover { from, next, log } => {
-                Some(Beginning::Handover(Handover::new(partition, topic_id, from, next, log)))
+            Start::Handover { from, next, chain } => {
+                let known = chain.map_or(next, |chain| chain.from);
+                let parts = [(from, known, None), (known, next, chain.map(|chain| chain.log))];
+                let handover = |(from, next, log)| {
+                    let (partition, topic_id) = place();
+                    Beginning::Handover(Handover::new(partition, topic_id, from, next, log))
+                };
+                parts.into_iter().filter(|(from, next, _)| from < next).map(handover).collect()
             }
         }
     }
 }
 
-/// Whether the offset table with these partitions in it still fits into a segment, and so do their beginnings, which
-/// are one batch.
-fn check_table(desk: &Desk<'_>, beginnings: &[Beginning]) -> Result<(), ReceiveError> {
-    let mut table = desk.intake.planned().clone();
+/// Whether the offset table with these partitions in it fits into a segment, and so do their beginnings, which are one
+/// batch.
+pub(super) fn check_table(
+    mut table: OffsetTable,
+    beginnings: &[Beginning],
+    config: &Config,
+) -> Result<(), ReceiveError> {
     for beginning in beginnings {
         // What does not chain is refused where it is recorded.
         _ = beginning.apply(&mut table, Lsn::ZERO);
     }
     let batch = beginnings.iter().map(|beginning| FRAME + beginning.encode().len()).sum();
-    let (needs, limit) = (table.encode().len().max(batch), desk.config.max_block_bytes());
-    if beginnings.is_empty() || needs <= limit {
-        return Ok(());
-    }
-    Err(ReceiveError::TableTooLarge { partitions: table.len(), needs, limit })
+    let (needs, limit) = (table.encode().len().max(batch), config.max_block_bytes());
+    if needs <= limit { Ok(()) } else { Err(ReceiveError::TableTooLarge { partitions: table.len(), needs, limit }) }
 }
 
-/// The identity of each topic, asked anew; an error if one is not there.
-fn topic_ids(
-    source: &mut dyn Source,
-    partitions: &[Partition],
-    timeout: Duration,
-) -> Result<BTreeMap<Arc<str>, TopicId>, SourceError> {
-    let mut ids = BTreeMap::new();
-    for partition in partitions {
-        if !ids.contains_key(&partition.topic) {
-            ids.insert(Arc::clone(&partition.topic), topic_id(source, partition, timeout)?);
-        }
-    }
-    Ok(ids)
-}
-
+/// The identity of a partition's topic, asked anew; an error if there is none.
 fn topic_id(source: &mut dyn Source, partition: &Partition, timeout: Duration) -> Result<TopicId, SourceError> {
     let topic = &*partition.topic;
     let gone = || SourceError::new("UNKNOWN_TOPIC", format!("the topic {topic} does not exist"), false);
     source.topic_id(topic, timeout)?.ok_or_else(gone)
 }
 
-fn facts(
-    desk: &Desk<'_>,
-    partition: &Partition,
-    topic_id: TopicId,
-    committed: Option<&Commit>,
-    (low, high): (i64, i64),
-) -> Facts {
+/// What the group has committed for a partition of the topic that has this id.
+fn group_mark(committed: Option<&Commit>, topic_id: TopicId) -> GroupMark {
+    let Some(commit) = committed else { return GroupMark::None };
+    match CommitMark::parse(&commit.metadata) {
+        // It is about the records of a topic that is gone, and says nothing about this one.
+        Some(mark) if mark.topic_id != topic_id => GroupMark::None,
+        mark => GroupMark::At(commit.next, mark.map(|mark| Chain { log: mark.log, from: mark.from })),
+    }
+}
+
+/// What is known of a partition before its bounds are.
+fn facts(desk: &Desk<'_>, partition: &Partition, topic_id: TopicId, group: GroupMark) -> Facts {
     let table = desk.intake.planned();
     let mark = match (table.get(partition, topic_id), table.other_topic(&partition.topic, topic_id)) {
         (Some(mark), _) => LogMark::At(mark.next),
         (None, Some(known)) => LogMark::Recreated(known),
         (None, None) => LogMark::None,
     };
-    let group = committed.map_or(GroupMark::None, |commit| {
-        GroupMark::At(commit.next, CommitMark::parse(&commit.metadata).map(|mark| mark.log))
-    });
     Facts {
         mode: desk.config.mode,
         reset: desk.config.on_reset,
@@ -241,45 +269,54 @@ fn facts(
         group,
         alone: true,
         topic_id,
-        low,
-        high,
+        low: 0,
+        high: 0,
     }
 }
 
-/// Asks about a position that the source said is out of range: gone for good is an error, else it is sought
-/// again.
-pub(super) fn recheck(desk: &mut Desk<'_>, index: usize) -> Result<(), ReceiveError> {
+/// Asks about a position that the source said is out of range or cut off, one question a call: gone for good is an
+/// error, else it is sought again. `false` where there is nothing to ask now.
+pub(super) fn recheck(desk: &mut Desk<'_>) -> Result<bool, ReceiveError> {
     let now = desk.config.clock.monotonic();
-    let Some(owned) = desk.intake.owned.get_mut(index) else { return Ok(()) };
-    let Some(Recheck { since, .. }) = owned.recheck.filter(|recheck| now >= recheck.at) else { return Ok(()) };
-    owned.recheck = Some(Recheck { since, at: now + desk.config.retry_interval });
+    let due = |owned: &&Owned| owned.recheck.is_some_and(|recheck| now >= recheck.at);
+    let longest = desk.intake.owned.iter().filter(due).min_by_key(|owned| owned.recheck.map(|recheck| recheck.at));
+    let Some(owned) = longest else { return Ok(false) };
+    let Some(asked) = owned.recheck else { return Ok(false) };
     let (partition, known, next) = (owned.partition.clone(), owned.topic_id, owned.next);
-    let answer = ask_again(desk, &partition, known, next);
-    let patience = desk.patience(&answer);
-    match answer {
-        Err(error) if now < since + patience => {
+    let since = asked.since.unwrap_or(now);
+    let answer = if !asked.is_same_topic {
+        ask_topic(desk, &partition, known).map(|()| Some(Recheck { since: Some(since), is_same_topic: true, ..asked }))
+    } else if asked.is_cut {
+        // The bounds say nothing: it may have grown past the position again.
+        let error = StartError::Truncated { next, high: None };
+        Err(ReceiveError::Start { partition: partition.clone(), error })
+    } else {
+        ask_bounds(desk, &partition, next).map(|()| None)
+    };
+    let now = desk.config.clock.monotonic();
+    let recheck = match answer {
+        Ok(recheck) => recheck,
+        Err(error) if now < since + desk.patience(&error) => {
             desk.note(error);
-            Ok(())
+            Some(Recheck { since: Some(since), at: now + desk.config.retry_interval, ..asked })
         }
-        Ok(()) => {
-            if let Some(owned) = desk.intake.find(&partition) {
-                (owned.recheck, owned.silent_since) = (None, Some(now));
-            }
-            Ok(())
-        }
-        other => other,
+        Err(error) => return Err(error),
+    };
+    if let Some(owned) = desk.intake.find(&partition) {
+        (owned.recheck, owned.silent_since) = (recheck, Some(now));
     }
+    Ok(true)
 }
 
-fn ask_again(desk: &mut Desk<'_>, partition: &Partition, known: TopicId, next: i64) -> Result<(), ReceiveError> {
-    let timeout = desk.config.request_timeout;
-    let start_error = |error| ReceiveError::Start { partition: partition.clone(), error };
-    let now = topic_id(desk.source, partition, timeout)?;
-    if now != known {
-        return Err(start_error(StartError::TopicRecreated { known, now }));
-    }
-    let (low, high) = desk.source.watermarks(partition, timeout)?;
-    in_bounds(next, low, high).map_err(start_error)?;
+fn ask_topic(desk: &mut Desk<'_>, partition: &Partition, known: TopicId) -> Result<(), ReceiveError> {
+    let now = topic_id(desk.source, partition, desk.config.request_timeout)?;
+    let error = StartError::TopicRecreated { known, now };
+    if now == known { Ok(()) } else { Err(ReceiveError::Start { partition: partition.clone(), error }) }
+}
+
+fn ask_bounds(desk: &mut Desk<'_>, partition: &Partition, next: i64) -> Result<(), ReceiveError> {
+    let (low, high) = desk.source.watermarks(partition, desk.config.request_timeout)?;
+    in_bounds(next, low, high).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
     desk.source.resume(&[(partition.clone(), next)])?;
     Ok(())
 }

@@ -283,7 +283,7 @@ impl BlockBuilder {
 
     /// Opens the range of a partition that stands at `from`. Once for each partition in a block.
     pub fn range(&mut self, partition: &Partition, topic_id: TopicId, from: i64) -> usize {
-        self.range_bytes += RANGE + partition.topic.len();
+        self.range_bytes += BlockBuilder::range_cost(partition);
         self.ranges.push(Range { partition: partition.clone(), topic_id, from, next: from, count: 0 });
         self.ranges.len() - 1
     }
@@ -343,11 +343,16 @@ impl BlockBuilder {
         HEAD + self.range_bytes + self.records.len()
     }
 
+    /// The bytes by which a range of `partition` makes it grow.
+    pub(super) fn range_cost(partition: &Partition) -> usize {
+        RANGE + partition.topic.len()
+    }
+
     /// The bytes by which `message` makes it grow, its range included.
     pub fn cost(message: &Message<'_>) -> usize {
         let headers: usize = message.headers.iter().map(|(n, v)| HEADER + n.len() + v.map_or(0, <[u8]>::len)).sum();
         let data = message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len);
-        RANGE + message.partition.topic.len() + RECORD + data + headers
+        BlockBuilder::range_cost(message.partition) + RECORD + data + headers
     }
 
     /// Ends it.

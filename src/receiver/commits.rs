@@ -172,7 +172,7 @@ impl Commits {
                 if !goes(owned, mark) || owned.committed.is_some_and(|committed| mark.next < committed) {
                     return None;
                 }
-                let metadata = CommitMark::new(self.log, owned.topic_id, mark.lsn).encode();
+                let metadata = CommitMark::new(self.log, owned.topic_id, mark.lsn, mark.from).encode();
                 Some(Commit { partition: owned.partition.clone(), next: mark.next, metadata })
             };
             intake.owned.iter().filter_map(durable).collect()

@@ -34,7 +34,7 @@ impl fmt::Display for LogId {
 /// ```text
 /// origin        cause 1, has previous 1, zero 2, previous 8, next 8, topic
 /// handover      has log 1, zero 3, from 8, next 8, log id 16, topic
-/// offset table  count 4, then `count` times: next 8, LSN 8, topic
+/// offset table  count 4, then `count` times: from 8, next 8, LSN 8, topic
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -185,8 +185,8 @@ pub struct Handover {
     pub from: i64,
     /// Where the group stood: this log goes on there.
     pub next: i64,
-    /// The log that has them. `None` where the group's offset was set by somebody who is no receiver of this crate:
-    /// then they are in no log known to this one.
+    /// The log that has them. `None` where they are in no log known to this one: somebody set the group's offset
+    /// forward, or the log that committed it began with the partition behind them.
     pub log: Option<LogId>,
 }
 

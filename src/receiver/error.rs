@@ -51,10 +51,10 @@ pub enum ReceiveError {
         /// The most a block can take.
         limit: usize,
     },
-    /// The offset table of so many partitions, or the batch that begins them, would not fit into a segment. Nothing was
-    /// recorded of the new ones.
+    /// The offset table of so many partitions, or the batch that begins them, does not fit into a segment. Nothing was
+    /// recorded of new ones.
     TableTooLarge {
-        /// How many there would be.
+        /// How many there would be, or are.
         partitions: usize,
         /// The bytes that the larger of the two takes.
         needs: usize,
@@ -125,12 +125,12 @@ impl fmt::Display for ReceiveError {
             ReceiveError::RecordTooLarge { partition, offset, needs, limit } => write!(
                 f,
                 "{partition} offset {offset} takes a block of {needs} bytes, and a segment holds {limit}: open the \
-                 log with larger segments"
+                 log with larger segments (--segment-size)"
             ),
             ReceiveError::TableTooLarge { partitions, needs, limit } => write!(
                 f,
-                "the offsets of {partitions} partitions take {needs} bytes, and a segment holds {limit}: open the log \
-                 with larger segments"
+                "the offset table, or what begins it, takes {needs} bytes for {partitions} partitions, and a segment \
+                 holds {limit}: open the log with larger segments (--segment-size)"
             ),
             ReceiveError::AppendThread => f.write_str("the append thread ended before its time"),
             ReceiveError::NotDurable { blocks, reason } => {

@@ -29,11 +29,16 @@ pub(super) struct Owned {
     pub(super) recheck: Option<Recheck>,
 }
 
-/// A position that the source said is out of range.
+/// A position that the source said is out of range, or above a cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recheck {
-    pub(super) since: Duration,
+    /// When it was asked about first.
+    pub(super) since: Option<Duration>,
     pub(super) at: Duration,
+    /// That the topic is the one that it was is known already.
+    pub(super) is_same_topic: bool,
+    /// The source said that the partition's log was cut below it.
+    pub(super) is_cut: bool,
 }
 
 impl Owned {
@@ -161,9 +166,7 @@ impl Intake {
             let (partition, offset) = (owned.partition.clone(), message.offset);
             return Err(ReceiveError::RecordTooLarge { partition, offset, needs, limit });
         }
-        if self.builder.bytes() + BlockBuilder::cost(message) > limit || self.builder.is_full() {
-            self.seal(SealCause::Bytes);
-        }
+        self.make_room(BlockBuilder::cost(message));
         let range = self.range(index);
         let Some(owned) = self.owned.get_mut(index) else { return Ok(()) };
         owned.next = message.offset.saturating_add(1);
@@ -185,12 +188,22 @@ impl Intake {
         if next <= owned.next {
             return;
         }
+        if owned.range.is_none() {
+            self.make_room(BlockBuilder::range_cost(partition));
+        }
         let range = self.range(index);
         self.builder.advance(range, next);
         if let Some(owned) = self.owned.get_mut(index) {
             owned.next = next;
         }
         self.seal_if_large();
+    }
+
+    /// Seals the block if `more` bytes, those of a range among them, would make it larger than fits into a segment.
+    fn make_room(&mut self, more: usize) {
+        if self.builder.bytes() + more > self.config.max_block_bytes() || self.builder.is_full() {
+            self.seal(SealCause::Bytes);
+        }
     }
 
     /// The range of an owned partition in the open block, opened if need be.
@@ -203,7 +216,7 @@ impl Intake {
     }
 
     fn seal_if_large(&mut self) {
-        if self.builder.bytes() >= self.config.block_bytes {
+        if self.builder.bytes() >= self.config.block_bytes.min(self.config.max_block_bytes()) {
             self.seal(SealCause::Bytes);
         } else if self.builder.len() >= self.config.block_records || self.builder.is_full() {
             self.seal(SealCause::Records);

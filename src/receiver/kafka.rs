@@ -73,13 +73,7 @@ enum Next {
 }
 
 impl KafkaSource {
-    fn open(
-        settings: &[(String, String)],
-        logs: bool,
-        group: &str,
-        topics: &[String],
-    ) -> Result<KafkaSource, SourceError> {
-        let client = Client::open(settings, logs)?;
+    fn open(client: Client, group: &str, topics: &[String]) -> Result<KafkaSource, SourceError> {
         client.subscribe(topics)?;
         Ok(KafkaSource {
             client: Some(client),
@@ -150,6 +144,7 @@ impl KafkaSource {
         match failure.kind {
             FailureKind::End => Event::End { partition, next: place.offset },
             FailureKind::OutOfRange => Event::OutOfRange { partition, offset: place.offset },
+            FailureKind::Truncated => Event::Truncated { partition },
             FailureKind::Other => Event::Error(failure.error),
         }
     }

@@ -17,12 +17,14 @@
 //! | [`AtLeastOnce`](Mode::AtLeastOnce) | where the *group* is | none lost, some may be twice |
 //!
 //! Exactly once holds for one log. A member of a group may take over partitions from one with another log: each
-//! record is then in one of the logs, and where a log passes over records that another has, it says so in a
-//! [`Handover`]. A commit that does not reach the group before a partition changes hands (an expelled member, a
+//! record is then in one of the logs, and where a log passes over records, it says in a [`Handover`] which other log
+//! has them, as far as that one's commit proves it, or that none known has. A commit that does not reach the group before a partition changes hands (an expelled member, a
 //! broker that is away) has the next owner read again what the former has: across logs that is twice.
 //!
 //! What is refused rather than guessed: a topic that was made anew, a log that was rolled back or lost, offsets
-//! that are gone ([`StartError`]); a log whose offset table did not survive ([`ReceiveError::Chain`]).
+//! that are gone ([`StartError`]); a log whose offset table did not survive ([`ReceiveError::Chain`]). A topic's id is
+//! asked at each assignment, and where a position is out of range. So one that is made anew while it is read, and holds
+//! as many offsets again before that is seen, is refused only at the next assignment.
 //!
 //! Not here yet: quarantine for records that cannot be taken, options to go on where this refuses, sinks.
 //!

@@ -19,6 +19,8 @@ use crate::{Kind, Lsn, Record, Wal};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Mark {
+    /// The first offset of the unbroken chain that ends at `next`: what lies between is, or was, in the log.
+    pub from: i64,
     /// The next offset it needs.
     pub next: i64,
     /// The record that brought it there.
@@ -103,7 +105,9 @@ impl OffsetTable {
     pub fn apply_ranges(&mut self, ranges: &[Range], lsn: Lsn) -> Result<(), ChainError> {
         self.check_ranges(ranges)?;
         for range in ranges {
-            self.set(&range.partition, range.topic_id, range.next, lsn);
+            let known = self.get(&range.partition, range.topic_id);
+            let mark = Mark { from: known.map_or(range.from, |mark| mark.from), next: range.next, lsn };
+            self.set(&range.partition, range.topic_id, mark);
         }
         Ok(())
     }
@@ -113,18 +117,18 @@ impl OffsetTable {
     /// # Errors
     /// The table stands elsewhere than the origin says.
     pub fn apply_origin(&mut self, origin: &Origin, lsn: Lsn) -> Result<(), ChainError> {
-        self.check_origin(origin)?;
-        self.set(&origin.partition, origin.topic_id, origin.next, lsn);
+        self.expect(&origin.partition, origin.topic_id, origin.previous)?;
+        self.set(&origin.partition, origin.topic_id, Mark { from: origin.next, next: origin.next, lsn });
         Ok(())
     }
 
-    /// Passes over what another log has.
+    /// Passes over what another log has, or none.
     ///
     /// # Errors
     /// The table stands elsewhere than the handover says.
     pub fn apply_handover(&mut self, handover: &Handover, lsn: Lsn) -> Result<(), ChainError> {
-        self.check_handover(handover)?;
-        self.set(&handover.partition, handover.topic_id, handover.next, lsn);
+        self.expect(&handover.partition, handover.topic_id, Some(handover.from))?;
+        self.set(&handover.partition, handover.topic_id, Mark { from: handover.next, next: handover.next, lsn });
         Ok(())
     }
 
@@ -132,21 +136,13 @@ impl OffsetTable {
         ranges.iter().try_for_each(|range| self.expect(&range.partition, range.topic_id, Some(range.from)))
     }
 
-    pub(super) fn check_origin(&self, origin: &Origin) -> Result<(), ChainError> {
-        self.expect(&origin.partition, origin.topic_id, origin.previous)
-    }
-
-    pub(super) fn check_handover(&self, handover: &Handover) -> Result<(), ChainError> {
-        self.expect(&handover.partition, handover.topic_id, Some(handover.from))
-    }
-
     fn expect(&self, partition: &Partition, id: TopicId, from: Option<i64>) -> Result<(), ChainError> {
         let table = self.get(partition, id).map(|mark| mark.next);
         if table == from { Ok(()) } else { Err(ChainError { partition: partition.clone(), from, table }) }
     }
 
-    fn set(&mut self, partition: &Partition, id: TopicId, next: i64, lsn: Lsn) {
-        self.marks.insert((partition.clone(), id), Mark { next, lsn });
+    fn set(&mut self, partition: &Partition, id: TopicId, mark: Mark) {
+        self.marks.insert((partition.clone(), id), mark);
     }
 
     /// Its bytes, to be appended as a checkpoint.
@@ -156,6 +152,7 @@ impl OffsetTable {
         let count = u32::try_from(self.marks.len()).unwrap_or(u32::MAX);
         out.extend_from_slice(&count.to_le_bytes());
         for ((partition, id), mark) in &self.marks {
+            out.extend_from_slice(&mark.from.to_le_bytes());
             out.extend_from_slice(&mark.next.to_le_bytes());
             out.extend_from_slice(&mark.lsn.0.to_le_bytes());
             put_topic(&mut out, partition, *id);
@@ -168,9 +165,9 @@ impl OffsetTable {
         let mut table = OffsetTable::new();
         for _ in 0..fields.u32()? {
             let error = fields.error(DecodeErrorKind::Range);
-            let (next, lsn) = (fields.i64()?, Lsn(fields.u64()?));
+            let (from, next, lsn) = (fields.i64()?, fields.i64()?, Lsn(fields.u64()?));
             let key = fields.topic()?;
-            if next < 0 || table.marks.insert(key, Mark { next, lsn }).is_some() {
+            if from < 0 || next < from || table.marks.insert(key, Mark { from, next, lsn }).is_some() {
                 return Err(error);
             }
         }

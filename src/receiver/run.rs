@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::append::Appender;
-use super::assign::{Assignment, Desk, recheck};
+use super::assign::{Assignment, Desk, TURN, check_table, recheck};
 use super::commits::Commits;
 use super::config::Config;
 use super::entry::LogId;
@@ -67,9 +67,11 @@ impl Receiver {
     ///
     /// # Errors
     /// What the log says; [`Decode`](ReceiveError::Decode) or [`Chain`](ReceiveError::Chain) for a log that is
-    /// not a receiver's, or of which no offset table survives.
+    /// not a receiver's, or of which no offset table survives; [`TableTooLarge`](ReceiveError::TableTooLarge) for one
+    /// whose offset table the segments of today do not hold.
     pub fn new(wal: Arc<Wal>, source: impl Source + 'static, config: Config) -> Result<Receiver, ReceiveError> {
         let recovered = recover(&wal)?;
+        check_table(recovered.table.clone(), &[], &config)?;
         let board = Board::new(Arc::new(Silent));
         let line = Arc::new(Line::new(recovered.table.clone()));
         let batch_time = wal.batch_time().0;
@@ -163,12 +165,8 @@ impl Receiver {
                 Some(Event::Assigned(partitions)) => self.offered(partitions),
                 Some(Event::Revoked { partitions, lost }) => self.revoke(&partitions, lost)?,
                 Some(Event::End { partition, next }) => self.intake.end(&partition, next),
-                Some(Event::OutOfRange { partition, .. }) => {
-                    let now = self.config.clock.monotonic();
-                    if let Some(owned) = self.intake.find(&partition) {
-                        owned.recheck.get_or_insert(Recheck { since: now, at: now });
-                    }
-                }
+                Some(Event::OutOfRange { partition, .. }) => self.doubt(&partition, false),
+                Some(Event::Truncated { partition }) => self.doubt(&partition, true),
                 Some(Event::Committed(answer)) => self.commits.answered(answer, &mut self.intake, &self.board),
                 Some(Event::Error(error)) if error.fatal => return Err(error.into()),
                 Some(Event::Error(error)) => self.note(error),
@@ -185,7 +183,7 @@ impl Receiver {
         }
         self.board.step(Step::Assigning);
         self.begin_anew(&partitions);
-        self.assignments.push(Assignment::new(partitions, self.config.clock.monotonic()));
+        self.assignments.push(Assignment::new(partitions));
     }
 
     /// Ends the reading of partitions that are offered although they are ours already.
@@ -195,6 +193,15 @@ impl Receiver {
             self.intake.let_go(partitions);
         }
         self.assignments.retain_mut(|assignment| assignment.without(partitions));
+    }
+
+    /// A position is not in its partition any more, or not what it was.
+    fn doubt(&mut self, partition: &Partition, is_cut: bool) {
+        let now = self.config.clock.monotonic();
+        if let Some(owned) = self.intake.find(partition) {
+            let recheck = Recheck { since: None, at: now, is_same_topic: false, is_cut };
+            owned.recheck = owned.recheck.filter(|recheck| recheck.is_cut || !is_cut).or(Some(recheck));
+        }
     }
 
     fn note(&self, error: SourceError) {
@@ -329,9 +336,7 @@ impl Receiver {
         if !self.intake.open {
             return Ok(());
         }
-        for index in 0..self.intake.owned.len() {
-            recheck(&mut self.desk(), index)?;
-        }
+        while self.config.clock.monotonic() < now + TURN && recheck(&mut self.desk())? {}
         let silent = |since: Option<Duration>| since.is_some_and(|since| now >= since + WATCHDOG);
         let mut positions = Vec::new();
         for owned in &mut self.intake.owned {

@@ -69,7 +69,7 @@ pub enum CommitFault {
     Lost,
 }
 
-/// A question that can be made to fail.
+/// A question that can be made to fail, or to take long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Call {
@@ -101,6 +101,7 @@ struct State {
     max_poll_interval: Option<Duration>,
     commit_faults: Vec<CommitFault>,
     call_faults: BTreeMap<Call, u32>,
+    call_delays: BTreeMap<Call, Duration>,
     stray_commits: u64,
     backward_commits: u64,
     expelled: u64,
@@ -317,6 +318,11 @@ impl Broker {
         self.change(|state| state.call_faults.insert(call, times));
     }
 
+    /// Has calls of that kind take so long.
+    pub fn delay(&self, call: Call, by: Duration) {
+        self.change(|state| state.call_delays.insert(call, by));
+    }
+
     /// Has each assignment and each seek begin so many offsets too early, as a source that repeats would.
     pub fn repeat(&self, offsets: i64) {
         self.change(|state| state.repeats = offsets);
@@ -332,6 +338,15 @@ impl Broker {
         self.change(|state| {
             let groups = state.groups.values_mut();
             groups.for_each(|group| group.tell(member, Told::Error(error.clone())));
+        });
+    }
+
+    /// Has a member hear that a partition's log was cut below its position, whatever the partition holds.
+    pub fn tell_truncated(&self, member: u64, topic: &str, number: i32) {
+        let partition = Partition { topic: topic.into(), number };
+        self.change(|state| {
+            let groups = state.groups.values_mut();
+            groups.for_each(|group| group.tell(member, Told::Truncated(partition.clone())));
         });
     }
 

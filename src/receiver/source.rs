@@ -76,6 +76,12 @@ pub enum Event<'a> {
         /// The position.
         offset: i64,
     },
+    /// The partition's log was cut below the position, and may have grown again since: other records may stand at
+    /// offsets that were read. It delivers nothing until assigned or sought anew.
+    Truncated {
+        /// The partition.
+        partition: Partition,
+    },
     /// The answer to the [`Source::commit`] under way: what was committed, or that it is unknown.
     Committed(Result<(), SourceError>),
     /// Something went wrong. Not the end unless it is fatal.

@@ -1,6 +1,8 @@
 //! Where to start with a partition: the log's mark against the group's offset, decided by one pure function.
 //!
-//! `m` is the next offset by the log's table, `c` what the group has committed. The first row that fits:
+//! `m` is the next offset by the log's table, `c` what the group has committed. An offset whose mark bears another id of
+//! the topic was committed for one that had the name before: it says nothing about this one, and counts as none. The
+//! first row that fits:
 //!
 //! | # | m | c | verdict |
 //! |---|---|---|---|
@@ -11,7 +13,7 @@
 //! | 5 | none, whole log empty | bears another log, no other member | [`StartError::LogBehindGroup`] |
 //! | 6 | none | c | c |
 //! | 7 | m >= c | c | m, and the group catches up |
-//! | 8 | m < c | bears another log or none | c, and `[m, c)` is handed over: to that log, or to none that is known |
+//! | 8 | m < c | bears another log or none | c; of `[m, c)` that log has its chain, and none known has the rest: handed over |
 //!
 //! In `AtLeastOnce` the group's offset is the one truth: rows 4 to 8 are one, "start at c". Either way a start
 //! below what the source still has is [`StartError::Missing`], one beyond its end [`StartError::Truncated`]. An
@@ -34,13 +36,20 @@ pub(super) enum LogMark {
     Recreated(TopicId),
 }
 
+/// What the mark of a commit says: the log has everything from there up to what was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) log: LogId,
+    pub(super) from: i64,
+}
+
 /// What the group has committed for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GroupMark {
     /// Nothing.
     None,
-    /// An offset, and the log whose mark it bears.
-    At(i64, Option<LogId>),
+    /// An offset, and the chain whose mark it bears.
+    At(i64, Option<Chain>),
 }
 
 /// All that the decision goes by.
@@ -65,7 +74,7 @@ pub(super) struct Facts {
 impl Facts {
     /// Whether the verdict hangs on [`alone`](Facts::alone), which costs a question to the source.
     pub(super) fn asks_alone(&self) -> bool {
-        let other = matches!(self.group, GroupMark::At(_, Some(log)) if log != self.log);
+        let other = matches!(self.group, GroupMark::At(_, Some(chain)) if chain.log != self.log);
         self.mode == Mode::ExactlyOnce && self.log_empty && self.mark == LogMark::None && other
     }
 }
@@ -77,8 +86,9 @@ pub(super) enum Start {
     Resume(i64),
     /// A chain begins, over `previous` in at-least-once.
     Origin { next: i64, previous: Option<i64>, cause: OriginCause },
-    /// Another log has `[from, next)`, or, where none is named, somebody set the group forward over it.
-    Handover { from: i64, next: i64, log: Option<LogId> },
+    /// `[from, next)` is passed over. What of it is in the chain, which begins inside, another log has; what is not, or
+    /// all of it without one, is in no log that is known.
+    Handover { from: i64, next: i64, chain: Option<Chain> },
 }
 
 impl Start {
@@ -115,12 +125,13 @@ pub enum StartError {
         /// The first that is left.
         low: i64,
     },
-    /// The source ends before the next record: its log was cut.
+    /// The source's log was cut below the next record.
     Truncated {
         /// The next offset.
         next: i64,
-        /// The source's end.
-        high: i64,
+        /// The source's end, where that tells it. `None` where the source itself says so ([`Event::Truncated`](super::Event::Truncated)),
+        /// wherever it ends now. A later start cannot tell once it has grown past `next`.
+        high: Option<i64>,
     },
     /// Neither log nor group knows the partition, and the policy is to refuse that.
     NoOffset,
@@ -149,11 +160,14 @@ impl fmt::Display for StartError {
                 "Missing: offsets {next} to {low} are no longer in the source, which begins at {low}; an option to \
                  record the gap and go on (--on-gap record) is to come"
             ),
-            StartError::Truncated { next, high } => write!(
-                f,
-                "Truncated: the next offset is {next}, but the source ends at {high}: it lost records that were read \
-                 from it. Receive into another directory and group"
-            ),
+            StartError::Truncated { next, high } => {
+                write!(f, "Truncated: the next offset is {next}, but the source ")?;
+                match high {
+                    Some(high) => write!(f, "ends at {high}")?,
+                    None => f.write_str("was cut below it, and others may stand where records were read")?,
+                }
+                f.write_str(": it lost records that were read from it. Receive into another directory and group")
+            }
             StartError::NoOffset => f.write_str(
                 "neither the log nor the group knows an offset, and the policy for that is to refuse (--on-reset)",
             ),
@@ -178,7 +192,7 @@ pub(super) fn in_bounds(next: i64, low: i64, high: i64) -> Result<(), StartError
     if next < low {
         Err(StartError::Missing { next, low })
     } else if next > high {
-        Err(StartError::Truncated { next, high })
+        Err(StartError::Truncated { next, high: Some(high) })
     } else {
         Ok(())
     }
@@ -190,13 +204,16 @@ fn by_log(facts: &Facts) -> Result<Start, StartError> {
         (LogMark::None, GroupMark::None) => by_policy(facts),
         (LogMark::At(m), GroupMark::None) => Ok(Start::Resume(m)),
         (LogMark::At(m), GroupMark::At(c, _)) if m >= c => Ok(Start::Resume(m)),
-        (LogMark::At(m), GroupMark::At(c, Some(log))) if log == facts.log => {
+        (LogMark::At(m), GroupMark::At(c, Some(chain))) if chain.log == facts.log => {
             Err(StartError::LogBehindGroup { log: Some(m), group: c })
         }
-        (LogMark::At(m), GroupMark::At(c, log)) => Ok(Start::Handover { from: m, next: c, log }),
-        (LogMark::None, GroupMark::At(c, log)) => {
-            let ours = log == Some(facts.log);
-            if ours || (facts.log_empty && log.is_some() && facts.alone) {
+        (LogMark::At(m), GroupMark::At(c, chain)) => {
+            let inside = |chain: Chain| Chain { from: chain.from.max(m), ..chain };
+            Ok(Start::Handover { from: m, next: c, chain: chain.map(inside).filter(|chain| chain.from < c) })
+        }
+        (LogMark::None, GroupMark::At(c, chain)) => {
+            let ours = chain.is_some_and(|chain| chain.log == facts.log);
+            if ours || (facts.log_empty && chain.is_some() && facts.alone) {
                 return Err(StartError::LogBehindGroup { log: None, group: c });
             }
             Ok(Start::Origin { next: c, previous: None, cause: OriginCause::Group })
@@ -232,8 +249,8 @@ fn by_policy(facts: &Facts) -> Result<Start, StartError> {
 mod tests {
     use super::*;
 
-    const OURS: LogId = LogId([1; 16]);
-    const OTHER: LogId = LogId([2; 16]);
+    const OURS: Chain = Chain { log: LogId([1; 16]), from: 0 };
+    const OTHER: Chain = Chain { log: LogId([2; 16]), from: 0 };
     const ID: TopicId = TopicId([3; 16]);
     const OLD: TopicId = TopicId([4; 16]);
 
@@ -242,7 +259,7 @@ mod tests {
         Facts {
             mode,
             reset: Reset::Earliest,
-            log: OURS,
+            log: OURS.log,
             mark,
             topic_known: mark != LogMark::None,
             log_empty: mark == LogMark::None,
@@ -343,9 +360,17 @@ mod tests {
 
     #[test]
     fn row_8_what_another_log_took_is_handed_over() {
-        for log in [None, Some(OTHER)] {
-            let verdict = decide(&exactly(LogMark::At(40), GroupMark::At(50, log)));
-            assert_eq!(verdict, Ok(Start::Handover { from: 40, next: 50, log }));
+        let handed_over = |chain| decide(&exactly(LogMark::At(40), GroupMark::At(50, chain)));
+        let by = |chain| Ok(Start::Handover { from: 40, next: 50, chain });
+        let from = |from| Some(Chain { from, ..OTHER });
+        assert_eq!(handed_over(None), by(None));
+        for begins in [0, 39, 40] {
+            assert_eq!(handed_over(from(begins)), by(from(40)));
+        }
+        // What lies before the other log's chain is in none that is known.
+        assert_eq!(handed_over(from(41)), by(from(41)));
+        for begins in [50, 51] {
+            assert_eq!(handed_over(from(begins)), by(None));
         }
     }
 
@@ -361,7 +386,7 @@ mod tests {
 
     #[test]
     fn row_10_a_start_beyond_the_end_is_an_error() {
-        let truncated = |next| Err(StartError::Truncated { next, high: 90 });
+        let truncated = |next| Err(StartError::Truncated { next, high: Some(90) });
         assert_eq!(decide(&exactly(LogMark::At(91), GroupMark::None)), truncated(91));
         assert_eq!(decide(&exactly(LogMark::At(91), GroupMark::At(50, Some(OURS)))), truncated(91));
         assert_eq!(decide(&exactly(LogMark::None, GroupMark::At(91, None))), truncated(91));
@@ -389,15 +414,18 @@ mod tests {
 
     /// In exactly-once, of every combination of facts: a start lies within the source; a log that knows the partition
     /// goes on at its own mark, or passes over exactly what lies between it and the group's offset, with a handover
-    /// that names the log whose mark the offset bears, or none where it bears none, and never our own; and a chain
-    /// begins only where the log knows nothing.
+    /// that names the log whose mark the offset bears for what that says it has, and never our own; and a chain begins
+    /// only where the log knows nothing.
     #[test]
     fn no_combination_of_facts_passes_over_a_record_in_silence() {
         let offsets = [9, 10, 40, 50, 90, 91];
         let marks = offsets.iter().map(|m| LogMark::At(*m)).chain([LogMark::None, LogMark::Recreated(OLD)]);
-        let logs = [None, Some(OURS), Some(OTHER)];
-        let groups: Vec<_> =
-            offsets.iter().flat_map(|c| logs.map(|log| GroupMark::At(*c, log))).chain([GroupMark::None]).collect();
+        let chains = [None, Some(OURS), Some(OTHER), Some(Chain { from: 45, ..OTHER })];
+        let groups: Vec<_> = offsets
+            .iter()
+            .flat_map(|c| chains.map(|chain| GroupMark::At(*c, chain)))
+            .chain([GroupMark::None])
+            .collect();
         let mut seen = 0;
         for mark in marks {
             for (group, reset, bits) in groups.iter().flat_map(|group| {
@@ -412,15 +440,18 @@ mod tests {
                 assert!((10..=90).contains(&start.next()), "{facts:?}");
                 match (start, mark) {
                     (Start::Resume(next), LogMark::At(m)) => assert_eq!(next, m, "{facts:?}"),
-                    (Start::Handover { from, next, log }, LogMark::At(m)) => {
-                        assert!(from == m && group == GroupMark::At(next, log) && next > m, "{facts:?}");
-                        assert_ne!(log, Some(OURS), "{facts:?}");
+                    (Start::Handover { from, next, chain }, LogMark::At(m)) => {
+                        let GroupMark::At(c, said) = group else { panic!("{facts:?}") };
+                        assert!(from == m && next == c && next > m, "{facts:?}");
+                        assert_ne!(said.map(|said| said.log), Some(OURS.log), "{facts:?}");
+                        let has = |chain: Option<Chain>, offset| chain.is_some_and(|chain| chain.from <= offset);
+                        assert!((m..c).all(|offset| has(chain, offset) == has(said, offset)), "{facts:?}");
                     }
                     (Start::Origin { previous: None, .. }, LogMark::None) => {}
                     other => panic!("{other:?} for {facts:?}"),
                 }
             }
         }
-        assert_eq!(seen, 8 * 19 * 3 * 8);
+        assert_eq!(seen, 8 * 25 * 3 * 8);
     }
 }

@@ -145,8 +145,9 @@ pub enum Notice {
         next: i64,
         /// Why there; `None`: the log ends there.
         cause: Option<OriginCause>,
-        /// What was passed over because the group was further than this log.
-        handover: Option<Handover>,
+        /// What was passed over because the group was further than this log, in order: what no known log has, what
+        /// another has.
+        handovers: Vec<Handover>,
     },
     /// Partitions are no longer ours.
     Revoked {
@@ -208,19 +209,14 @@ impl Notice {
     /// What happened, to stand after its name. Empty where the name says all.
     pub fn details(&self) -> String {
         match self {
-            Notice::Assigned { partition, next, cause, handover } => {
-                let why = match (cause, handover) {
-                    (_, Some(Handover { from, log: Some(log), .. })) => {
-                        format!("another log has {from} to {next}: {log}")
-                    }
-                    (_, Some(Handover { from, log: None, .. })) => format!(
-                        "the group was set forward by somebody: offsets {from} to {next} are in no log known to this one"
-                    ),
-                    (None, None) => "from the log".into(),
-                    (Some(OriginCause::Earliest), _) => "earliest".into(),
-                    (Some(OriginCause::Latest), _) => "latest".into(),
-                    (Some(OriginCause::Group), _) => "from the group".into(),
-                    (Some(OriginCause::NewPartition), _) => "a new partition".into(),
+            Notice::Assigned { partition, next, cause, handovers } => {
+                let why = match cause {
+                    _ if !handovers.is_empty() => passed_over(handovers),
+                    None => "from the log".into(),
+                    Some(OriginCause::Earliest) => "earliest".into(),
+                    Some(OriginCause::Latest) => "latest".into(),
+                    Some(OriginCause::Group) => "from the group".into(),
+                    Some(OriginCause::NewPartition) => "a new partition".into(),
                 };
                 format!("{partition}@{next} ({why})")
             }
@@ -246,6 +242,17 @@ impl Notice {
             Notice::Resumed | Notice::Stopping => String::new(),
         }
     }
+}
+
+fn passed_over(handovers: &[Handover]) -> String {
+    let said = |Handover { from, next, log, .. }: &Handover| match log {
+        Some(log) => format!("another log has {from} to {next}: {log}"),
+        None => format!(
+            "offsets {from} to {next} are in no log known to this one: somebody set the group forward, or a log before \
+             the last took them"
+        ),
+    };
+    handovers.iter().map(said).collect::<Vec<_>>().join("; ")
 }
 
 fn names(partitions: &[Partition]) -> String {

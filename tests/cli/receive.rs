@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::thread;
@@ -165,6 +166,43 @@ fn receiving_goes_on_although_what_is_told_goes_nowhere() {
     }
 }
 
+/// The writing end of a pipe with room for so many bytes, and the reading end, which nobody reads.
+fn stuffed(room: usize) -> (io::PipeReader, io::PipeWriter) {
+    let (mut reader, mut writer) = io::pipe().unwrap();
+    let blocking = |blocking: bool| {
+        // SAFETY: the descriptor is open, and nobody else has it yet.
+        let code =
+            unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, if blocking { 0 } else { libc::O_NONBLOCK }) };
+        assert_eq!(code, 0);
+    };
+    blocking(false);
+    while (&writer).write(&[b'\n'; 4096]).is_ok() {}
+    blocking(true);
+    reader.read_exact(&mut vec![0; room]).unwrap();
+    writer.flush().unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_reader_who_does_not_read_holds_up_neither_the_receiver_nor_its_end() {
+    // No line fits; or the first do, and the rest of fifty partitions does not.
+    for room in [0, 4096] {
+        let temp = tempfile::tempdir().unwrap();
+        let cluster = Cluster::new("topic", 50);
+        let producer = Producer::new(&cluster.brokers(), "topic");
+        (0..50).for_each(|number| producer.produce(number, 0, 4));
+        let (mut reader, writer) = stuffed(room);
+        let process = start(&cluster, temp.path(), writer, &["--json"]);
+        wait_for(temp.path(), 200);
+        let output = stop(process, libc::SIGTERM);
+        assert!(said(&output).starts_with("warning: standard output was not read: "), "{}", said(&output));
+        assert_eq!(said(&output).lines().count(), 1);
+        let mut told = String::new();
+        reader.read_to_string(&mut told).unwrap();
+        assert_eq!(told.contains("\"event\":\"opened\""), room > 0, "{told}");
+    }
+}
+
 #[test]
 fn at_least_once_goes_on_where_the_group_is() {
     let temp = tempfile::tempdir().unwrap();
@@ -204,8 +242,16 @@ fn what_was_retained_long_enough_is_cleaned_away() {
     let expected = ["opened", "recovered", "assigned", "stored", "checkpoint", "cleaned", "stopping", "stopped"];
     let names: BTreeSet<_> = told.iter().map(|event| event["event"].as_str().unwrap()).collect();
     assert!(names.is_superset(&BTreeSet::from(expected)), "{told:?}");
-    assert_eq!(told.last().unwrap()["recorded"], 200);
+    let stopped = told.last().unwrap();
+    assert_eq!(stopped["recorded"], 200);
     stand_in_the_help(&told);
+    // As the help says of `stored`.
+    let names = |event: &Value| event.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let stored = names(told.iter().find(|event| event["event"] == "stored").unwrap());
+    let differ: Vec<_> = names(stopped).symmetric_difference(&stored).cloned().collect();
+    assert_eq!(differ, ["all_committed", "all_durable", "bytes_per_second", "records_per_second"]);
+    let help = String::from_utf8(run(&["receive", "--help"]).stdout).unwrap();
+    assert!(help.contains("as in stopped without all_durable and all_committed,"), "{help}");
 }
 
 #[test]

@@ -221,13 +221,35 @@ fn no_block_is_larger_than_a_segment_holds() {
     config.block_bytes = usize::MAX;
     config.block_interval = PATIENCE;
     let largest = config.max_block_bytes();
-    for len in [largest / 3, largest / 3, largest / 3, largest / 2, largest - 92, 10] {
+    // The last fills a block to its last byte, which is then sealed although more was asked for.
+    for len in [largest / 3, largest / 3, largest / 3, largest / 2, largest - 92, 10, largest - 91] {
         let value = Some(vec![7; len]);
         broker.produce("t", 0, Stored { value, ..Stored::default() });
     }
     let life = Life::start(&broker, fs(dir.path()), config);
-    life.expect("all is read", |life| life.status().taken == 6);
-    life.stop();
+    life.expect("all is read", |life| life.status().taken == 7);
+    assert_eq!(life.stop().sealed.by_stop, 0);
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn offsets_without_records_make_no_block_larger_than_a_segment_holds() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let mut config = quick();
+    config.block_bytes = usize::MAX;
+    config.block_interval = PATIENCE;
+    // Ten bytes are left in the block, which hold no range of the other partition.
+    let value = Some(vec![7; config.max_block_bytes() - 91 - 10]);
+    broker.produce("t", 0, Stored { value, ..Stored::default() });
+    broker.skip("t", 1, 5);
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect("all is read", |life| {
+        let next: Vec<_> = life.status().partitions.iter().map(|status| status.next).collect();
+        next == [1, 5]
+    });
+    let status = life.stop();
+    assert_eq!((status.sealed.by_bytes, status.sealed.by_stop), (1, 1));
+    assert!(all_committed(&broker));
     assert_exactly_once(&broker, fs(dir.path()));
 }
 
@@ -254,6 +276,26 @@ fn partitions_whose_offsets_no_segment_holds_are_an_error_before_any_is_recorded
     assert!(error.to_string().contains("larger segments"), "{error}");
     assert_eq!(records(&options().open(dir.path()).unwrap()).len(), 0);
     assert_eq!(broker.all_committed("g"), []);
+}
+
+#[test]
+fn an_offset_table_that_smaller_segments_do_not_hold_is_an_error_before_anything_is_read() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(300));
+    produce(&broker, "t", 300, 300);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    life.stop();
+    produce(&broker, "t", 1, 10);
+    let mut config = quick();
+    config.segment_size = 16 << 10;
+    let wal = || Arc::new(options().segment_size(16 << 10).open(dir.path()).unwrap());
+    let error = Life::on(&broker, wal(), config, Arc::default()).err().unwrap();
+    assert!(matches!(error, ReceiveError::TableTooLarge { partitions: 300, .. }), "{error}");
+    assert!(error.to_string().contains("offset table") && error.to_string().contains("--segment-size"), "{error}");
+    // Nothing is in its way once the segments are as large as before.
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    assert_eq!(life.stop().recorded, 10);
 }
 
 /// A clock a thousand times as fast.

@@ -155,6 +155,41 @@ fn a_partition_is_read_only_when_its_origin_is_durable_and_polling_goes_on_meanw
 }
 
 #[test]
+fn slow_answers_about_many_partitions_do_not_cost_the_membership() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(40));
+    broker.max_poll_interval(ms(1000));
+    produce(&broker, "t", 40, 40);
+    // All of them together take twice what a member may be silent for.
+    broker.delay(Call::Watermarks, ms(50));
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    assert_eq!((life.status().assigned, broker.expelled()), (40, 0));
+    life.stop();
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn slow_answers_about_many_positions_out_of_range_do_not_cost_the_membership() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(40));
+    produce(&broker, "t", 40, 80);
+    let mut config = quick();
+    config.request_timeout = PATIENCE;
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect_all_committed();
+    // A broker that does not know its ends for a while.
+    (0..40).for_each(|number| broker.truncate("t", number, 1));
+    life.expect("all are asked about", |life| (0..40).all(|n| life.witness.heard(&format!("t/{n}: Truncated"))));
+    broker.max_poll_interval(ms(1000));
+    broker.delay(Call::TopicId, ms(50));
+    broker.delay(Call::Watermarks, ms(50));
+    (0..40).for_each(|number| broker.skip("t", number, 1));
+    produce(&broker, "t", 40, 40);
+    life.expect_all_committed();
+    let status = life.stop();
+    assert_eq!((status.recorded, broker.expelled()), (120, 0));
+}
+
+#[test]
 fn a_partition_that_goes_before_it_was_begun_is_let_go_and_begun_again() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
     produce(&broker, "t", 2, 20);

@@ -31,7 +31,7 @@ fn id_of(dir: &TempDir) -> LogId {
 }
 
 fn mark_of(log: LogId) -> String {
-    CommitMark::new(log, TopicId([1; 16]), Lsn(4096)).encode()
+    CommitMark::new(log, TopicId([1; 16]), Lsn(4096), 0).encode()
 }
 
 const OTHER: LogId = LogId([0xAB; 16]);
@@ -71,6 +71,27 @@ fn a_topic_made_anew_is_an_error_and_never_a_duplicate() {
         assert!(error.to_string().contains("option"), "{error}");
         assert_eq!(offsets(&dir), (0..10).collect::<Vec<_>>());
         assert_eq!(committed(&broker, 0), None, "nothing is committed on the new topic");
+    }
+}
+
+#[test]
+fn an_offset_that_was_committed_for_a_topic_of_that_name_before_counts_as_none() {
+    let former = CommitMark::new(OTHER, TopicId([9; 16]), Lsn(4096), 0).encode();
+    for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+        produce(&broker, "t", 1, 10);
+        broker.set_committed("g", commit(0, 7, &former));
+        let mut config = quick();
+        config.mode = mode;
+        let life = Life::start(&broker, fs(dir.path()), config.clone());
+        life.expect_all_committed();
+        life.stop();
+        assert_eq!(offsets(&dir), (0..10).collect::<Vec<_>>(), "{mode:?}");
+        // Nor does it keep this topic's offsets from being committed, though it is beyond them.
+        broker.set_committed("g", commit(0, 70, &former));
+        let life = Life::start(&broker, fs(dir.path()), config);
+        life.expect_all_committed();
+        assert_eq!(life.stop().recorded, 0, "{mode:?}");
     }
 }
 
@@ -194,10 +215,46 @@ fn what_another_log_took_is_handed_over_and_recorded() {
         assert_eq!((life.witness.heard(known), life.witness.heard(unknown)), (log.is_some(), log.is_none()));
         life.stop();
         assert_eq!(offsets(&dir), (0..10).chain(15..20).collect::<Vec<_>>());
-        let handovers =
-            entries(&dir, |entry| if let Entry::Handover(handover) = entry { Some(handover) } else { None });
-        assert_eq!(handovers, [Handover::new(partition("t", 0), TopicId([1; 16]), 10, 15, log)]);
+        assert_eq!(handovers(&dir), [Handover::new(partition("t", 0), TopicId([1; 16]), 10, 15, log)]);
     }
+}
+
+fn handovers(dir: &TempDir) -> Vec<Handover> {
+    entries(dir, |entry| if let Entry::Handover(handover) = entry { Some(handover) } else { None })
+}
+
+#[test]
+fn what_no_log_is_known_to_have_is_not_put_down_to_the_one_that_committed_last() {
+    let broker = broker(1);
+    let first = with_log(&broker, 10);
+    // Somebody sets the group forward, and another log begins there, and has a table of its own before it goes on.
+    produce(&broker, "t", 1, 40);
+    broker.set_committed("g", commit(0, 30, ""));
+    let other = tempfile::tempdir().unwrap();
+    for more in [10, 5] {
+        let life = Life::start(&broker, fs(other.path()), quick());
+        life.expect_all_committed();
+        life.stop();
+        produce(&broker, "t", 1, more);
+    }
+    let life = Life::start(&broker, fs(other.path()), quick());
+    life.expect_all_committed();
+    life.stop();
+    let log = id_of(&other);
+    let life = Life::start(&broker, fs(first.path()), quick());
+    life.expect("the partition is ours", |life| life.status().assigned == 1);
+    let (unknown, known) =
+        ("offsets 10 to 30 are in no log known to this one", format!("another log has 30 to 65: {log}"));
+    assert!(life.witness.heard(unknown) && life.witness.heard(&known));
+    life.stop();
+    let handover = |from, next, log| Handover::new(partition("t", 0), TopicId([1; 16]), from, next, log);
+    assert_eq!(handovers(&first), [handover(10, 30, None), handover(30, 65, Some(log))]);
+    // Its own chain begins there now, and the log is sound.
+    produce(&broker, "t", 1, 5);
+    let life = Life::start(&broker, fs(first.path()), quick());
+    life.expect_all_committed();
+    life.stop();
+    assert_eq!(CommitMark::parse(&broker.committed("g", "t", 0).unwrap().metadata).unwrap().from, 65);
 }
 
 #[test]
@@ -216,7 +273,32 @@ fn a_broker_that_lost_its_end_is_an_error() {
     let dir = with_log(&broker, 10);
     broker.truncate("t", 0, 8);
     let error = start_error(Life::start(&broker, fs(dir.path()), quick()));
-    assert_eq!(error, StartError::Truncated { next: 10, high: 8 });
+    assert_eq!(error, StartError::Truncated { next: 10, high: Some(8) });
+}
+
+#[test]
+fn a_broker_that_says_that_it_lost_its_end_is_an_error_although_it_has_grown_past_it() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    produce(&broker, "t", 2, 20);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    broker.tell_truncated(life.member, "t", 1);
+    let error = life.error();
+    assert!(error.to_string().starts_with("t/1: Truncated: the next offset is 10, "), "{error}");
+    let truncated = StartError::Truncated { next: 10, high: None };
+    assert!(matches!(error, ReceiveError::Start { error, .. } if error == truncated));
+}
+
+#[test]
+fn a_topic_made_anew_is_not_taken_for_one_that_lost_its_end() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    produce(&broker, "t", 1, 10);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    let now = broker.recreate_topic("t");
+    produce(&broker, "t", 1, 20);
+    broker.tell_truncated(life.member, "t", 0);
+    assert_eq!(start_error(life), StartError::TopicRecreated { known: TopicId([1; 16]), now });
 }
 
 #[test]

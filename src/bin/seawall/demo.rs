@@ -37,12 +37,18 @@ const BOUND: Duration = Duration::from_secs(60);
 /// killed with SIGKILL while records are still coming, and checks the log against what was produced. Takes about
 /// 20 seconds, writes about 10 MB to the directory for temporary files and removes them, when it is interrupted too.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  seawall demo\n  seawall demo --dir /tmp/demo && seawall dump /tmp/demo | less")]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Keep the log here, in a directory that is empty or not there yet
     #[arg(long)]
     dir: Option<PathBuf>,
 }
+
+const EXAMPLES: &str = "Examples:
+  seawall demo
+  seawall demo --dir /tmp/demo && seawall dump /tmp/demo | less
+
+Exit codes: 0 each record is in the log once, 1 it is not, or nothing was proved.";
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let interrupted = Arc::new(AtomicBool::new(false));

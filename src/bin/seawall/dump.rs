@@ -1,5 +1,7 @@
 //! `seawall dump`: what a log holds, record by record, beside a live writer or without one.
 
+mod help;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,8 +22,8 @@ use crate::out::{self, Out, count};
 pub struct Arguments {
     /// The log's directory
     dir: PathBuf,
-    /// One JSON object a line, with everything in base64
-    #[arg(long)]
+    /// One JSON object a line, with keys, values and payloads in base64
+    #[arg(long, long_help = help::JSON)]
     json: bool,
 }
 
@@ -29,8 +31,10 @@ const EXAMPLES: &str = "Examples:
   seawall dump /var/lib/billing
   seawall dump /var/lib/billing --json | jq -r 'select(.kind == \"block\") | .records[].value | @base64d'
 
-Only what is known to be durable is shown; how much more lies in the log is said on standard error.
-Exit code 2 if damage was passed over; what and where stands there too.";
+Only what is known to be durable is written out; how much more lies in the log is said on standard error.
+
+Exit codes: 0 all of that was written out, 1 usage or I/O, 2 damage was passed over (what and where stands on standard
+error), 5 written by a newer version.";
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let mut damaged = false;

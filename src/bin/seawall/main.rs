@@ -47,14 +47,13 @@ fn main() -> ExitCode {
             return if told.use_stderr() { exit::USAGE } else { exit::CLEAN };
         }
     };
-    let mut out = Out::new();
     let done = match arguments.command {
-        Command::Receive(arguments) => receive::run(*arguments, &mut out),
-        Command::Dump(arguments) => dump::run(&arguments, &mut out),
-        Command::Verify(arguments) => verify::run(&arguments, &mut out),
-        Command::Demo(arguments) => demo::run(&arguments, &mut out),
+        // It does not wait for whoever reads what it tells.
+        Command::Receive(arguments) => receive::run(*arguments),
+        Command::Dump(arguments) => telling(|out| dump::run(&arguments, out)),
+        Command::Verify(arguments) => telling(|out| verify::run(&arguments, out)),
+        Command::Demo(arguments) => telling(|out| demo::run(&arguments, out)),
     };
-    let done = done.and_then(|code| out.flush().map(|()| code));
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -62,4 +61,12 @@ fn main() -> ExitCode {
             exit::code(&error)
         }
     }
+}
+
+/// Runs what tells something on standard output.
+fn telling(run: impl FnOnce(&mut Out) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    let mut out = Out::new();
+    let code = run(&mut out)?;
+    out.flush()?;
+    Ok(code)
 }

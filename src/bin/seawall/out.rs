@@ -1,7 +1,7 @@
 //! Standard output and error: lines and JSON. Colour is left to the libraries, which heed `NO_COLOR`.
 
 use std::fmt::Display;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 use anyhow::Context;
 use serde_json::Value;
@@ -9,13 +9,13 @@ use serde_json::Value;
 /// Standard output. That nobody reads it any more is no error, and changes no outcome. What cannot be written is
 /// told once; after either, the rest is written nowhere.
 pub struct Out {
-    writer: BufWriter<StdoutLock<'static>>,
+    writer: BufWriter<Stdout>,
     has_reader: bool,
 }
 
 impl Out {
     pub fn new() -> Out {
-        Out { writer: BufWriter::with_capacity(1 << 16, io::stdout().lock()), has_reader: true }
+        Out { writer: BufWriter::with_capacity(1 << 16, io::stdout()), has_reader: true }
     }
 
     /// Writes a line, which may wait in memory until [`flush`](Out::flush).
@@ -37,10 +37,7 @@ impl Out {
         self.has_reader
     }
 
-    fn write(
-        &mut self,
-        write: impl FnOnce(&mut BufWriter<StdoutLock<'static>>) -> io::Result<()>,
-    ) -> anyhow::Result<()> {
+    fn write(&mut self, write: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<()>) -> anyhow::Result<()> {
         if !self.has_reader {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! `seawall receive`: records a Kafka group's topics in a log until it is told to stop.
 
 mod help;
+mod lines;
 mod report;
 
 use std::collections::BTreeSet;
@@ -19,7 +20,6 @@ use seawall::{ErrorKind, Options, Wal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit;
-use crate::out::Out;
 use crate::units;
 use report::Report;
 
@@ -33,7 +33,8 @@ const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
 /// leave the group and close the log. What is not committed in time is named, and the exit code is 1: the log has it,
 /// and the next start commits it. A second signal changes nothing.
 ///
-/// An output that nobody reads, or that cannot be written, does not end it.
+/// An output that nobody reads, or that cannot be written, neither ends it nor holds it up. Lines that find no room
+/// because nobody has read those before are dropped, and how many is told.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -87,7 +88,10 @@ const EXAMPLES: &str = "Examples:
 
 Exactly once (the default) means: after any crash each record is in this log once, for reading goes on where
 the log ends. Only where the group's offset was set beyond that, by another log or by somebody, reading goes on
-there, and what is passed over is recorded and told. At least once: reading goes on where the group is, so several logs may share the work of a group.";
+there, and what is passed over is recorded and told. At least once: reading goes on where the group is, so several logs may share the work of a group.
+
+Exit codes: 0 stopped in order, 1 usage, or what else ended it, 2 the log is damaged, 4 it is locked by another writer,
+5 written by a newer version.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeName {
@@ -125,7 +129,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub fn run(arguments: Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("waiting for signals")?;
@@ -138,44 +142,31 @@ pub fn run(arguments: Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         })?;
     }
     let kafka = arguments.kafka()?;
+    kafka.check()?;
     let wal = Arc::new(arguments.open()?);
-    let mut report = Report::new(out, arguments.json);
-    let told = report.opened(&wal);
-    go_on(told, &mut report);
+    let mut report = Report::new(arguments.json)?;
+    report.opened(&wal);
     let mut source = kafka.connect()?;
     for topic in &arguments.topics {
         look_for(&mut source, topic, &arguments.brokers, &stop, &mut report)?;
     }
     let receiver = Receiver::new(wal, source, arguments.config(kafka.session_timeout()))?;
-    let told = report.recovered(receiver.recovered());
-    go_on(told, &mut report);
+    report.recovered(receiver.recovered());
     let receiver = receiver.observe(report.observer());
     let status = receiver.status();
-    // The receiver polls on a thread of its own, so that a reader who does not read cannot hold it up.
     let flag = Arc::clone(&stop);
     let running = thread::Builder::new().name("seawall-poll".into()).spawn(move || receiver.run(&flag))?;
     while !running.is_finished() {
-        let told = report.turn(&status);
-        go_on(told, &mut report);
+        report.turn(&status);
     }
     let done = running.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))?;
-    let _ = report.turn(&status);
+    report.turn(&status);
     if closes_abandoned() > 0 {
         report.warn("the Kafka client did not leave the group in time; the group waits for its session to time out");
     }
-    if let Err(error) = report.stopped(&status.snapshot(), done.as_ref().map(|_| ())) {
-        report.warn(&format!("{error:#}"));
-    }
+    report.stopped(&status.snapshot(), done.as_ref().map(|_| ()));
     done?;
     Ok(exit::CLEAN)
-}
-
-/// What cannot be told is no reason not to receive.
-fn go_on(told: anyhow::Result<()>, report: &mut Report<'_>) {
-    if let Err(error) = told {
-        report.warn(&format!("{error:#}; receiving all the same, and telling nothing"));
-        report.silence();
-    }
 }
 
 /// Makes sure that a topic is there, or says what is not. Without a broker it is not known: that is told, and
@@ -185,7 +176,7 @@ fn look_for(
     topic: &str,
     brokers: &str,
     stop: &AtomicBool,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + TOPIC_PATIENCE;
     let mut answer = Ok(None);

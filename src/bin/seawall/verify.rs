@@ -27,7 +27,8 @@ const EXAMPLES: &str = "Examples:
   seawall verify /var/lib/billing
   seawall verify /var/lib/billing --json | jq .faults
 
-Exit code 0 if all that was known to be durable is there as it was written, 2 if not.";
+Exit codes: 0 all that was known to be durable is there as it was written, 1 usage or I/O, 2 it is not, 5 written by
+a newer version.";
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let bar = bar();

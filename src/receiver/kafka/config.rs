@@ -3,26 +3,32 @@
 use std::time::Duration;
 
 use super::KafkaSource;
+use super::ffi::Client;
 use crate::receiver::source::SourceError;
 
-/// What keeps offsets from being committed or chosen behind the log's back; nobody may change it.
-const FIXED: [(&str, &str, &str); 3] = [
+/// What keeps offsets from being committed or chosen behind the log's back, or doubted without a cause; nobody may
+/// change it.
+const FIXED: [(&str, &str, &str); 4] = [
     ("enable.auto.commit", "false", "offsets are committed when their records are durable, and not before"),
     ("enable.auto.offset.store", "false", "offsets are committed when their records are durable, and not before"),
     ("auto.offset.reset", "error", "the receiver decides where to start; its own reset option says how"),
+    (
+        "isolation.level",
+        "read_committed",
+        "the end of a partition hangs on it, and the log's next offset is held to that",
+    ),
 ];
 
 /// The time-out of a session.
 const SESSION: (&str, &str) = ("session.timeout.ms", "10000");
 
 /// What is set unless the caller sets it.
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 8] = [
     ("allow.auto.create.topics", "false"),
     ("check.crcs", "true"),
     ("client.id", "seawall"),
     ("enable.partition.eof", "true"),
     ("fetch.queue.backoff.ms", "1"),
-    ("isolation.level", "read_committed"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     SESSION,
     ("topic.metadata.refresh.interval.ms", "5000"),
@@ -88,10 +94,22 @@ impl KafkaConfig {
     /// # Errors
     /// For a setting that librdkafka does not know or take.
     pub fn connect(&self) -> Result<KafkaSource, SourceError> {
+        KafkaSource::open(self.client(self.wants_logs())?, &self.group, &self.topics)
+    }
+
+    /// Whether [`connect`](KafkaConfig::connect) would take the settings. Joins no group.
+    ///
+    /// # Errors
+    /// As for [`connect`](KafkaConfig::connect).
+    pub fn check(&self) -> Result<(), SourceError> {
+        self.client(false).map(drop)
+    }
+
+    fn client(&self, logs: bool) -> Result<Client, SourceError> {
         if self.topics.is_empty() {
             return Err(SourceError::new("_INVALID_ARG", "no topic to receive was given", true));
         }
-        KafkaSource::open(&self.settings(), self.wants_logs(), &self.group, &self.topics)
+        Client::open(&self.settings(), logs)
     }
 
     /// Everything that librdkafka is given, in the order in which it is set.
@@ -130,10 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_keep_offsets_behind_the_log_cannot_be_changed() {
-        for (key, value) in
-            [("enable.auto.commit", "true"), ("enable.auto.offset.store", "true"), ("auto.offset.reset", "latest")]
-        {
+    fn settings_that_the_log_relies_on_cannot_be_changed() {
+        for (key, value) in [
+            ("enable.auto.commit", "true"),
+            ("enable.auto.offset.store", "true"),
+            ("auto.offset.reset", "latest"),
+            ("isolation.level", "read_uncommitted"),
+        ] {
             let error = config().set(key, value).unwrap_err();
             assert!(error.message.contains(key) && error.message.contains("cannot be changed"), "{error}");
         }
@@ -146,6 +167,7 @@ mod tests {
         let value = |key: &str| settings.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.clone());
         assert_eq!(value("session.timeout.ms").as_deref(), Some("6000"));
         assert_eq!(value("auto.offset.reset").as_deref(), Some("error"));
+        assert_eq!(value("isolation.level").as_deref(), Some("read_committed"));
         assert_eq!(value("check.crcs").as_deref(), Some("true"));
     }
 

@@ -49,8 +49,6 @@ pub(super) struct Client {
     queue: Option<Owned<rd::rd_kafka_queue_t>>,
     // Whom to ask about topics, once known: a broker, or the controller (`None`).
     asked_broker: Cell<Option<Option<i32>>>,
-    // Whether records of open and aborted transactions stay hidden.
-    read_committed: bool,
 }
 
 // SAFETY: librdkafka's handles and queues may be used from any thread.
@@ -105,9 +103,7 @@ impl Client {
             .ok_or_else(|| SourceError::new("_FAIL", format!("making the Kafka client: {}", message(&text)), true))?;
         // The configuration is the client's now.
         let _ = std::mem::ManuallyDrop::new(conf);
-        let level = settings.iter().rev().find(|(key, _)| key == "isolation.level");
-        let read_committed = level.is_none_or(|(_, level)| level == "read_committed");
-        let mut client = Client { rk, queue: None, asked_broker: Cell::new(None), read_committed };
+        let mut client = Client { rk, queue: None, asked_broker: Cell::new(None) };
         // SAFETY: the handle is alive. The main queue is joined to the consumer's, which is then the only one.
         let queue = unsafe {
             rd::rd_kafka_poll_set_consumer(client.rk());

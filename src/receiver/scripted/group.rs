@@ -11,6 +11,7 @@ pub(super) enum Told {
     Assigned(Vec<Partition>),
     Revoked(Vec<Partition>, bool),
     Committed(Result<(), SourceError>),
+    Truncated(Partition),
     Error(SourceError),
 }
 

@@ -57,6 +57,8 @@ impl ScriptedSource {
 
     /// Runs a call at the broker, unless it is to fail or the member is dead.
     fn call<T>(&self, call: Call, run: impl FnOnce(&mut State) -> T) -> Result<T, SourceError> {
+        let delay = self.broker.0.state.lock().call_delays.get(&call).copied();
+        std::thread::sleep(delay.unwrap_or_default());
         self.broker.change(|state| {
             if !state.group(&self.group).members.contains_key(&self.member) {
                 return Err(Self::dead());
@@ -85,6 +87,12 @@ impl ScriptedSource {
                 Told::Committed(answer) => {
                     self.under_way = false;
                     Event::Committed(answer)
+                }
+                Told::Truncated(partition) => {
+                    if let Some(position) = self.positions.get_mut(&partition) {
+                        position.out_of_range = true;
+                    }
+                    Event::Truncated { partition }
                 }
                 Told::Error(error) => Event::Error(error),
             });

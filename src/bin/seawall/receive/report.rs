@@ -1,6 +1,7 @@
 //! What `seawall receive` tells: a line for each thing that happens, and the pace every few seconds.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -9,9 +10,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use seawall::Wal;
-use seawall::receiver::{Notice, Observer, Partition, PartitionStatus, ReceiveError, Recovered, Status, StatusHandle};
+use seawall::receiver::{
+    Handover, Notice, Observer, Partition, PartitionStatus, ReceiveError, Recovered, Status, StatusHandle,
+};
 use serde_json::{Value, json};
 
+use super::lines::Lines;
 use crate::out::{self, Out, count};
 use crate::units::bytes;
 
@@ -21,9 +25,9 @@ const OFTEN: Duration = Duration::from_millis(250);
 /// How often the same error of the source is told.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Writes to standard output; a terminal also gets a line that is always up to date.
-pub struct Report<'a> {
-    out: Option<&'a mut Out>,
+/// Writes to standard output, and waits for nobody who reads it; a terminal also gets a line that is always up to date.
+pub struct Report {
+    lines: Lines,
     json: bool,
     bar: Option<ProgressBar>,
     sender: Sender<Notice>,
@@ -42,8 +46,8 @@ impl Observer for Passing {
     }
 }
 
-impl<'a> Report<'a> {
-    pub fn new(out: &'a mut Out, json: bool) -> Report<'a> {
+impl Report {
+    pub fn new(json: bool) -> io::Result<Report> {
         let (sender, notices) = mpsc::channel();
         let bar = (out::has_terminal() && !json).then(|| {
             let bar = ProgressBar::new_spinner();
@@ -52,37 +56,32 @@ impl<'a> Report<'a> {
             );
             bar
         });
-        Report {
-            out: Some(out),
+        Ok(Report {
+            lines: Lines::new(writer(bar.clone()))?,
             json,
             bar,
             sender,
             notices,
             last: (Instant::now(), Status::default()),
             errors: BTreeMap::new(),
-        }
+        })
     }
 
     pub fn observer(&self) -> Arc<dyn Observer> {
         Arc::new(Passing(self.sender.clone()))
     }
 
-    /// Nobody listens any more.
-    pub fn silence(&mut self) {
-        self.out = None;
-    }
-
-    pub fn opened(&mut self, wal: &Wal) -> anyhow::Result<()> {
+    pub fn opened(&mut self, wal: &Wal) {
         let found = wal.recovery();
         let torn = found.torn.as_ref().map(|torn| json!({ "lsn": torn.lsn.0, "beyond": torn.beyond }));
         let value = json!({
             "segments": found.segments, "records": found.records, "first": found.first.0, "end": found.end.0,
             "torn": torn, "notes": found.notes,
         });
-        self.tell("opened", &found.to_string(), value)
+        self.tell("opened", &found.to_string(), value);
     }
 
-    pub fn recovered(&mut self, recovered: &Recovered) -> anyhow::Result<()> {
+    pub fn recovered(&mut self, recovered: &Recovered) {
         let marks = recovered.table.iter().map(|(partition, _, mark)| (partition.to_string(), mark.next));
         let marks: BTreeMap<_, _> = marks.collect();
         let mut text = format!("{} partitions", marks.len());
@@ -91,12 +90,12 @@ impl<'a> Report<'a> {
             marks.iter().take(8).for_each(|(partition, next)| text.push_str(&format!(" {partition}@{next}")));
             text.push_str(if marks.len() > 8 { " .. (from the log)" } else { " (from the log)" });
         }
-        self.tell("recovered", &text, json!({ "resume": marks }))
+        self.tell("recovered", &text, json!({ "resume": marks }));
     }
 
     /// Tells how a stop went. What ended it otherwise is told as an error and not here.
-    pub fn stopped(&mut self, status: &Status, outcome: Result<(), &ReceiveError>) -> anyhow::Result<()> {
-        let Some((durable, committed)) = reached(outcome) else { return Ok(()) };
+    pub fn stopped(&mut self, status: &Status, outcome: Result<(), &ReceiveError>) {
+        let Some((durable, committed)) = reached(outcome) else { return };
         let (recorded, duplicates) = (count(status.recorded), count(status.duplicates));
         let reached = words(durable, committed);
         let text = format!("{recorded} records recorded, {duplicates} duplicates dropped; {reached}");
@@ -105,29 +104,30 @@ impl<'a> Report<'a> {
             fields.insert("all_durable".into(), durable.into());
             fields.insert("all_committed".into(), committed.into());
         }
-        self.tell("stopped", &text, value)
+        self.tell("stopped", &text, value);
     }
 
     pub fn warn(&self, text: &str) {
-        self.above(|| out::warn(format_args!("warning: {text}")));
+        above(self.bar.as_ref(), || out::warn(format_args!("warning: {text}")));
     }
 
     /// Tells what happened, and the pace if it is time; returns after a moment.
-    pub fn turn(&mut self, status: &StatusHandle) -> anyhow::Result<()> {
+    pub fn turn(&mut self, status: &StatusHandle) {
         match self.notices.recv_timeout(OFTEN) {
-            Ok(notice) => self.notice(&notice)?,
+            Ok(notice) => self.notice(&notice),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         while let Ok(notice) = self.notices.try_recv() {
-            self.notice(&notice)?;
+            self.notice(&notice);
         }
-        self.pace(status)
+        self.pace(status);
     }
 
-    fn notice(&mut self, notice: &Notice) -> anyhow::Result<()> {
+    fn notice(&mut self, notice: &Notice) {
         let mut text = notice.details();
         let mut value = object(notice);
-        if matches!(notice, Notice::Assigned { handover: Some(handover), .. } if handover.log.is_none()) {
+        if matches!(notice, Notice::Assigned { handovers, .. } if handovers.iter().any(|handover| handover.log.is_none()))
+        {
             self.warn(&notice.to_string());
         }
         if let Notice::SourceError(error) = notice {
@@ -135,7 +135,7 @@ impl<'a> Report<'a> {
             let (told, since) = self.errors.get(&code).copied().unzip();
             if let Some(told) = told.filter(|told: &Instant| told.elapsed() < AGAIN) {
                 self.errors.insert(code, (told, since.unwrap_or(0) + 1));
-                return Ok(());
+                return;
             }
             self.errors.insert(code, (Instant::now(), 0));
             if let (Some(more @ 1..), Some(fields)) = (since, value.as_object_mut()) {
@@ -143,15 +143,15 @@ impl<'a> Report<'a> {
                 fields.insert("more".into(), more.into());
             }
         }
-        self.tell(notice.name(), &text, value)
+        self.tell(notice.name(), &text, value);
     }
 
-    fn pace(&mut self, status: &StatusHandle) -> anyhow::Result<()> {
+    fn pace(&mut self, status: &StatusHandle) {
         let (then, before) = &self.last;
         let passed = then.elapsed();
         let due = if self.bar.is_some() { OFTEN } else { SELDOM };
         if passed < due {
-            return Ok(());
+            return;
         }
         let now = status.snapshot();
         let per_second = |now: u64, before: u64| {
@@ -179,57 +179,80 @@ impl<'a> Report<'a> {
                 fields.insert("records_per_second".into(), records.into());
                 fields.insert("bytes_per_second".into(), volume.into());
             }
-            self.tell("stored", &text, value)?;
+            self.tell("stored", &text, value);
         }
         self.last = (Instant::now(), now);
-        Ok(())
     }
 
-    fn tell(&mut self, event: &str, text: &str, mut value: Value) -> anyhow::Result<()> {
-        let Some(out) = &mut self.out else { return Ok(()) };
-        let now = Timestamp::now();
-        if self.json {
-            if let Some(fields) = value.as_object_mut() {
-                fields.insert("time".into(), now.to_string().into());
-                fields.insert("event".into(), event.into());
-            }
-            out.json(&value)?;
-            return out.flush();
-        }
-        let line = format!("{} {event:<13} {text}", now.to_zoned(TimeZone::system()).strftime("%H:%M:%S"));
-        match &self.bar {
-            Some(bar) => bar.suspend(|| out.line(line).and_then(|()| out.flush())),
-            None => out.line(line).and_then(|()| out.flush()),
-        }
-    }
-
-    fn above(&self, write: impl FnOnce()) {
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
+    fn tell(&mut self, event: &str, text: &str, value: Value) {
+        let json = self.json;
+        self.lines.put(line(json, event, text, value), |missing| {
+            let text = format!("{} lines are missing here: nobody read those before them", count(missing));
+            line(json, "notice", &text, json!({ "text": text }))
+        });
     }
 }
 
-impl Drop for Report<'_> {
+impl Drop for Report {
+    /// Ends the output; it is told where something of it is missing.
     fn drop(&mut self) {
+        if let missing @ 1.. = self.lines.finish() {
+            self.warn(&format!("standard output was not read: {} lines are missing there", count(missing)));
+        }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
 }
 
+/// Writes lines to standard output, above the bar if they are on the same terminal. What cannot be written is no
+/// reason not to receive.
+fn writer(bar: Option<ProgressBar>) -> impl FnMut(&str) -> bool + Send {
+    let mut out = Out::new();
+    let shared = bar.clone().filter(|_| io::stdout().is_terminal());
+    move |line| {
+        let mut written = Ok(());
+        above(shared.as_ref(), || written = out.line(line).and_then(|()| out.flush()));
+        if let Err(error) = &written {
+            let text = format!("warning: {error:#}; receiving all the same, and telling nothing");
+            above(bar.as_ref(), || out::warn(text));
+        }
+        written.is_ok() && out.has_reader()
+    }
+}
+
+fn above(bar: Option<&ProgressBar>, write: impl FnOnce()) {
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// What happened now, as a line.
+fn line(json: bool, event: &str, text: &str, mut value: Value) -> String {
+    let now = Timestamp::now();
+    if !json {
+        return format!("{} {event:<13} {text}", now.to_zoned(TimeZone::system()).strftime("%H:%M:%S"));
+    }
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("time".into(), now.to_string().into());
+        fields.insert("event".into(), event.into());
+    }
+    value.to_string()
+}
+
 /// The figures of what happened.
 fn object(notice: &Notice) -> Value {
     match notice {
-        Notice::Assigned { partition, next, handover, .. } => {
-            let handover = handover.as_ref().map(|handover| {
+        Notice::Assigned { partition, next, handovers, .. } => {
+            let handover = |handover: &Handover| {
                 let log = handover.log.map(|log| log.to_string());
                 json!({ "from": handover.from, "next": handover.next, "log": log })
-            });
+            };
+            let handovers: Vec<_> = handovers.iter().map(handover).collect();
             json!({
-                "topic": &*partition.topic, "partition": partition.number, "next": next, "handover": handover,
-                "text": notice.details(),
+                "topic": &*partition.topic, "partition": partition.number, "next": next,
+                "handovers": handovers, "text": notice.details(),
             })
         }
         Notice::Revoked { partitions, lost, drained } => {

@@ -49,10 +49,7 @@ impl Client {
         what: &str,
     ) -> Result<Result<i64, Code>, SourceError> {
         let options = self.options(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, timeout, what)?;
-        let level = match self.read_committed {
-            true => rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
-            false => rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
-        };
+        let level = rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
         // SAFETY: the options are alive.
         check_error(unsafe { rd::rd_kafka_AdminOptions_set_isolation_level(options.as_ptr(), level) }, what)?;
         let list = List::new(1)?;

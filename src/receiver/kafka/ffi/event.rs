@@ -47,6 +47,8 @@ pub(in super::super) enum FailureKind {
     End,
     /// The position is not in the partition.
     OutOfRange,
+    /// The partition's log was cut below the position.
+    Truncated,
     /// Anything else.
     Other,
 }
@@ -109,16 +111,25 @@ fn failure(event: &Event) -> Failure {
     // SAFETY: the row is alive until its owner goes.
     let place = Owned::new(row, rd::rd_kafka_topic_partition_destroy).map(|row| list::row(unsafe { row.0.as_ref() }));
     let place = place.map(|row| Place { topic: row.topic, partition: row.partition, offset: row.offset });
-    let kind = match code {
-        Code::RD_KAFKA_RESP_ERR__PARTITION_EOF => FailureKind::End,
-        Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET | Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION => FailureKind::OutOfRange,
-        _ => FailureKind::Other,
-    };
+    let kind = kind(code, &said);
     let message = match &place {
         Some(at) => format!("{}/{} at {}: {said}", at.topic, at.partition, at.offset),
         None => said,
     };
     Failure { kind, error: SourceError::new(name(code), message, fatal), place }
+}
+
+/// What an error means. All that is amiss with a position has one code, without a reset policy of the client's: only
+/// the text says why.
+fn kind(code: Code, said: &str) -> FailureKind {
+    match code {
+        Code::RD_KAFKA_RESP_ERR__PARTITION_EOF => FailureKind::End,
+        Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => {
+            let is_cut = said.contains(&description(Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION));
+            if is_cut { FailureKind::Truncated } else { FailureKind::OutOfRange }
+        }
+        _ => FailureKind::Other,
+    }
 }
 
 /// A record, and the event whose memory it lies in.
@@ -256,4 +267,25 @@ fn is_whole(list: *mut rd::rd_kafka_headers_t, same: usize, name: &CStr, value: 
 unsafe fn bytes<'a>(start: *const c_void, size: usize) -> Option<&'a [u8]> {
     // SAFETY: not null, and as the caller says.
     (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast(), size) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The texts are those that librdkafka 2.12 makes.
+    #[test]
+    fn a_log_that_was_cut_is_told_from_a_position_that_is_out_of_range() {
+        let reset = Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET;
+        let cut = "Partition log truncation detected at offset 10 (leader epoch 1): broker end offset is 5 (offset leader \
+                   epoch 0). Reset to INVALID.: Local: Partition log truncation detected (broker 1)";
+        let no_epoch = "No epoch found less or equal to offset 10 (leader epoch 1): broker end offset is -1 (offset leader \
+                        epoch -1). Reset using configured policy.: Local: Partition log truncation detected (broker 1)";
+        let outside = "fetch failed due to requested offset not available on the broker: Broker: Offset out of range \
+                       (broker 1)";
+        assert_eq!(kind(reset, cut), FailureKind::Truncated);
+        assert_eq!(kind(reset, no_epoch), FailureKind::Truncated);
+        assert_eq!(kind(reset, outside), FailureKind::OutOfRange);
+        assert_eq!(kind(Code::RD_KAFKA_RESP_ERR__TRANSPORT, cut), FailureKind::Other);
+    }
 }
