@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::config::Config;
 use super::error::ReceiveError;
 use super::line::{Beginning, Item, Line, Numbered, Work};
-use super::offsets::{ChainError, OffsetTable};
+use super::offsets::{ChainError, OffsetTable, Recovered};
 use super::status::{Board, Notice, Step};
 use crate::{Error, Lsn, Ticket, Wal};
 
@@ -52,7 +52,8 @@ impl From<Error> for Stop {
 }
 
 impl Appender {
-    pub(super) fn new(wal: Arc<Wal>, line: Arc<Line>, config: Config, board: Board, table: OffsetTable) -> Appender {
+    pub(super) fn new(wal: Arc<Wal>, line: Arc<Line>, config: Config, board: Board, recovered: &Recovered) -> Appender {
+        let (table, entries) = (recovered.table.clone(), recovered.entries);
         let (batch_time, cleaned_at) = (wal.batch_time().0, config.clock.monotonic());
         Appender {
             wal,
@@ -62,7 +63,7 @@ impl Appender {
             table,
             appended: Vec::new(),
             batch_time,
-            entries: 0,
+            entries,
             bytes: 0,
             cleaned_at,
             failure: None,
@@ -215,9 +216,12 @@ impl Appender {
     fn clean(&mut self) -> Result<(), Stop> {
         self.cleaned_at = self.config.clock.monotonic();
         let Some(retain) = self.config.retain else { return Ok(()) };
-        // Crash: the table must be durable before the entries that it stands for go; the log sees to that, and
-        // without a newer table it would keep them.
+        // Crash: a table must be durable before the entries that it stands for go. The log keeps what lies above the
+        // last one; where there is none yet it would keep nothing.
         self.checkpoint()?;
+        if self.wal.checkpoint()?.is_none() {
+            return Ok(());
+        }
         let retain = u64::try_from(retain.as_millis()).unwrap_or(u64::MAX);
         self.board.step(Step::Cleaning);
         let cleaned = self.wal.clean_before_batch_time(self.config.clock.unix_millis().saturating_sub(retain));

@@ -115,8 +115,8 @@ impl Receiver {
     /// # Errors
     /// What ended it. Whatever is in the log stays; what is not will be read again.
     pub fn run(mut self, stop: &AtomicBool) -> Result<Status, ReceiveError> {
-        let (wal, line, table) = (Arc::clone(&self.wal), Arc::clone(&self.line), self.recovered.table.clone());
-        let appender = Appender::new(wal, line, self.config.clone(), self.board.clone(), table);
+        let (wal, line) = (Arc::clone(&self.wal), Arc::clone(&self.line));
+        let appender = Appender::new(wal, line, self.config.clone(), self.board.clone(), &self.recovered);
         let spawned = thread::Builder::new().name("seawall-append".into()).spawn(move || appender.run());
         let served = match spawned {
             Ok(_) => self.serve(stop),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seawall::ErrorKind;
-use seawall::receiver::scripted::{Call, Stored};
+use seawall::receiver::scripted::{Broker, Call, Stored};
 use seawall::receiver::{Config, ReceiveError};
 use seawall::sim::{Disk, Failing, Fault, Operation};
 
@@ -215,6 +215,70 @@ fn old_blocks_go_when_retention_passes_them_and_the_table_stays() {
     assert!(life.recovered.checkpoint.is_some());
     life.expect_all_committed();
     assert_eq!(life.stop().recorded, 4, "nothing is read again");
+}
+
+/// Large records, so that the log has several segments, and no offset table before a stop in order.
+fn without_tables() -> Config {
+    let mut config = quick();
+    (config.checkpoint_blocks, config.checkpoint_bytes) = (u64::MAX, u64::MAX);
+    config
+}
+
+fn produce_large(broker: &Broker, count: usize) {
+    for _ in 0..count {
+        broker.produce("t", 0, Stored { value: Some(vec![1; 5000]), ..Stored::default() });
+    }
+}
+
+/// A life that was killed before its first table, and one that only cleaned: the beginnings of the chains were gone, and
+/// nothing stood for them.
+#[test]
+fn entries_without_a_table_go_only_once_there_is_one() {
+    let (broker, disk) = (broker(1), Disk::new(1));
+    disk.threads(true);
+    let life = Life::start(&broker, disk.mount(), without_tables());
+    produce_large(&broker, 40);
+    life.expect_all_committed();
+    broker.kill(life.member);
+    disk.kill();
+    _ = life.outcome();
+    let mut config = without_tables();
+    (config.retain, config.clean_interval) = (Some(ms(1)), ms(5));
+    let life = Life::start(&broker, disk.mount(), config);
+    assert!(life.recovered.checkpoint.is_none());
+    life.expect("old segments go", |life| life.status().cleaned > 0);
+    assert_eq!(life.status().checkpoints, 1);
+    life.stop();
+    let life = Life::start(&broker, disk.mount(), without_tables());
+    assert_eq!(life.recovered.table.iter().map(|(_, _, mark)| mark.next).collect::<Vec<_>>(), [40]);
+    life.stop();
+}
+
+/// What an earlier life had recorded after its last table counted for nothing: the full log wrote no newer table, and
+/// the older one kept all segments.
+#[test]
+fn a_full_log_that_was_killed_makes_room_by_retention() {
+    let (broker, disk) = (broker(1), Disk::new(1));
+    disk.threads(true);
+    let open = || Arc::new(options().max_disk_bytes(4 * SEGMENT).open_on(disk.mount()).unwrap());
+    let begin = |config| Life::on(&broker, open(), config, Arc::default()).unwrap();
+    let life = begin(without_tables());
+    broker.produce("t", 0, Stored::default());
+    life.expect_all_committed();
+    // In order: it writes a table.
+    life.stop();
+    let life = begin(without_tables());
+    produce_large(&broker, 60);
+    life.expect("the log is full", |life| life.status().full.is_some());
+    broker.kill(life.member);
+    disk.kill();
+    _ = life.outcome();
+    let mut config = without_tables();
+    (config.retain, config.clean_interval) = (Some(ms(1)), ms(5));
+    let life = begin(config);
+    life.expect_all_committed();
+    assert!(life.status().cleaned > 0);
+    life.stop();
 }
 
 #[test]
