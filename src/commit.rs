@@ -200,8 +200,9 @@ impl Commit {
             Ok(Led::Full) => {}
             Err(error) => return Err(self.fail(error)),
         }
-        drop((in_hand, token));
+        drop(token);
         lead.moved(left.awaited);
+        drop(in_hand);
         // Last, for what a waker does is not ours: it may panic.
         left.wakers.wake();
         led

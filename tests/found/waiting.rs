@@ -5,11 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use seawall::sim::{Disk, Failing, Operation};
-use seawall::{Lsn, Options};
+use seawall::{ErrorKind, Lsn, Options};
 
 use super::{small, soon};
 
@@ -124,4 +124,31 @@ fn a_waker_that_panics_does_not_keep_the_next_round_asleep() {
         disk.settle();
     });
     assert_eq!([&panics, &later].map(|woken| woken.times.load(Ordering::SeqCst)), [1, 1]);
+}
+
+/// A storage panicked while MARK was written, after the round: the next round's future slept on, and nothing was
+/// poisoned.
+#[test]
+fn a_storage_that_panics_after_the_round_poisons_the_log() {
+    let disk = Disk::new(1);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(failing.clone()).unwrap();
+    drop(wal.append(b"one").unwrap());
+    disk.settle();
+    let woken = Arc::new(Woken::default());
+    let held = failing.hold(Operation::Sync);
+    std::thread::scope(|scope| {
+        let leads = scope.spawn(|| catch_unwind(AssertUnwindSafe(|| wal.sync())).is_err());
+        held.wait_for(1);
+        let mut two = pin!(wal.append(b"two").unwrap());
+        assert!(two.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&woken)))).is_pending());
+        disk.settle();
+        let panicked = AtomicU64::new(0);
+        failing.before(Operation::Write, move || assert!(panicked.fetch_add(1, Ordering::SeqCst) > 0, "planned"));
+        drop(held);
+        assert!(leads.join().unwrap());
+        assert_eq!(woken.times.load(Ordering::SeqCst), 1);
+        let Poll::Ready(Err(e)) = two.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { panic!("pending") };
+        assert_eq!(*e.kind(), ErrorKind::Poisoned);
+    });
 }
