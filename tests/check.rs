@@ -448,3 +448,28 @@ fn a_cut_newest_segment_is_told_beside_another_fault() {
     assert_eq!(report.faults.len(), 2, "{report}");
     assert!(report.faults[1].what.contains("cut to"), "{report}");
 }
+
+/// The same where the link above survived, and tells of a segment that lost all its frames.
+#[cfg(feature = "sim")]
+#[test]
+fn a_segment_that_lost_all_its_frames_is_no_damage_where_nothing_was_durable() {
+    use seawall::sim::{Disk, Keep};
+    let options = small().durability(seawall::Durability::Os);
+    for (closes, seed) in (0..200).flat_map(|seed| [(false, seed), (true, seed)]) {
+        let disk = Disk::new(1);
+        let wal = options.open_on(disk.mount()).unwrap();
+        wal.append(&[1; 3000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+        wal.append(&[2; 3000]).unwrap().wait().unwrap();
+        disk.crash_at(0);
+        drop(wal);
+        disk.crash(Keep::Random(seed));
+        let wal = options.open_on(disk.mount()).unwrap();
+        if closes {
+            wal.close().unwrap();
+        }
+        drop(wal);
+        let report = Verify::new().run_on(disk.mount()).unwrap();
+        assert!(report.is_clean(), "{seed} {closes}: {report}");
+    }
+}

@@ -20,8 +20,8 @@ pub(super) struct Part {
     pub(super) place: Option<Place>,
     pub(super) link: Option<Link>,
     pub(super) seal: Option<Seal>,
-    /// Whether it was ever part of a log, not only prepared.
-    used: bool,
+    /// Whether it holds a link or any other frame.
+    written: bool,
 }
 
 /// What a link says of the segment before it.
@@ -60,7 +60,7 @@ impl Plan {
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
             let seal = seals.get(&found.base).copied();
-            let mut part = Part { place: found.place(Bugs::default()), link: None, seal, used: false };
+            let mut part = Part { place: found.place(Bugs::default()), link: None, seal, written: false };
             part.link = found.link.as_ref().map(|(link, _)| link.clone());
             let io = |e| Error::io("read", storage.path().join(&found.name), e);
             if found.header.is_err() {
@@ -72,10 +72,10 @@ impl Plan {
                 // Another file than the one that was meant.
                 part.seal = None;
             }
-            part.used = part.link.is_some() || part.seal.is_some();
-            if let (false, Some(place)) = (part.used, &part.place) {
+            part.written = part.link.is_some();
+            if let (false, Some(place)) = (part.written, &part.place) {
                 // Both its own link and that of its successor may be damaged.
-                part.used = holds_frames(&*found.file, place).map_err(io)?;
+                part.written = holds_frames(&*found.file, place).map_err(io)?;
             }
             if let Some(link) = part.link.as_ref().filter(|link| link.prev_base != NO_BASE) {
                 let end = link.prev_end.saturating_sub(link.prev_base);
@@ -106,7 +106,7 @@ impl Plan {
     pub(super) fn history(&self, durable: u64, shown: u64) -> Vec<Piece> {
         let above = |index: &usize| {
             let Some(part) = self.parts.get(*index).filter(|part| part.place.is_some()) else { return false };
-            self.base(*index) + u64::from(BLOCK) < if part.used { shown } else { durable }
+            self.base(*index) + u64::from(BLOCK) < if part.written { shown } else { durable }
         };
         let top = (0..self.parts.len()).rev().find(above).max(self.tip);
         let mut pieces = Vec::new();
@@ -133,7 +133,7 @@ impl Plan {
     }
 
     fn is_used(&self, index: usize) -> bool {
-        self.parts.get(index).is_some_and(|part| part.used)
+        self.parts.get(index).is_some_and(|part| part.written || part.seal.is_some())
     }
 
     /// What is wrong with the link at `index`, if its predecessor is not there.
