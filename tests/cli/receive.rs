@@ -23,11 +23,21 @@ const BOUND: Duration = Duration::from_secs(60);
 
 /// A receiver. Killed with the test's thread.
 fn start(cluster: &Cluster, dir: &Path, stdout: impl Into<Stdio>, options: &[&str]) -> Child {
+    start_with(cluster, dir, stdout, Stdio::piped(), options)
+}
+
+fn start_with(
+    cluster: &Cluster,
+    dir: &Path,
+    stdout: impl Into<Stdio>,
+    stderr: impl Into<Stdio>,
+    options: &[&str],
+) -> Child {
     let mut command = seawall();
     command.args(["receive", "--brokers", &cluster.brokers(), "--group", "group", "--topic", "topic"]);
     command.args(["--block-interval", "20ms", "-X", "session.timeout.ms=2000", "-X", "heartbeat.interval.ms=200"]);
     command.arg("--dir").arg(dir).args(options);
-    with_parent(&mut command).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
+    with_parent(&mut command).stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap()
 }
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -201,6 +211,23 @@ fn a_reader_who_does_not_read_holds_up_neither_the_receiver_nor_its_end() {
         reader.read_to_string(&mut told).unwrap();
         assert_eq!(told.contains("\"event\":\"opened\""), room > 0, "{told}");
     }
+}
+
+/// Of both outputs together, as of a log collector that hangs; with something to warn of, and with an error at the end.
+#[test]
+fn a_standard_error_that_nobody_reads_holds_up_neither() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new("topic", 50);
+    let producer = Producer::new(&cluster.brokers(), "topic");
+    (0..50).for_each(|number| producer.produce(number, 0, 4));
+    let (_reader, writer) = stuffed(0);
+    let process =
+        start_with(&cluster, temp.path(), writer.try_clone().unwrap(), writer.try_clone().unwrap(), &["--json"]);
+    wait_for(temp.path(), 200);
+    stop(process, libc::SIGTERM);
+    let options = ["--json", "--topic", "missing"];
+    let process = start_with(&cluster, temp.path(), writer.try_clone().unwrap(), writer, &options);
+    assert_eq!(process.wait_with_output().unwrap().status.code(), Some(1));
 }
 
 #[test]

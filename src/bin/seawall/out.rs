@@ -52,6 +52,11 @@ impl Out {
 
 /// Says on standard error what went wrong.
 pub fn complain(error: &anyhow::Error) {
+    warn(complaint(error));
+}
+
+/// What went wrong, as a line.
+pub fn complaint(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         // Errors of the log and the client say their cause themselves.
@@ -59,7 +64,7 @@ pub fn complain(error: &anyhow::Error) {
             text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
         }
     }
-    warn(format_args!("error: {text}"));
+    format!("error: {text}")
 }
 
 /// Writes a line to standard error, where somebody may be listening.

@@ -19,8 +19,9 @@ use seawall::receiver::{Config, KafkaConfig, KafkaSource, Mode, Receiver, Reset,
 use seawall::{ErrorKind, Options, Wal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::exit;
 use crate::units;
+use crate::{exit, out};
+use lines::Lines;
 use report::Report;
 
 /// How long a topic is looked for before it counts as missing: one that was just made is not known everywhere.
@@ -130,6 +131,16 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    receive(arguments).or_else(|error| {
+        // Said as everything is: it must not take more than a moment to end.
+        let Ok(mut last) = Lines::new(report::warning) else { return Err(error) };
+        last.put(out::complaint(&error), |_| String::new());
+        last.finish();
+        Ok(exit::code(&error))
+    })
+}
+
+fn receive(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("waiting for signals")?;

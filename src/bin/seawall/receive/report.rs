@@ -25,9 +25,10 @@ const OFTEN: Duration = Duration::from_millis(250);
 /// How often the same error of the source is told.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Writes to standard output, and waits for nobody who reads it; a terminal also gets a line that is always up to date.
+/// Writes to standard output and error, and waits for nobody who reads them; a terminal also gets a line that is always up to date.
 pub struct Report {
     lines: Lines,
+    warnings: Lines,
     json: bool,
     bar: Option<ProgressBar>,
     sender: Sender<Notice>,
@@ -58,6 +59,7 @@ impl Report {
         });
         Ok(Report {
             lines: Lines::new(writer(bar.clone()))?,
+            warnings: Lines::new(warning)?,
             json,
             bar,
             sender,
@@ -107,8 +109,11 @@ impl Report {
         self.tell("stopped", &text, value);
     }
 
-    pub fn warn(&self, text: &str) {
-        above(self.bar.as_ref(), || out::warn(format_args!("warning: {text}")));
+    pub fn warn(&mut self, text: &str) {
+        let line = format!("warning: {text}");
+        above(self.bar.as_ref(), || {
+            self.warnings.put(line, |missing| format!("warning: {missing} warnings are missing here"));
+        });
     }
 
     /// Tells what happened, and the pace if it is time; returns after a moment.
@@ -202,7 +207,14 @@ impl Drop for Report {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+        self.warnings.finish();
     }
+}
+
+/// Writes a line to standard error.
+pub fn warning(line: &str) -> bool {
+    out::warn(line);
+    true
 }
 
 /// Writes lines to standard output, above the bar if they are on the same terminal. What cannot be written is no
