@@ -150,6 +150,11 @@ impl Wal {
         BatchTime(self.log.writer.framing.lock().batch_time)
     }
 
+    /// Bytes of the segments that are made, as the log was opened with.
+    pub fn segment_size(&self) -> u64 {
+        self.log.writer.options.segment_size
+    }
+
     /// The log's identity: random, made with the log's first segment, equal in all of them.
     pub fn log_id(&self) -> [u8; 16] {
         self.log.log_id

@@ -167,8 +167,9 @@ impl Appender {
         let Some((ticket, last)) = self.appended.pop() else { return Ok(()) };
         let last_lsn = ticket.lsn();
         // Crash: a commit follows what is said below, so nothing is said before the disk has it. What is
-        // durable is a prefix, so the last ticket speaks for all.
+        // durable is a prefix, so the last ticket speaks for all; with `Durability::Os` it says that it was written only.
         ticket.wait()?;
+        self.wal.sync()?;
         let items = self.appended.drain(..).map(|(ticket, item)| (ticket.lsn(), item)).chain([(last_lsn, last)]);
         for (lsn, Numbered { number, item, .. }) in items {
             self.entries += 1;
@@ -205,6 +206,7 @@ impl Appender {
         };
         self.board.step(Step::CheckpointAppended);
         let lsn = ticket.wait()?;
+        self.wal.sync()?;
         (self.entries, self.bytes) = (0, 0);
         self.board.update(|status| status.checkpoints += 1);
         self.board.tell(&Notice::Checkpoint(lsn));

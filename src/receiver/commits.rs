@@ -113,7 +113,7 @@ impl Commits {
 
     /// Takes the answer to the commit under way.
     pub(super) fn answered(&mut self, answer: Result<(), SourceError>, intake: &mut Intake, board: &Board) {
-        // An answer that was given up says nothing about the commit after it.
+        // The source takes no commit while it owes an answer, so that this is the one under way, or one given up.
         let Some(UnderWay { commits, .. }) = self.under_way.take() else { return };
         match answer {
             Ok(()) => {

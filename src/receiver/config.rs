@@ -44,8 +44,8 @@ pub struct Config {
     pub block_records: usize,
     /// Sealed blocks that may wait for the disk before intake pauses. Default 4.
     pub queue_blocks: usize,
-    /// The size of segments that the log was opened with: no block is made larger than fits into one.
-    pub segment_size: u64,
+    /// The log's: no block is made larger than fits into a segment.
+    pub(super) segment_size: u64,
     /// Blocks older than this are cleaned away. Default: never.
     pub retain: Option<Duration>,
     /// How often old blocks are looked for. Default 10 s.
@@ -103,7 +103,7 @@ impl Default for Config {
 
 impl Config {
     /// The largest payload that fits into a segment: header, link and one frame are taken off.
-    pub fn max_block_bytes(&self) -> usize {
+    pub(super) fn max_block_bytes(&self) -> usize {
         const TAKEN: u64 = 8192 + 24 + 4;
         const MAX_PAYLOAD: u64 = (1 << 28) - 1;
         usize::try_from(self.segment_size.saturating_sub(TAKEN).min(MAX_PAYLOAD)).unwrap_or(usize::MAX)

@@ -69,8 +69,11 @@ impl Receiver {
     /// What the log says; [`Decode`](ReceiveError::Decode) or [`Chain`](ReceiveError::Chain) for a log that is
     /// not a receiver's, or of which no offset table survives; [`TableTooLarge`](ReceiveError::TableTooLarge) for one
     /// whose offset table the segments of today do not hold.
-    pub fn new(wal: Arc<Wal>, source: impl Source + 'static, config: Config) -> Result<Receiver, ReceiveError> {
+    pub fn new(wal: Arc<Wal>, source: impl Source + 'static, mut config: Config) -> Result<Receiver, ReceiveError> {
+        config.segment_size = wal.segment_size();
         let recovered = recover(&wal)?;
+        // Crash: what was found may be committed at once, so the disk must have it, whatever the log's durability is.
+        wal.sync()?;
         check_table(recovered.table.clone(), &[], &config)?;
         let board = Board::new(Arc::new(Silent));
         let line = Arc::new(Line::new(recovered.table.clone()));

@@ -155,10 +155,11 @@ pub trait Source: Send {
     /// What the source said.
     fn resume(&mut self, positions: &[(Partition, i64)]) -> Result<(), SourceError>;
 
-    /// Begins to commit; the answer comes as [`Event::Committed`]. One at a time.
+    /// Begins to commit; the answer comes as [`Event::Committed`]. One at a time: while an answer is owed, however late it
+    /// is, another is refused.
     ///
     /// # Errors
-    /// What the source said; then no answer comes.
+    /// What the source said, or that an answer is owed; then no answer comes to this one.
     fn commit(&mut self, commits: &[Commit]) -> Result<(), SourceError>;
 
     /// Commits and waits for the answer, at most `timeout`.

@@ -8,7 +8,8 @@ use seawall::receiver::scripted::Stored;
 use seawall::receiver::{
     Clock, CommitMark, Entry, LogId, Mode, OriginCause, ReceiveError, Status, SystemClock, TopicId,
 };
-use seawall::{ErrorKind, Kind, Lsn};
+use seawall::sim::{Disk, Keep};
+use seawall::{Durability, ErrorKind, Kind, Lsn};
 
 use crate::world::*;
 
@@ -214,13 +215,16 @@ fn a_block_is_sealed_by_records_by_bytes_or_by_its_age() {
     assert!(by_age.by_interval >= 1 && (by_age.by_records, by_age.by_bytes, by_age.by_stop) == (0, 0, 0), "{by_age:?}");
 }
 
+/// What a segment leaves for a record: 8 KiB for its header and link, 24 bytes for the frame's header, 4 of padding.
+const LARGEST_BLOCK: usize = SEGMENT as usize - 8192 - 24 - 4;
+
 #[test]
 fn no_block_is_larger_than_a_segment_holds() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
     let mut config = quick();
     config.block_bytes = usize::MAX;
     config.block_interval = PATIENCE;
-    let largest = config.max_block_bytes();
+    let largest = LARGEST_BLOCK;
     // The last fills a block to its last byte, which is then sealed although more was asked for.
     for len in [largest / 3, largest / 3, largest / 3, largest / 2, largest - 92, 10, largest - 91] {
         let value = Some(vec![7; len]);
@@ -239,7 +243,7 @@ fn offsets_without_records_make_no_block_larger_than_a_segment_holds() {
     config.block_bytes = usize::MAX;
     config.block_interval = PATIENCE;
     // Ten bytes are left in the block, which hold no range of the other partition.
-    let value = Some(vec![7; config.max_block_bytes() - 91 - 10]);
+    let value = Some(vec![7; LARGEST_BLOCK - 91 - 10]);
     broker.produce("t", 0, Stored { value, ..Stored::default() });
     broker.skip("t", 1, 5);
     let life = Life::start(&broker, fs(dir.path()), config);
@@ -286,16 +290,44 @@ fn an_offset_table_that_smaller_segments_do_not_hold_is_an_error_before_anything
     life.expect_all_committed();
     life.stop();
     produce(&broker, "t", 1, 10);
-    let mut config = quick();
-    config.segment_size = 16 << 10;
     let wal = || Arc::new(options().segment_size(16 << 10).open(dir.path()).unwrap());
-    let error = Life::on(&broker, wal(), config, Arc::default()).err().unwrap();
+    let error = Life::on(&broker, wal(), quick(), Arc::default()).err().unwrap();
     assert!(matches!(error, ReceiveError::TableTooLarge { partitions: 300, .. }), "{error}");
     assert!(error.to_string().contains("offset table") && error.to_string().contains("--segment-size"), "{error}");
     // Nothing is in its way once the segments are as large as before.
     let life = Life::start(&broker, fs(dir.path()), quick());
     life.expect_all_committed();
     assert_eq!(life.stop().recorded, 10);
+}
+
+/// A ticket of such a log says that its record was written, not that the disk has it.
+#[test]
+fn a_log_that_is_only_written_is_synced_before_anything_is_committed() {
+    for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+        let (broker, disk) = (broker(1), Disk::new(1));
+        disk.threads(true);
+        let options = options().durability(Durability::Os);
+        let mut config = quick();
+        config.mode = mode;
+        let begin = |disk: &Disk| {
+            let wal = Arc::new(options.open_on(disk.mount()).unwrap());
+            Life::on(&broker, wal, config.clone(), Arc::default()).unwrap()
+        };
+        let life = begin(&disk);
+        produce(&broker, "t", 1, 20);
+        life.expect_all_committed();
+        let left = disk.fork();
+        broker.kill(life.member);
+        disk.kill();
+        _ = life.outcome();
+        left.crash(Keep::None);
+        left.threads(true);
+        produce(&broker, "t", 1, 1);
+        let life = begin(&left);
+        life.expect_all_committed();
+        life.stop();
+        assert_exactly_once(&broker, left.mount());
+    }
 }
 
 /// A clock a thousand times as fast.

@@ -27,7 +27,6 @@ pub fn ms(millis: u64) -> Duration {
 pub fn quick() -> Config {
     let mut config = Config::default();
     config.block_interval = ms(2);
-    config.segment_size = SEGMENT;
     config.block_bytes = 16 << 10;
     config.retry_interval = ms(5);
     config.commit_retry = ms(5);

@@ -259,7 +259,6 @@ impl Arguments {
             ResetName::Error => Reset::Error,
         };
         config.block_interval = self.block_interval;
-        config.segment_size = self.segment_size;
         config.retain = self.retain;
         config.drain_timeout = session_timeout / 2;
         config
