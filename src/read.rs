@@ -23,7 +23,7 @@ pub(crate) trait Segments: Send + Sync {
     /// The first LSN that is left.
     fn first(&self) -> u64;
 
-    /// The segment with the highest base at or below `lsn`, and whether another follows.
+    /// The segment with the highest base at or below `lsn`.
     fn below(&self, lsn: u64) -> Option<Arc<Segment>>;
 
     /// The segment after the one at `base`.

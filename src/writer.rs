@@ -313,10 +313,10 @@ impl Lead for Leader<'_> {
             framing.forget_checkpoints(writer.commit.synced(), writer.commit.acknowledged());
             framing.active().unwrap_or(0)
         };
+        // Recursive, for a clean that leads holds it already.
+        let ended = writer.ended.read_recursive();
         // Crash: MARK speaks of a sync that has returned. While one round follows another the frames say it; but a
         // frame that nobody waits for may lie in memory for ever.
-        // A clean that leads has it already.
-        let ended = writer.ended.read_recursive();
         if !*ended && (!awaited || writer.marked.load(Ordering::Relaxed) != active) {
             writer.marked.store(active, Ordering::Relaxed);
             _ = writer.write_mark(false);

@@ -1,4 +1,5 @@
-//! The decision table: what was seen, and what it means. Nothing else decides.
+//! The decision table: what was seen, and what it means. Nothing else decides. What is seen as *broken* is found in
+//! `survey.rs` and `damage.rs`; read errors and headers too new end the survey before; `Strict` asks for more than this.
 
 /// What recovery saw, as the questions that the table asks. A read error never comes this far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
