@@ -39,6 +39,8 @@ struct State {
     spares: Vec<Spare>,
     /// Bytes of all files that count: segments, prepared ones, spares, void ones.
     disk_bytes: u64,
+    /// The same when the log was opened.
+    found_bytes: u64,
     /// Segments to cut to their end, once the link above them is durable.
     trims: Vec<(Arc<Segment>, u64)>,
     /// Segments of earlier lives that are longer than they ended, and by how much: to be cut once this life's first link
@@ -56,15 +58,17 @@ struct State {
 }
 
 impl State {
-    /// How far beyond the bound a segment may go that is needed as `need`. A log that a crash left at its bound gets out
-    /// by its first checkpoint: by one segment, and what the crash left behind and the first link will let go does not
-    /// count.
-    fn way_out(&self, need: Need, segment_size: u64) -> u64 {
+    /// Up to where a segment may go that is needed as `need`. A log that was left at its bound gets out by its first
+    /// checkpoint: by one segment, and what a crash left behind and the first link will let go does not count. Where the
+    /// bound is lower than what was found and nothing can be cleaned without a new checkpoint (`pinned`), it goes beyond
+    /// what was found.
+    fn bound(&self, need: Need, pinned: bool, max_disk_bytes: u64, segment_size: u64) -> u64 {
         if need == Need::Ordinary || self.first_link.is_some() {
-            return 0;
+            return max_disk_bytes;
         }
         let left = self.voids.iter().map(|void| void.length).chain(self.uncut.iter().map(|(_, more)| *more));
-        left.fold(segment_size, u64::saturating_add)
+        let bound = if pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
+        left.fold(bound.saturating_add(segment_size), u64::saturating_add)
     }
 }
 
@@ -108,7 +112,7 @@ impl Maker {
     ) -> Maker {
         // Beyond the last multiple no segment fits, which the first making says.
         let next_base = ceiling.checked_next_multiple_of(u64::from(BLOCK)).unwrap_or(u64::MAX);
-        let state = State { next_base, disk_bytes, voids, ..State::default() };
+        let state = State { next_base, disk_bytes, found_bytes: disk_bytes, voids, ..State::default() };
         let max_disk_bytes = max_disk_bytes.unwrap_or(u64::MAX);
         Maker {
             log_id,
@@ -150,12 +154,18 @@ impl Maker {
         self.state.lock().refused = Some(error);
     }
 
-    /// Makes segments until there is one for this need.
+    /// Makes segments until there is one for this need. `pinned`: nothing can be cleaned before a checkpoint is appended.
     ///
     /// # Errors
     /// `DiskFull`, `LogFull` or whatever kept the file from being made; what was prepared stays. `Failed` tells
     /// whether the directory's sync failed.
-    pub(crate) fn ensure(&self, storage: &dyn Storage, need: Need, written: bool) -> std::result::Result<(), Failed> {
+    pub(crate) fn ensure(
+        &self,
+        storage: &dyn Storage,
+        need: Need,
+        written: bool,
+        pinned: bool,
+    ) -> std::result::Result<(), Failed> {
         let mut state = self.state.lock();
         loop {
             let missing = need.prepared().saturating_sub(state.prepared.len());
@@ -171,7 +181,7 @@ impl Maker {
             let used =
                 state.disk_bytes - state.spares.iter().rev().take(missing).map(|spare| spare.length).sum::<u64>();
             let spare = state.spares.pop();
-            let bound = self.max_disk_bytes.saturating_add(state.way_out(need, self.segment_size));
+            let bound = state.bound(need, pinned, self.max_disk_bytes, self.segment_size);
             if used.saturating_add(wanted) > bound {
                 let Some(spare) = spare else { return Err(Failed::File(self.log_full(used, wanted))) };
                 // A spare does not help here, it only takes room.

@@ -103,8 +103,16 @@ impl Writer {
         self.sound()?;
         // Crash: a segment without a MARK beside it would be a log whose MARK was removed.
         let made = self.mark.ensure(&*self.storage);
-        let made = made.and_then(|()| self.maker.ensure(&*self.storage, need, written));
+        let made = made.and_then(|()| self.maker.ensure(&*self.storage, need, written, self.pinned()));
         made.map_err(|failed| self.failed(failed))
+    }
+
+    /// Whether the last durable checkpoint, or that there is none, keeps the first segment.
+    fn pinned(&self) -> bool {
+        let checkpoint = self.framing.lock().checkpoint_below(self.commit.synced());
+        let segments = self.segments.read();
+        let first = segments.front().and_then(|first| first.sealed());
+        first.is_none_or(|seal| checkpoint < seal.end)
     }
 
     /// A file that could not be made is no failure of the log; a directory that could not be synced is.

@@ -312,3 +312,28 @@ fn the_way_out_of_a_full_log_adds_nothing_up_over_lives() {
         wal.append(&[3; 3000]).unwrap().wait().unwrap();
     }
 }
+
+/// A bound below what the log held already: no checkpoint fitted, and the old one kept everything.
+#[test]
+fn a_log_that_holds_more_than_its_new_bound_is_cleaned_by_a_checkpoint() {
+    for lives in 1..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = small().open(dir.path()).unwrap();
+        wal.append_checkpoint(b"first").unwrap().wait().unwrap();
+        for _ in 0..30 {
+            wal.append(&[1; 5000]).unwrap().wait().unwrap();
+        }
+        wal.close().unwrap();
+        let held = wal.stats().disk_bytes;
+        for _ in 0..lives {
+            let wal = small().max_disk_bytes(64 << 10).open(dir.path()).unwrap();
+            assert_eq!(*wal.append(&[2; 5000]).unwrap_err().kind(), ErrorKind::LogFull);
+            _ = wal.append_checkpoint(b"second").and_then(|ticket| ticket.wait());
+            assert!(wal.stats().disk_bytes <= held + (32 << 10), "{:?}", wal.stats());
+            wal.close().unwrap();
+        }
+        let wal = small().max_disk_bytes(64 << 10).open(dir.path()).unwrap();
+        assert!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len() > 5);
+        wal.append(&[3; 5000]).unwrap().wait().unwrap();
+    }
+}
