@@ -242,7 +242,7 @@ fn topic_id(source: &mut dyn Source, partition: &Partition, timeout: Duration) -
 }
 
 /// What the group has committed for a partition of the topic that has this id.
-fn group_mark(committed: Option<&Commit>, topic_id: TopicId) -> GroupMark {
+pub(super) fn group_mark(committed: Option<&Commit>, topic_id: TopicId) -> GroupMark {
     let Some(commit) = committed else { return GroupMark::None };
     match CommitMark::parse(&commit.metadata) {
         // It is about the records of a topic that is gone, and says nothing about this one.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::assign::group_mark;
 use super::config::Config;
 use super::entry::LogId;
 use super::error::Uncommitted;
@@ -14,6 +15,7 @@ use super::line::Line;
 use super::mark::CommitMark;
 use super::offsets::Mark;
 use super::source::{Commit, Partition, Source, SourceError};
+use super::start::GroupMark;
 use super::status::{Board, Notice, Step};
 
 /// See the file's first line.
@@ -67,18 +69,21 @@ impl Commits {
         let mut lacking: Vec<_> = line.durable(|table| {
             let lacks = |known: &Owned| {
                 let mark = table.get(&known.partition, known.topic_id).filter(|mark| is_behind(known, *mark))?;
-                Some(Uncommitted::new(known.partition.clone(), known.committed, mark.next))
+                Some((known.topic_id, Uncommitted::new(known.partition.clone(), known.committed, mark.next)))
             };
             intake.owned.iter().chain(&intake.gone).filter_map(lacks).collect()
         });
-        let partitions: Vec<_> = lacking.iter().map(|lacking| lacking.partition.clone()).collect();
+        let partitions: Vec<_> = lacking.iter().map(|(_, lacking)| lacking.partition.clone()).collect();
         if let (false, Ok(answers)) = (partitions.is_empty(), source.committed(&partitions, timeout)) {
-            for (lacking, commit) in lacking.iter_mut().zip(answers) {
-                lacking.committed = commit.map(|commit| commit.next);
+            for ((topic_id, lacking), commit) in lacking.iter_mut().zip(answers) {
+                lacking.committed = match group_mark(commit.as_ref(), *topic_id) {
+                    GroupMark::At(next, _) => Some(next),
+                    GroupMark::None => None,
+                };
             }
-            lacking.retain(|lacking| lacking.committed < Some(lacking.durable));
+            lacking.retain(|(_, lacking)| lacking.committed < Some(lacking.durable));
         }
-        lacking
+        lacking.into_iter().map(|(_, lacking)| lacking).collect()
     }
 
     /// Sends what is durable and not committed, unless a commit is under way or one has just failed.

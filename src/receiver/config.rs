@@ -46,7 +46,8 @@ pub struct Config {
     pub queue_blocks: usize,
     /// The log's: no block is made larger than fits into a segment.
     pub(super) segment_size: u64,
-    /// Blocks older than this are cleaned away. Default: never.
+    /// Blocks older than this are cleaned away. Default: never. A block's age is told by the clock at its sealing, which
+    /// never goes back within a log: one that was ahead holds retention up until it is reached.
     pub retain: Option<Duration>,
     /// How often old blocks are looked for. Default 10 s.
     pub clean_interval: Duration,
@@ -101,7 +102,29 @@ impl Default for Config {
     }
 }
 
+/// Longer than anybody waits, and short enough to be added to any time of a clock.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 impl Config {
+    /// With durations that can be reckoned with.
+    pub(super) fn bounded(mut self) -> Config {
+        for duration in [
+            &mut self.block_interval,
+            &mut self.clean_interval,
+            &mut self.request_timeout,
+            &mut self.start_timeout,
+            &mut self.commit_timeout,
+            &mut self.commit_retry,
+            &mut self.commit_refresh,
+            &mut self.drain_timeout,
+            &mut self.stop_timeout,
+            &mut self.retry_interval,
+        ] {
+            *duration = (*duration).min(LONGEST);
+        }
+        self
+    }
+
     /// The largest payload that fits into a segment: header, link and one frame are taken off.
     pub(super) fn max_block_bytes(&self) -> usize {
         const TAKEN: u64 = 8192 + 24 + 4;

@@ -69,7 +69,8 @@ impl Receiver {
     /// What the log says; [`Decode`](ReceiveError::Decode) or [`Chain`](ReceiveError::Chain) for a log that is
     /// not a receiver's, or of which no offset table survives; [`TableTooLarge`](ReceiveError::TableTooLarge) for one
     /// whose offset table the segments of today do not hold.
-    pub fn new(wal: Arc<Wal>, source: impl Source + 'static, mut config: Config) -> Result<Receiver, ReceiveError> {
+    pub fn new(wal: Arc<Wal>, source: impl Source + 'static, config: Config) -> Result<Receiver, ReceiveError> {
+        let mut config = config.bounded();
         config.segment_size = wal.segment_size();
         let recovered = recover(&wal)?;
         // Crash: what was found may be committed at once, so the disk must have it, whatever the log's durability is.

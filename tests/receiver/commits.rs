@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use seawall::Lsn;
 use seawall::receiver::scripted::{Broker, Call, CommitFault};
-use seawall::receiver::{ReceiveError, recover};
+use seawall::receiver::{CommitMark, LogId, ReceiveError, TopicId, recover};
 use seawall::sim::{Disk, Failing, Keep, Operation};
 use tempfile::TempDir;
 
@@ -243,4 +244,21 @@ fn nothing_is_committed_while_the_disk_has_it_not() {
     drop(hold);
     life.expect_all_committed();
     life.stop();
+}
+
+/// The offset is about the records of a topic that is gone: it is no commit of these.
+#[test]
+fn an_offset_of_a_topic_of_that_name_before_is_not_taken_for_a_commit_at_the_stop() {
+    let former = CommitMark::new(LogId([5; 16]), TopicId([9; 16]), Lsn(4096), 0).encode();
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    produce(&broker, "t", 1, 10);
+    broker.set_committed("g", commit(0, 70, &former));
+    broker.fail_commits(&[CommitFault::Refused; 10_000]);
+    let mut config = quick();
+    config.stop_timeout = ms(200);
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect("all is recorded", |life| life.status().recorded == 10);
+    life.ask_to_stop();
+    let error = life.outcome().unwrap_err();
+    assert!(matches!(error, ReceiveError::NotCommitted { .. }), "{error}");
 }

@@ -330,6 +330,31 @@ fn a_log_that_is_only_written_is_synced_before_anything_is_committed() {
     }
 }
 
+#[test]
+fn durations_of_any_length_are_taken() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let mut config = quick();
+    config.block_records = 5;
+    for duration in [
+        &mut config.block_interval,
+        &mut config.clean_interval,
+        &mut config.request_timeout,
+        &mut config.start_timeout,
+        &mut config.commit_timeout,
+        &mut config.commit_refresh,
+        &mut config.drain_timeout,
+        &mut config.stop_timeout,
+    ] {
+        *duration = Duration::MAX;
+    }
+    config.retain = Some(Duration::MAX);
+    let life = Life::start(&broker, fs(dir.path()), config);
+    produce(&broker, "t", 1, 20);
+    life.expect_all_committed();
+    life.stop();
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
 /// A clock a thousand times as fast.
 #[derive(Debug)]
 struct Fast(SystemClock);
