@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FrameKind, MAX_PAYLOAD, OVERHEAD};
-use crate::framing::{Batch, Framed, Framing, batch_size};
+use crate::format::{Cursor, FrameKind, MAX_PAYLOAD, OVERHEAD, frame_size};
+use crate::framing::{Batch, Framed, Framing, One, batch_size};
 use crate::maker::Need;
 use crate::segment::Segment;
 use crate::writer::{Writer, closed};
@@ -38,6 +38,30 @@ impl Writer {
         }
         let time = time.unwrap_or(framing.batch_time);
         let framed = framing.frame(kind, batch, size, time, self.commit.synced());
+        self.framed(framing, framed, patience)
+    }
+
+    /// Frames a note of the cursor `name`: where `lsn` says that it stands, under the lock.
+    pub(crate) fn note(&self, name: &str, lsn: impl FnOnce(&mut Framing) -> Result<u64>) -> Result<Framed> {
+        let (kind, size) = (FrameKind::CursorNote, frame_size(Cursor::size(name)));
+        let framing = self.framing.lock();
+        let mut framing = self.make_way(framing, kind, size, None, Patience::Wait)?;
+        let cursor = Cursor { lsn: lsn(&mut framing)?, name: name.to_owned() };
+        let mut payload = Vec::new();
+        cursor.encode_into(&mut payload);
+        let time = framing.batch_time;
+        let framed = framing.frame(kind, &One::new(&payload), size, time, self.commit.synced());
+        self.framed(framing, framed, Patience::Wait)
+    }
+
+    /// Has written, made and watched what a batch that was framed brings with it.
+    #[inline]
+    fn framed(
+        &self,
+        mut framing: MutexGuard<'_, Framing>,
+        framed: Option<Framed>,
+        patience: Patience,
+    ) -> Result<Framed> {
         let (half_full, full) = (framing.half_full(), !framing.pieces.full.is_empty());
         drop(framing);
         let framed = framed.ok_or_else(no_room)?;

@@ -117,6 +117,8 @@ pub(crate) const HEAD: usize = 8192;
 pub(crate) const CAPACITY: std::ops::RangeInclusive<u64> = 16 << 10..=1 << 30;
 /// Cursors of a log at most.
 pub(crate) const MAX_CURSORS: usize = 16;
+/// Bytes of a cursor's name.
+pub(crate) const CURSOR_NAME: std::ops::RangeInclusive<usize> = 1..=200;
 /// The name of MARK.
 pub(crate) const MARK: &str = "MARK";
 /// Bytes of a slot of MARK that mean something.
@@ -361,7 +363,12 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    fn encode_into(&self, out: &mut Vec<u8>) {
+    /// Bytes that one with such a name takes.
+    pub(crate) fn size(name: &str) -> u64 {
+        9 + name.len() as u64
+    }
+
+    pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.lsn.to_le_bytes());
         out.push(u8::try_from(self.name.len()).unwrap_or(u8::MAX));
         out.extend_from_slice(self.name.as_bytes());
@@ -370,7 +377,7 @@ impl Cursor {
     /// One cursor at the start of `bytes`, and what follows it.
     pub(crate) fn decode(bytes: &[u8]) -> Option<(Cursor, &[u8])> {
         let (lsn, length) = (u64_at(bytes, 0)?, usize::from(*bytes.get(8)?));
-        let name = bytes.get(9..9 + length).filter(|name| !name.is_empty() && name.len() <= 200)?;
+        let name = bytes.get(9..9 + length).filter(|name| CURSOR_NAME.contains(&name.len()))?;
         let name = std::str::from_utf8(name).ok()?.to_owned();
         Some((Cursor { lsn, name }, bytes.get(9 + length..)?))
     }

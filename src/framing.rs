@@ -245,6 +245,11 @@ impl Framing {
         self.checkpoints.iter().rev().find(|lsn| **lsn < limit).copied().unwrap_or(0)
     }
 
+    /// Where the cursor of this name stands.
+    pub(crate) fn cursor(&self, name: &str) -> Option<u64> {
+        self.cursors.iter().find(|cursor| cursor.name == name).map(|cursor| cursor.lsn)
+    }
+
     /// The active segment and where it ends so far.
     pub(crate) fn tip(&self) -> Option<(Arc<Segment>, u64)> {
         self.active.as_ref().map(|active| (Arc::clone(&active.segment), active.offset))

@@ -47,6 +47,7 @@ mod bugs;
 pub mod check;
 mod clean;
 mod commit;
+mod cursor;
 mod error;
 mod format;
 mod framing;
@@ -70,6 +71,7 @@ mod wal;
 mod writer;
 
 pub use clean::{Cleaned, Kept, Why};
+pub use cursor::Cursor;
 pub use error::{Damage, Error, ErrorKind, Result};
 pub use lsn::{BatchTime, Lsn};
 pub use options::{Durability, Options, RecoveryMode};

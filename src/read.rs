@@ -247,9 +247,8 @@ impl<'a> Records<'a> {
             Bound::Excluded(lsn) => lsn.0,
             Bound::Unbounded => u64::MAX,
         };
-        if from > 0 && from < first {
-            return Err(removed(from, first));
-        }
+        let below = from > 0 && from < first;
+        let asked = from;
         let from = from.max(first);
         let mut records = Records { segments, open: None, offset: 0, from, end: end.min(segments.shown()) };
         let explicit = range.start_bound() != Bound::Unbounded && from > first;
@@ -259,6 +258,10 @@ impl<'a> Records<'a> {
             (None, Some(next)) if explicit => return Err(removed(from, next.base)),
             (None, Some(next)) => records.enter(next)?,
             (None, None) => {}
+        }
+        // What was asked for begins where the last segment that was cleaned ended: nothing of it is gone.
+        if below && records.link()?.is_none_or(|link| link.prev_end > asked) {
+            return Err(removed(asked, first));
         }
         Ok(records)
     }
@@ -292,7 +295,7 @@ impl<'a> Records<'a> {
         }
         self.enter(next)?;
         // Cleaned in between: its link tells whether the segment after ours is the one that followed it.
-        if first > base && self.predecessor()? != Some(base) {
+        if first > base && self.link()?.map(|link| link.prev_base) != Some(base) {
             return Err(removed(at, first));
         }
         if ends {
@@ -309,13 +312,12 @@ impl<'a> Records<'a> {
     }
 
     /// What the link of the open segment says.
-    fn predecessor(&mut self) -> Result<Option<u64>> {
+    fn link(&mut self) -> Result<Option<Link>> {
         let Some(open) = &mut self.open else { return Ok(None) };
         let first = u64::from(BLOCK);
         let header = open.frame(first).map_err(|e| open.error(self.segments, e))?;
         let header = header.ok_or_else(|| damaged(self.segments, open, first))?;
-        let link = open.payload(first, &header).and_then(Link::decode);
-        Ok(link.map(|link| link.prev_base))
+        Ok(open.payload(first, &header).and_then(Link::decode))
     }
 
     /// The next record, its payload borrowed until the next call: as [`next`](Iterator::next), without the counting of

@@ -1,10 +1,12 @@
 //! Reading a log that another process may be writing. Locks nothing, maps nothing, changes nothing.
 
+use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Cursor;
 use crate::log::not_found;
 use crate::lsn::Lsn;
 use crate::options::Options;
@@ -42,6 +44,7 @@ pub struct ReadOnly {
     segments: Vec<Arc<Segment>>,
     shown: u64,
     checkpoint: u64,
+    cursors: Vec<Cursor>,
     recovery: Recovery,
 }
 
@@ -54,7 +57,9 @@ impl ReadOnly {
                 break found;
             }
         };
-        let Recovered { log_id: Some(log_id), mark, mut segments, end, proven, checkpoint, mut report, .. } = recovered
+        let Recovered {
+            log_id: Some(log_id), mark, mut segments, end, proven, checkpoint, cursors, mut report, ..
+        } = recovered
         else {
             return Err(not_found(&*storage));
         };
@@ -71,7 +76,7 @@ impl ReadOnly {
             .and_then(|sealed| sealed.found.link.as_ref());
         let linked = link.map_or(0, |(link, _)| link.checkpoint);
         let segments = segments.into_iter().map(Segment::found).map(Arc::new).collect();
-        let mut view = ReadOnly { storage, log_id, segments, shown, checkpoint, recovery: report };
+        let mut view = ReadOnly { storage, log_id, segments, shown, checkpoint, cursors, recovery: report };
         if checkpoint >= shown {
             view.checkpoint = view.checkpoint_before(linked)?;
         }
@@ -122,6 +127,11 @@ impl ReadOnly {
     /// As [`Wal::read`](crate::Wal::read).
     pub fn read(&self, range: impl RangeBounds<Lsn>) -> Result<Records<'_>> {
         Records::new(self, range)
+    }
+
+    /// All cursors, by name, and where they stand, as far as that is written.
+    pub fn cursors(&self) -> BTreeMap<String, Lsn> {
+        self.cursors.iter().map(|cursor| (cursor.name.clone(), Lsn(cursor.lsn))).collect()
     }
 
     /// The last durable checkpoint.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::format::frame_size;
 use crate::lsn::{BatchTime, Lsn};
 
 /// What a record is.
@@ -29,4 +30,11 @@ pub struct Record<P = Bytes> {
     pub ends_batch: bool,
     /// Its bytes. Out of the map of a sealed segment, without a copy; they never change.
     pub payload: P,
+}
+
+impl<P: AsRef<[u8]>> Record<P> {
+    /// The LSN past it: where the next record begins, if one follows in the segment.
+    pub fn end(&self) -> Lsn {
+        Lsn(self.lsn.0.saturating_add(frame_size(self.payload.as_ref().len() as u64)))
+    }
 }

@@ -1,11 +1,13 @@
 //! The log itself: opening, appending, waiting, reading, cleaning, closing.
 
+use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::append::Patience;
 use crate::clean::{Cleaned, Limit, clean};
+use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FrameKind;
 use crate::framing::{Batch, Many, One, Parts};
@@ -198,6 +200,23 @@ impl Wal {
                 found => return found.map(Some),
             }
         }
+    }
+
+    /// The cursor of this name, made if there is none: then it stands at the first LSN that is left. Of at most 16,
+    /// with names of 1 to 200 bytes.
+    ///
+    /// A new one is durable when this returns. Waits for a clean that runs.
+    ///
+    /// # Errors
+    /// `Invalid` for the name, or if there are 16 already; as [`append_checkpoint`](Wal::append_checkpoint).
+    pub fn cursor(&self, name: &str) -> Result<Cursor> {
+        Cursor::open(&self.log, name)
+    }
+
+    /// All cursors, by name, and where they stand.
+    pub fn cursors(&self) -> BTreeMap<String, Lsn> {
+        let framing = self.log.writer.framing.lock();
+        framing.cursors.iter().map(|cursor| (cursor.name.clone(), Lsn(cursor.lsn))).collect()
     }
 
     /// Removes the sealed segments all of whose records are older than `batch_time`, as a prefix of the log.

@@ -1,0 +1,159 @@
+//! Cursors: made, released, removed; what they keep, and what is left of them after a crash.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+use std::collections::BTreeMap;
+
+use seawall::sim::{Disk, Fault, Keep, Operation};
+use seawall::{ErrorKind, Lsn, Options, Wal, Why};
+
+fn small() -> Options {
+    Options::new().segment_size(16 << 10)
+}
+
+/// `count` segments of two records each, and a newest one; the records' ends.
+fn fill(wal: &Wal, count: u8) -> Vec<Lsn> {
+    let mut ends = Vec::new();
+    for n in 0..count {
+        for _ in 0..2 {
+            let lsn = wal.append(&[n; 5000]).unwrap().wait().unwrap();
+            ends.push(wal.get(lsn).unwrap().end());
+        }
+        wal.rotate().unwrap();
+    }
+    wal.append(b"newest").unwrap().wait().unwrap();
+    ends
+}
+
+fn stand(wal: &Wal) -> Vec<(String, u64)> {
+    wal.cursors().into_iter().map(|(name, lsn)| (name, lsn.0)).collect()
+}
+
+#[test]
+fn cleaning_never_passes_a_cursor_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let [slow, fast] = ["slow", "fast"].map(|name| wal.cursor(name).unwrap());
+    let ends = fill(&wal, 4);
+    fast.release(ends[7]).unwrap();
+    slow.release(ends[2]).unwrap();
+    let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
+    assert_eq!(cleaned.removed.len(), 1, "{cleaned:?}");
+    assert_eq!(cleaned.kept[0].why, Why::Cursor { name: "slow".to_owned(), lsn: ends[2] });
+    slow.release(ends[3]).unwrap();
+    let cleaned = wal.clean_before_batch_time(u64::MAX).unwrap();
+    assert_eq!(cleaned.removed.len(), 1, "{cleaned:?}");
+    // Its segment ended there, and is gone; nothing that it was to read is.
+    assert_eq!(wal.read(slow.lsn().unwrap()..).unwrap().count(), 5);
+    let below = Lsn(slow.lsn().unwrap().0 - 4);
+    let error = wal.read(below..).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Removed { lsn: below, first: cleaned.first });
+    slow.remove().unwrap();
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 2);
+}
+
+#[test]
+fn cursors_outlive_the_process_rotation_and_a_power_cut() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let made = wal.cursor("made").unwrap().lsn().unwrap();
+    drop(wal.cursor("gone").unwrap().remove());
+    let ends = fill(&wal, 2);
+    let released = wal.cursor("released").unwrap();
+    released.release(ends[1]).unwrap();
+    wal.sync().unwrap();
+    // Neither is durable.
+    released.release(ends[3]).unwrap();
+    let kept = [("made".to_owned(), made.0), ("released".to_owned(), ends[1].0)];
+    disk.crash(Keep::None);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(stand(&wal), kept);
+    let view = small().open_read_only_on(disk.mount()).unwrap();
+    assert_eq!(view.cursors().len(), 2);
+    fill(&wal, 3);
+    wal.close().unwrap();
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(stand(&wal), kept);
+}
+
+#[test]
+fn a_release_that_a_clean_used_survives_with_it() {
+    let disk = Disk::new(2);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let cursor = wal.cursor("reader").unwrap();
+    let ends = fill(&wal, 3);
+    cursor.release(ends[3]).unwrap();
+    let first = wal.clean_before_lsn(Lsn::MAX).unwrap().first;
+    disk.crash(Keep::None);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let now = wal.cursor("reader").unwrap().lsn().unwrap();
+    assert!(now >= ends[3] && wal.recovery().first == first, "{now} {ends:?}");
+    assert_eq!(wal.read(now.max(first)..).unwrap().count(), 3);
+}
+
+#[test]
+fn a_cursor_only_goes_up_and_not_beyond_what_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let cursor = wal.cursor("reader").unwrap();
+    let ends = fill(&wal, 1);
+    cursor.release(ends[1]).unwrap();
+    cursor.release(ends[0]).unwrap();
+    assert_eq!(cursor.lsn().unwrap(), ends[1]);
+    let beyond = Lsn(wal.durable_lsn().0 + 4);
+    let error = cursor.release(beyond).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::NotDurable { lsn: beyond, durable: wal.durable_lsn() });
+    assert_eq!(wal.cursor("reader").unwrap().lsn().unwrap(), ends[1], "found, not made anew");
+    let other = cursor.clone();
+    cursor.remove().unwrap();
+    for error in [other.lsn().unwrap_err(), other.release(ends[1]).unwrap_err(), other.remove().unwrap_err()] {
+        assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    wal.close().unwrap();
+    assert_eq!(*wal.cursor("reader").unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn sixteen_cursors_of_two_hundred_bytes_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = |n: u32| format!("{n:02}{}", "ä".repeat(99));
+    let expected: BTreeMap<_, _> = (0..16).map(|n| (name(n), Lsn(4096))).collect();
+    let wal = small().open(dir.path()).unwrap();
+    for n in 0..16 {
+        wal.cursor(&name(n)).unwrap();
+    }
+    for bad in [name(16), String::new(), "x".repeat(201)] {
+        assert_eq!(*wal.cursor(&bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+    }
+    fill(&wal, 2);
+    wal.close().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    assert_eq!(wal.cursors(), expected);
+    wal.cursor(&name(3)).unwrap().remove().unwrap();
+    wal.cursor(&name(16)).unwrap();
+}
+
+#[test]
+fn a_full_log_is_got_out_of_by_a_release() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().max_disk_bytes(96 << 10).open(dir.path()).unwrap();
+    let cursor = wal.cursor("reader").unwrap();
+    while wal.append(&[1; 5000]).is_ok() {}
+    assert_eq!(*wal.append(&[1; 5000]).unwrap_err().kind(), ErrorKind::LogFull);
+    wal.sync().unwrap();
+    assert!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+    cursor.release(wal.durable_lsn()).unwrap();
+    assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+    wal.append(&[1; 5000]).unwrap().wait().unwrap();
+}
+
+#[test]
+fn a_release_needs_no_room_on_a_full_disk() {
+    let disk = Disk::new(3);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let cursor = wal.cursor("reader").unwrap();
+    let ends = fill(&wal, 2);
+    disk.fail(Fault::new(Operation::Write).on(".wal").kind(std::io::ErrorKind::StorageFull).for_good());
+    cursor.release(ends[3]).unwrap();
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 2);
+}
