@@ -49,6 +49,10 @@ pub enum Bug {
     RecycleWhileMapped,
     /// Cleaning passes the last durable checkpoint.
     CleanPastCheckpoint,
+    /// Cleaning passes cursors.
+    CleanPastCursor,
+    /// A release counts only at the next link: notes of cursors are not read at open.
+    NotesNotRead,
     /// The end of a torn batch is the last valid frame in it.
     BatchCutInside,
 }

@@ -171,7 +171,7 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
             }
             Some(seal) => cursor
                 .as_ref()
-                .filter(|cursor| cursor.lsn < seal.end)
+                .filter(|cursor| cursor.lsn < seal.end && !writer.options.bugs.has(Bug::CleanPastCursor))
                 .map(|cursor| Why::Cursor { name: cursor.name.clone(), lsn: Lsn(cursor.lsn) }),
         };
         match (why, &kept) {

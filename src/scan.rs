@@ -200,7 +200,7 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
         batch_time = batch_time.max(header.batch_time);
         scan.claim = scan.claim.max(header.claim(lsn).unwrap_or(0));
         open.add(kind, 1, header.batch_time, lsn);
-        if kind == FrameKind::CursorNote {
+        if kind == FrameKind::CursorNote && !bugs.has(Bug::NotesNotRead) {
             let payload = window.bytes(scan.end + u64::from(FRAME), header.length as usize)?;
             open.notes.extend(payload.and_then(Cursor::decode).map(|(cursor, _)| cursor));
         }

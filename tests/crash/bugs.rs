@@ -59,6 +59,8 @@ planted! {
     only_the_newest_segment_synced: OnlyNewestSynced in crashes within 200_000 by "acknowledged ones are left | read: read sim";
     recycled_while_mapped: RecycleWhileMapped in crashes within 50_000 by "under a live map";
     cleaned_past_the_checkpoint: CleanPastCheckpoint in crashes within 50_000 by "was cleaned away";
+    cleaned_past_a_cursor: CleanPastCursor in crashes within 50_000 by "is gone, no clean was to take it";
+    notes_of_cursors_not_read: NotesNotRead in crashes within 50_000 by "cursor";
     batch_cut_inside: BatchCutInside in crashes within 50_000 by "ends within a batch";
     stale_frames: StaleFrames in crashes within 400_000 by "is gone, no clean was to take it";
 }

@@ -1,6 +1,11 @@
 //! What the log is to hold: the promises, as code.
 
+use std::collections::BTreeMap;
+
 use seawall::{Kind, Record, Wal};
+
+/// The cursors of a run.
+pub const CURSORS: [&str; 2] = ["one", "other"];
 
 /// A batch that was appended, or that an append may have left although it failed.
 #[derive(Clone, Debug)]
@@ -28,6 +33,10 @@ pub struct Model {
     /// What cleans were allowed to remove, at the most: LSNs and batch times below.
     pub clean_lsn: u64,
     pub clean_time: u64,
+    /// The least cursor at the clean where it stood highest: no clean was to take anything from there on.
+    pub clean_cursor: u64,
+    /// Where each cursor may stand: as is promised to survive, and all later places. `None`: it is not there.
+    pub cursors: BTreeMap<String, Vec<Option<u64>>>,
 }
 
 impl Model {
@@ -45,6 +54,49 @@ impl Model {
     pub fn acknowledged(&mut self, lsn: u64) {
         let upto = self.batches.iter().position(|batch| batch.lsn == Some(lsn)).map_or(0, |index| index + 1);
         self.kept = self.kept.max(upto);
+    }
+
+    /// All that was appended is promised to survive.
+    pub fn all_kept(&mut self) {
+        self.kept = self.batches.len();
+        for stands in self.cursors.values_mut() {
+            stands.drain(..stands.len() - 1);
+        }
+    }
+
+    /// Notes where the cursors stand now.
+    pub fn noted(&mut self, wal: &Wal) {
+        let now = wal.cursors();
+        for name in CURSORS {
+            let stand = now.get(name).map(|lsn| lsn.0);
+            let stands = self.cursors.entry(name.to_owned()).or_insert_with(|| vec![None]);
+            if stands.last() != Some(&stand) {
+                stands.push(stand);
+            }
+        }
+    }
+
+    /// A clean is about to run.
+    pub fn cleans(&mut self, wal: &Wal) {
+        let least = wal.cursors().into_values().map(|lsn| lsn.0).min();
+        self.clean_cursor = self.clean_cursor.max(least.unwrap_or(u64::MAX));
+    }
+
+    /// A cursor stands where it was said to, or at the front above.
+    fn check_cursors(&mut self, wal: &Wal) -> Result<(), String> {
+        let (now, first) = (wal.cursors(), wal.recovery().first.0);
+        for name in CURSORS {
+            let found = now.get(name).map(|lsn| lsn.0);
+            let stands = self.cursors.entry(name.to_owned()).or_insert_with(|| vec![None]);
+            let said = |stand: &Option<u64>| *stand == found || stand.is_some_and(|lsn| found == Some(lsn.max(first)));
+            if !stands.iter().any(said) {
+                return Err(format!(
+                    "cursor {name} stands at {found:?}, it was set to {stands:?}, the front is {first}"
+                ));
+            }
+            *stands = vec![found];
+        }
+        Ok(())
     }
 
     /// Holds a freshly opened log against the promises; what it serves, it must serve for ever.
@@ -79,6 +131,7 @@ impl Model {
             self.batches.push(Batch { lsn, ..batch });
         }
         self.kept = end;
+        self.check_cursors(wal)?;
         self.check_checkpoint(wal, &found)
     }
 
@@ -88,7 +141,8 @@ impl Model {
         let start = start.unwrap_or(self.batches.len());
         for batch in &self.batches[..start] {
             let lsn = batch.lsn.unwrap_or(0);
-            if lsn >= self.clean_lsn && batch.time >= self.clean_time {
+            let passed = lsn >= self.clean_cursor;
+            if lsn >= self.clean_lsn && batch.time >= self.clean_time || passed {
                 return Err(format!(
                     "the batch at LSN {lsn} under time {} is gone, no clean was to take it",
                     batch.time

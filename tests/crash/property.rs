@@ -151,10 +151,13 @@ impl Machine {
     }
 
     fn clean(&mut self, clean: impl Fn(&Wal) -> seawall::Result<seawall::Cleaned>) -> Result<(), String> {
-        let cleaned = clean(self.up()?);
+        self.up()?;
+        let wal = self.wal.as_ref().unwrap();
+        self.model.cleans(wal);
+        let cleaned = clean(wal);
         if let Ok(cleaned) = &cleaned {
             self.model.front = self.model.front.max(cleaned.first.0);
-            self.model.kept = self.model.batches.len();
+            self.model.all_kept();
         }
         self.allowed(cleaned.map(drop))
     }
@@ -167,7 +170,7 @@ impl Machine {
             Step::Sync => {
                 let synced = self.up()?.sync();
                 if synced.is_ok() {
-                    self.model.kept = self.model.batches.len();
+                    self.model.all_kept();
                 }
                 self.allowed(synced.map(drop))
             }
@@ -215,7 +218,7 @@ impl Machine {
             Step::Close => {
                 let closed = self.up()?.close();
                 if closed.is_ok() {
-                    self.model.kept = self.model.batches.len();
+                    self.model.all_kept();
                 }
                 self.wal = None;
                 self.allowed(closed)

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use seawall::sim::{Bug, Disk, Fault, Keep, Operation};
-use seawall::{Durability, ErrorKind, Kind, Lsn, Options, Ticket, Wal};
+use seawall::{Cursor, Durability, ErrorKind, Kind, Lsn, Options, Ticket, Wal};
 
-use crate::model::{Batch, Model};
+use crate::model::{Batch, CURSORS, Model};
 use crate::parser::parse;
 
 /// What may happen in a run.
@@ -108,6 +108,8 @@ struct Run<'a> {
     faulty: bool,
     /// Payloads held in this life, and copies of them.
     holds: bool,
+    /// Cursors are used in this run.
+    cursors: bool,
     held: Vec<(Vec<u8>, Bytes)>,
 }
 
@@ -125,8 +127,10 @@ pub fn run(plan: &Plan, seed: u64) -> Result<Counts, String> {
         tickets: Vec::new(),
         faulty: false,
         holds: false,
+        cursors: false,
         held: Vec::new(),
     };
+    run.cursors = run.random.one_in(3);
     let lives = 2 + run.random.below(5);
     for _ in 0..lives {
         run.life()?;
@@ -172,7 +176,7 @@ impl Run<'_> {
         if self.random.one_in(3) {
             self.operation = "close";
             if wal.close().is_ok() {
-                self.model.kept = self.model.batches.len();
+                self.model.all_kept();
             }
         }
         self.let_go()?;
@@ -232,6 +236,7 @@ impl Run<'_> {
             18 => self.plain("rotate", |_, wal| wal.rotate(), wal),
             19..=20 => self.clean(wal),
             21 => self.look(wal),
+            22 if self.cursors => self.cursor(wal),
             _ => {
                 self.operation = "background";
                 self.disk.advance(Duration::from_millis(10));
@@ -329,13 +334,35 @@ impl Run<'_> {
         let result = wal.sync();
         self.say("sync", &result);
         if result.is_ok() {
-            self.model.kept = self.model.batches.len();
+            self.model.all_kept();
         }
         self.allowed("sync", result.map(drop))
     }
 
+    fn cursor(&mut self, wal: &Wal) -> Result<(), String> {
+        self.operation = "cursor";
+        let name = CURSORS[self.random.below(2) as usize];
+        let result = if !wal.cursors().contains_key(name) {
+            let made = wal.cursor(name).map(drop);
+            self.model.noted(wal);
+            if made.is_ok() && (!self.plan.os || self.plan.kills_only) {
+                self.model.all_kept();
+            }
+            made
+        } else if self.random.one_in(6) {
+            wal.cursor(name).and_then(Cursor::remove)
+        } else {
+            let part = 1 + self.random.below(4);
+            wal.cursor(name).and_then(|cursor| cursor.release(Lsn(wal.durable_lsn().0 / part)))
+        };
+        self.model.noted(wal);
+        self.say("cursor", &(name, wal.cursors(), &result));
+        self.allowed("cursor", result)
+    }
+
     fn clean(&mut self, wal: &Wal) -> Result<(), String> {
         self.operation = "clean";
+        self.model.cleans(wal);
         let result = if self.random.one_in(2) {
             let lsn = self.random.below(self.model.highest + 2);
             self.model.clean_lsn = self.model.clean_lsn.max(lsn);
@@ -348,7 +375,7 @@ impl Run<'_> {
         self.say("clean", &result);
         if let Ok(cleaned) = &result {
             self.model.front = self.model.front.max(cleaned.first.0);
-            self.model.kept = self.model.batches.len();
+            self.model.all_kept();
         }
         self.allowed("clean", result.map(drop))
     }
