@@ -43,6 +43,8 @@ struct State {
     awaited: bool,
     /// Futures, by the LSN that they wait for. A batch ends there and only its ticket waits for it.
     wakers: BTreeMap<u64, Waker>,
+    /// Who only looks on, by an id, and wants to know that something moved. Nobody leads for them.
+    watchers: BTreeMap<u64, Waker>,
     /// The first failure. Never cleared.
     poison: Option<Error>,
 }
@@ -105,10 +107,12 @@ impl Commit {
         let mut state = self.state.lock();
         let poison = state.poison.get_or_insert_with(|| error.poisoned()).clone();
         let wakers = Wakers(std::mem::take(&mut state.wakers));
+        let watchers = Wakers(std::mem::take(&mut state.watchers));
         self.poisoned.store(true, Ordering::Release);
         drop(state);
         self.turns.iter().chain([&self.full]).for_each(|waiting| _ = waiting.notify_all());
         wakers.wake();
+        watchers.wake();
         poison
     }
 
@@ -205,6 +209,7 @@ impl Commit {
         drop(in_hand);
         // Last, for what a waker does is not ours: it may panic.
         left.wakers.wake();
+        left.watchers.wake();
         led
     }
 
@@ -226,6 +231,36 @@ impl Commit {
         drop(state);
         drop(replaced);
         None
+    }
+}
+
+impl Commit {
+    /// Has `waker` woken when more than `seen` is acknowledged, or the log is poisoned; `false` if more is already.
+    pub(crate) fn watch(&self, id: u64, seen: u64, waker: &Waker) -> Result<bool> {
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        if self.acknowledged() > seen {
+            return Ok(false);
+        }
+        if let Some(poison) = &state.poison {
+            return Err(poison.clone());
+        }
+        let replaced = state.watchers.insert(id, waker);
+        drop(state);
+        drop(replaced);
+        Ok(true)
+    }
+
+    /// Forgets a watcher.
+    pub(crate) fn forget(&self, id: u64) {
+        let forgotten = self.state.lock().watchers.remove(&id);
+        drop(forgotten);
+    }
+
+    /// Wakes all watchers: the log is closed.
+    pub(crate) fn wake_watchers(&self) {
+        let watchers = Wakers(std::mem::take(&mut self.state.lock().watchers));
+        watchers.wake();
     }
 }
 
@@ -260,6 +295,7 @@ struct Left {
     /// Another round follows at once.
     awaited: bool,
     wakers: Wakers,
+    watchers: Wakers,
 }
 
 impl Drop for Token<'_> {
@@ -271,6 +307,7 @@ impl Drop for Token<'_> {
         let later = state.wakers.split_off(&(self.0.acknowledged() + 1));
         self.1.awaited = std::mem::take(&mut state.awaited) || !later.is_empty();
         self.1.wakers.0 = std::mem::replace(&mut state.wakers, later);
+        self.1.watchers.0 = std::mem::take(&mut state.watchers);
         self.0.turn(round).notify_all();
         self.0.turn(round + 1).notify_one();
         self.0.full.notify_all();

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 
 use parking_lot::Mutex;
 
@@ -81,6 +82,7 @@ impl Log {
         writer.end(&drained);
         let closed = drained.and_then(|()| writer.settle());
         self.closed.store(true, Ordering::Release);
+        writer.commit.wake_watchers();
         // Crash: everything is synced by now; the next writer finds it so.
         *lock = None;
         closed
@@ -122,6 +124,17 @@ impl Segments for Log {
 
     fn check(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+
+    fn watch(&self, id: u64, seen: u64, waker: &Waker) -> Result<bool> {
+        let watched = self.writer.commit.watch(id, seen, waker)?;
+        // Whoever closes wakes those that it finds.
+        self.check()?;
+        Ok(watched)
+    }
+
+    fn forget(&self, id: u64) {
+        self.writer.commit.forget(id);
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::Bytes;
 
@@ -42,6 +43,12 @@ pub(crate) trait Segments: Send + Sync {
 
     /// An error if nothing may be read any more.
     fn check(&self) -> Result<()>;
+
+    /// Has `waker` woken once more than `seen` may be shown; `false` if that is so already. One waker for each `id`.
+    fn watch(&self, id: u64, seen: u64, waker: &Waker) -> Result<bool>;
+
+    /// Nobody waits under this id any more.
+    fn forget(&self, id: u64);
 }
 
 /// One segment while it is read.
@@ -266,13 +273,13 @@ impl<'a> Records<'a> {
         Ok(records)
     }
 
-    /// Goes to the first frame of a segment, or straight to `from` if a frame begins there.
+    /// Goes to the first frame of a segment, or straight to `from` if a frame begins or the segment ends there.
     fn enter(&mut self, segment: Arc<Segment>) -> Result<()> {
         let mut open = Open::new(self.segments, segment)?;
         let within = self.from.saturating_sub(open.segment.base);
-        let straight = within > u64::from(BLOCK)
-            && within.is_multiple_of(4)
-            && open.frame(within).is_ok_and(|frame| frame.is_some());
+        let ended = open.segment.sealed().is_some_and(|seal| seal.end <= self.from);
+        let begins = within > u64::from(BLOCK) && within.is_multiple_of(4);
+        let straight = ended || begins && open.frame(within).is_ok_and(|frame| frame.is_some());
         self.offset = if straight { within } else { u64::from(BLOCK) };
         self.open = Some(open);
         Ok(())
@@ -318,6 +325,11 @@ impl<'a> Records<'a> {
         let header = open.frame(first).map_err(|e| open.error(self.segments, e))?;
         let header = header.ok_or_else(|| damaged(self.segments, open, first))?;
         Ok(open.payload(first, &header).and_then(Link::decode))
+    }
+
+    /// Everything below is among them: what was durable when this was made, or the end of the range.
+    pub(crate) fn end(&self) -> Lsn {
+        Lsn(self.end)
     }
 
     /// The next record, its payload borrowed until the next call: as [`next`](Iterator::next), without the counting of

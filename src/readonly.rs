@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Waker;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Cursor;
@@ -251,4 +252,10 @@ impl Segments for ReadOnly {
     fn check(&self) -> Result<()> {
         Ok(())
     }
+
+    fn watch(&self, _: u64, _: u64, _: &Waker) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn forget(&self, _: u64) {}
 }

@@ -9,6 +9,7 @@ use crate::append::Patience;
 use crate::clean::{Cleaned, Limit, clean};
 use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::follow::Follower;
 use crate::format::FrameKind;
 use crate::framing::{Batch, Many, One, Parts};
 use crate::log::Log;
@@ -180,6 +181,11 @@ impl Wal {
     /// `Removed` if the range begins below the front (`Lsn::ZERO` begins at the front); `Io`, `Closed`.
     pub fn read(&self, range: impl RangeBounds<Lsn>) -> Result<Records<'_>> {
         Records::new(&*self.log, range)
+    }
+
+    /// Reads on from `from` as records become durable; `Lsn::ZERO` begins at the front.
+    pub fn follow(&self, from: Lsn) -> Follower<'_> {
+        Follower::new(&*self.log, from)
     }
 
     /// The last durable checkpoint.

@@ -1,0 +1,169 @@
+//! Following a log in the writer's process.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use seawall::sim::{Disk, Fault, Keep, Operation};
+use seawall::{ErrorKind, Follower, Lsn, Options, Wal};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn small() -> Options {
+    Options::new().segment_size(16 << 10)
+}
+
+fn number(follower: &mut Follower<'_>) -> Option<u64> {
+    let record = follower.next_timeout(LONG).unwrap()?;
+    Some(u64::from_le_bytes(record.payload[..8].try_into().unwrap()))
+}
+
+fn append(wal: &Wal, n: u64) -> Lsn {
+    let mut payload = n.to_le_bytes().to_vec();
+    payload.resize(8 + (n as usize * 37) % 900, 7);
+    wal.append(&payload).unwrap().wait().unwrap()
+}
+
+#[test]
+fn followers_see_every_record_once_beside_rotation_and_cleaning() {
+    const COUNT: u64 = 3_000;
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let cursor = wal.cursor("slow").unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| (0..COUNT).for_each(|n| _ = append(&wal, n)));
+        scope.spawn(|| {
+            let mut follower = wal.follow(Lsn::ZERO);
+            for n in 0..COUNT {
+                assert_eq!(number(&mut follower), Some(n));
+                assert!(follower.position() <= wal.durable_lsn(), "what is not durable was shown");
+                if n % 100 == 0 {
+                    cursor.release(follower.position()).unwrap();
+                    wal.clean_before_lsn(Lsn::MAX).unwrap();
+                }
+            }
+        });
+    });
+    assert!(wal.read(..).unwrap().count() < COUNT as usize / 2);
+}
+
+#[test]
+fn a_follower_goes_on_over_openings() {
+    let disk = Disk::new(1);
+    let mut position = Lsn::ZERO;
+    for life in 0..4 {
+        let wal = small().open_on(disk.mount()).unwrap();
+        let mut follower = wal.follow(position);
+        for n in life * 30..life * 30 + 30 {
+            append(&wal, n);
+            assert_eq!(number(&mut follower), Some(n));
+        }
+        position = follower.position();
+        drop(wal.append(b"never durable").unwrap());
+        assert_eq!(follower.try_next().unwrap(), None);
+        disk.crash(Keep::None);
+    }
+}
+
+#[test]
+fn what_was_read_may_be_cleaned_and_what_was_not_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let [mut reads, mut sleeps] = [(); 2].map(|()| wal.follow(Lsn::ZERO));
+    let first = append(&wal, 0);
+    wal.rotate().unwrap();
+    assert_eq!([number(&mut reads), number(&mut sleeps)], [Some(0), Some(0)]);
+    append(&wal, 1);
+    wal.rotate().unwrap();
+    assert_eq!(number(&mut reads), Some(1));
+    append(&wal, 2);
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 2);
+    assert_eq!(number(&mut reads), Some(2));
+    let error = sleeps.try_next().unwrap_err();
+    let ErrorKind::Removed { lsn, first: left } = *error.kind() else { panic!("{error}") };
+    assert!(first < lsn && lsn < left, "{error}");
+    assert_eq!(number(&mut wal.follow(left)), Some(2));
+}
+
+#[test]
+fn waiting_ends_with_the_record_or_with_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let mut follower = wal.follow(Lsn::ZERO);
+    let began = Instant::now();
+    assert_eq!(follower.next_timeout(Duration::from_millis(50)).unwrap(), None);
+    assert!(began.elapsed() >= Duration::from_millis(50));
+    assert_eq!(follower.next_timeout(Duration::ZERO).unwrap(), None);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| (follower.next_timeout(Duration::MAX).unwrap(), Instant::now()));
+        thread::sleep(Duration::from_millis(50));
+        // Nobody leads for a follower.
+        drop(wal.append(b"first").unwrap());
+        thread::sleep(Duration::from_millis(50));
+        assert!(!waits.is_finished());
+        let synced = Instant::now();
+        wal.sync().unwrap();
+        let (record, woken) = waits.join().unwrap();
+        assert_eq!(&record.unwrap().payload[..], b"first");
+        assert!(woken - synced < LONG);
+    });
+}
+
+struct Count(AtomicU64);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_dropped_future_loses_nothing_and_leaves_nothing() {
+    let disk = Disk::new(2);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let woken = Arc::new(Count(AtomicU64::new(0)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    let mut follower = wal.follow(Lsn::ZERO);
+    for _ in 0..3 {
+        assert!(pin!(follower.next()).as_mut().poll(&mut context).is_pending());
+    }
+    append(&wal, 5);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1, "one waker for each follower");
+    let Poll::Ready(record) = pin!(follower.next()).as_mut().poll(&mut context) else { panic!("not ready") };
+    assert_eq!(record.unwrap().payload[0], 5);
+    assert!(pin!(follower.next()).as_mut().poll(&mut context).is_pending());
+    drop(follower);
+    append(&wal, 6);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1, "a follower that is gone is not woken");
+}
+
+#[test]
+fn poison_and_close_end_the_waiting() {
+    let disk = Disk::new(3);
+    disk.threads(true);
+    let wal = small().open_on(disk.mount()).unwrap();
+    append(&wal, 1);
+    let mut follower = wal.follow(Lsn::ZERO);
+    disk.fail(Fault::new(Operation::Sync).for_good());
+    assert!(wal.append(b"unknown").unwrap().wait().is_err());
+    assert_eq!(number(&mut follower), Some(1), "what is durable is read");
+    assert_eq!(*follower.next_timeout(LONG).unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(follower.try_next().unwrap(), None);
+
+    let disk = Disk::new(4);
+    disk.threads(true);
+    let wal = small().open_on(disk.mount()).unwrap();
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| wal.follow(Lsn::ZERO).next_timeout(LONG).map_err(|e| e.kind().clone()));
+        thread::sleep(Duration::from_millis(50));
+        wal.close().unwrap();
+        assert_eq!(waits.join().unwrap(), Err(ErrorKind::Closed));
+    });
+}
