@@ -68,6 +68,7 @@ mod stats;
 pub mod storage;
 mod tasks;
 mod ticket;
+mod view;
 mod wal;
 mod writer;
 

@@ -1,28 +1,29 @@
 //! Reading a log that another process may be writing. Locks nothing, maps nothing, changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeBounds;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::Waker;
 
+use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::follow::Follower;
 use crate::format::Cursor;
 use crate::log::not_found;
 use crate::lsn::Lsn;
-use crate::options::Options;
+use crate::options::{Options, RecoveryMode};
 use crate::read::{Records, Segments, get};
-use crate::record::{Kind, Record};
-use crate::recovery::{Recovered, Recovery, TRIES, front, missing, recover, survey_beside};
+use crate::record::Record;
+use crate::recovery::{Recovered, Recovery, Sealed, TRIES, front, missing, recover};
 use crate::segment::Segment;
 use crate::storage::Storage;
+use crate::view::View;
 
 /// How often a view is tried while a writer cleans away what it is made of.
 const OVERTAKEN: usize = 200;
 
 /// A log opened for reading, as it was at that moment: what is known to be durable, and nothing more.
 ///
-/// Open it again to see more. Any number may be open beside a live writer; they neither lock nor write nor map.
+/// [`look`](ReadOnly::look) again to see more, or [`follow`](ReadOnly::follow) it. Any number may be open beside a live writer; they neither lock nor write nor map.
 /// A reader that cleaning overtakes is told [`ErrorKind::Removed`]. It holds a descriptor for each segment, so that
 /// what is cleaned away meanwhile may take its room on the disk until the reader is dropped.
 ///
@@ -40,62 +41,69 @@ const OVERTAKEN: usize = 200;
 /// ```
 #[derive(Debug)]
 pub struct ReadOnly {
-    storage: Arc<dyn Storage>,
-    log_id: [u8; 16],
-    segments: Vec<Arc<Segment>>,
-    shown: u64,
-    checkpoint: u64,
+    view: Arc<View>,
     cursors: Vec<Cursor>,
     recovery: Recovery,
 }
 
-impl ReadOnly {
-    pub(crate) fn with(storage: Arc<dyn Storage>, options: Options) -> Result<ReadOnly> {
+/// What was found in a directory that another process may be writing to.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    pub(crate) log_id: [u8; 16],
+    /// Up to the one that `shown` lies in, which is not sealed.
+    pub(crate) segments: VecDeque<Arc<Segment>>,
+    /// Everything below may be shown.
+    pub(crate) shown: u64,
+    /// The last checkpoint below, as far as that is known; 0 if there is none.
+    pub(crate) checkpoint: u64,
+    /// Another lies above, and perhaps one between.
+    pub(crate) more_checkpoints: bool,
+    cursors: Vec<Cursor>,
+    report: Recovery,
+}
+
+impl Looked {
+    pub(crate) fn at(storage: &dyn Storage, mode: RecoveryMode, bugs: Bugs) -> Result<Looked> {
         let mut looks = Looks { again: 0, overtaken: 0, believed: u64::MAX, damaged: None, torn: None };
         let recovered = loop {
-            let looked = recover(&*storage, options.recovery_mode, false, looks.believed, options.bugs);
-            if let Some(found) = looks.settle(&*storage, looked)? {
+            let looked = recover(storage, mode, false, looks.believed, bugs);
+            if let Some(found) = looks.settle(storage, looked)? {
                 break found;
             }
         };
-        let Recovered {
-            log_id: Some(log_id), mark, mut segments, end, proven, checkpoint, cursors, mut report, ..
-        } = recovered
+        let Recovered { log_id: Some(log_id), mark, segments, end, proven, checkpoint, cursors, mut report, .. } =
+            recovered
         else {
-            return Err(not_found(&*storage));
+            return Err(not_found(storage));
         };
         let first = segments.first().map_or(0, |sealed| sealed.found.base);
         let shown = proven.max(mark.map_or(0, |mark| mark.shown)).min(end).max(first);
-        if let Some(last) = segments.last_mut() {
-            last.end = last.end.min(shown).max(last.found.base);
-        }
         report.end = Lsn(shown);
-        let link = segments
-            .iter()
-            .rev()
-            .find(|sealed| sealed.found.base < shown)
-            .and_then(|sealed| sealed.found.link.as_ref());
-        let linked = link.map_or(0, |(link, _)| link.checkpoint);
-        let segments = segments.into_iter().map(Segment::found).map(Arc::new).collect();
-        let mut view = ReadOnly { storage, log_id, segments, shown, checkpoint, cursors, recovery: report };
-        if checkpoint >= shown {
-            view.checkpoint = view.checkpoint_before(linked)?;
-        }
-        Ok(view)
-    }
-
-    /// The last checkpoint that is shown, where a later one is not yet: in the newest segment, or as its link says.
-    fn checkpoint_before(&self, linked: u64) -> Result<u64> {
-        let Some(newest) = self.below(self.shown.saturating_sub(1)) else { return Ok(0) };
-        let mut last = if linked < self.first() { 0 } else { linked };
-        let mut records = self.read(Lsn(newest.base)..)?;
-        while let Some(record) = records.next_borrowed() {
-            let record = record?;
-            if record.kind == Kind::Checkpoint {
-                last = record.lsn.0;
+        let mut linked = 0;
+        let mut kept = VecDeque::new();
+        for sealed in segments {
+            // What has not durably begun may be cut off yet.
+            if sealed.found.base >= shown && !kept.is_empty() {
+                break;
             }
+            linked = sealed.found.link.as_ref().map_or(0, |(link, _)| link.checkpoint);
+            kept.push_back(sealed);
         }
-        Ok(last)
+        let newest = kept.pop_back().map(|last: Sealed| Segment::unsealed(last.found, last.seed, last.capacity));
+        let segments = kept.into_iter().map(Segment::found).chain(newest).map(Arc::new).collect();
+        let more_checkpoints = checkpoint >= shown;
+        let checkpoint = if more_checkpoints { linked } else { checkpoint };
+        let checkpoint = if checkpoint < first { 0 } else { checkpoint };
+        Ok(Looked { log_id, segments, shown, checkpoint, more_checkpoints, cursors, report })
+    }
+}
+
+impl ReadOnly {
+    pub(crate) fn with(storage: Arc<dyn Storage>, options: Options) -> Result<ReadOnly> {
+        let mut found = Looked::at(&*storage, options.recovery_mode, options.bugs)?;
+        let (cursors, recovery) = (std::mem::take(&mut found.cursors), std::mem::take(&mut found.report));
+        let view = View::new(storage, found, options.recovery_mode)?;
+        Ok(ReadOnly { view: Arc::new(view), cursors, recovery })
     }
 
     /// What opening found. Its records are counted up to the end of the log, shown or not. Beside a writer a torn tail
@@ -104,14 +112,22 @@ impl ReadOnly {
         &self.recovery
     }
 
-    /// Everything below was durable when this was opened.
+    /// Looks again: what became durable since is shown from now on. Following does so by itself.
+    ///
+    /// # Errors
+    /// `Damage`, `TooNew`, `NotStrict`, `Io`; `NotFound` if the log is gone.
+    pub fn look(&self) -> Result<Lsn> {
+        self.view.look().map(Lsn)
+    }
+
+    /// Everything below was durable when it was looked last.
     pub fn durable_lsn(&self) -> Lsn {
-        Lsn(self.shown)
+        Lsn(self.view.shown())
     }
 
     /// The log's identity.
     pub fn log_id(&self) -> [u8; 16] {
-        self.log_id
+        self.view.log_id
     }
 
     /// The record at `lsn`.
@@ -119,7 +135,7 @@ impl ReadOnly {
     /// # Errors
     /// As [`Wal::get`](crate::Wal::get).
     pub fn get(&self, lsn: Lsn) -> Result<Record> {
-        get(self, lsn)
+        get(&self.view, lsn)
     }
 
     /// The records of a range, in order.
@@ -127,10 +143,16 @@ impl ReadOnly {
     /// # Errors
     /// As [`Wal::read`](crate::Wal::read).
     pub fn read(&self, range: impl RangeBounds<Lsn>) -> Result<Records<'_>> {
-        Records::new(self, range)
+        Records::new(&self.view, range)
     }
 
-    /// All cursors, by name, and where they stand, as far as that is written.
+    /// Reads on from `from` as records become durable; `Lsn::ZERO` begins at the front. Looks every 5 ms while it waits,
+    /// from a thread of its own; the writer notices nothing of it.
+    pub fn follow(&self, from: Lsn) -> Follower<'_> {
+        Follower::new(&self.view, from)
+    }
+
+    /// All cursors, by name, and where they stood when this was opened, as far as that was written.
     pub fn cursors(&self) -> BTreeMap<String, Lsn> {
         self.cursors.iter().map(|cursor| (cursor.name.clone(), Lsn(cursor.lsn))).collect()
     }
@@ -140,7 +162,10 @@ impl ReadOnly {
     /// # Errors
     /// As [`Wal::get`](crate::Wal::get).
     pub fn checkpoint(&self) -> Result<Option<Record>> {
-        if self.checkpoint == 0 { Ok(None) } else { self.get(Lsn(self.checkpoint)).map(Some) }
+        match self.view.checkpoint() {
+            0 => Ok(None),
+            lsn => self.get(Lsn(lsn)).map(Some),
+        }
     }
 }
 
@@ -215,47 +240,4 @@ impl Looks {
 fn scanned_from(found: &Recovered) -> u64 {
     let scanned = found.segments.iter().find(|sealed| sealed.end > found.proven).or(found.segments.last());
     scanned.map_or(u64::MAX, |sealed| sealed.found.base)
-}
-
-impl Segments for ReadOnly {
-    fn shown(&self) -> u64 {
-        self.shown
-    }
-
-    fn first(&self) -> u64 {
-        self.segments.first().map_or(self.shown, |segment| segment.base)
-    }
-
-    fn below(&self, lsn: u64) -> Option<Arc<Segment>> {
-        let above = self.segments.partition_point(|segment| segment.base <= lsn);
-        above.checked_sub(1).and_then(|index| self.segments.get(index)).cloned()
-    }
-
-    fn after(&self, base: u64) -> Option<Arc<Segment>> {
-        self.segments.get(self.segments.partition_point(|segment| segment.base <= base)).cloned()
-    }
-
-    fn mapped_below(&self) -> u64 {
-        0
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.storage.path().join(name)
-    }
-
-    fn removed(&self, base: u64) -> Result<Option<u64>> {
-        let now = survey_beside(&*self.storage)?;
-        let gone = base < now.front || now.segments.iter().all(|found| found.base != base);
-        Ok(gone.then_some(now.front))
-    }
-
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn watch(&self, _: u64, _: u64, _: &Waker) -> Result<bool> {
-        Ok(true)
-    }
-
-    fn forget(&self, _: u64) {}
 }

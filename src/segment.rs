@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, is_full};
 use crate::format::{BLOCK, Header, segment_name, unfinished_name};
-use crate::recovery::Sealed;
+use crate::recovery::{Found, Sealed};
 use crate::scan::Place;
 use crate::storage::{File, Map, Storage, write_full};
 
@@ -76,6 +76,12 @@ impl Segment {
         let Sealed { found, seed, capacity, end, records, min_time, max_time } = sealed;
         let seal = OnceLock::from(Seal { end, records, min_time, max_time });
         let map = Mapped::default();
+        Segment { name: found.name, base: found.base, capacity, seed, file: found.file, made: false, seal, map }
+    }
+
+    /// One that was found and may still be written.
+    pub(crate) fn unsealed(found: Found, seed: u32, capacity: u64) -> Segment {
+        let (seal, map) = (OnceLock::new(), Mapped::default());
         Segment { name: found.name, base: found.base, capacity, seed, file: found.file, made: false, seal, map }
     }
 

@@ -21,7 +21,9 @@ pub(crate) use damage::short;
 use damage::{damage, not_strict};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
-pub(crate) use survey::{Chain, Found, Survey, TRIES, front, missing, read_link, survey, survey_beside};
+pub(crate) use survey::{
+    Chain, Found, Survey, TRIES, find, front, missing, read_link, read_marks, survey, survey_beside,
+};
 
 /// Bytes written again at once.
 const CHUNK: u64 = 256 << 10;

@@ -63,7 +63,7 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     let mut names = Vec::new();
     let listed = storage.list().map_err(|e| Error::io("list", storage.path(), e))?;
     let marked = listed.iter().any(|(name, plain)| *plain && name == MARK);
-    let marks = if marked { read_mark(storage)? } else { Vec::new() };
+    let marks = if marked { read_marks(storage)? } else { Vec::new() };
     for (name, plain) in listed {
         let known = name.to_str().filter(|_| plain).map(str::to_owned);
         match known {
@@ -126,7 +126,7 @@ pub(crate) fn survey_beside(storage: &dyn Storage) -> Result<Survey> {
 
 /// The front that MARK gives this log now; 0 without one. A segment is recycled only once it lies below.
 pub(crate) fn front(storage: &dyn Storage, log_id: Option<[u8; 16]>) -> Result<u64> {
-    let marks = match read_mark(storage) {
+    let marks = match read_marks(storage) {
         Err(e) if missing(&e) => Vec::new(),
         marks => marks?,
     };
@@ -145,7 +145,7 @@ fn is_aside(name: &str) -> bool {
 }
 
 /// The valid slots of MARK.
-fn read_mark(storage: &dyn Storage) -> Result<Vec<Mark>> {
+pub(crate) fn read_marks(storage: &dyn Storage) -> Result<Vec<Mark>> {
     let path = || storage.path().join(MARK);
     let file = storage.open(MARK, false).map_err(|e| Error::io("open", path(), e))?;
     let mut marks = Vec::new();
@@ -157,7 +157,7 @@ fn read_mark(storage: &dyn Storage) -> Result<Vec<Mark>> {
     Ok(marks)
 }
 
-fn find(storage: &dyn Storage, name: String, base: u64, write: bool, bugs: Bugs) -> Result<Found> {
+pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, bugs: Bugs) -> Result<Found> {
     let path = storage.path().join(&name);
     let file = storage.open(&name, write).map_err(|e| Error::io("open", &path, e))?;
     let length = file.len().map_err(|e| Error::io("measure", &path, e))?;

@@ -1,0 +1,328 @@
+//! What a reader knows of a log that another process writes, and how it comes to know more.
+//!
+//! MARK and the frames say how far the log is durable; both are written after the sync they speak of, so that what is
+//! read may be shown. The reader reads on in the newest segment it knows, and goes over to the next once that has
+//! durably begun: such a segment is part of the log for ever.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::bugs::Bugs;
+use crate::error::{Error, Result};
+use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Link, frame_size, segment_base};
+use crate::options::RecoveryMode;
+use crate::read::Segments;
+use crate::readonly::Looked;
+use crate::recovery::{find, missing, read_marks, survey_beside};
+use crate::scan::{Chunk, Place, Window, frame_at};
+use crate::segment::{Seal, Segment};
+use crate::storage::{Background, File, Next, Storage, read_full};
+
+/// How often it is looked again while somebody waits.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Looks without anything new after which the directory is listed all the same: a writer that was killed may have begun
+/// a segment durably and not have come to say so in MARK.
+const IDLE_LOOKS: u32 = 100;
+
+/// Looks after which what is durable and not there is looked into.
+const STUCK: u32 = 4;
+
+/// The segments known, and how far they may be shown.
+pub(crate) struct View {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) log_id: [u8; 16],
+    mode: RecoveryMode,
+    segments: RwLock<VecDeque<Arc<Segment>>>,
+    shown: AtomicU64,
+    tip: Mutex<Tip>,
+    /// Who waits, by an id, for more than it has seen.
+    watchers: Mutex<BTreeMap<u64, (u64, Waker)>>,
+    /// `None`: there could be no thread for it.
+    poller: OnceLock<Option<Box<dyn Background>>>,
+}
+
+/// How far the newest segment was read.
+#[derive(Debug, Default)]
+struct Tip {
+    /// Where the next frame is to be.
+    offset: u64,
+    /// The LSN past the last whole batch.
+    end: u64,
+    /// The highest claim.
+    claim: u64,
+    /// Checkpoints found and not shown yet, behind the last one that is.
+    checkpoints: VecDeque<u64>,
+    /// Looks since anything was new.
+    idle: u32,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("path", &self.storage.path()).field("shown", &self.shown).finish_non_exhaustive()
+    }
+}
+
+impl View {
+    pub(crate) fn new(storage: Arc<dyn Storage>, found: Looked, mode: RecoveryMode) -> Result<View> {
+        let (tip, looks) = (Tip::new(&found), found.more_checkpoints);
+        let Looked { log_id, segments, shown, .. } = found;
+        let view = View {
+            storage,
+            log_id,
+            mode,
+            segments: RwLock::new(segments),
+            shown: shown.into(),
+            tip: Mutex::new(tip),
+            watchers: Mutex::default(),
+            poller: OnceLock::new(),
+        };
+        if looks {
+            view.look()?;
+        }
+        Ok(view)
+    }
+
+    /// The last checkpoint that may be shown; 0 if there is none.
+    pub(crate) fn checkpoint(&self) -> u64 {
+        let shown = self.shown.load(Ordering::Acquire);
+        self.tip.lock().checkpoints.iter().rev().find(|lsn| **lsn < shown).copied().unwrap_or(0)
+    }
+
+    /// Looks how far the log is durable now.
+    pub(crate) fn look(&self) -> Result<u64> {
+        let mut tip = self.tip.lock();
+        let marks = match read_marks(&*self.storage) {
+            Err(e) if missing(&e) => Vec::new(),
+            marks => marks?,
+        };
+        let ours = marks.iter().filter(|mark| mark.log_id == self.log_id);
+        let (marked, front) = ours.fold((0, 0), |(shown, front), mark| (shown.max(mark.shown), front.max(mark.front)));
+        loop {
+            let newest = self.segments.read().back().cloned();
+            let Some(newest) = newest.filter(|newest| newest.base >= front) else { return self.look_anew(&mut tip) };
+            let moved = tip.read_on(self, &newest)?;
+            tip.idle = if moved { 0 } else { tip.idle.saturating_add(1) };
+            let known = marked.max(tip.claim);
+            let lists = tip.idle > 0 && tip.idle.is_multiple_of(IDLE_LOOKS);
+            if known <= tip.end && !lists {
+                break;
+            }
+            match self.successor(&newest, known)? {
+                Some((next, seal)) => {
+                    newest.seal(seal);
+                    self.segments.write().push_back(Arc::new(next));
+                    tip.offset = u64::from(BLOCK);
+                }
+                // What is durable is not there: damage, unless the directory changed meanwhile.
+                None if known > tip.end && tip.idle >= STUCK => return self.look_anew(&mut tip),
+                None => break,
+            }
+        }
+        let now = marked.max(tip.claim).min(tip.end);
+        let now = self.shown.fetch_max(now, Ordering::AcqRel).max(now);
+        while tip.checkpoints.get(1).is_some_and(|next| *next < now) {
+            tip.checkpoints.pop_front();
+        }
+        let mut segments = self.segments.write();
+        while segments.len() > 1 && segments.front().is_some_and(|first| first.base < front) {
+            segments.pop_front();
+        }
+        Ok(now)
+    }
+
+    /// Begins anew with all that lies in the directory: nothing that was known is left, or what is known is not there.
+    fn look_anew(&self, tip: &mut Tip) -> Result<u64> {
+        let found = Looked::at(&*self.storage, self.mode, Bugs::default())?;
+        *tip = Tip::new(&found);
+        let Looked { segments, shown, .. } = found;
+        *self.segments.write() = segments;
+        Ok(self.shown.fetch_max(shown, Ordering::AcqRel).max(shown))
+    }
+
+    /// The segment after `newest`, once it is known to have durably begun, and how that ended. Several may link to
+    /// `newest`: the highest is the log's, and those below were cut off before it was begun.
+    fn successor(&self, newest: &Segment, known: u64) -> Result<Option<(Segment, Seal)>> {
+        let listed = self.storage.list().map_err(|e| Error::io("list", self.storage.path(), e))?;
+        let names = listed.into_iter().filter_map(|(name, plain)| name.into_string().ok().filter(|_| plain));
+        let mut names: Vec<_> = names.filter_map(|name| Some((segment_base(&name)?, name))).collect();
+        names.retain(|(base, _)| *base > newest.base);
+        names.sort();
+        for (base, name) in names.into_iter().rev() {
+            let found = match find(&*self.storage, name, base, false, Bugs::default()) {
+                Err(e) if missing(&e) => continue,
+                found => found?,
+            };
+            let (Ok((header, _)), Some((link, _)), Some(place)) =
+                (&found.header, &found.link, found.place(Bugs::default()))
+            else {
+                continue;
+            };
+            if header.log_id != self.log_id || link.prev_base != newest.base || link.prev_seed != newest.seed {
+                continue;
+            }
+            let Link { prev_end: end, prev_records: records, prev_min_time, prev_max_time, .. } = *link;
+            let mut begun = Tip { offset: u64::from(BLOCK), ..Tip::default() };
+            begun.frames(&*found.file, &place).map_err(|e| self.error(&found.name, e))?;
+            if known.max(begun.claim) <= base {
+                return Ok(None);
+            }
+            let seal = Seal { end, records, min_time: prev_min_time, max_time: prev_max_time };
+            let capacity = header.capacity;
+            return Ok(Some((Segment::unsealed(found, place.seed, capacity), seal)));
+        }
+        Ok(None)
+    }
+
+    fn error(&self, name: &str, e: std::io::Error) -> Error {
+        Error::io("read", self.storage.path().join(name), e)
+    }
+
+    /// Looks again and again while somebody waits, and wakes who has something to see, an error too.
+    fn poll(&self) -> Next {
+        if self.watchers.lock().is_empty() {
+            return Next::Idle(None);
+        }
+        let shown = self.look().unwrap_or(u64::MAX);
+        let mut watchers = self.watchers.lock();
+        let due: Vec<_> = watchers.iter().filter(|(_, (seen, _))| shown > *seen).map(|(id, _)| *id).collect();
+        let woken: Vec<_> = due.iter().filter_map(|id| watchers.remove(id)).collect();
+        drop(watchers);
+        woken.into_iter().for_each(|(_, waker)| waker.wake());
+        Next::Idle(Some(POLL))
+    }
+
+    /// Has somebody look on behalf of those who wait.
+    fn start(self: &Arc<Self>) -> Result<()> {
+        let mut failed = None;
+        let poller = self.poller.get_or_init(|| {
+            let weak: Weak<View> = Arc::downgrade(self);
+            let step = move || weak.upgrade().map_or(Next::Stop, |view| view.poll());
+            match self.storage.background("seawall-look", Box::new(step)) {
+                Ok(poller) => Some(poller),
+                Err(e) => {
+                    failed = Some(e);
+                    None
+                }
+            }
+        });
+        if let Some(poller) = poller {
+            poller.wake();
+            return Ok(());
+        }
+        let e = failed.unwrap_or_else(|| std::io::ErrorKind::WouldBlock.into());
+        Err(Error::io("start a thread for", self.storage.path(), e))
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if let Some(Some(poller)) = self.poller.get() {
+            poller.wake();
+        }
+    }
+}
+
+impl Tip {
+    fn new(found: &Looked) -> Tip {
+        let Looked { segments, shown, checkpoint, more_checkpoints, .. } = found;
+        let first = u64::from(BLOCK);
+        let read = segments.back().map_or(0, |newest| shown.saturating_sub(newest.base));
+        let offset = if *more_checkpoints { first } else { read.max(first) };
+        let checkpoints = VecDeque::from_iter((*checkpoint > 0).then_some(*checkpoint));
+        Tip { offset, end: *shown, claim: 0, checkpoints, idle: 0 }
+    }
+
+    /// Reads on in the newest segment; tells whether a batch was found.
+    fn read_on(&mut self, view: &View, newest: &Segment) -> Result<bool> {
+        let place = Place { base: newest.base, seed: newest.seed, limit: newest.capacity };
+        self.frames(&*newest.file, &place).map_err(|e| view.error(&newest.name, e))
+    }
+
+    fn frames(&mut self, file: &dyn File, place: &Place) -> io::Result<bool> {
+        let before = self.end;
+        // Most often there is nothing more: that is seen by a frame's header alone.
+        let mut head = [0; FRAME as usize];
+        let filled = read_full(file, &mut head, self.offset)?;
+        let short = u32::try_from(self.offset).unwrap_or(u32::MAX);
+        if filled < head.len() || FrameHeader::decode(&head, place.seed, short).is_none() {
+            return Ok(false);
+        }
+        let mut chunk = Chunk::default();
+        let mut window = Window::new(file, place.limit, &mut chunk);
+        while let Some(header) = frame_at(&mut window, place, self.offset, Bugs::default())? {
+            let lsn = place.base + self.offset;
+            self.claim = self.claim.max(header.claim(lsn).unwrap_or(0));
+            if header.kind == Some(FrameKind::Checkpoint) && self.checkpoints.back().is_none_or(|last| *last < lsn) {
+                self.checkpoints.push_back(lsn);
+            }
+            self.offset += frame_size(u64::from(header.length));
+            if !header.more {
+                self.end = place.base + self.offset;
+            }
+        }
+        Ok(self.end > before)
+    }
+}
+
+impl Segments for Arc<View> {
+    fn shown(&self) -> u64 {
+        self.shown.load(Ordering::Acquire)
+    }
+
+    fn first(&self) -> u64 {
+        self.segments.read().front().map_or_else(|| self.shown(), |segment| segment.base)
+    }
+
+    fn below(&self, lsn: u64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let above = segments.partition_point(|segment| segment.base <= lsn);
+        above.checked_sub(1).and_then(|index| segments.get(index)).cloned()
+    }
+
+    fn after(&self, base: u64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        segments.get(segments.partition_point(|segment| segment.base <= base)).cloned()
+    }
+
+    fn mapped_below(&self) -> u64 {
+        0
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.storage.path().join(name)
+    }
+
+    fn removed(&self, base: u64) -> Result<Option<u64>> {
+        let now = survey_beside(&*self.storage)?;
+        let gone = base < now.front || now.segments.iter().all(|found| found.base != base);
+        Ok(gone.then_some(now.front))
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn watch(&self, id: u64, seen: u64, waker: &Waker) -> Result<bool> {
+        if self.look()? > seen {
+            return Ok(false);
+        }
+        let replaced = self.watchers.lock().insert(id, (seen, waker.clone()));
+        drop(replaced);
+        self.start()?;
+        Ok(true)
+    }
+
+    fn forget(&self, id: u64) {
+        let forgotten = self.watchers.lock().remove(&id);
+        drop(forgotten);
+    }
+}
