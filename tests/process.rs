@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -458,5 +459,88 @@ fn a_reader_beside_an_idle_writer_sees_all_that_is_durable() {
         let mut after = BTreeMap::new();
         view(dir.path(), &mut after, &mut 0);
         assert_eq!(after, records);
+    }
+}
+
+/// Follows a log from another process until it has seen the record `last`, over whatever becomes of the writer.
+fn follow(dir: &Path, shown: &Mutex<BTreeMap<Lsn, Id>>, last: &Mutex<Option<Lsn>>) -> u32 {
+    let view = Options::new().open_read_only(dir).unwrap();
+    let (mut follower, mut removed) = (view.follow(Lsn::ZERO), 0);
+    let mut next: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+    let mut passes = true;
+    loop {
+        let record = match follower.next_timeout(Duration::from_millis(20)) {
+            Ok(Some(record)) => record,
+            Ok(None) => match *last.lock().unwrap() {
+                Some(last) if follower.position() > last => return removed,
+                _ => continue,
+            },
+            Err(e) => {
+                let ErrorKind::Removed { lsn, first } = *e.kind() else { panic!("{e:?}") };
+                assert!(lsn < first, "{e}");
+                removed += 1;
+                (follower, passes) = (view.follow(first), true);
+                continue;
+            }
+        };
+        let id = id(&record.payload);
+        assert_eq!(record.payload, payload(id));
+        // Of what was lost in a kill nothing was shown, so that each thread of a life goes up by one.
+        let expected = next.entry((id.life, id.thread)).or_insert(id.n);
+        assert!(*expected == id.n || passes && *expected < id.n, "{id:?} where {expected} was to follow");
+        *expected = id.n + 1;
+        if passes {
+            passes = false;
+            next = BTreeMap::from([((id.life, id.thread), id.n + 1)]);
+        }
+        let before = shown.lock().unwrap().insert(record.lsn, id);
+        assert!(before.is_none_or(|before| before == id), "LSN {} was {before:?} and is {id:?}", record.lsn);
+    }
+}
+
+#[test]
+fn followers_in_another_process_outlive_the_writers() {
+    for (role, lives) in [("append", kills() / 5), ("clean", kills() / 5)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = Process::start("some", dir.path(), 0, Durability::Disk);
+        while first.next() != Said::Idle {}
+        first.kill();
+        let (shown, last) = (Mutex::new(BTreeMap::new()), Mutex::new(None));
+        std::thread::scope(|scope| {
+            let followers: Vec<_> = (0..3).map(|_| scope.spawn(|| follow(dir.path(), &shown, &last))).collect();
+            let mut known = Known::default();
+            for life in 1..=lives {
+                let mut process = Process::start(role, dir.path(), life, Durability::Disk);
+                assert_eq!(process.next(), Said::Open);
+                let mut heard = 0;
+                while heard < 60 {
+                    heard += known.hear([process.next()]);
+                }
+                known.hear(process.kill());
+                // Of the last commits the writer may not have come to say that they were.
+                let acknowledged = known.records.keys().rev().nth(4 * THREADS as usize).copied().unwrap_or_default();
+                let began = Instant::now();
+                while shown.lock().unwrap().last_key_value().is_none_or(|(lsn, _)| *lsn < acknowledged) {
+                    assert!(began.elapsed() < PATIENCE, "{acknowledged} was acknowledged and is not shown");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                let wal = options(Durability::Disk).open(dir.path()).unwrap();
+                let first = wal.recovery().first;
+                let seen: Vec<_> = shown.lock().unwrap().range(first..).map(|(lsn, id)| (*lsn, *id)).collect();
+                for (lsn, id) in seen {
+                    known.note(lsn, id);
+                }
+                known.check(&wal);
+                if life == lives {
+                    let lsn = wal.append(&payload(Id { life: life + 1, thread: 0, n: 0 })).unwrap().wait().unwrap();
+                    *last.lock().unwrap() = Some(lsn);
+                }
+            }
+            let removed: u32 = followers.into_iter().map(|follower| follower.join().unwrap()).sum();
+            println!(
+                "{role}: {} records shown to three followers over {lives} kills, overtaken {removed} times",
+                shown.lock().unwrap().len()
+            );
+        });
     }
 }
