@@ -1,6 +1,6 @@
 //! Following a log in the writer's process.
 #![cfg(feature = "sim")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
 
 use std::future::Future;
 use std::pin::pin;

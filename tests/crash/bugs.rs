@@ -46,10 +46,10 @@ planted! {
     acknowledged_before_the_sync: AcknowledgeBeforeSync in crashes within 50_000 by "acknowledged ones are left";
     failed_sync_tried_again: RetryFailedSync in faults within 200_000 by "every segment is gone | was cleaned away";
     no_rewrite_above_the_proven_point: NoRewrite in faults within 200_000 by "read: read sim | acknowledged ones are left | not a torn tail";
-    claim_ahead_of_its_sync: ClaimAheadOfSync in crashes within 50_000 by "read: read sim | every segment is gone";
+    claim_ahead_of_its_sync: ClaimAheadOfSync in crashes within 50_000 by "read: read sim | the link is damaged";
     mark_ahead_of_its_sync: MarkAheadOfSync in crashes within 50_000 by "not a torn tail";
     newest_valid_link_is_the_tip: NewestLinkIsTip in crashes within 200_000 by "is gone, no clean was to take it";
-    frames_beyond_are_damage: FramesBeyondAreDamage in crashes within 50_000 by "not a torn tail | every segment is gone";
+    frames_beyond_are_damage: FramesBeyondAreDamage in crashes within 50_000 by "not a torn tail | the link is damaged";
     a_link_is_proof: LinkIsProof in crashes within 200_000 by "read: read sim";
     an_lsn_handed_out_twice: LsnHandedOutTwice in crashes within 50_000 by "was handed out although | damaged: cut to";
     trimmed_before_the_link: TrimBeforeLink in crashes within 50_000 by "damaged: cut to";
