@@ -35,7 +35,8 @@
 //!   time too by [`Wal::at`]. Then [`Ticket::wait`], or await the ticket on any executor. Waits of several threads,
 //!   or of many tickets, share one sync.
 //! - Bound what nobody waits for: [`Options::sync_interval`], [`Options::sync_bytes`], [`Wal::sync`].
-//! - Read: [`Wal::get`], [`Wal::read`].
+//! - Read: [`Wal::get`], [`Wal::read`]; on and on, blocking or awaited: [`Wal::follow`], and from other processes
+//!   [`ReadOnly::follow`]. Keep what a reader has not done: [`Wal::cursor`].
 //! - Remember where you are: [`Wal::append_checkpoint`], [`Wal::checkpoint`]. Forget what is done:
 //!   [`Wal::clean_before_batch_time`], [`Wal::clean_before_lsn`].
 //!
