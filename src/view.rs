@@ -119,6 +119,8 @@ impl View {
             match self.successor(&newest, known)? {
                 Some((next, seal)) => {
                     newest.seal(seal);
+                    // What was read beyond was cut off.
+                    tip.checkpoints.retain(|lsn| *lsn < seal.end);
                     self.segments.write().push_back(Arc::new(next));
                     tip.offset = u64::from(BLOCK);
                 }

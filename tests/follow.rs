@@ -10,7 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use seawall::sim::{Disk, Fault, Keep, Operation};
+use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
+use seawall::storage::Fs;
 use seawall::{ErrorKind, Follower, Lsn, Options, Wal};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -166,4 +167,29 @@ fn poison_and_close_end_the_waiting() {
         wal.close().unwrap();
         assert_eq!(waits.join().unwrap(), Err(ErrorKind::Closed));
     });
+}
+
+/// A checkpoint that was written and not synced, behind a record that was torn: the next life cut both off.
+#[test]
+fn a_view_forgets_a_checkpoint_that_was_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let failing = Failing::new(Arc::new(Fs::new(dir.path())));
+    let wal = small().open_on(failing.clone()).unwrap();
+    let kept = wal.append_checkpoint(b"kept").unwrap().wait().unwrap();
+    let view = small().open_read_only(dir.path()).unwrap();
+    let torn = wal.append(&[1; 5000]).unwrap().lsn();
+    failing.fail(Fault::new(Operation::Sync));
+    assert!(wal.append_checkpoint(b"cut off").unwrap().wait().is_err());
+    assert_eq!(view.look().unwrap(), wal.durable_lsn());
+    drop(wal);
+    let mut bytes = std::fs::read(dir.path().join("00000000000000000000.wal")).unwrap();
+    bytes[torn.0 as usize + 100] ^= 1;
+    std::fs::write(dir.path().join("00000000000000000000.wal"), bytes).unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    assert_eq!(wal.recovery().end, torn);
+    append(&wal, 7);
+    assert_eq!(view.look().unwrap(), wal.durable_lsn());
+    assert_eq!(view.checkpoint().unwrap().unwrap().lsn, kept);
+    let records: Vec<_> = view.read(..).unwrap().map(|record| record.unwrap().payload[0]).collect();
+    assert_eq!(records, [b'k', 7]);
 }
