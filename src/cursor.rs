@@ -17,14 +17,14 @@ use crate::read::Segments;
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// # let wal = seawall::Wal::open(dir.path())?;
-/// # wal.append(b"order 17")?.wait()?;
+/// # let last = wal.append(b"order 17")?.wait()?;
 /// let billing = wal.cursor("billing")?;
 /// for record in wal.read(billing.lsn()?..)? {
 ///     let record = record?;
 ///     println!("billed {:?}", record.payload);
 ///     billing.release(record.end())?;
 /// }
-/// assert_eq!(billing.lsn()?, wal.durable_lsn());
+/// # assert_eq!(billing.lsn()?, wal.get(last)?.end());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
