@@ -232,9 +232,7 @@ impl Commit {
         drop(replaced);
         None
     }
-}
 
-impl Commit {
     /// Has `waker` woken when more than `seen` is acknowledged, or the log is poisoned; `false` if more is already.
     pub(crate) fn watch(&self, id: u64, seen: u64, waker: &Waker) -> Result<bool> {
         let waker = waker.clone();

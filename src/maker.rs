@@ -10,7 +10,7 @@ use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, HEAD, Header};
 use crate::recovery::Void;
-use crate::scan::{Place, look_ahead};
+use crate::scan::Place;
 use crate::segment::{Failed, NotMade, Segment, Spare, Stock};
 use crate::storage::{Storage, read_full};
 
@@ -452,7 +452,7 @@ fn holds_frames(storage: &dyn Storage, name: &str) -> std::io::Result<bool> {
     let filled = read_full(&*file, &mut head, 0)?;
     let Ok((header, seed)) = Header::decode(head.get(..filled).unwrap_or_default()) else { return Ok(true) };
     let place = Place { base: header.base, seed, limit: header.capacity.min(file.len()?) };
-    Ok(look_ahead(&*file, &place, u64::from(BLOCK), Bugs::default())?.frames > 0)
+    crate::scan::holds_frames(&*file, &place)
 }
 
 /// Gives a file a name that is never read and never removed.

@@ -249,6 +249,13 @@ pub(crate) fn look_ahead(file: &dyn File, place: &Place, from: u64, bugs: Bugs) 
     Ok(ahead)
 }
 
+/// Whether a segment holds any frame.
+pub(crate) fn holds_frames(file: &dyn File, place: &Place) -> io::Result<bool> {
+    let mut chunk = Chunk::default();
+    let mut window = Window::new(file, place.limit, &mut chunk);
+    next_frame(&mut window, place, u64::from(BLOCK), Bugs::default()).map(|found| found.is_some())
+}
+
 /// The first valid frame at or above `offset`, which is a multiple of 4.
 pub(crate) fn next_frame(
     window: &mut Window<'_>,

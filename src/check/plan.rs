@@ -10,7 +10,7 @@ use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, HEAD, Header, Link, NO_BASE, seeds};
 use crate::recovery::{Survey, read_link, survey};
-use crate::scan::{Chunk, Place, Window, next_frame};
+use crate::scan::{Place, holds_frames};
 use crate::storage::{File, Storage, read_full};
 
 /// A segment file and how to read it.
@@ -142,12 +142,6 @@ impl Plan {
         let needed = link.prev_base != NO_BASE && link.prev_base >= self.survey.front;
         (needed && self.index(link.prev_base, link.prev_seed).is_none()).then_some(link)
     }
-}
-
-fn holds_frames(file: &dyn File, place: &Place) -> std::io::Result<bool> {
-    let mut chunk = Chunk::default();
-    let mut window = Window::new(file, place.limit, &mut chunk);
-    next_frame(&mut window, place, u64::from(BLOCK), Bugs::default()).map(|found| found.is_some())
 }
 
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest
