@@ -51,8 +51,11 @@
 //!  sum     CRC-32 of the payload
 //! ```
 //!
-//! Kinds: 1 record, 2 checkpoint, 3 link, 4 cursor note. Kind 0 is never valid, so zeros are no frame. A valid
+//! Kinds: 1 record, 2 checkpoint, 3 link, 4 cursor note, 5 gap. Kind 0 is never valid, so zeros are no frame. A valid
 //! frame of another kind was written by a newer version. `length` means nothing until `check` holds.
+//!
+//! A *gap* stands where a repair passed over what was lost: its payload is zeros, as many as it takes to the next
+//! frame. Of more than 2^28 bytes there are several.
 //!
 //! A *batch* is the frames with the last bit of `word` set, up to and including the first without. It exists if
 //! all its frames are valid. All of it lies in one segment.
@@ -100,7 +103,7 @@ use std::sync::LazyLock;
 
 use crc32fast::Hasher;
 
-use check::check;
+use check::{check, seed, unstep};
 pub(crate) use names::{is_unfinished, segment_base, segment_name, unfinished_name};
 
 /// Bytes of the block that holds a header; the offset of the first frame.
@@ -131,7 +134,8 @@ pub(crate) const NO_BASE: u64 = u64::MAX;
 const VERSION: u16 = 1;
 const HEADER: usize = 72;
 const HEADER_LEN: u16 = 72;
-const LINK: usize = 72;
+/// Bytes of a link's payload without cursors.
+pub(crate) const LINK: usize = 72;
 const CRC32: u8 = 1;
 const SEGMENT_MAGIC: [u8; 8] = *b"\x89SEAW\r\n\x1a";
 const MARK_MAGIC: [u8; 8] = *b"\x89SEAM\r\n\x1a";
@@ -200,6 +204,19 @@ impl Header {
         (bytes, seed)
     }
 
+    /// The same with the salt that gives it this seed: for a segment whose header is lost, and whose frames hold under
+    /// the seed alone.
+    pub(crate) fn with_seed(self, seed: u32) -> Header {
+        let (bytes, _) = Header { salt: 0, ..self }.encode();
+        // The last four bytes of the salt are the last that the checksum is over: what they make of the CRC before
+        // them is the same as what zeros make of the CRC with them in it.
+        let mut hasher = Hasher::new();
+        hasher.update(&bytes[..12]);
+        hasher.update(&bytes[16..HEADER - 4]);
+        let last = !hasher.finalize() ^ unstep(!seed);
+        Header { salt: u64::from(last) << 32, ..self }
+    }
+
     /// The header at the start of `block`, and its seed.
     pub(crate) fn decode(block: &[u8]) -> Result<(Header, u32), BadHeader> {
         Header::parse(block).unwrap_or(Err(BadHeader::Bad))
@@ -256,6 +273,7 @@ pub(crate) enum FrameKind {
     Checkpoint = 2,
     Link = 3,
     CursorNote = 4,
+    Gap = 5,
 }
 
 /// The first 24 bytes of a frame whose `check` holds.
@@ -287,6 +305,19 @@ pub(crate) fn sum(payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// CRC-32 of as many zeros.
+pub(crate) fn zeros_sum(length: u64) -> u32 {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let mut hasher = Hasher::new();
+    let mut left = length;
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
+        hasher.update(ZEROS.get(..most).unwrap_or_default());
+        left -= most as u64;
+    }
+    hasher.finalize()
+}
+
 impl FrameHeader {
     /// The header of a frame at `lsn`, claiming that the log is durable up to `durable`.
     #[inline]
@@ -302,6 +333,11 @@ impl FrameHeader {
         // A claim that does not fit claims nothing: a smaller distance would claim too much.
         let behind = lsn.checked_sub(durable).and_then(|far| u32::try_from(far).ok()).unwrap_or(CLAIMS_NOTHING);
         FrameHeader { kind: Some(kind), more, length, batch_time, behind, sum }
+    }
+
+    /// The header of a frame that claims nothing and is a batch of its own.
+    pub(crate) fn unclaimed(kind: FrameKind, length: u32, batch_time: u64, sum: u32) -> Self {
+        FrameHeader { kind: Some(kind), more: false, length, batch_time, behind: CLAIMS_NOTHING, sum }
     }
 
     /// Its bytes at `offset` of a segment with `seed`.
@@ -328,6 +364,12 @@ impl FrameHeader {
         (kind != 0 && check(seed, words) == u32_at(frame, 0)?).then_some(header)
     }
 
+    /// The seed under which its check holds at `offset`. There is one for any bytes.
+    pub(crate) fn seed(frame: &[u8; FRAME as usize], offset: u32) -> Option<u32> {
+        let words = [pair(offset, u32_at(frame, 4)?), u64_at(frame, 8)?, u64_at(frame, 16)?];
+        Some(seed(u32_at(frame, 0)?, words))
+    }
+
     /// The header in a frame's first bytes, whatever its check says.
     #[inline]
     pub(crate) fn unchecked(frame: &[u8; FRAME as usize]) -> Option<FrameHeader> {
@@ -337,6 +379,7 @@ impl FrameHeader {
             2 => Some(FrameKind::Checkpoint),
             3 => Some(FrameKind::Link),
             4 => Some(FrameKind::CursorNote),
+            5 => Some(FrameKind::Gap),
             _ => None,
         };
         Some(FrameHeader {

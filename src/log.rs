@@ -157,7 +157,7 @@ fn check(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn lock_error(storage: &dyn Storage, e: std::io::Error) -> Error {
+pub(crate) fn lock_error(storage: &dyn Storage, e: std::io::Error) -> Error {
     match e.kind() {
         std::io::ErrorKind::WouldBlock => {
             let message = format!("{} has another writer; end it, or open the log read-only", storage.path().display());

@@ -457,11 +457,15 @@ fn holds_frames(storage: &dyn Storage, name: &str) -> std::io::Result<bool> {
 
 /// Gives a file a name that is never read and never removed.
 pub(crate) fn move_aside(storage: &dyn Storage, name: &str) -> std::io::Result<()> {
+    storage.rename(name, &aside_name(storage, name)?)
+}
+
+/// Such a name for it, which no file has.
+pub(crate) fn aside_name(storage: &dyn Storage, name: &str) -> std::io::Result<String> {
     let taken = storage.list()?;
+    let aside = |n: u64| if n == 0 { format!("{name}.aside") } else { format!("{name}.aside.{n}") };
     let free = |aside: &String| taken.iter().all(|(name, _)| name.as_os_str() != aside.as_str());
-    let numbered = (1_u64..).map(|n| format!("{name}.aside.{n}"));
-    let aside = std::iter::once(format!("{name}.aside")).chain(numbered).find(free);
-    aside.map_or(Ok(()), |aside| storage.rename(name, &aside))
+    (0..).map(aside).find(free).ok_or_else(|| std::io::ErrorKind::AlreadyExists.into())
 }
 
 #[cfg(test)]

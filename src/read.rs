@@ -140,7 +140,7 @@ fn kind(header: &FrameHeader) -> Option<Kind> {
     match header.kind {
         Some(FrameKind::Record) => Some(Kind::Record),
         Some(FrameKind::Checkpoint) => Some(Kind::Checkpoint),
-        Some(FrameKind::Link | FrameKind::CursorNote) | None => None,
+        Some(FrameKind::Link | FrameKind::CursorNote | FrameKind::Gap) | None => None,
     }
 }
 

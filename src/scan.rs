@@ -181,6 +181,25 @@ impl Summary {
             self.checkpoint = lsn;
         }
     }
+
+    /// Adds the batch that follows.
+    pub(crate) fn merge(&mut self, batch: Summary) {
+        self.records += batch.records;
+        self.min_time = self.min_time.min(batch.min_time);
+        self.max_time = self.max_time.max(batch.max_time);
+        self.checkpoint = self.checkpoint.max(batch.checkpoint);
+        self.notes.extend(batch.notes);
+    }
+}
+
+/// What the notes of cursors make of them, one after the other.
+pub(crate) fn apply_notes(cursors: &mut Vec<Cursor>, notes: Vec<Cursor>) {
+    for note in notes {
+        cursors.retain(|cursor| cursor.name != note.name);
+        if note.lsn > 0 {
+            cursors.push(note);
+        }
+    }
 }
 
 /// Reads frame after frame from the first on, up to the first bad place.
@@ -208,19 +227,11 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
         if !header.more || bugs.has(Bug::BatchCutInside) {
             scan.batch = scan.end;
             scan.batch_time = batch_time;
-            merge(&mut scan.whole, std::mem::take(&mut open));
+            scan.whole.merge(std::mem::take(&mut open));
         }
     }
     scan.spoiled = !scan.too_new && spoiled(&mut window, place, scan.end)?.is_some();
     Ok(scan)
-}
-
-fn merge(whole: &mut Summary, batch: Summary) {
-    whole.records += batch.records;
-    whole.min_time = whole.min_time.min(batch.min_time);
-    whole.max_time = whole.max_time.max(batch.max_time);
-    whole.checkpoint = whole.checkpoint.max(batch.checkpoint);
-    whole.notes.extend(batch.notes);
 }
 
 /// What valid frames lie ahead of a bad place.

@@ -34,6 +34,8 @@ pub(super) struct Examined {
     pub(super) pieces: Vec<Piece>,
     /// Of each segment, whether it was read.
     pub(super) walked: Vec<bool>,
+    /// The highest claim.
+    pub(super) durable: u64,
     /// Everything below may be shown.
     pub(super) shown: u64,
     /// Complete for `Depth::All` only.
@@ -187,7 +189,7 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64) -> Result<Examined> {
     report.end = Lsn(end);
     report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));
     let walked = walks.iter().map(Option::is_some).collect();
-    Ok(Examined { plan, pieces, walked, shown: shown.min(end), report })
+    Ok(Examined { plan, pieces, walked, durable, shown: shown.min(end), report })
 }
 
 /// A report while it is put together.
@@ -315,7 +317,12 @@ impl Sum {
             let lost = walked.holes.last().filter(|hole| !hole.followed).map(|_| self.durable.min(self.limit));
             self.end = lost.unwrap_or(found.base + walked.end);
         }
-        if let Some(seal) = part.seal.filter(|seal| walked.holes.is_empty() && seal.records != walked.records) {
+        for (offset, bytes) in &walked.gaps {
+            let what = format!("LSN {}: {bytes} bytes were lost and passed over by a repair", found.base + offset);
+            self.report.notes.push(what);
+        }
+        let whole = walked.holes.is_empty() && walked.gaps.is_empty();
+        if let Some(seal) = part.seal.filter(|seal| whole && seal.records != walked.records) {
             let what = format!("{} valid records, the next segment's link says {}", walked.records, seal.records);
             self.report.faults.push(place(u64::from(BLOCK), &what));
         }
@@ -405,6 +412,14 @@ pub(super) fn fault(name: &str, base: u64, hole: &Hole, end: Option<u64>) -> Fau
 }
 
 impl Examined {
+    /// The newest segment of the log, by index.
+    pub(super) fn newest(&self) -> Option<usize> {
+        match self.pieces.last()? {
+            Piece::Member(index) => Some(*index),
+            Piece::Missing { .. } => None,
+        }
+    }
+
     /// What need not be read again.
     fn sound(&self, walks: Walks) -> Sound {
         let mut sound = Sound::new();

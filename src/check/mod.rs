@@ -17,6 +17,7 @@
 mod examine;
 mod frames;
 mod plan;
+mod repair;
 mod walk;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::lsn::Lsn;
 use crate::storage::{Fs, Storage};
 
 pub use frames::{Frames, Item, frames, frames_on};
+pub use repair::{Repair, RepairPlan, Step};
 
 /// Verifies all checksums of the log in the directory `path`, with two threads or as many as there are cores.
 ///

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, HEAD, Header, Link, NO_BASE, seeds};
+use crate::format::{BLOCK, FrameHeader, HEAD, Header, Link, NO_BASE, seeds};
 use crate::recovery::{Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{File, Storage, read_full};
@@ -132,7 +132,7 @@ impl Plan {
         pieces
     }
 
-    fn is_used(&self, index: usize) -> bool {
+    pub(super) fn is_used(&self, index: usize) -> bool {
         self.parts.get(index).is_some_and(|part| part.written || part.seal.is_some())
     }
 
@@ -145,7 +145,7 @@ impl Plan {
 }
 
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest
-/// of the header gives, if the first frame holds under it. A header under another's name is not mended, sound or
+/// of the header gives, or under which its first frame holds, if that is a link. A header under another's name is not mended, sound or
 /// damaged: the frames hold wherever the file is, but their LSNs are those of its own name.
 fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::Result<(Option<Place>, Option<Link>)> {
     let mut head = vec![0; HEAD];
@@ -154,7 +154,8 @@ fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::
     if Header::decode(&head).is_ok() {
         return Ok((None, None));
     }
-    let stored = seeds(&head, base);
+    let first = head.get(BLOCK as usize..).and_then(|frame| FrameHeader::seed(frame.first_chunk()?, BLOCK));
+    let stored = seeds(&head, base).chain(first);
     let limit = limit.min(u64::from(u32::MAX));
     if base.checked_add(limit.max(HEAD as u64)).is_none() {
         // A name that no segment was given: its LSNs would go beyond the last.

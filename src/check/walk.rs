@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 
 use crate::bugs::Bugs;
-use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, frame_size};
+use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, LINK, frame_size};
 use crate::scan::{Chunk, Place, Source, Window, frame_at, next_frame, spoiled};
 use crate::storage::File;
 
@@ -31,6 +31,8 @@ pub(super) struct Hole {
     pub(super) followed: bool,
     /// Whether it begins with a frame whose header holds.
     pub(super) spoiled: bool,
+    /// Whether its batch goes on behind it, where the last frame's header still tells.
+    pub(super) goes_on: Option<bool>,
     /// Where the batch begins that is not whole.
     pub(super) batch: u64,
     /// How many records were here, where the frame's header still tells.
@@ -95,8 +97,8 @@ impl Walk {
         self.batch = from;
         (batch < from).then(|| {
             let what = "the segment ends inside a batch".to_owned();
-            let (to, followed, spoiled, records) = (from, false, false, None);
-            Step::Hole(Hole { from, to, followed, spoiled, batch, records, what, before: (0, 0), beyond: 0 })
+            let (to, followed, spoiled, goes_on, records) = (from, false, false, None, None);
+            Step::Hole(Hole { from, to, followed, spoiled, goes_on, batch, records, what, before: (0, 0), beyond: 0 })
         })
     }
 
@@ -106,7 +108,7 @@ impl Walk {
         let mut window = Window::new(file, place.limit, &mut self.chunk);
         let mut search = from + 4;
         let mut what = "no valid frame".to_owned();
-        let mut only = None;
+        let (mut only, mut more) = (None, false);
         if from >= place.limit {
             what = format!("the file ends at byte {from}");
         } else if let Some((header, found)) = spoiled(&mut window, place, from)? {
@@ -114,6 +116,7 @@ impl Walk {
             search = from + frame_size(u64::from(header.length));
             let counts = matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint));
             only = Some((search, u64::from(counts)));
+            more = header.more;
             what = format!(
                 "payload of {} bytes with checksum {found:08x}, expected {:08x}, batch time {}",
                 header.length, header.sum, header.batch_time
@@ -122,18 +125,25 @@ impl Walk {
         let next = next_frame(&mut window, place, search, Bugs::default())?.map(|(offset, _)| offset);
         let (to, batch) = (next.unwrap_or(self.end), self.batch);
         (self.offset, self.batch) = (to, to);
-        let records = only.filter(|(end, _)| *end == to).map(|(_, records)| records);
+        let only_it = only.filter(|(end, _)| *end == to);
+        let (records, mut goes_on) = (only_it.map(|(_, records)| records), only_it.map(|_| more));
+        if from == u64::from(BLOCK) && to < from + frame_size(LINK as u64) + u64::from(FRAME) {
+            // Only the link was here.
+            goes_on = Some(false);
+        }
         let (followed, spoiled) = (next.is_some(), only.is_some());
-        Ok(Hole { from, to, followed, spoiled, batch, records, what, before: (0, 0), beyond: 0 })
+        Ok(Hole { from, to, followed, spoiled, goes_on, batch, records, what, before: (0, 0), beyond: 0 })
     }
 }
 
 /// What one segment holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Walked {
-    /// Valid records, and the bytes of all valid frames.
+    /// Valid records, and the bytes of all valid frames but gaps.
     pub(super) records: u64,
     pub(super) bytes: u64,
+    /// Where an earlier repair passed over what was lost: from which offset, and how many bytes.
+    pub(super) gaps: Vec<(u64, u64)>,
     /// The highest claim.
     pub(super) claim: u64,
     /// The offset past the last valid frame.
@@ -166,7 +176,11 @@ pub(super) fn walk(
         match step {
             Step::Frame(offset, header) => {
                 walked.records += u64::from(matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint)));
-                walked.bytes += frame_size(u64::from(header.length));
+                let size = frame_size(u64::from(header.length));
+                match header.kind {
+                    Some(FrameKind::Gap) => walked.gaps.push((offset, size)),
+                    _ => walked.bytes += size,
+                }
                 walked.claim = walked.claim.max(header.claim(place.base + offset).unwrap_or(0));
                 walked.end = walk.offset;
                 if !header.more {

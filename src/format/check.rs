@@ -44,9 +44,25 @@ fn step(crc: u32, word: u64) -> u32 {
     t7[b0] ^ t6[b1] ^ t5[b2] ^ t4[b3] ^ t3[b4] ^ t2[b5] ^ t1[b6] ^ t0[b7]
 }
 
+/// What the words were begun from, if that is their check.
+pub(super) fn seed(check: u32, words: [u64; 3]) -> u32 {
+    #[allow(clippy::cast_possible_truncation, reason = "the two halves of a word")]
+    let halves = words.into_iter().rev().flat_map(|word| [(word >> 32) as u32, word as u32]);
+    !halves.fold(!check, |crc, half| unstep(crc) ^ half)
+}
+
+/// What the CRC was before four bytes of zeros.
+pub(super) fn unstep(mut crc: u32) -> u32 {
+    for _ in 0..32 {
+        // The bit that went out tells whether the polynomial came in, and only the polynomial sets the highest.
+        crc = if crc >> 31 == 1 { (crc ^ POLYNOMIAL) << 1 | 1 } else { crc << 1 };
+    }
+    crc
+}
+
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{check, seed};
 
     #[test]
     fn the_same_number_as_crc32fast() {
@@ -56,10 +72,11 @@ mod tests {
                 number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
                 number ^ number >> 29
             });
-            let seed = u32::try_from(number >> 32).unwrap();
-            let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+            let begun = u32::try_from(number >> 32).unwrap();
+            let mut hasher = crc32fast::Hasher::new_with_initial(begun);
             words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
-            assert_eq!(check(seed, words), hasher.finalize());
+            assert_eq!(check(begun, words), hasher.finalize());
+            assert_eq!(seed(check(begun, words), words), begun);
         }
     }
 }

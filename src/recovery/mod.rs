@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, Cursor, Link, Mark};
 use crate::lsn::Lsn;
 use crate::options::RecoveryMode;
-use crate::scan::{Scan, Summary, look_ahead, scan};
+use crate::scan::{Scan, Summary, apply_notes, look_ahead, scan};
 use crate::storage::{File, Storage, read_full, write_full};
 
 pub(crate) use damage::short;
@@ -315,12 +315,7 @@ fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
         recovered.checkpoint = 0;
     }
     recovered.cursors = link.cursors.clone();
-    for note in notes {
-        recovered.cursors.retain(|cursor| cursor.name != note.name);
-        if note.lsn > 0 {
-            recovered.cursors.push(note);
-        }
-    }
+    apply_notes(&mut recovered.cursors, notes);
     for cursor in &mut recovered.cursors {
         // A release counts at once: the clean that used it is durable by itself.
         cursor.lsn = cursor.lsn.max(recovered.front);

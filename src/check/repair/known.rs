@@ -1,0 +1,209 @@
+//! The segments that a damaged log was made of, each with what its successor says of it and where its bytes are.
+
+use std::ops::Range;
+
+use crate::bugs::Bugs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BLOCK, CAPACITY, FRAME, HEAD, Header, Link, NO_BASE, frame_size, is_unfinished, segment_name};
+use crate::recovery::read_link;
+use crate::scan::Place;
+use crate::storage::{File, Storage, read_full};
+
+use super::super::examine::Examined;
+use super::super::plan::Plan;
+use super::sift::{Bounds, Sifted, sift};
+use super::stand::Stand;
+
+/// A segment of the log as far as it is known.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) base: u64,
+    pub(super) seed: u32,
+    /// `None` if it is lost.
+    header: Option<Header>,
+    /// The file with its bytes; `None` if they are lost.
+    source: Option<Source>,
+    pub(super) link: Option<Link>,
+    /// The offset where it ended and how many records it held, if its successor says so.
+    pub(super) seal: Option<(u64, u64)>,
+    /// How many records lie before it, if its successor says so.
+    pub(super) before: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Source {
+    name: String,
+    file: Box<dyn File>,
+    length: u64,
+    /// Whether it holds a link or any other frame.
+    used: bool,
+}
+
+/// Finds all that the log was made of, from its front on: down from its newest segment, each of which says what lies
+/// before it. Where one does not, the next used one below is taken.
+pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16]) -> Result<Vec<Known>> {
+    let Examined { plan, durable, .. } = examined;
+    let mut files = Vec::new();
+    for index in 0..plan.parts.len() {
+        files.extend(Known::member(storage, plan, index)?);
+    }
+    files.extend(strays(storage, log_id)?);
+    let top = examined.newest().map(|index| plan.base(index));
+    let newer = |known: &Known| known.is_misnamed() && known.base.saturating_add(u64::from(BLOCK)) < *durable;
+    let mut next = highest(&files, |known| Some(known.base) == top && !known.is_stray() || newer(known));
+    let mut known: Vec<Known> = Vec::new();
+    while let Some(mut segment) = next.map(|index| files.swap_remove(index)) {
+        if let Some(link) = known.last().and_then(|above| above.link.as_ref()) {
+            segment.seal = Some((link.prev_end.saturating_sub(link.prev_base), link.prev_records));
+            segment.before = Some(link.records_before.saturating_sub(link.prev_records));
+        }
+        next = match &segment.link {
+            Some(link) if link.prev_base == NO_BASE || link.prev_base < plan.survey.front => None,
+            Some(link) => {
+                let meant = |known: &Known| (known.base, known.seed) == (link.prev_base, link.prev_seed);
+                let found = highest(&files, |known| meant(known) && !known.is_stray());
+                let found = found.or_else(|| highest(&files, meant));
+                Some(found.unwrap_or_else(|| {
+                    files.push(Known::lost(link.prev_base, link.prev_seed));
+                    files.len() - 1
+                }))
+            }
+            None => highest(&files, |known| known.base < segment.base && (known.is_used() || known.is_misnamed())),
+        };
+        known.push(segment);
+    }
+    known.reverse();
+    Ok(known)
+}
+
+/// The index of the one with the highest base of those that fit.
+fn highest(files: &[Known], fits: impl Fn(&Known) -> bool) -> Option<usize> {
+    let found = files.iter().enumerate().filter(|(_, known)| fits(known));
+    found.max_by_key(|(_, known)| known.base).map(|(index, _)| index)
+}
+
+/// Sound segments of the log under names that are not their own: renamed, or copied aside by an earlier repair.
+fn strays(storage: &dyn Storage, log_id: [u8; 16]) -> Result<Vec<Known>> {
+    let mut strays = Vec::new();
+    for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
+        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name)) else { continue };
+        let (mut source, head) = open(storage, name)?;
+        if let Ok((header, seed)) = Header::decode(&head)
+            && header.log_id == log_id
+            && segment_name(header.base) != name
+        {
+            let place = Place { base: header.base, seed, limit: header.capacity.min(source.length) };
+            let link = read_link(&head, place, Bugs::default()).map(|(link, _)| link);
+            source.used = link.is_some();
+            let lost = Known::lost(header.base, seed);
+            strays.push(Known { header: Some(header), source: Some(source), link, ..lost });
+        }
+    }
+    Ok(strays)
+}
+
+/// A file and its first two blocks.
+fn open(storage: &dyn Storage, name: &str) -> Result<(Source, Vec<u8>)> {
+    let io = |e| Error::io("read", storage.path().join(name), e);
+    let file = storage.open(name, false).map_err(io)?;
+    let length = file.len().map_err(io)?;
+    let mut head = vec![0; HEAD];
+    let filled = read_full(&*file, &mut head, 0).map_err(io)?;
+    head.truncate(filled);
+    Ok((Source { name: name.to_owned(), file, length, used: false }, head))
+}
+
+/// Whether the frame of a new link fits into what is free at the start of a segment, with nothing left over or room for
+/// a gap.
+pub(super) fn fits(link: &Link, sifted: &Sifted) -> bool {
+    let end = u64::from(BLOCK) + frame_size(link.encode().len() as u64);
+    let free = sifted.kept.first().map_or(sifted.end.max(end), |kept| kept.start);
+    free == end || free >= end + u64::from(FRAME)
+}
+
+impl Known {
+    /// One of which only its place is known.
+    fn lost(base: u64, seed: u32) -> Known {
+        Known { base, seed, header: None, source: None, link: None, seal: None, before: None }
+    }
+
+    /// One under its own name; `None` if nothing tells how to read it.
+    fn member(storage: &dyn Storage, plan: &Plan, index: usize) -> Result<Option<Known>> {
+        let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
+            return Ok(None);
+        };
+        let Some(place) = part.place else { return Ok(None) };
+        let (mut source, _) = open(storage, &found.name)?;
+        source.used = plan.is_used(index);
+        let header = found.header.as_ref().ok().map(|(header, _)| *header);
+        let lost = Known::lost(found.base, place.seed);
+        Ok(Some(Known { header, source: Some(source), link: part.link.clone(), ..lost }))
+    }
+
+    fn is_used(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.used && source.name == segment_name(self.base))
+    }
+
+    fn is_stray(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.name != segment_name(self.base))
+    }
+
+    /// A stray that was not moved aside: what was, may not have been part of the log.
+    fn is_misnamed(&self) -> bool {
+        let aside = self.source.as_ref().is_some_and(|source| source.name.contains(".aside"));
+        self.is_stray() && !aside
+    }
+
+    fn length(&self) -> u64 {
+        self.source.as_ref().map_or(0, |source| source.length)
+    }
+
+    /// What is kept of it; of a quarantined one nothing.
+    pub(super) fn sift(&self, storage: &dyn Storage, bounds: Bounds, quarantined: bool) -> Result<Sifted> {
+        let end = self.seal.map(|(end, _)| end);
+        let (Some(source), false) = (&self.source, quarantined) else {
+            return Ok(Sifted::nothing(end.unwrap_or(u64::from(BLOCK))));
+        };
+        let capacity = self.header.map_or(source.length, |header| header.capacity);
+        let place = Place { base: self.base, seed: self.seed, limit: capacity.min(source.length) };
+        let path = || storage.path().join(&source.name);
+        let sifted = sift(&*source.file, &place, end, bounds).map_err(|e| Error::io("read", path(), e))?;
+        sifted.ok_or_else(|| {
+            let message = "a frame of a newer version; repair the log with that, nothing was changed";
+            Error::new(ErrorKind::TooNew, "repair", message).at(path(), 0)
+        })
+    }
+
+    /// How it is written anew, if it has to be. `room`: bytes to the base of the next. `link`: where its own is lost,
+    /// with the highest batch time before it.
+    pub(super) fn stand(
+        &self,
+        log_id: [u8; 16],
+        room: u64,
+        sifted: &Sifted,
+        link: Option<(&Link, u64)>,
+    ) -> Result<Option<Stand>> {
+        let name = segment_name(self.base);
+        let source = self.source.as_ref().map(|source| source.name.clone());
+        let in_place = self.header.is_some() && source.as_ref() == Some(&name);
+        if in_place && link.is_none() && sifted.gaps().next().is_none() && self.length() >= sifted.end {
+            return Ok(None);
+        }
+        let least = *CAPACITY.start();
+        let length = self.length().max(sifted.end).next_multiple_of(u64::from(BLOCK));
+        let header = self.header.unwrap_or_else(|| {
+            let capacity = length.clamp(least, room.max(least));
+            Header { log_id, base: self.base, capacity, salt: 0 }.with_seed(self.seed)
+        });
+        let mut stand = Stand::new(header, source, length.min(header.capacity).max(sifted.end));
+        let mut at = u64::from(BLOCK);
+        if let Some((link, batch_time)) = link {
+            at = stand.add_link(link, batch_time)?;
+        }
+        stand.kept.clone_from(&sifted.kept);
+        for Range { start, end } in sifted.gaps().filter(|gap| gap.end > at) {
+            stand.pass_over(start.max(at)..end)?;
+        }
+        Ok(Some(stand))
+    }
+}

@@ -1,0 +1,181 @@
+//! How a damaged log will stand once it is repaired: which segments are written anew, and what follows the last.
+
+use std::ops::Range;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, frame_size, segment_name};
+use crate::scan::apply_notes;
+use crate::segment::Seal;
+use crate::storage::Storage;
+
+use super::super::examine::Examined;
+use super::Repair;
+use super::known::{Known, fits, know};
+use super::sift::{Bounds, Sifted};
+use super::stand::Stand;
+
+/// How far above all LSNs that may have been handed out the log goes on.
+const JUMP: u64 = 1 << 40;
+
+/// All that a repair does, in its order.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) stands: Vec<Stand>,
+    /// Files below the log's first segment, which would be taken for cleaned ones.
+    pub(super) below: Vec<String>,
+    /// The segment that follows.
+    pub(super) next: Stand,
+    /// The LSN where the log ends before it.
+    pub(super) end: u64,
+    /// Other segment files that are not part of the log.
+    pub(super) others: Vec<String>,
+    /// Records that are kept.
+    pub(super) records: u64,
+}
+
+impl Layout {
+    pub(super) fn new(storage: &dyn Storage, examined: &Examined, ways: &Repair) -> Result<Layout> {
+        let Examined { plan, durable, .. } = examined;
+        let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
+        let known = know(storage, examined, log_id)?;
+        let bounds = Bounds { from: 0, cut: ways.cut_at(&known), durable: *durable };
+        let (mut stands, mut used, mut records) = (Vec::new(), Vec::new(), 0);
+        let mut upto = Upto::none(plan.survey.front);
+        for (n, segment) in known.iter().enumerate() {
+            if segment.base.saturating_add(u64::from(BLOCK)) >= bounds.cut {
+                break;
+            }
+            let room = known.get(n + 1).map_or(*CAPACITY.end(), |above| above.base - segment.base);
+            let quarantined = ways.quarantines(segment.base);
+            let mut sifted = segment.sift(storage, bounds, quarantined)?;
+            let lost_link = sifted.link.is_none();
+            if let (true, None, Some(before)) = (lost_link, &segment.link, segment.before) {
+                stands.extend(upto.fill(storage, log_id, segment.base, before)?);
+            }
+            let link = sifted.link.take().or_else(|| segment.link.clone());
+            let mut link = link.unwrap_or_else(|| upto.link(segment.before));
+            if lost_link {
+                while !fits(&link, &sifted) {
+                    // Only the newest link's cursors count, and another will follow.
+                    if std::mem::take(&mut link.cursors).is_empty() {
+                        let from = sifted.kept.first().map_or(u64::MAX, |kept| kept.start + 4);
+                        sifted = segment.sift(storage, Bounds { from, ..bounds }, quarantined)?;
+                    }
+                }
+                sifted.end = sifted.end.max(u64::from(BLOCK) + frame_size(link.encode().len() as u64));
+            }
+            let batch_time = upto.batch_time;
+            stands.extend(segment.stand(log_id, room, &sifted, lost_link.then_some((&link, batch_time)))?);
+            let (last, kept) = (sifted.last, sifted.whole.records);
+            upto.pass(segment, &link, sifted);
+            used.push(segment);
+            records += kept;
+            if last {
+                break;
+            }
+        }
+        let base = next_base(storage, plan.survey.ceiling.max(*durable))?;
+        let front = used.first().map_or(base, |first| first.base);
+        let part = |name: &String| used.iter().any(|segment| segment_name(segment.base) == *name);
+        let names = plan.survey.segments.iter().map(|found| found.name.clone());
+        let (below, others) = names.filter(|name| !part(name)).partition(|name| *name < segment_name(front));
+        upto.front = front;
+        let mut next = Stand::drawn(storage, log_id, base)?;
+        next.add_link(&upto.link(None), upto.batch_time)?;
+        Ok(Layout { stands, below, next, end: upto.seal.end, others, records })
+    }
+}
+
+fn unknown_log(storage: &dyn Storage) -> Error {
+    let message = "no segment's header and no MARK tells which log this is, so there is nothing to go on with; nothing \
+                   was changed, and `seawall salvage` finds the records that are left";
+    Error::new(ErrorKind::NotFound, "repair", message).at(storage.path(), 0)
+}
+
+fn next_base(storage: &dyn Storage, ceiling: u64) -> Result<u64> {
+    let base = ceiling.checked_next_multiple_of(u64::from(BLOCK)).and_then(|base| base.checked_add(JUMP));
+    base.filter(|base| base.checked_add(*CAPACITY.end()).is_some()).ok_or_else(|| {
+        let kind = ErrorKind::TooLarge { needs: JUMP, limit: u64::MAX - ceiling };
+        Error::new(kind, "repair", "no LSNs are left above this log; nothing was changed").at(storage.path(), 0)
+    })
+}
+
+/// The log up to some segment, as it will stand.
+struct Upto {
+    front: u64,
+    prev_base: u64,
+    prev_seed: u32,
+    seal: Seal,
+    checkpoint: u64,
+    records: u64,
+    batch_time: u64,
+    cursors: Vec<Cursor>,
+    /// What is passed over, by LSN.
+    lost: Vec<Range<u64>>,
+}
+
+impl Upto {
+    fn none(front: u64) -> Upto {
+        let seal = Seal { end: 0, records: 0, min_time: u64::MAX, max_time: 0 };
+        let (cursors, lost) = (Vec::new(), Vec::new());
+        Upto { front, prev_base: NO_BASE, prev_seed: 0, seal, checkpoint: 0, records: 0, batch_time: 0, cursors, lost }
+    }
+
+    /// What the next segment's link says. `before`: how many records lie before it, if that is known better.
+    fn link(&self, before: Option<u64>) -> Link {
+        let Seal { end, records, min_time, max_time } = self.seal;
+        let stood = |cursor: &Cursor| Cursor { lsn: cursor.lsn.min(end), ..cursor.clone() };
+        Link {
+            prev_base: self.prev_base,
+            prev_end: end,
+            prev_seed: self.prev_seed,
+            prev_records: records,
+            prev_min_time: min_time,
+            prev_max_time: max_time,
+            front: self.front,
+            checkpoint: self.checkpoint,
+            records_before: before.unwrap_or(self.records).max(records),
+            cursors: self.cursors.iter().map(stood).collect(),
+        }
+    }
+
+    /// Where others lay before the segment at `base`, of which nothing is left but how many records they held: one that
+    /// is nothing but a gap.
+    fn fill(&mut self, storage: &dyn Storage, log_id: [u8; 16], base: u64, before: u64) -> Result<Option<Stand>> {
+        let records = before.saturating_sub(self.records);
+        let from = base.saturating_sub(*CAPACITY.start());
+        if self.prev_base == NO_BASE || records == 0 || from < self.seal.end {
+            return Ok(None);
+        }
+        let mut filler = Stand::drawn(storage, log_id, from)?;
+        let end = from + *CAPACITY.start();
+        let linked = filler.add_link(&self.link(None), self.batch_time)?;
+        filler.pass_over(linked..end - from)?;
+        self.lost.push(self.seal.end..base);
+        self.seal = Seal { end, records, min_time: u64::MAX, max_time: 0 };
+        (self.prev_base, self.prev_seed, self.records) = (from, filler.seed, before);
+        Ok(Some(filler))
+    }
+
+    /// Goes on over a segment with this link, of which that much is kept.
+    fn pass(&mut self, segment: &Known, link: &Link, sifted: Sifted) {
+        let told = segment.seal.filter(|_| !sifted.last).map(|(_, records)| records);
+        let records = told.unwrap_or(sifted.whole.records);
+        // A checkpoint that is lost gives way to the one before, if there is one: better than none.
+        let lost = self.checkpoint > 0 && self.lost.iter().any(|lost| lost.contains(&link.checkpoint));
+        if !lost {
+            self.checkpoint = link.checkpoint;
+        }
+        self.lost.extend(sifted.gaps().map(|gap| segment.base + gap.start..segment.base + gap.end));
+        self.cursors.clone_from(&link.cursors);
+        apply_notes(&mut self.cursors, sifted.whole.notes);
+        if sifted.whole.checkpoint > 0 {
+            self.checkpoint = sifted.whole.checkpoint;
+        }
+        let (min_time, max_time) = (sifted.whole.min_time, sifted.whole.max_time);
+        self.seal = Seal { end: segment.base + sifted.end, records, min_time, max_time };
+        (self.prev_base, self.prev_seed) = (segment.base, segment.seed);
+        self.records = link.records_before.saturating_add(records);
+        self.batch_time = self.batch_time.max(sifted.batch_time);
+    }
+}

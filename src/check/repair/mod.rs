@@ -1,0 +1,290 @@
+//! Bringing a damaged log back: what would be done first, then doing it.
+
+mod known;
+mod layout;
+mod sift;
+mod stand;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{is_unfinished, segment_name};
+use crate::log::lock_error;
+use crate::lsn::Lsn;
+use crate::maker::{aside_name, move_aside};
+use crate::storage::{Fs, Storage};
+
+use super::Fault;
+use super::examine::{Depth, Examined, examine};
+use known::Known;
+use layout::Layout;
+use stand::{Stand, copy_file};
+
+/// Brings a damaged log back by passing over what is damaged; on request a segment whole, or all from an LSN on.
+///
+/// Everything else stays where it is, under its LSN. Where bytes are passed over, the segment is written anew with a gap
+/// in their place; where a file is gone, one takes its place that is nothing but a gap. Then the log goes on in a new
+/// segment, 2^40 LSNs above all that was ever handed out. Of a batch that is damaged nothing stays. What is replaced
+/// is copied aside before, what is no longer part of the log is moved aside; nothing is deleted.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # let wal = seawall::Wal::open(dir)?;
+/// # wal.append(b"order 17")?.wait()?;
+/// # wal.close()?;
+/// use seawall::check::Repair;
+///
+/// let plan = Repair::new().plan(dir)?;
+/// println!("{plan}");
+/// if !plan.faults.is_empty() {
+///     Repair::new().run(dir)?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing is repaired until it is run"]
+pub struct Repair {
+    quarantine: Vec<String>,
+    cut: Option<Lsn>,
+}
+
+/// What a repair does, or did. Printed, it is a line for each fault and for each step.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RepairPlan {
+    /// What is damaged, as [`verify`](super::verify) tells it. What is lost already, is lost in each way.
+    pub faults: Vec<Fault>,
+    /// What is done, in order. Empty if there is nothing to repair.
+    pub steps: Vec<Step>,
+    /// Valid records that stay.
+    pub kept_records: u64,
+    /// Valid records that go: in a segment that is quarantined, from the cut on, or of a batch that is not whole.
+    pub dropped_records: u64,
+    /// The log will end here, and go on in another segment.
+    pub end: Lsn,
+}
+
+/// One step of a repair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// A segment is copied aside, if there is a file, and written anew.
+    Rewrite {
+        /// Its file.
+        segment: String,
+        /// Bytes that are passed over in it.
+        passed_over: u64,
+    },
+    /// A file that is not part of the log any more is moved aside.
+    MoveAside {
+        /// Its name.
+        file: String,
+    },
+    /// The log goes on in a new segment.
+    Continue {
+        /// Its file.
+        segment: String,
+    },
+}
+
+impl Repair {
+    /// Passes over what is damaged, and no more.
+    pub fn new() -> Repair {
+        Repair::default()
+    }
+
+    /// Passes over all of a segment, by its file's name.
+    pub fn quarantine(mut self, segment: impl Into<String>) -> Repair {
+        self.quarantine.push(segment.into());
+        self
+    }
+
+    /// Ends the log before the first batch that reaches above `lsn`.
+    pub fn cut(mut self, lsn: Lsn) -> Repair {
+        self.cut = Some(lsn);
+        self
+    }
+
+    /// What would be done to the log in the directory `path`. Changes nothing, and works beside a live writer. Reads
+    /// the log three times.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no log, or nothing that tells which; `Invalid` if there is no such segment or LSN;
+    /// `TooNew`; `TooLarge` if no LSNs are left; `Io`.
+    pub fn plan(&self, path: impl AsRef<Path>) -> Result<RepairPlan> {
+        self.plan_on(&Fs::new(path))
+    }
+
+    /// The same in a storage of your own.
+    ///
+    /// # Errors
+    /// As [`plan`](Repair::plan).
+    pub fn plan_on(&self, storage: &dyn Storage) -> Result<RepairPlan> {
+        self.lay_out(storage).map(|(plan, _)| plan)
+    }
+
+    /// Does it, and tells what was done. A crash within leaves the log damaged still or repaired; run it again.
+    ///
+    /// Takes room for a copy of each segment that is written anew, twice.
+    ///
+    /// # Errors
+    /// As [`plan`](Repair::plan); `Locked` if a writer has the log; `DiskFull`. Run it again then, too.
+    pub fn run(&self, path: impl AsRef<Path>) -> Result<RepairPlan> {
+        self.run_on(Arc::new(Fs::new(path)))
+    }
+
+    /// The same in a storage of your own.
+    ///
+    /// # Errors
+    /// As [`run`](Repair::run).
+    pub fn run_on(&self, storage: Arc<dyn Storage>) -> Result<RepairPlan> {
+        let storage = &*storage;
+        let _lock = storage.lock().map_err(|e| lock_error(storage, e))?;
+        let (plan, layout) = self.lay_out(storage)?;
+        if let Some(layout) = layout {
+            act(storage, &layout)?;
+        }
+        Ok(plan)
+    }
+
+    fn lay_out(&self, storage: &dyn Storage) -> Result<(RepairPlan, Option<Layout>)> {
+        let examined = examine(storage, Depth::All, 1, &|_, _| {})?;
+        self.check(storage, &examined)?;
+        let Examined { report, .. } = &examined;
+        let faults = report.faults.clone();
+        if faults.is_empty() && self.quarantine.is_empty() && self.cut.is_none() {
+            return Ok((RepairPlan { kept_records: report.records, end: report.end, ..RepairPlan::default() }, None));
+        }
+        let layout = Layout::new(storage, &examined, self)?;
+        let plan = RepairPlan {
+            faults,
+            steps: layout.steps(),
+            kept_records: layout.records,
+            dropped_records: report.records.saturating_sub(layout.records),
+            end: Lsn(layout.end),
+        };
+        Ok((plan, Some(layout)))
+    }
+
+    /// Whether what was asked for is there.
+    fn check(&self, storage: &dyn Storage, examined: &Examined) -> Result<()> {
+        let (first, end) = (examined.report.first, examined.report.end);
+        let invalid = |message| Err(Error::new(ErrorKind::Invalid, "repair", message).at(storage.path(), 0));
+        if let Some(cut) = self.cut.filter(|cut| *cut < first || *cut > end) {
+            return invalid(format!("the log reaches from LSN {first} to {end} and cannot be cut at {cut}"));
+        }
+        let segments = &examined.plan.survey.segments;
+        match self.quarantine.iter().find(|name| segments.iter().all(|found| found.name != **name)) {
+            Some(name) => invalid(format!("{name} is no segment of this log; `seawall inspect` lists them")),
+            None => Ok(()),
+        }
+    }
+
+    fn quarantines(&self, base: u64) -> bool {
+        self.quarantine.contains(&segment_name(base))
+    }
+
+    /// The LSN that nothing kept reaches above.
+    fn cut_at(&self, known: &[Known]) -> u64 {
+        let cut = self.cut.map_or(u64::MAX, |lsn| lsn.0);
+        // Nothing tells where the newest ends: the log ends before it.
+        known.last().filter(|newest| self.quarantines(newest.base)).map_or(cut, |newest| cut.min(newest.base))
+    }
+}
+
+impl Layout {
+    fn steps(&self) -> Vec<Step> {
+        let rewrite = |stand: &Stand| Step::Rewrite { segment: stand.name.clone(), passed_over: stand.passed_over };
+        let aside = |file: &String| Step::MoveAside { file: file.clone() };
+        let mut steps: Vec<Step> = self.stands.iter().map(rewrite).collect();
+        steps.extend(self.below.iter().map(aside));
+        steps.push(Step::Continue { segment: self.next.name.clone() });
+        steps.extend(self.others.iter().map(aside));
+        steps
+    }
+}
+
+/// A storage whose errors say what was done to which file.
+struct Names<'a>(&'a dyn Storage);
+
+impl Names<'_> {
+    fn io<T>(&self, operation: &'static str, name: &str, done: std::io::Result<T>) -> Result<T> {
+        done.map_err(|e| Error::io(operation, self.0.path().join(name), e))
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        let names = self.io("list", "", self.0.list())?;
+        Ok(names.into_iter().filter_map(|(name, _)| name.into_string().ok()).collect())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.io("rename", from, self.0.rename(from, to))
+    }
+
+    fn move_aside(&self, names: &[String]) -> Result<()> {
+        names.iter().try_for_each(|name| self.io("move aside", name, move_aside(self.0, name)))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.io("sync", "", self.0.sync_dir())
+    }
+}
+
+/// Does all of it.
+fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
+    let Layout { stands, below, next, others, .. } = layout;
+    let names = Names(storage);
+    for name in names.list()?.iter().filter(|name| is_unfinished(name)) {
+        names.io("remove", name, storage.remove(name))?;
+    }
+    for stand in stands {
+        if names.list()?.contains(&stand.name) {
+            let aside = names.io("list", "", aside_name(storage, &stand.name))?;
+            copy_file(storage, &stand.name, &stand.unfinished())?;
+            names.rename(&stand.unfinished(), &aside)?;
+        }
+        stand.write(storage)?;
+    }
+    // Crash: what is written over is gone, so its copy is durable before.
+    names.sync()?;
+    for stand in stands {
+        names.rename(&stand.unfinished(), &stand.name)?;
+    }
+    names.move_aside(below)?;
+    // Crash: below the front of the next link all counts as cleaned, and that leads down through what was just written.
+    names.sync()?;
+    next.write(storage)?;
+    names.rename(&next.unfinished(), &next.name)?;
+    // Crash: the names of the others say which LSNs are spent, until the next segment's does.
+    names.sync()?;
+    names.move_aside(others)?;
+    names.sync()
+}
+
+impl fmt::Display for RepairPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RepairPlan { faults, steps, kept_records, dropped_records, end } = self;
+        if steps.is_empty() {
+            return write!(f, "nothing to repair; {kept_records} records, the log ends at LSN {end}");
+        }
+        faults.iter().try_for_each(|fault| writeln!(f, "damage: {fault}"))?;
+        steps.iter().try_for_each(|step| writeln!(f, "step: {step}"))?;
+        write!(f, "{kept_records} records stay, {dropped_records} valid ones go; the log ends at LSN {end}")
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Rewrite { segment, passed_over: 0 } => write!(f, "copy {segment} aside and write it anew"),
+            Step::Rewrite { segment, passed_over } => {
+                write!(f, "copy {segment} aside and write it anew with {passed_over} bytes passed over")
+            }
+            Step::MoveAside { file } => write!(f, "move {file} aside"),
+            Step::Continue { segment } => write!(f, "let the log go on in {segment}"),
+        }
+    }
+}

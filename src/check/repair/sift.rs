@@ -1,0 +1,136 @@
+//! What a repair keeps of one segment: its whole batches.
+
+use std::io;
+use std::ops::Range;
+
+use crate::format::{BLOCK, Cursor, FrameKind, Link, frame_size};
+use crate::scan::{Place, Summary};
+use crate::storage::File;
+
+use super::super::walk::{Step, Walk};
+
+/// What is kept at all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Batches that begin below this offset go.
+    pub(super) from: u64,
+    /// Batches that reach above this LSN go, and what follows them.
+    pub(super) cut: u64,
+    /// A hole at or above is a torn tail: the log ends there.
+    pub(super) durable: u64,
+}
+
+/// What is kept of a segment.
+#[derive(Debug, Default)]
+pub(super) struct Sifted {
+    /// Offsets of the bytes kept, in order, without those between.
+    pub(super) kept: Vec<Range<u64>>,
+    /// The offset where the segment ends, kept or not.
+    pub(super) end: u64,
+    /// Whether the log ends here too, whatever follows.
+    pub(super) last: bool,
+    pub(super) link: Option<Link>,
+    pub(super) whole: Summary,
+    /// The highest batch time.
+    pub(super) batch_time: u64,
+}
+
+impl Sifted {
+    /// Nothing is left of a segment that ended at `end`.
+    pub(super) fn nothing(end: u64) -> Sifted {
+        Sifted { end, ..Sifted::default() }
+    }
+
+    /// What lies between the bytes kept.
+    pub(super) fn gaps(&self) -> impl Iterator<Item = Range<u64>> {
+        let starts = std::iter::once(u64::from(BLOCK)).chain(self.kept.iter().map(|kept| kept.end));
+        let ends = self.kept.iter().map(|kept| kept.start).chain(std::iter::once(self.end));
+        starts.zip(ends).map(|(start, end)| start..end).filter(|gap| !gap.is_empty())
+    }
+
+    fn keep(&mut self, bytes: Range<u64>) {
+        match self.kept.last_mut() {
+            Some(last) if last.end == bytes.start => last.end = bytes.end,
+            _ => self.kept.push(bytes),
+        }
+    }
+}
+
+/// What becomes of the batch that comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Next {
+    #[default]
+    Keep,
+    /// It may have begun in the hole before it.
+    Doubt,
+    /// It did.
+    Drop,
+}
+
+/// Reads a segment. `end`: where the log says that it ended, if it says so; otherwise it ends with its last batch.
+///
+/// Of a batch that is not whole nothing is kept. Behind a frame whose header is lost nobody can tell whether a batch
+/// goes on, unless what follows claims that everything before it was durable: a batch is framed at once.
+///
+/// `None` for a frame of a newer version.
+pub(super) fn sift(file: &dyn File, place: &Place, end: Option<u64>, bounds: Bounds) -> io::Result<Option<Sifted>> {
+    let mut walk = Walk::new(place, end);
+    let mut sifted = Sifted::default();
+    let (mut batch, mut open, mut fate) = (u64::from(BLOCK), Summary::default(), Next::Keep);
+    while let Some(step) = walk.next(file)? {
+        match step {
+            Step::Frame(offset, header) => {
+                let (lsn, next) = (place.base + offset, offset + frame_size(u64::from(header.length)));
+                if place.base + next > bounds.cut {
+                    sifted.last = true;
+                    break;
+                }
+                if fate == Next::Doubt {
+                    fate = if header.claim(lsn) == Some(lsn) { Next::Keep } else { Next::Drop };
+                }
+                if let Some(kind) = header.kind {
+                    open.add(kind, 1, header.batch_time, lsn);
+                }
+                match header.kind {
+                    Some(FrameKind::Link) if offset == u64::from(BLOCK) => {
+                        sifted.link = Link::decode(&walk.payload(file, offset, &header)?);
+                    }
+                    Some(FrameKind::CursorNote) => {
+                        let note = walk.payload(file, offset, &header)?;
+                        open.notes.extend(Cursor::decode(&note).map(|(cursor, _)| cursor));
+                    }
+                    _ => {}
+                }
+                if header.more {
+                    continue;
+                }
+                let whole = std::mem::take(&mut open);
+                if std::mem::take(&mut fate) == Next::Keep && batch >= bounds.from {
+                    sifted.keep(batch..next);
+                    sifted.whole.merge(whole);
+                    sifted.batch_time = sifted.batch_time.max(header.batch_time);
+                }
+                batch = next;
+            }
+            Step::Hole(hole) if place.base + hole.batch >= bounds.durable || place.base + hole.to > bounds.cut => {
+                sifted.last = true;
+                break;
+            }
+            Step::Hole(hole) if end.is_none() && !hole.followed => break,
+            Step::Hole(hole) => {
+                (batch, open) = (hole.to, Summary::default());
+                fate = match hole.goes_on {
+                    Some(false) => Next::Keep,
+                    Some(true) => Next::Drop,
+                    None => Next::Doubt,
+                };
+            }
+            Step::TooNew(_) => return Ok(None),
+        }
+    }
+    sifted.end = match end {
+        Some(end) if !sifted.last => end,
+        _ => sifted.kept.last().map_or(u64::from(BLOCK), |kept| kept.end),
+    };
+    Ok(Some(sifted))
+}

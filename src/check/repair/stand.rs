@@ -1,0 +1,125 @@
+//! One segment as a repair writes it anew.
+
+use std::ops::Range;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{
+    BLOCK, CAPACITY, FRAME, FrameHeader, FrameKind, Header, Link, MAX_PAYLOAD, frame_size, segment_name, sum,
+    unfinished_name, zeros_sum,
+};
+use crate::storage::{File, Storage, read_full, write_full};
+
+/// Bytes copied at once.
+const CHUNK: u64 = 256 << 10;
+
+/// A segment that is written anew under its name and its seed, so that what is kept stays valid where it lies. It is
+/// read-only to the log: its successor says how it ended.
+#[derive(Debug)]
+pub(super) struct Stand {
+    pub(super) name: String,
+    header: Header,
+    pub(super) seed: u32,
+    source: Option<String>,
+    pub(super) kept: Vec<Range<u64>>,
+    /// What is new: offsets, frame headers, and payloads where they are not zeros.
+    frames: Vec<(u64, FrameHeader, Vec<u8>)>,
+    length: u64,
+    /// Bytes that are passed over.
+    pub(super) passed_over: u64,
+}
+
+impl Stand {
+    /// Without a frame yet. `source`: the file that the kept bytes come from.
+    pub(super) fn new(header: Header, source: Option<String>, length: u64) -> Stand {
+        let (name, seed) = (segment_name(header.base), header.encode().1);
+        Stand { name, header, seed, source, kept: Vec::new(), frames: Vec::new(), length, passed_over: 0 }
+    }
+
+    /// One that no file was before, with a salt of its own.
+    pub(super) fn drawn(storage: &dyn Storage, log_id: [u8; 16], base: u64) -> Result<Stand> {
+        let mut salt = [0; 8];
+        storage.random(&mut salt).map_err(|e| Error::io("draw a salt for", storage.path(), e))?;
+        let (capacity, salt) = (*CAPACITY.start(), u64::from_le_bytes(salt));
+        Ok(Stand::new(Header { log_id, base, capacity, salt }, None, capacity))
+    }
+
+    /// Puts a link at its start and gives the offset past it.
+    pub(super) fn add_link(&mut self, link: &Link, batch_time: u64) -> Result<u64> {
+        let payload = link.encode();
+        let header = FrameHeader::unclaimed(FrameKind::Link, length(payload.len() as u64)?, batch_time, sum(&payload));
+        let (at, size) = (u64::from(BLOCK), frame_size(payload.len() as u64));
+        self.frames.push((at, header, payload));
+        Ok(at + size)
+    }
+
+    /// Fills a gap with frames that say so.
+    pub(super) fn pass_over(&mut self, gap: Range<u64>) -> Result<()> {
+        let (frame, most) = (u64::from(FRAME), u64::from(FRAME) + MAX_PAYLOAD - 4);
+        let mut at = gap.start;
+        self.passed_over += gap.end - gap.start;
+        while at < gap.end {
+            let left = gap.end - at;
+            // None is shorter than a frame's header.
+            let size = if left > most { most.min(left - frame) } else { left };
+            let payload = size.saturating_sub(frame);
+            let header = FrameHeader::unclaimed(FrameKind::Gap, length(payload)?, 0, zeros_sum(payload));
+            self.frames.push((at, header, Vec::new()));
+            at += size;
+        }
+        Ok(())
+    }
+
+    /// A name for it that nobody reads.
+    pub(super) fn unfinished(&self) -> String {
+        unfinished_name(self.header.base)
+    }
+
+    /// Writes it, durably, under that name.
+    pub(super) fn write(&self, storage: &dyn Storage) -> Result<()> {
+        let name = self.unfinished();
+        let io = |e| Error::io("write", storage.path().join(&name), e);
+        let file = storage.create(&name).map_err(io)?;
+        file.set_len(self.length).map_err(io)?;
+        write_full(&*file, &self.header.encode().0, 0).map_err(io)?;
+        if let Some(source) = &self.source {
+            let path = storage.path().join(source);
+            let from = storage.open(source, false).map_err(|e| Error::io("open", path, e))?;
+            for kept in &self.kept {
+                copy(&*from, &*file, kept.clone()).map_err(io)?;
+            }
+        }
+        for (offset, header, payload) in &self.frames {
+            let mut bytes = header.encode(self.seed, length(*offset)?).to_vec();
+            bytes.extend_from_slice(payload);
+            write_full(&*file, &bytes, *offset).map_err(io)?;
+        }
+        file.sync().map_err(io)
+    }
+}
+
+fn length(bytes: u64) -> Result<u32> {
+    u32::try_from(bytes).map_err(|_| Error::new(ErrorKind::Invalid, "repair", "no segment is that long"))
+}
+
+/// Copies a file whole and durably to a new one.
+pub(super) fn copy_file(storage: &dyn Storage, from: &str, to: &str) -> Result<()> {
+    let io = |e| Error::io("copy", storage.path().join(from), e);
+    let (source, file) = (storage.open(from, false).map_err(io)?, storage.create(to).map_err(io)?);
+    let length = source.len().map_err(io)?;
+    copy(&*source, &*file, 0..length).and_then(|()| file.sync()).map_err(io)
+}
+
+fn copy(from: &dyn File, to: &dyn File, bytes: Range<u64>) -> std::io::Result<()> {
+    let mut at = bytes.start;
+    let mut chunk = vec![0; usize::try_from((bytes.end - at).min(CHUNK)).unwrap_or_default()];
+    while at < bytes.end {
+        let most = usize::try_from(bytes.end - at).unwrap_or(usize::MAX).min(chunk.len());
+        let part = chunk.get_mut(..most).unwrap_or_default();
+        if read_full(from, part, at)? < most {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        write_full(to, part, at)?;
+        at += most as u64;
+    }
+    Ok(())
+}

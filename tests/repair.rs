@@ -1,0 +1,430 @@
+//! A damaged log is brought back: everything that can stay stays where it was, and nothing is deleted.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
+
+use std::collections::BTreeMap;
+
+use seawall::check::{Repair, RepairPlan, Step, Verify};
+use seawall::sim::{Disk, Keep};
+use seawall::{ErrorKind, Lsn, Options, Wal};
+
+const BLOCK: usize = 4096;
+
+/// A record as it was appended.
+#[derive(Clone, Debug)]
+struct Appended {
+    lsn: u64,
+    time: u64,
+    payload: Vec<u8>,
+    /// Which append it came with.
+    batch: usize,
+}
+
+impl Appended {
+    fn size(&self) -> u64 {
+        24 + self.payload.len().next_multiple_of(4) as u64
+    }
+
+    /// Where its bytes lie, without padding.
+    fn bytes(&self) -> std::ops::Range<u64> {
+        self.lsn..self.lsn + 24 + self.payload.len() as u64
+    }
+}
+
+/// A closed log of several segments on a disk in memory, and what was appended to it.
+struct World {
+    disk: Disk,
+    records: Vec<Appended>,
+    /// The names of segments with records.
+    segments: Vec<String>,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+fn options() -> Options {
+    Options::new().segment_size(16 << 10)
+}
+
+fn open(disk: &Disk) -> seawall::Result<Wal> {
+    options().open_on(disk.mount())
+}
+
+fn base(name: &str) -> u64 {
+    name[..20].parse().unwrap()
+}
+
+impl World {
+    fn new() -> World {
+        let disk = Disk::new(7);
+        let wal = open(&disk).unwrap();
+        let mut records = Vec::new();
+        let cursor = {
+            let mut cursor = None;
+            for batch in 0..90_usize {
+                let time = batch as u64 / 7;
+                let payloads: Vec<Vec<u8>> = (0..1 + usize::from(batch % 5 == 3) * 3)
+                    .map(|n| vec![(batch + n) as u8; batch * 37 % 900])
+                    .collect();
+                let last = wal.at(time).append_batch(&payloads).unwrap();
+                // Some are waited for one by one, some together.
+                let last = if batch % 3 == 0 { last.wait().unwrap() } else { last.lsn() };
+                let mut lsn = last.0 + 24 + (payloads[0].len().next_multiple_of(4)) as u64;
+                for (n, payload) in payloads.iter().enumerate().rev() {
+                    lsn -= 24 + payload.len().next_multiple_of(4) as u64;
+                    let at = records.len() - (payloads.len() - 1 - n);
+                    records.insert(at, Appended { lsn, time, payload: payload.clone(), batch });
+                }
+                if batch == 20 {
+                    cursor = Some(wal.cursor("follower").unwrap());
+                }
+            }
+            cursor.unwrap()
+        };
+        drop(cursor);
+        wal.close().unwrap();
+        disk.crash(Keep::All);
+        let mut world = World { disk, records, segments: Vec::new(), files: BTreeMap::new() };
+        world.files = world.contents();
+        let used = |name: &&String| name.ends_with(".wal") && world.records.iter().any(|r| world.holds(name, r.lsn));
+        world.segments = world.files.keys().filter(used).cloned().collect();
+        assert!(world.segments.len() >= 4, "{:?}", world.segments);
+        assert!(world.records.is_sorted_by_key(|record| record.lsn));
+        world
+    }
+
+    fn fork(&self) -> World {
+        World {
+            disk: self.disk.fork(),
+            records: self.records.clone(),
+            ..World { disk: Disk::new(0), ..self.clone_names() }
+        }
+    }
+
+    fn clone_names(&self) -> World {
+        World { disk: Disk::new(0), records: Vec::new(), segments: self.segments.clone(), files: self.files.clone() }
+    }
+
+    fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        self.disk.names().into_iter().map(|name| (name.clone(), self.disk.file(&name).unwrap())).collect()
+    }
+
+    fn holds(&self, segment: &str, lsn: u64) -> bool {
+        let next = self.files.keys().filter(|name| name.ends_with(".wal")).map(|name| base(name));
+        let next = next.filter(|next| *next > base(segment)).min().unwrap_or(u64::MAX);
+        (base(segment)..next).contains(&lsn)
+    }
+
+    fn flip(&self, segment: &str, offset: usize, mask: u8) {
+        let mut bytes = self.disk.file(segment).unwrap();
+        bytes[offset] ^= mask;
+        self.disk.put(segment, bytes);
+    }
+
+    /// Every record that is read from the log, which must be as it was appended.
+    fn read(&self, wal: &Wal) -> Vec<u64> {
+        let mut lsns = Vec::new();
+        for record in wal.read(..).unwrap() {
+            let record = record.unwrap();
+            let appended = self.records.iter().find(|appended| appended.lsn == record.lsn.0);
+            let appended = appended.unwrap_or_else(|| panic!("nobody appended LSN {}", record.lsn));
+            assert_eq!((&record.payload[..], record.batch_time.0), (&appended.payload[..], appended.time));
+            assert_eq!(wal.get(record.lsn).unwrap().payload, record.payload);
+            lsns.push(record.lsn.0);
+        }
+        lsns
+    }
+
+    /// Repairs, and holds what is left against what must be: `lost` says of each record whether its bytes are.
+    fn repair(&self, ways: &Repair, lost: impl Fn(&Appended) -> bool) -> RepairPlan {
+        let before = self.contents();
+        let planned = ways.plan_on(&*self.disk.mount()).unwrap();
+        assert_eq!(self.contents(), before, "a plan changes nothing");
+        let done = ways.run_on(self.disk.mount()).unwrap();
+        assert_eq!(planned.to_string(), done.to_string());
+        self.is_repaired(&before, !done.steps.is_empty(), lost);
+        done
+    }
+
+    fn is_repaired(&self, before: &BTreeMap<String, Vec<u8>>, changed: bool, lost: impl Fn(&Appended) -> bool) {
+        let now = self.contents();
+        for (name, bytes) in before.iter().filter(|(name, _)| name.ends_with(".wal")) {
+            assert!(now.values().any(|now| now == bytes), "the bytes of {name} are nowhere");
+        }
+        let report = Verify::new().threads(1).run_on(self.disk.mount()).unwrap();
+        assert!(report.is_clean(), "{report}");
+        let wal = open(&self.disk).unwrap_or_else(|e| panic!("{e}"));
+        let left = self.read(&wal);
+        self.holds_batches(&left, lost);
+        // The log goes on, above everything that was.
+        let lsn = wal.append(b"on").unwrap().wait().unwrap();
+        let highest = before.keys().filter(|name| name.ends_with(".wal")).map(|name| base(name)).max().unwrap_or(0);
+        assert!(lsn.0 > highest + if changed { 1 << 40 } else { 0 });
+        wal.close().unwrap();
+        let wal = open(&self.disk).unwrap();
+        assert_eq!(wal.read(..).unwrap().count(), left.len() + 1);
+        wal.close().unwrap();
+        assert!(Repair::new().plan_on(&*self.disk.mount()).unwrap().steps.is_empty());
+    }
+
+    /// All records of a batch are left or none, and those of which nothing is lost are: but for a batch that follows
+    /// a lost frame directly, of which it cannot be told whether it began there.
+    fn holds_batches(&self, left: &[u64], lost: impl Fn(&Appended) -> bool) {
+        let mut doubtful = false;
+        for batch in self.records.chunk_by(|a, b| a.batch == b.batch) {
+            let kept = batch.iter().filter(|record| left.contains(&record.lsn)).count();
+            assert!(kept == 0 || kept == batch.len(), "{kept} of {} records: {batch:?}", batch.len());
+            let hurt = batch.iter().any(&lost);
+            assert!(!hurt || kept == 0, "{batch:?}");
+            assert!(hurt || doubtful || kept > 0, "lost though nothing of it was: {batch:?}");
+            // Those waited for one by one claim that all before them is durable.
+            doubtful = hurt;
+        }
+    }
+}
+
+#[test]
+fn a_sound_log_needs_no_repair() {
+    let world = World::new();
+    let plan = world.repair_nothing();
+    assert_eq!(plan.kept_records, world.records.len() as u64);
+}
+
+impl World {
+    fn repair_nothing(&self) -> RepairPlan {
+        let plan = Repair::new().run_on(self.disk.mount()).unwrap();
+        assert!(plan.steps.is_empty() && plan.faults.is_empty(), "{plan}");
+        assert_eq!(self.contents(), self.files);
+        plan
+    }
+}
+
+#[test]
+fn a_bit_flipped_anywhere_costs_the_record_it_lies_in() {
+    let whole = World::new();
+    let mut seen = 0;
+    for (n, segment) in whole.segments.iter().enumerate() {
+        let end = whole.records.iter().filter(|r| whole.holds(segment, r.lsn)).map(|r| r.lsn + r.size()).max().unwrap();
+        let end = (end - base(segment)) as usize;
+        let places = (0..72).chain(BLOCK..BLOCK + 140).chain((BLOCK + 140..end).step_by(41 + n));
+        for offset in places {
+            let world = whole.fork();
+            world.flip(segment, offset, 1 << (offset % 8));
+            let at = base(segment) + offset as u64;
+            let plan = world.repair(&Repair::new(), |r| r.bytes().contains(&at));
+            seen += usize::from(!plan.faults.is_empty());
+        }
+    }
+    assert!(seen > 1000, "{seen}");
+}
+
+#[test]
+fn files_that_are_gone_cost_what_was_in_them() {
+    let whole = World::new();
+    let n = whole.segments.len();
+    for gone in [vec![0], vec![1], vec![1, 2], vec![0, 1], vec![n - 1], vec![0, n - 1], (0..n).collect()] {
+        let world = whole.fork();
+        gone.iter().for_each(|n| assert!(world.disk.remove(&whole.segments[*n])));
+        world.repair(&Repair::new(), |r| gone.iter().any(|n| whole.holds(&whole.segments[*n], r.lsn)));
+    }
+}
+
+#[test]
+fn files_that_are_emptied_cut_or_overwritten_cost_what_is_lost() {
+    let whole = World::new();
+    for (n, segment) in whole.segments.iter().enumerate() {
+        for length in [0, 100, BLOCK, BLOCK + 50, BLOCK + 3000, 14_000] {
+            let world = whole.fork();
+            let mut bytes = world.disk.file(segment).unwrap();
+            bytes.truncate(length);
+            let cut = bytes.len() < whole.files[segment].len();
+            world.disk.put(segment, bytes);
+            let at = base(segment) + length as u64;
+            let lost = |r: &Appended| whole.holds(segment, r.lsn) && r.lsn + r.size() > at;
+            if cut && whole.records.iter().any(lost) {
+                world.repair(&Repair::new(), lost);
+            }
+            let world = whole.fork();
+            let mut bytes = world.disk.file(segment).unwrap();
+            let end = bytes.len().min(length + 500);
+            bytes[length.min(end)..end].fill(0xAA);
+            world.disk.put(segment, bytes);
+            let to = base(segment) + end as u64;
+            world.repair(&Repair::new(), |r| whole.holds(segment, r.lsn) && r.lsn < to && r.lsn + r.size() > at);
+            _ = n;
+        }
+    }
+}
+
+#[test]
+fn files_under_wrong_names_lose_nothing() {
+    let whole = World::new();
+    let [a, b, c] = [0, 1, 2].map(|n| whole.segments[n].clone());
+    let world = whole.fork();
+    world.disk.rename(&a, "swap");
+    world.disk.rename(&b, &a);
+    world.disk.rename("swap", &b);
+    world.repair(&Repair::new(), |_| false);
+    let world = whole.fork();
+    world.disk.rename(&b, "segment.bak");
+    world.repair(&Repair::new(), |_| false);
+    // One under the name of another, which is gone.
+    let world = whole.fork();
+    world.disk.rename(&b, &c);
+    world.repair(&Repair::new(), |r| whole.holds(&c, r.lsn));
+}
+
+#[test]
+fn a_closed_log_whose_mark_is_gone_opens_again() {
+    let world = World::new();
+    world.disk.remove("MARK");
+    assert!(open(&world.disk).is_err());
+    world.repair(&Repair::new(), |_| false);
+}
+
+#[test]
+fn only_the_mark_is_left() {
+    let world = World::new();
+    for name in world.disk.names().iter().filter(|name| *name != "MARK") {
+        world.disk.remove(name);
+    }
+    world.repair(&Repair::new(), |_| true);
+}
+
+#[test]
+fn a_quarantined_segment_is_passed_over_whole() {
+    let whole = World::new();
+    for segment in &whole.segments {
+        let world = whole.fork();
+        let plan = world.repair(&Repair::new().quarantine(segment), |r| whole.holds(segment, r.lsn));
+        let gone = whole.records.iter().filter(|r| whole.holds(segment, r.lsn)).count() as u64;
+        assert_eq!((plan.dropped_records, plan.kept_records), (gone, whole.records.len() as u64 - gone));
+    }
+    let error = Repair::new().quarantine("x").plan_on(&*whole.disk.mount()).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Invalid);
+}
+
+#[test]
+fn a_cut_ends_the_log_at_a_batch() {
+    let whole = World::new();
+    for record in whole.records.iter().step_by(9) {
+        let world = whole.fork();
+        let plan = world.repair(&Repair::new().cut(Lsn(record.lsn)), |r| {
+            whole.records.iter().filter(|other| other.batch == r.batch).any(|other| other.lsn >= record.lsn)
+        });
+        assert!(plan.end.0 <= record.lsn);
+    }
+    let error = Repair::new().cut(Lsn(u64::MAX)).plan_on(&*whole.disk.mount()).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Invalid);
+}
+
+#[test]
+fn cursors_and_checkpoints_outlive_a_repair() {
+    let world = World::new();
+    let wal = open(&world.disk).unwrap();
+    let first = wal.append_checkpoint(b"first").unwrap().wait().unwrap();
+    wal.rotate().unwrap();
+    let second = wal.append_checkpoint(b"second").unwrap().wait().unwrap();
+    wal.append(b"more").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let holds =
+        |lsn: Lsn| world.disk.names().into_iter().filter(|n| n.ends_with(".wal") && base(n) < lsn.0).max().unwrap();
+    for (hurt, left) in [(first, Some("second")), (second, Some("first"))] {
+        let disk = world.disk.fork();
+        let name = holds(hurt);
+        let mut bytes = disk.file(&name).unwrap();
+        bytes[(hurt.0 - base(&name)) as usize + 25] ^= 1;
+        disk.put(&name, bytes);
+        Repair::new().run_on(disk.mount()).unwrap();
+        let wal = open(&disk).unwrap();
+        let payload = wal.checkpoint().unwrap().map(|record| String::from_utf8(record.payload.to_vec()).unwrap());
+        assert_eq!(payload.as_deref(), left);
+        assert!(wal.cursors().contains_key("follower"), "{:?}", wal.cursors());
+    }
+}
+
+#[test]
+fn a_live_log_is_planned_for_and_not_repaired() {
+    let world = World::new();
+    let wal = open(&world.disk).unwrap();
+    assert!(Repair::new().plan_on(&*world.disk.mount()).unwrap().steps.is_empty());
+    assert_eq!(Repair::new().run_on(world.disk.mount()).unwrap_err().kind(), &ErrorKind::Locked);
+    wal.close().unwrap();
+}
+
+/// At each operation of a repair the power fails; what is left is damaged still or repaired, and repairing it gives what
+/// repairing without a crash gives.
+#[test]
+fn a_crash_in_a_repair_leaves_it_repeatable() {
+    let whole = World::new();
+    let [first, second, third] = [0, 1, 2].map(|n| whole.segments[n].clone());
+    let hurt: [&dyn Fn(&World); 4] = [
+        &|world| world.flip(&second, 20, 4),
+        &|world| {
+            world.flip(&first, BLOCK + 4, 4);
+            assert!(world.disk.remove(&third));
+        },
+        &|world| {
+            world.disk.rename(&first, "swap");
+            world.disk.rename(&second, &first);
+            world.disk.rename("swap", &second);
+        },
+        &|world| world.flip(whole.segments.last().unwrap(), BLOCK + 300, 4),
+    ];
+    let mut crashes = 0;
+    for hurt in hurt {
+        let damaged = whole.fork();
+        hurt(&damaged);
+        let before = damaged.contents();
+        let straight = damaged.fork();
+        Repair::new().run_on(straight.disk.mount()).unwrap();
+        let expected = straight.read(&open(&straight.disk).unwrap());
+        for nth in 1.. {
+            let crashed = damaged.fork();
+            crashed.disk.crash_torn_at(nth);
+            let done = Repair::new().run_on(crashed.disk.mount());
+            let units = crashed.disk.dirty_units();
+            for n in 0..6_u64 {
+                let left = crashed.fork();
+                left.disk.reseed(nth * 16 + n);
+                match n {
+                    0 => left.disk.crash(Keep::All),
+                    1 => left.disk.crash(Keep::None),
+                    _ if units <= 2 => left.disk.crash(Keep::Mask(n - 2)),
+                    _ => left.disk.crash(Keep::Random(nth * 16 + n)),
+                }
+                // A log that opens meanwhile has lost nothing that is not lost in the end.
+                if let Ok(wal) = open(&left.fork().disk) {
+                    assert_eq!(left.read(&wal), expected);
+                }
+                let was = left.contents();
+                let plan = Repair::new().run_on(left.disk.mount()).unwrap();
+                if let Err(e) = open(&left.fork().disk) {
+                    let sizes: Vec<_> = was.iter().map(|(n, b)| (n, b.len())).collect();
+                    panic!("{nth} {n}: {e}\n{plan}\n{sizes:?}");
+                }
+                let now = left.contents();
+                assert_eq!(left.read(&open(&left.disk).unwrap()), expected);
+                for (name, bytes) in before.iter().filter(|(name, _)| name.ends_with(".wal")) {
+                    let found = now.values().any(|now| now == bytes);
+                    assert!(found, "the bytes of {name} are nowhere: operation {nth}, crash {n}, {:?}", now.keys());
+                }
+                crashes += 1;
+            }
+            if done.is_ok() && !crashed.disk.crashed() {
+                break;
+            }
+        }
+    }
+    assert!(crashes > 300, "{crashes}");
+}
+
+#[test]
+fn the_plan_reads_as_what_is_done() {
+    let world = World::new();
+    let segment = &world.segments[1];
+    world.flip(segment, BLOCK + 200, 1);
+    let plan = Repair::new().plan_on(&*world.disk.mount()).unwrap();
+    assert!(matches!(&plan.steps[0], Step::Rewrite { segment: s, passed_over } if s == segment && *passed_over > 0));
+    assert!(matches!(&plan.steps[1], Step::Continue { .. }), "{plan}");
+    let text = plan.to_string();
+    assert!(text.contains(&format!("copy {segment} aside")) && text.contains("records stay"), "{text}");
+}
