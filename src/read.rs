@@ -162,6 +162,10 @@ pub(crate) fn get(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
     }
     let found = if offset.is_multiple_of(4) { open.frame(offset) } else { Ok(None) };
     match found.map_err(|e| open.error(segments, e))? {
+        Some(header) if header.kind == Some(FrameKind::Gap) => {
+            let end = offset + frame_size(u64::from(header.length));
+            Err(passed_over(segments, &open, lsn, end))
+        }
         Some(header) => match kind(&header) {
             Some(kind) => Found { lsn: lsn.0, offset, kind, header }.record(&open, |payload| open.share(payload)),
             None => Err(no_record(lsn)),
@@ -188,11 +192,34 @@ fn walk(segments: &impl Segments, mut open: Open, lsn: Lsn) -> Error {
             return no_record(lsn);
         }
         match open.frame(offset) {
-            Ok(Some(header)) => offset += frame_size(u64::from(header.length)),
+            Ok(Some(header)) => {
+                let next = offset + frame_size(u64::from(header.length));
+                if header.kind == Some(FrameKind::Gap) && lsn.0 < open.segment.base + next {
+                    return passed_over(segments, &open, lsn, next);
+                }
+                offset = next;
+            }
             Ok(None) => return damaged(segments, &open, offset),
             Err(e) => return open.error(segments, e),
         }
     }
+}
+
+/// The error for an LSN in a gap, which ends at an offset.
+fn passed_over(segments: &impl Segments, open: &Open, lsn: Lsn, end: u64) -> Error {
+    let segment = &open.segment;
+    let offset = lsn.0 - segment.base;
+    let damage = Damage {
+        segment: segment.name.clone(),
+        offset,
+        lsn,
+        durable: Lsn(open.end()),
+        next: Some(Lsn(segment.base + end)),
+        bytes: end - offset,
+        beyond: 0,
+    };
+    let message = format!("what was at LSN {lsn} was lost and passed over by a repair");
+    Error::new(ErrorKind::Damage(damage), "read", message).at(segments.path(&segment.name), offset)
 }
 
 /// The error for a place where a durable frame should be.

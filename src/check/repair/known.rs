@@ -174,25 +174,33 @@ impl Known {
         })
     }
 
-    /// How it is written anew, if it has to be. `room`: bytes to the base of the next. `link`: where its own is lost,
-    /// with the highest batch time before it.
+    /// How it is written anew, if it has to be. `room`: bytes to the base of the next, if there is one. `link`: where its
+    /// own is lost, with the highest batch time before it.
     pub(super) fn stand(
         &self,
         log_id: [u8; 16],
-        room: u64,
+        room: Option<u64>,
+        durable: u64,
         sifted: &Sifted,
         link: Option<(&Link, u64)>,
     ) -> Result<Option<Stand>> {
         let name = segment_name(self.base);
         let source = self.source.as_ref().map(|source| source.name.clone());
         let in_place = self.header.is_some() && source.as_ref() == Some(&name);
-        if in_place && link.is_none() && sifted.gaps().next().is_none() && self.length() >= sifted.end {
+        // What was durable beyond its end is trimmed once the log goes on.
+        let ended = match (self.seal, room) {
+            (Some((end, _)), _) => end,
+            (None, None) => self.length().min(durable.saturating_sub(self.base)),
+            (None, Some(_)) => 0,
+        };
+        let whole = sifted.end >= ended && sifted.gaps().next().is_none() && self.length() >= sifted.end;
+        if in_place && whole && link.is_none() {
             return Ok(None);
         }
         let least = *CAPACITY.start();
         let length = self.length().max(sifted.end).next_multiple_of(u64::from(BLOCK));
         let header = self.header.unwrap_or_else(|| {
-            let capacity = length.clamp(least, room.max(least));
+            let capacity = length.clamp(least, room.unwrap_or(*CAPACITY.end()).max(least));
             Header { log_id, base: self.base, capacity, salt: 0 }.with_seed(self.seed)
         });
         let mut stand = Stand::new(header, source, length.min(header.capacity).max(sifted.end));

@@ -45,7 +45,7 @@ impl Layout {
             if segment.base.saturating_add(u64::from(BLOCK)) >= bounds.cut {
                 break;
             }
-            let room = known.get(n + 1).map_or(*CAPACITY.end(), |above| above.base - segment.base);
+            let room = known.get(n + 1).map(|above| above.base - segment.base);
             let quarantined = ways.quarantines(segment.base);
             let mut sifted = segment.sift(storage, bounds, quarantined)?;
             let lost_link = sifted.link.is_none();
@@ -65,7 +65,7 @@ impl Layout {
                 sifted.end = sifted.end.max(u64::from(BLOCK) + frame_size(link.encode().len() as u64));
             }
             let batch_time = upto.batch_time;
-            stands.extend(segment.stand(log_id, room, &sifted, lost_link.then_some((&link, batch_time)))?);
+            stands.extend(segment.stand(log_id, room, *durable, &sifted, lost_link.then_some((&link, batch_time)))?);
             let (last, kept) = (sifted.last, sifted.whole.records);
             upto.pass(segment, &link, sifted);
             used.push(segment);
@@ -124,7 +124,6 @@ impl Upto {
     /// What the next segment's link says. `before`: how many records lie before it, if that is known better.
     fn link(&self, before: Option<u64>) -> Link {
         let Seal { end, records, min_time, max_time } = self.seal;
-        let stood = |cursor: &Cursor| Cursor { lsn: cursor.lsn.min(end), ..cursor.clone() };
         Link {
             prev_base: self.prev_base,
             prev_end: end,
@@ -135,7 +134,7 @@ impl Upto {
             front: self.front,
             checkpoint: self.checkpoint,
             records_before: before.unwrap_or(self.records).max(records),
-            cursors: self.cursors.iter().map(stood).collect(),
+            cursors: self.cursors.clone(),
         }
     }
 
