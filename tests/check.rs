@@ -473,3 +473,60 @@ fn a_segment_that_lost_all_its_frames_is_no_damage_where_nothing_was_durable() {
         assert!(report.is_clean(), "{seed} {closes}: {report}");
     }
 }
+
+/// A cleaned log of five segments with four records each, and one with one; the names of its segments.
+fn cleaned(dir: &Path) -> Vec<PathBuf> {
+    let wal = small().open(dir).unwrap();
+    let mut lsns = Vec::new();
+    for n in 0..20 {
+        lsns.push(wal.append(&[n / 4; 2000]).unwrap().wait().unwrap());
+        if n % 4 == 3 {
+            wal.rotate().unwrap();
+        }
+    }
+    wal.append(b"newest").unwrap().wait().unwrap();
+    wal.clean_before_lsn(lsns[4]).unwrap();
+    wal.close().unwrap();
+    // What was cleaned may be kept as a spare.
+    segments(dir).into_iter().filter(|path| base(path) >= lsns[4].0 - 2 * 4096).collect()
+}
+
+#[test]
+fn the_first_segment_gone_below_a_damaged_link_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let segments = cleaned(dir.path());
+    fs::remove_file(&segments[0]).unwrap();
+    flip(&segments[1], 4130);
+    let report = verify(dir.path()).unwrap();
+    assert_eq!(report.first.0, base(&segments[0]));
+    let [gone, link] = &report.faults[..] else { panic!("{report}") };
+    assert_eq!((gone.lsn.0, gone.lost_records), (base(&segments[0]), None));
+    assert_eq!(gone.lost_bytes, base(&segments[1]) - base(&segments[0]) - 4096);
+    assert_eq!((link.lsn.0, link.lost_records), (base(&segments[1]) + 4096, Some(0)));
+}
+
+#[test]
+fn the_last_record_before_a_damaged_link_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let segments = cleaned(dir.path());
+    let newest = segments.len() - 1;
+    flip(&segments[newest], 4130);
+    let last = 4096 + 24 + 72 + 3 * 2024;
+    flip(&segments[newest - 1], last + 500);
+    let damage = |item| if let Item::Damage(fault) = item { Some(fault) } else { None };
+    let faults: Vec<Fault> = frames(dir.path()).unwrap().filter_map(|item| damage(item.unwrap())).collect();
+    let [record, link] = &faults[..] else { panic!("{faults:?}") };
+    assert_eq!((record.lsn.0, record.lost_bytes), (base(&segments[newest - 1]) + last, 2024));
+    assert_eq!((record.lost_records, link.lost_records), (Some(1), Some(0)));
+}
+
+#[test]
+fn what_cannot_be_known_is_not_said_to_be_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    cleaned(dir.path());
+    fs::remove_file(dir.path().join("MARK")).unwrap();
+    let report = verify(dir.path()).unwrap();
+    let [cut] = &report.faults[..] else { panic!("{report}") };
+    assert_eq!((cut.lost_bytes, cut.lost_records), (0, None));
+    assert!(cut.to_string().contains("lost: nothing that is known of"), "{cut}");
+}

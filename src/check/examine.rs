@@ -169,6 +169,15 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64) -> Result<Examined> {
     };
     sum.report.notes.clone_from(&plan.survey.notes);
     sum.report.first = Lsn(first);
+    let unlinked = |index: &usize| plan.parts.get(*index).is_some_and(|part| part.link.is_none());
+    if let Some(Piece::Member(index)) = pieces.first()
+        && front > 0
+        && front < first
+        && unlinked(index)
+    {
+        // The front is a segment's base, and no link is left to name it.
+        sum.front_gone(front, first);
+    }
     for (n, piece) in pieces.iter().enumerate() {
         match *piece {
             Piece::Missing { base, end, records, before } => sum.missing(base, end, records, before),
@@ -239,6 +248,20 @@ impl Sum {
         });
     }
 
+    /// Adds what lay between the front and the first segment that is left.
+    fn front_gone(&mut self, front: u64, first: u64) {
+        self.report.first = Lsn(front);
+        self.report.faults.push(Fault {
+            segment: segment_name(front),
+            offset: 0,
+            lsn: Lsn(front),
+            lost_bytes: first.saturating_sub(front.saturating_add(u64::from(BLOCK))),
+            lost_records: None,
+            beyond: 0,
+            what: "the file is missing, and perhaps others behind it".to_owned(),
+        });
+    }
+
     /// Before the segment at `base` its link counts `before` records: more than were counted lay in files that are gone,
     /// and of which nothing else is left to tell.
     fn passed_over(&mut self, segment: &str, base: u64, before: u64) {
@@ -304,6 +327,9 @@ impl Sum {
                 let what =
                     format!("{}: only the next segment's link, which is damaged, tells where it ended", found.name);
                 self.report.notes.push(what);
+                // How much more there was, nobody tells; this frame was there.
+                let known = hole.spoiled.map(|(to, records)| Hole { to, records: Some(records), ..hole.clone() });
+                self.report.faults.extend(known.map(|hole| fault(&found.name, found.base, &hole, None)));
                 continue;
             }
             self.report.faults.push(fault(&found.name, found.base, hole, open.then_some(self.durable.min(self.limit))));
@@ -334,7 +360,7 @@ impl Sum {
         self.end = base + hole.batch;
         self.report.records += hole.before.0;
         self.report.bytes += hole.before.1;
-        if hole.followed || hole.spoiled || hole.from > hole.batch {
+        if hole.followed || hole.spoiled.is_some() || hole.from > hole.batch {
             self.report.notes.push(format!("torn tail at LSN {}, which nobody was told was durable", self.end));
         }
         false

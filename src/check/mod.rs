@@ -142,9 +142,9 @@ pub struct Fault {
     pub offset: u64,
     /// The same place as an address in the log.
     pub lsn: Lsn,
-    /// Bytes from there to the next valid frame, or to where the segment ended. 0: no record is lost by it.
+    /// Bytes from there to the next valid frame, or to where the segment ended, as far as that is known.
     pub lost_bytes: u64,
-    /// How many records were there, where that can be told.
+    /// How many records were there, where that can be told. `Some(0)`: none is lost by it.
     pub lost_records: Option<u64>,
     /// Valid records beyond it in the same segment.
     pub beyond: u64,
@@ -187,10 +187,11 @@ impl fmt::Display for Fault {
             write!(f, "{} byte {}, ", self.segment, self.offset)?;
         }
         write!(f, "LSN {}: {}; lost: ", self.lsn, self.what)?;
-        match self.lost_records {
-            _ if self.lost_bytes == 0 => write!(f, "no record")?,
-            Some(records) => write!(f, "{records} records, {} bytes", self.lost_bytes)?,
-            None => write!(f, "{} bytes, it cannot be told how many records", self.lost_bytes)?,
+        match (self.lost_records, self.lost_bytes) {
+            (Some(0), 0) => write!(f, "no record")?,
+            (Some(records), bytes) => write!(f, "{records} records, {bytes} bytes")?,
+            (None, 0) => write!(f, "nothing that is known of")?,
+            (None, bytes) => write!(f, "{bytes} bytes, it cannot be told how many records")?,
         }
         write!(f, "; {} valid records follow in the segment", self.beyond)
     }

@@ -29,8 +29,8 @@ pub(super) struct Hole {
     pub(super) to: u64,
     /// Whether a valid frame lies at `to`.
     pub(super) followed: bool,
-    /// Whether it begins with a frame whose header holds.
-    pub(super) spoiled: bool,
+    /// A frame whose header holds lies at its start: where that ends, and how many records it is.
+    pub(super) spoiled: Option<(u64, u64)>,
     /// Whether its batch goes on behind it, where the last frame's header still tells.
     pub(super) goes_on: Option<bool>,
     /// Where the batch begins that is not whole.
@@ -97,7 +97,7 @@ impl Walk {
         self.batch = from;
         (batch < from).then(|| {
             let what = "the segment ends inside a batch".to_owned();
-            let (to, followed, spoiled, goes_on, records) = (from, false, false, None, None);
+            let (to, followed, spoiled, goes_on, records) = (from, false, None, None, None);
             Step::Hole(Hole { from, to, followed, spoiled, goes_on, batch, records, what, before: (0, 0), beyond: 0 })
         })
     }
@@ -131,7 +131,7 @@ impl Walk {
             // Only the link was here.
             goes_on = Some(false);
         }
-        let (followed, spoiled) = (next.is_some(), only.is_some());
+        let (followed, spoiled) = (next.is_some(), only);
         Ok(Hole { from, to, followed, spoiled, goes_on, batch, records, what, before: (0, 0), beyond: 0 })
     }
 }

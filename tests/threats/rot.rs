@@ -310,7 +310,7 @@ fn row_20_what_a_newer_version_wrote_is_its_own_error_and_is_not_touched() {
     }
     // A valid frame of a kind to come, at the first bad place.
     let last = segment.frames.last().unwrap();
-    for kind_to_come in 5..8_u32 {
+    for kind_to_come in 6..8_u32 {
         let hurt = disk.fork();
         let mut bytes = bytes.clone();
         let word = last.length as u32 | kind_to_come << 28;

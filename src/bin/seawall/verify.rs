@@ -75,7 +75,8 @@ fn text(report: &Report, out: &mut Out) -> anyhow::Result<()> {
         out.line(format_args!("damage   {}", fault.what))?;
         out.line(format_args!("  where  {} byte {}, lsn {}", fault.segment, fault.offset, fault.lsn))?;
         let lost = match fault.lost_records {
-            _ if fault.lost_bytes == 0 => "no record".to_owned(),
+            Some(0) if fault.lost_bytes == 0 => "no record".to_owned(),
+            None if fault.lost_bytes == 0 => "nothing that is known of".to_owned(),
             Some(records) => format!("{} records, {} bytes", count(records), count(fault.lost_bytes)),
             None => format!("{} bytes; how many records, cannot be told", count(fault.lost_bytes)),
         };
