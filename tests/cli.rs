@@ -7,6 +7,8 @@ mod common;
 mod demo;
 #[path = "cli/receive.rs"]
 mod receive;
+#[path = "cli/repair.rs"]
+mod repair;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -59,13 +61,13 @@ fn flip(path: &Path, offset: u64) {
 
 #[test]
 fn help_has_examples_and_wrong_usage_exits_with_1() {
-    for command in ["receive", "dump", "verify", "demo"] {
+    for command in ["receive", "dump", "verify", "repair", "demo"] {
         let output = seawall(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(help.contains("Examples:") && help.contains(&format!("seawall {command}")), "{help}");
         assert!(help.contains("Exit codes: 0 "), "{help}");
-        assert_eq!(help.contains("4 it is locked"), command == "receive", "{help}");
+        assert_eq!(help.contains(" 4 "), ["receive", "repair"].contains(&command), "{help}");
         assert_eq!(help.contains("5 written by"), command != "demo", "{help}");
     }
     for wrong in [&[][..], &["no-such"], &["dump"], &["receive", "--brokers", "b:1"], &["verify", "--no-such", "d"]] {

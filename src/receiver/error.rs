@@ -148,7 +148,10 @@ impl fmt::Display for ReceiveError {
                 if let more @ 1.. = partitions.len().saturating_sub(NAMED) {
                     write!(f, " and {more} more partitions")?;
                 }
-                f.write_str(". Nothing is lost: the log has it, and the next start commits it")?;
+                f.write_str(
+                    ". Nothing is lost: the log has it, and a later start commits what it is assigned of topics that are \
+                     still there",
+                )?;
                 reason.as_ref().map_or(Ok(()), |reason| write!(f, ". The last answer to a commit: {reason}"))
             }
         }

@@ -171,7 +171,12 @@ impl Receiver {
                 Some(Event::End { partition, next }) => self.intake.end(&partition, next),
                 Some(Event::OutOfRange { partition, .. }) => self.doubt(&partition, false),
                 Some(Event::Truncated { partition }) => self.doubt(&partition, true),
-                Some(Event::Committed(answer)) => self.commits.answered(answer, &mut self.intake, &self.board),
+                Some(Event::Committed(answer)) => {
+                    // However often commits are refreshed, records are read beside them.
+                    self.commits.answered(answer, &mut self.intake, &self.board);
+                    timeout = Duration::ZERO;
+                    continue;
+                }
                 Some(Event::Error(error)) if error.fatal => return Err(error.into()),
                 Some(Event::Error(error)) => self.note(error),
             }

@@ -5,6 +5,7 @@ mod dump;
 mod exit;
 mod out;
 mod receive;
+mod repair;
 mod units;
 mod verify;
 
@@ -16,7 +17,7 @@ use out::Out;
 
 /// A write-ahead log: receive a stream into it, look inside, verify it.
 ///
-/// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 4 locked by another writer, 5 written by a newer version.
+/// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 3 repaired with loss, 4 locked by another writer, 5 written by a newer version.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
 struct Arguments {
@@ -35,6 +36,7 @@ enum Command {
     Receive(Box<receive::Arguments>),
     Dump(dump::Arguments),
     Verify(verify::Arguments),
+    Repair(repair::Arguments),
     Demo(demo::Arguments),
 }
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Receive(arguments) => receive::run(*arguments),
         Command::Dump(arguments) => telling(|out| dump::run(&arguments, out)),
         Command::Verify(arguments) => telling(|out| verify::run(&arguments, out)),
+        Command::Repair(arguments) => telling(|out| repair::run(&arguments, out)),
         Command::Demo(arguments) => telling(|out| demo::run(&arguments, out)),
     };
     match done {

@@ -24,7 +24,7 @@ use crate::{exit, out};
 use lines::Lines;
 use report::Report;
 
-/// How long a topic is looked for before it counts as missing: one that was just made is not known everywhere.
+/// How long topics are looked for before one counts as missing: one that was just made is not known everywhere.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Record topics in a log; offsets are committed only when their records are durable
@@ -32,7 +32,7 @@ const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
 /// Runs until SIGTERM or SIGINT: then everything read is made durable and committed, and the exit code is 0. That
 /// takes as long as the disk and the broker take, but no more than 30 s until it is given up, and some 40 s more to
 /// leave the group and close the log. What is not committed in time is named, and the exit code is 1: the log has it,
-/// and the next start commits it. A second signal changes nothing.
+/// and a later start commits it. A second signal changes nothing.
 ///
 /// An output that nobody reads, or that cannot be written, neither ends it nor holds it up. Lines that find no room
 /// because nobody has read those before are dropped, and how many is told.
@@ -87,9 +87,10 @@ const EXAMPLES: &str = "Examples:
   seawall receive --brokers k1:9092 --group audit --topic orders --dir audit --on-reset latest \\
       -X session.timeout.ms=30000 -X client.rack=a --json
 
-Exactly once (the default) means: after any crash each record is in this log once, for reading goes on where
-the log ends. Only where the group's offset was set beyond that, by another log or by somebody, reading goes on
-there, and what is passed over is recorded and told. At least once: reading goes on where the group is, so several logs may share the work of a group.
+Exactly once (the default) means: after any crash each record is in this log once, for reading goes on where the log
+ends. Only where the group's offset was set beyond that, by another log or by somebody, reading goes on there, and what
+is passed over is recorded and told. At least once: reading goes on where the group is, so several logs may share the
+work of a group.
 
 Exit codes: 0 stopped in order, 1 usage, or what else ended it, 2 the log is damaged, 4 it is locked by another writer,
 5 written by a newer version.";
@@ -113,9 +114,11 @@ enum ResetName {
 }
 
 fn brokers(text: &str) -> Result<String, String> {
-    match text.split(',').any(|broker| !broker.trim().is_empty()) {
-        true => Ok(text.to_owned()),
-        false => Err("it names no broker: HOST:PORT is wanted".to_owned()),
+    let port = |broker: &str| broker.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let is_address = |broker: &str| !broker.contains(char::is_whitespace) && port(broker).is_some_and(|port| port > 0);
+    match text.split(',').map(str::trim).find(|broker| !is_address(broker)) {
+        None => Ok(text.to_owned()),
+        Some(broker) => Err(format!("{broker:?} is no address of a broker: HOST:PORT is wanted")),
     }
 }
 
@@ -158,8 +161,9 @@ fn receive(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut report = Report::new(arguments.json)?;
     report.opened(&wal);
     let mut source = kafka.connect()?;
+    let deadline = Instant::now() + TOPIC_PATIENCE;
     for topic in &arguments.topics {
-        look_for(&mut source, topic, &arguments.brokers, &stop, &mut report)?;
+        look_for(&mut source, topic, &arguments.brokers, deadline, &stop, &mut report)?;
     }
     let receiver = Receiver::new(wal, source, arguments.config(kafka.session_timeout()))?;
     report.recovered(receiver.recovered());
@@ -186,18 +190,20 @@ fn look_for(
     source: &mut KafkaSource,
     topic: &str,
     brokers: &str,
+    deadline: Instant,
     stop: &AtomicBool,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let deadline = Instant::now() + TOPIC_PATIENCE;
-    let mut answer = Ok(None);
-    while Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
-        answer = source.topic_id(topic, Duration::from_secs(2));
+    let answer = loop {
+        let answer = source.topic_id(topic, Duration::from_secs(2));
         if matches!(answer, Ok(Some(_))) {
             return Ok(());
         }
+        if Instant::now() >= deadline || stop.load(Ordering::Relaxed) {
+            break answer;
+        }
         thread::sleep(Duration::from_millis(100));
-    }
+    };
     match answer {
         _ if stop.load(Ordering::Relaxed) => Ok(()),
         Ok(_) => bail!("there is no topic {topic} at {brokers}: create it, or correct --topic"),

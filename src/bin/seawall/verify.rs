@@ -56,13 +56,15 @@ fn bar() -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// A fault as JSON.
+pub fn fault(fault: &Fault) -> Value {
+    json!({
+        "segment": fault.segment, "offset": fault.offset, "lsn": fault.lsn.0, "what": fault.what,
+        "lost_bytes": fault.lost_bytes, "lost_records": fault.lost_records, "beyond": fault.beyond,
+    })
+}
+
 fn object(report: &Report) -> Value {
-    let fault = |fault: &Fault| {
-        json!({
-            "segment": fault.segment, "offset": fault.offset, "lsn": fault.lsn.0, "what": fault.what,
-            "lost_bytes": fault.lost_bytes, "lost_records": fault.lost_records, "beyond": fault.beyond,
-        })
-    };
     json!({
         "clean": report.is_clean(), "segments": report.segments, "records": report.records, "bytes": report.bytes,
         "first": report.first.0, "end": report.end.0, "notes": report.notes,
@@ -70,19 +72,22 @@ fn object(report: &Report) -> Value {
     })
 }
 
+/// A fault as text.
+pub fn fault_text(fault: &Fault, out: &mut Out) -> anyhow::Result<()> {
+    out.line(format_args!("damage   {}", fault.what))?;
+    out.line(format_args!("  where  {} byte {}, lsn {}", fault.segment, fault.offset, fault.lsn))?;
+    let lost = match fault.lost_records {
+        Some(0) if fault.lost_bytes == 0 => "no record".to_owned(),
+        None if fault.lost_bytes == 0 => "nothing that is known of".to_owned(),
+        Some(records) => format!("{} records, {} bytes", count(records), count(fault.lost_bytes)),
+        None => format!("{} bytes; how many records, cannot be told", count(fault.lost_bytes)),
+    };
+    out.line(format_args!("  lost   {lost}"))?;
+    out.line(format_args!("  after  {} valid records follow in the segment", count(fault.beyond)))
+}
+
 fn text(report: &Report, out: &mut Out) -> anyhow::Result<()> {
-    for fault in &report.faults {
-        out.line(format_args!("damage   {}", fault.what))?;
-        out.line(format_args!("  where  {} byte {}, lsn {}", fault.segment, fault.offset, fault.lsn))?;
-        let lost = match fault.lost_records {
-            Some(0) if fault.lost_bytes == 0 => "no record".to_owned(),
-            None if fault.lost_bytes == 0 => "nothing that is known of".to_owned(),
-            Some(records) => format!("{} records, {} bytes", count(records), count(fault.lost_bytes)),
-            None => format!("{} bytes; how many records, cannot be told", count(fault.lost_bytes)),
-        };
-        out.line(format_args!("  lost   {lost}"))?;
-        out.line(format_args!("  after  {} valid records follow in the segment", count(fault.beyond)))?;
-    }
+    report.faults.iter().try_for_each(|fault| fault_text(fault, out))?;
     for note in &report.notes {
         out.line(format_args!("note     {note}"))?;
     }

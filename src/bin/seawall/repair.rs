@@ -1,0 +1,136 @@
+//! `seawall repair`: what can be done about a damaged log, and doing it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use seawall::Lsn;
+use seawall::check::{Fault, Repair, RepairPlan, Step};
+use serde_json::{Value, json};
+
+use crate::exit;
+use crate::out::{Out, count};
+
+/// Bring a damaged log back: first the plan, then the act
+///
+/// Without one of --pass-over, --quarantine and --cut it only says what each of them would do, and changes nothing; that
+/// works on a live log too. Everything that stays keeps its LSN. What is replaced is copied aside before, and what is no
+/// longer part of the log is moved aside, as NAME.wal.aside: nothing is deleted. A crash within leaves the log damaged
+/// still or repaired; run it again.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The log's directory
+    dir: PathBuf,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Pass over what is damaged, and no more: the way that loses least
+    #[arg(long)]
+    pass_over: bool,
+    /// Pass over all of a segment; may be given several times
+    #[arg(long, value_name = "SEGMENT")]
+    quarantine: Vec<String>,
+    /// End the log before the first batch that reaches above LSN
+    #[arg(long, value_name = "LSN")]
+    cut: Option<u64>,
+    /// Tell the plan as one JSON object
+    #[arg(long, long_help = JSON)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  seawall repair /var/lib/billing
+  seawall repair /var/lib/billing --pass-over
+  seawall repair /var/lib/billing --cut 104233088 --dry-run
+  seawall repair /var/lib/billing --quarantine 00000000000067108864.wal
+
+Exit codes: 0 nothing to repair, or repaired without loss, 1 usage or I/O, 2 damage found and nothing done, 3 repaired
+with loss, 4 a writer has the log, 5 written by a newer version.";
+
+const JSON: &str = "Tell the plan as one JSON object:
+  {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"end\":LSN,\"faults\":[..as verify..],
+   \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}";
+
+pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
+    let asked = arguments.pass_over || arguments.cut.is_some() || !arguments.quarantine.is_empty();
+    let act = asked && !arguments.dry_run;
+    let mut repair = arguments.quarantine.iter().fold(Repair::new(), Repair::quarantine);
+    if let Some(lsn) = arguments.cut {
+        repair = repair.cut(Lsn(lsn));
+    }
+    let plan = if act { repair.run(&arguments.dir)? } else { repair.plan(&arguments.dir)? };
+    if arguments.json {
+        out.json(&object(&plan, act))?;
+    } else {
+        text(&plan, act, out)?;
+        if !asked && !plan.steps.is_empty() {
+            ways(&plan, arguments, out)?;
+        }
+    }
+    let lost = plan.dropped_records > 0 || plan.faults.iter().any(|fault| fault.lost_records != Some(0));
+    Ok(match (plan.steps.is_empty(), act) {
+        (true, _) => exit::CLEAN,
+        (false, false) if plan.faults.is_empty() => exit::CLEAN,
+        (false, false) => exit::damage(),
+        (false, true) if lost => exit::loss(),
+        (false, true) => exit::CLEAN,
+    })
+}
+
+fn object(plan: &RepairPlan, done: bool) -> Value {
+    let step = |step: &Step| match step {
+        Step::Rewrite { segment, passed_over } => json!({ "rewrite": segment, "passed_over": passed_over }),
+        Step::MoveAside { file } => json!({ "move_aside": file }),
+        Step::Continue { segment } => json!({ "continue": segment }),
+        _ => Value::Null,
+    };
+    json!({
+        "done": done && !plan.steps.is_empty(),
+        "kept_records": plan.kept_records, "dropped_records": plan.dropped_records, "end": plan.end.0,
+        "faults": plan.faults.iter().map(crate::verify::fault).collect::<Vec<_>>(),
+        "steps": plan.steps.iter().map(step).collect::<Vec<_>>(),
+    })
+}
+
+fn text(plan: &RepairPlan, done: bool, out: &mut Out) -> anyhow::Result<()> {
+    plan.faults.iter().try_for_each(|fault| crate::verify::fault_text(fault, out))?;
+    if plan.steps.is_empty() {
+        let (records, end) = (count(plan.kept_records), plan.end);
+        return out.line(format_args!("nothing to repair: {records} records, the log ends at lsn {end}"));
+    }
+    let told = if done { "done" } else { "plan" };
+    plan.steps.iter().try_for_each(|step| out.line(format_args!("{told}     {step}")))?;
+    let (kept, dropped) = (count(plan.kept_records), count(plan.dropped_records));
+    let (stay, go) = if done { ("stayed", "went") } else { ("stay", "go") };
+    out.line(format_args!("{kept} valid records {stay}, {dropped} {go}; the log ends at lsn {}", plan.end))?;
+    match done {
+        true => out.line("touched  the originals are beside it as *.aside; `seawall verify` shows that it is clean"),
+        false => out.line("touched  nothing"),
+    }
+}
+
+/// The commands to choose from, with what each loses.
+fn ways(plan: &RepairPlan, arguments: &Arguments, out: &mut Out) -> anyhow::Result<()> {
+    let dir = arguments.dir.display();
+    out.line(format_args!(
+        "next     seawall repair {dir} --pass-over     does this; first copy the directory, if you can"
+    ))?;
+    let Some(first) = plan.faults.iter().map(|fault| fault.lsn).min() else { return Ok(()) };
+    if let Ok(cut) = Repair::new().cut(first).plan(&arguments.dir) {
+        let dropped = count(cut.dropped_records);
+        out.line(format_args!("    or   seawall repair {dir} --cut {first}     drops {dropped} valid records"))?;
+    }
+    let damaged = |fault: &&Fault| arguments.dir.join(&fault.segment).is_file();
+    if let Some(fault) = plan.faults.iter().find(damaged)
+        && let Ok(quarantine) = Repair::new().quarantine(&fault.segment).plan(&arguments.dir)
+    {
+        let (segment, dropped) = (&fault.segment, count(quarantine.dropped_records));
+        out.line(format_args!(
+            "    or   seawall repair {dir} --quarantine {segment}     drops {dropped} valid records"
+        ))?;
+    }
+    out.line(format_args!(
+        "    or   seawall salvage {dir} --to NEW     writes what is left into a new log, and leaves this one"
+    ))
+}

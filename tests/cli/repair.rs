@@ -1,0 +1,108 @@
+//! A damaged log is understood and brought back by following what the commands say.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use super::{first_segment, flip, lines, log, said, seawall, text};
+
+fn told(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A log of 2000 records whose first segment is damaged in one.
+fn damaged(dir: &Path) {
+    log(dir, 2000).close().unwrap();
+    flip(&first_segment(dir), 4096 + 1000);
+}
+
+/// The commands that an output proposes, as arguments.
+fn proposed(output: &str) -> Vec<Vec<String>> {
+    let commands = output.lines().filter_map(|line| line.split_once("seawall ")).map(|(_, command)| command);
+    let words = |command: &str| command.split("    ").next().unwrap().split(' ').map(str::to_owned).collect();
+    commands.map(words).collect()
+}
+
+#[test]
+fn a_damaged_log_is_brought_back_by_what_the_plan_proposes() {
+    let temp = tempfile::tempdir().unwrap();
+    damaged(temp.path());
+    let plan = seawall(&["repair", text(temp.path())]);
+    assert_eq!(plan.status.code(), Some(2), "{}", said(&plan));
+    let plan = told(&plan);
+    for part in
+        ["damage   ", "where  00000000000000000000.wal byte", "lost   1 records", "plan     copy", "touched  nothing"]
+    {
+        assert!(plan.contains(part), "{plan}");
+    }
+    let ways = proposed(&plan);
+    assert!(ways.len() >= 3, "{plan}");
+    for (way, kept) in ways.iter().zip([Some(1999), None, None]).filter(|(way, _)| way[0] == "repair") {
+        let dir = tempfile::tempdir().unwrap();
+        damaged(dir.path());
+        let way: Vec<&str> =
+            way.iter().map(|word| if Path::new(word) == temp.path() { text(dir.path()) } else { word }).collect();
+        let done = seawall(&[&way[..], &["--json"]].concat());
+        assert_eq!(done.status.code(), Some(3), "{way:?} {}", said(&done));
+        let done = lines(&done)[0].clone();
+        assert_eq!(done["done"], true, "{done}");
+        let left = done["kept_records"].as_u64().unwrap();
+        assert!(kept.is_none_or(|kept| kept == left), "{done}");
+        let verify = seawall(&["verify", text(dir.path()), "--json"]);
+        assert_eq!((verify.status.code(), lines(&verify)[0]["records"].as_u64()), (Some(0), Some(left)));
+        let dump = seawall(&["dump", text(dir.path()), "--json"]);
+        assert_eq!((dump.status.code(), lines(&dump).len() as u64), (Some(0), left));
+        let again = seawall(&["repair", text(dir.path())]);
+        assert_eq!(again.status.code(), Some(0), "{}", told(&again));
+        assert!(told(&again).starts_with("nothing to repair"), "{}", told(&again));
+    }
+}
+
+#[test]
+fn a_plan_and_a_dry_run_change_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    damaged(temp.path());
+    let files = || -> Vec<_> {
+        let names = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = names.map(|path| (fs::read(&path).unwrap(), path)).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let segment =
+        before.iter().map(|(_, path)| path).find(|path| path.extension().is_some_and(|e| e == "wal")).unwrap();
+    let segment = text(Path::new(segment.file_name().unwrap()));
+    for way in [
+        &[][..],
+        &["--dry-run"],
+        &["--pass-over", "--dry-run"],
+        &["--cut", "6000", "--dry-run"],
+        &["--quarantine", segment, "--dry-run"],
+    ] {
+        let output = seawall(&[&["repair", text(temp.path())], way].concat());
+        assert_eq!(output.status.code(), Some(2), "{way:?} {}", said(&output));
+        assert!(told(&output).contains("touched  nothing"), "{}", told(&output));
+        let json = seawall(&[&["repair", text(temp.path()), "--json"], way].concat());
+        assert_eq!(lines(&json)[0]["done"], Value::Bool(false));
+    }
+    assert_eq!(files(), before);
+}
+
+#[test]
+fn what_cannot_be_repaired_is_an_error_with_its_own_code() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    assert_eq!(seawall(&["repair", text(&dir)]).status.code(), Some(1));
+    let wal = log(&dir, 10);
+    let held = seawall(&["repair", text(&dir), "--pass-over"]);
+    assert_eq!(held.status.code(), Some(4), "{}", said(&held));
+    assert_eq!(seawall(&["repair", text(&dir)]).status.code(), Some(0));
+    wal.close().unwrap();
+    for wrong in [&["--cut", "99999999"][..], &["--quarantine", "no-such"]] {
+        let output = seawall(&[&["repair", text(&dir)], wrong].concat());
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(said(&output).contains(wrong[1]), "{}", said(&output));
+    }
+}
