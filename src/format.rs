@@ -103,7 +103,7 @@ use std::sync::LazyLock;
 
 use crc32fast::Hasher;
 
-use check::{check, seed, unstep};
+use check::{check, undo};
 pub(crate) use names::{is_unfinished, segment_base, segment_name, unfinished_name};
 
 /// Bytes of the block that holds a header; the offset of the first frame.
@@ -213,7 +213,7 @@ impl Header {
         let mut hasher = Hasher::new();
         hasher.update(&bytes[..12]);
         hasher.update(&bytes[16..HEADER - 4]);
-        let last = !hasher.finalize() ^ unstep(!seed);
+        let last = !hasher.finalize() ^ undo(!seed);
         Header { salt: u64::from(last) << 32, ..self }
     }
 
@@ -362,12 +362,6 @@ impl FrameHeader {
         let words = [pair(offset, u32_at(frame, 4)?), u64_at(frame, 8)?, u64_at(frame, 16)?];
         let kind = frame[7] >> 4 & 7;
         (kind != 0 && check(seed, words) == u32_at(frame, 0)?).then_some(header)
-    }
-
-    /// The seed under which its check holds at `offset`. There is one for any bytes.
-    pub(crate) fn seed(frame: &[u8; FRAME as usize], offset: u32) -> Option<u32> {
-        let words = [pair(offset, u32_at(frame, 4)?), u64_at(frame, 8)?, u64_at(frame, 16)?];
-        Some(seed(u32_at(frame, 0)?, words))
     }
 
     /// The header in a frame's first bytes, whatever its check says.

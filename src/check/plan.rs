@@ -154,7 +154,8 @@ fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::
     if Header::decode(&head).is_ok() {
         return Ok((None, None));
     }
-    let first = head.get(BLOCK as usize..).and_then(|frame| FrameHeader::seed(frame.first_chunk()?, BLOCK));
+    let first = head.get(BLOCK as usize..).and_then(|frame| frame.first_chunk());
+    let first = first.map(|frame| FrameHeader::seed_xor_offset(frame) ^ BLOCK);
     let stored = seeds(&head, base).chain(first);
     let limit = limit.min(u64::from(u32::MAX));
     if base.checked_add(limit.max(HEAD as u64)).is_none() {

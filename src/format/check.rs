@@ -44,25 +44,73 @@ fn step(crc: u32, word: u64) -> u32 {
     t7[b0] ^ t6[b1] ^ t5[b2] ^ t4[b3] ^ t3[b4] ^ t2[b5] ^ t1[b6] ^ t0[b7]
 }
 
-/// What the words were begun from, if that is their check.
-pub(super) fn seed(check: u32, words: [u64; 3]) -> u32 {
-    #[allow(clippy::cast_possible_truncation, reason = "the two halves of a word")]
-    let halves = words.into_iter().rev().flat_map(|word| [(word >> 32) as u32, word as u32]);
-    !halves.fold(!check, |crc, half| unstep(crc) ^ half)
+/// What each byte of a CRC was before four bytes of zeros.
+static UNDONE: [[u32; 256]; 4] = undone();
+
+#[allow(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "the compiler alone evaluates it")]
+const fn undone() -> [[u32; 256]; 4] {
+    let mut tables = [[0; 256]; 4];
+    let mut at = 0;
+    while at < 4 * 256 {
+        let (table, byte) = (at / 256, at % 256);
+        let mut crc = (byte as u32) << (8 * table);
+        let mut bit = 0;
+        while bit < 32 {
+            // The polynomial, and nothing else, sets the highest bit: so it tells what the lowest was.
+            crc = if crc >> 31 == 1 { (crc ^ POLYNOMIAL) << 1 | 1 } else { crc << 1 };
+            bit += 1;
+        }
+        tables[table][byte] = crc;
+        at += 1;
+    }
+    tables
 }
 
 /// What the CRC was before four bytes of zeros.
-pub(super) fn unstep(mut crc: u32) -> u32 {
-    for _ in 0..32 {
-        // The bit that went out tells whether the polynomial came in, and only the polynomial sets the highest.
-        crc = if crc >> 31 == 1 { (crc ^ POLYNOMIAL) << 1 | 1 } else { crc << 1 };
+#[inline(always)]
+#[allow(clippy::indexing_slicing, reason = "no byte lies beyond a table of 256")]
+pub(super) fn undo(crc: u32) -> u32 {
+    let [t0, t1, t2, t3] = &UNDONE;
+    let [b0, b1, b2, b3] = crc.to_le_bytes().map(usize::from);
+    t0[b0] ^ t1[b1] ^ t2[b2] ^ t3[b3]
+}
+
+impl super::FrameHeader {
+    /// The seed under which the check in these bytes holds, XOR the offset at which it does: one of the two gives the
+    /// other. A CRC can be walked back, and the offset is what the seed meets first.
+    #[inline]
+    pub(crate) fn seed_xor_offset(frame: &[u8; super::FRAME as usize]) -> u32 {
+        let mut words = frame.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word));
+        let check = words.next().unwrap_or_default();
+        !undo(words.rev().fold(!check, |crc, word| undo(crc) ^ word))
     }
-    crc
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{check, seed};
+    use proptest::prelude::*;
+
+    use super::super::{FrameHeader, FrameKind};
+    use super::check;
+
+    proptest! {
+        #[test]
+        fn a_frame_tells_the_offset_by_the_seed_and_the_seed_by_the_offset(
+            seed: u32, offset: u32, length in 0_u32..1 << 28, time: u64, sum: u32, more: bool, durable: u64
+        ) {
+            let header = FrameHeader::new(FrameKind::Record, more, length, time, sum, durable ^ 77, durable);
+            let bytes = header.encode(seed, offset);
+            prop_assert_eq!(FrameHeader::seed_xor_offset(&bytes), seed ^ offset);
+        }
+
+        #[test]
+        fn any_bytes_are_a_frame_of_the_seed_that_they_tell(mut bytes: [u8; 24], offset: u32) {
+            bytes[7] |= 0x10;
+            let seed = FrameHeader::seed_xor_offset(&bytes) ^ offset;
+            prop_assert!(FrameHeader::decode(&bytes, seed, offset).is_some());
+            prop_assert!(FrameHeader::decode(&bytes, seed ^ 1, offset).is_none());
+        }
+    }
 
     #[test]
     fn the_same_number_as_crc32fast() {
@@ -76,7 +124,6 @@ mod tests {
             let mut hasher = crc32fast::Hasher::new_with_initial(begun);
             words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
             assert_eq!(check(begun, words), hasher.finalize());
-            assert_eq!(seed(check(begun, words), words), begun);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Seek};
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -107,6 +107,19 @@ impl Storage for Fs {
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
+}
+
+/// Opens any file or device for reading, and tells how many bytes it holds.
+pub(crate) fn open_any(path: &Path) -> io::Result<(Box<dyn File>, u64)> {
+    // A pipe would wait for somebody to write.
+    let kind = fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a file, nor a directory, nor a disk"));
+    }
+    let mut file = fs::File::open(path)?;
+    // A device has no length in its metadata, but an end.
+    let length = file.seek(io::SeekFrom::End(0))?;
+    Ok((Box::new(FsFile(file)), length))
 }
 
 /// The directory's lock.
