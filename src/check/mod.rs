@@ -18,6 +18,7 @@ mod examine;
 mod frames;
 mod plan;
 mod repair;
+mod salvage;
 mod walk;
 
 use std::fmt;
@@ -31,6 +32,7 @@ use crate::storage::{Fs, Storage};
 
 pub use frames::{Frames, Item, frames, frames_on};
 pub use repair::{Repair, RepairPlan, Step};
+pub use salvage::{Salvage, Salvaged, SalvagedLog, SalvagedRecords};
 
 /// Verifies all checksums of the log in the directory `path`, with two threads or as many as there are cores.
 ///

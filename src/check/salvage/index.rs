@@ -1,0 +1,179 @@
+//! Out of what was found: which frames are a log's, in order, and what is missing between them.
+
+use std::collections::HashSet;
+
+use crate::format::BLOCK;
+use crate::lsn::Lsn;
+
+use super::SalvagedLog;
+use super::hunt::{Finds, Frame};
+use super::lives::{Family, Life, Lives, Past};
+
+/// Each frame once, by segment and offset, without those that cannot be there beside others.
+pub(super) fn settle(frames: &mut Vec<Frame>, lives: &Lives) {
+    frames
+        .sort_unstable_by_key(|frame| (frame.place(), frame.length, !lives.is_anchored(frame), frame.image, frame.at));
+    // Copies: the check and the payload's sum are the same, and so are the bytes.
+    frames.dedup_by_key(|frame| (frame.place(), frame.length));
+    let mut kept = Vec::with_capacity(frames.len());
+    for life in frames.chunk_by(|a, b| a.life == b.life) {
+        kept.extend(consistent(life, lives));
+    }
+    *frames = kept;
+}
+
+/// Frames of one segment that do not overlap: what lies inside another frame is its payload. First those that are where
+/// they must be, then those that follow one another without a gap, then those that stand alone, as noise may look like.
+fn consistent(frames: &[Frame], lives: &Lives) -> Vec<Frame> {
+    let ends: HashSet<u32> = frames.iter().map(Frame::end).chain([BLOCK]).collect();
+    let starts: HashSet<u32> = frames.iter().map(|frame| frame.offset).collect();
+    let rank = |frame: &Frame| match () {
+        () if lives.is_anchored(frame) => 0,
+        () if ends.contains(&frame.offset) || starts.contains(&frame.end()) => 1,
+        () => 2,
+    };
+    let ranked: Vec<(u8, &Frame)> = frames.iter().map(|frame| (rank(frame), frame)).collect();
+    let mut kept: Vec<Frame> = Vec::with_capacity(frames.len());
+    for rank in 0..3 {
+        let (mut more, mut end): (Vec<Frame>, u32) = (Vec::new(), 0);
+        for (_, frame) in ranked.iter().filter(|(own, _)| *own == rank) {
+            let above = kept.partition_point(|other| other.offset < frame.offset);
+            let below = above.checked_sub(1).and_then(|index| kept.get(index));
+            let is_free = kept.get(above).is_none_or(|next| frame.end() <= next.offset)
+                && below.is_none_or(|last| last.end() <= frame.offset);
+            if is_free && end <= frame.offset {
+                end = frame.end();
+                more.push(**frame);
+            }
+        }
+        kept.extend(more);
+        kept.sort_unstable_by_key(|frame| frame.offset);
+    }
+    kept
+}
+
+/// The logs that the frames make, which come to lie in their order.
+pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Vec<SalvagedLog> {
+    let mut order: Vec<(Family, u64, u32, usize)> = Vec::new();
+    for (index, life) in lives.all.iter().enumerate() {
+        order.push((life.family(), life.base.unwrap_or(0), life.seed, index));
+    }
+    order.sort_unstable();
+    let (mut frames, mut logs) = (Vec::with_capacity(finds.frames.len()), Vec::new());
+    for family in order.chunk_by(|a, b| a.0 == b.0) {
+        let Some((name, ..)) = family.first() else { continue };
+        let empty = Past::default();
+        let mut tally = Tally::new(*name, lives.pasts.get(name).unwrap_or(&empty));
+        let first = frames.len();
+        for (.., index) in family {
+            let Some(life) = lives.all.get(*index) else { continue };
+            let number = u32::try_from(*index).unwrap_or(u32::MAX);
+            let own = of_life(&finds.frames, number);
+            tally.add(life, own, |offset| of_life(&finds.torn, number).iter().any(|torn| torn.offset == offset));
+            frames.extend(own.iter().filter(|frame| frame.is_record));
+        }
+        logs.extend(tally.finish(first..frames.len()));
+    }
+    finds.frames = frames;
+    logs
+}
+
+/// Of frames in the order of their places, those of one life.
+fn of_life(frames: &[Frame], life: u32) -> &[Frame] {
+    let from = frames.partition_point(|frame| frame.life < life);
+    let to = frames.partition_point(|frame| frame.life <= life);
+    frames.get(from..to).unwrap_or_default()
+}
+
+/// Adds up the segments of one log, in order.
+struct Tally<'a> {
+    past: &'a Past,
+    log: SalvagedLog,
+    /// The end of what was found or is known to have been there, and of what is known to have been durable.
+    reach: u64,
+    durable: u64,
+}
+
+impl<'a> Tally<'a> {
+    fn new(family: Family, past: &'a Past) -> Tally<'a> {
+        let log_id = if let Family::Id(id) = family { Some(id) } else { None };
+        let name = match family {
+            Family::Id(id) => id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Family::Nameless(seed) => format!("unknown-{seed:08x}"),
+        };
+        let log = SalvagedLog { name, log_id, first: Lsn::MAX, ..SalvagedLog::default() };
+        Tally { past, log, reach: 0, durable: past.durable }
+    }
+
+    /// `is_torn`: whether a frame begins at an offset whose payload is not to be found.
+    fn add(&mut self, life: &Life, frames: &[Frame], is_torn: impl Fn(u32) -> bool) {
+        let (log, before) = (&mut self.log, self.reach);
+        log.segments += usize::from(!frames.is_empty());
+        if let Some(last) = frames.last() {
+            log.segment_size = log.segment_size.max(life.size()).max(u64::from(last.end()));
+        }
+        let mut next = BLOCK;
+        let mut miss = |offset: u32| {
+            let lsn = life.lsn(offset);
+            log.damaged += u64::from(lsn >= self.past.front && !self.past.is_cut_off(lsn));
+        };
+        for frame in frames {
+            if frame.offset > next {
+                miss(next);
+            }
+            next = frame.end();
+        }
+        match life.end {
+            Some(end) if end > u64::from(next) => miss(next),
+            None if is_torn(next) => miss(next),
+            _ => {}
+        }
+        let end = life.end.unwrap_or(0).max(u64::from(next));
+        if life.end.is_some() || !frames.is_empty() {
+            self.reach = before.max(life.base.unwrap_or(0).saturating_add(end));
+        }
+        self.durable = self.durable.max(life.claim);
+        for frame in frames.iter().filter(|frame| frame.is_record) {
+            let lsn = life.lsn(frame.offset);
+            log.records += 1;
+            log.bytes += u64::from(frame.length);
+            log.first = log.first.min(Lsn(lsn));
+            log.last = log.last.max(Lsn(lsn));
+            log.cleaned += u64::from(lsn < self.past.front);
+            log.cut_off += u64::from(self.past.is_cut_off(lsn));
+            log.doubled += u64::from(lsn < before);
+        }
+    }
+
+    fn finish(mut self, frames: std::ops::Range<usize>) -> Option<SalvagedLog> {
+        // What was durable once lies beyond all that is here.
+        self.log.damaged += u64::from(self.durable > self.reach);
+        self.log.frames = frames;
+        (self.log.records > 0).then_some(self.log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(offset: u32, length: u32, at: u64) -> Frame {
+        Frame { at, life: 0, offset, length, image: 0, is_record: true, more: false }
+    }
+
+    #[test]
+    fn of_frames_that_contradict_each_other_those_in_runs_hold() {
+        let run = [frame(8192, 100, 50_000), frame(8316, 100, 50_124), frame(8440, 76, 50_248)];
+        let inside = [frame(8220, 10, 50_028), frame(8256, 10, 50_064)];
+        let across = frame(8000, 9000, 90_000);
+        let apart = frame(20_000, 8, 70_000);
+        let mut frames = [&run[..], &inside, &[across, apart, apart]].concat();
+        settle(&mut frames, &Lives::default());
+        assert_eq!(frames, [run[0], run[1], run[2], apart]);
+        // Where it must be, a frame holds whatever others say.
+        let anchored = frame(8200, 1000, 8200);
+        let mut frames = [&run[..], &[anchored]].concat();
+        settle(&mut frames, &Lives::default());
+        assert_eq!(frames, [anchored]);
+    }
+}

@@ -1,0 +1,320 @@
+//! The segments that headers and links tell of: the seed of each, where in which log it lies, and how it ended.
+//!
+//! A file lives several times: each header that is written into it begins a life under a seed of its own.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::format::{BLOCK, CAPACITY, Link, NO_BASE};
+
+use super::hunt::Frame;
+use super::image::Image;
+use super::survey::{SECTOR, Seen, SeenHeader, SeenLink};
+
+/// Which log a segment belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Family {
+    Id([u8; 16]),
+    /// No header is left to tell its id. The seed of its first segment stands for it.
+    Nameless(u32),
+}
+
+/// One life of a segment.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    pub(super) seed: u32,
+    /// `None`: nothing tells where in its log it lies.
+    pub(super) base: Option<u64>,
+    family: Option<Family>,
+    /// The offset that no frame reaches beyond.
+    pub(super) limit: u64,
+    /// The offset where it ended, if a successor says so.
+    pub(super) end: Option<u64>,
+    /// A header tells of it.
+    is_headed: bool,
+    /// Another life has the same seed: a frame is its only where its header is.
+    is_twin: bool,
+    /// The highest claim in its frames.
+    pub(super) claim: u64,
+}
+
+impl Life {
+    pub(super) fn family(&self) -> Family {
+        self.family.unwrap_or(Family::Nameless(self.seed))
+    }
+
+    /// What it can hold.
+    pub(super) fn size(&self) -> u64 {
+        if self.is_headed { self.limit } else { self.end.unwrap_or(0) }
+    }
+
+    pub(super) fn lsn(&self, offset: u32) -> u64 {
+        self.base.unwrap_or(0).saturating_add(u64::from(offset))
+    }
+}
+
+/// What is known of a log as a whole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Past {
+    /// All below was cleaned.
+    pub(super) front: u64,
+    /// All below was durable.
+    pub(super) durable: u64,
+    /// Where recovery cut the log off, and where it went on; in order.
+    pub(super) cuts: Vec<(u64, u64)>,
+}
+
+impl Past {
+    pub(super) fn is_cut_off(&self, lsn: u64) -> bool {
+        let above = self.cuts.partition_point(|(from, _)| *from <= lsn);
+        above.checked_sub(1).and_then(|index| self.cuts.get(index)).is_some_and(|(_, to)| lsn < *to)
+    }
+}
+
+/// All lives, and a table of their seeds.
+#[derive(Debug, Default)]
+pub(super) struct Lives {
+    pub(super) all: Vec<Life>,
+    pub(super) pasts: BTreeMap<Family, Past>,
+    by_seed: HashMap<u32, Vec<usize>>,
+    /// Where the header or the link of a life says that it begins.
+    homes: HashSet<(u16, u64, u32)>,
+    /// Where in a block all that are in an image begin.
+    aligned: HashMap<u16, HashSet<u64>>,
+    /// For each key the seeds that have it.
+    table: Vec<Vec<(u32, u32)>>,
+    /// No offset has a bit from here on.
+    bits: u32,
+}
+
+impl Lives {
+    pub(super) fn new(seen: &Seen, images: &[Image]) -> Lives {
+        let mut lives = Lives::default();
+        for found in &seen.headers {
+            let index = lives.headed(found);
+            lives.add_home(found.image, found.at, index);
+        }
+        for Link { prev_base, prev_seed, .. } in seen.links.iter().map(|seen| &seen.link) {
+            let known = lives.by_seed.get(prev_seed).into_iter().flatten().filter_map(|index| lives.all.get(*index));
+            // A link is no better than a header.
+            if *prev_base != NO_BASE && known.into_iter().all(|life| !life.is_headed && life.base != Some(*prev_base)) {
+                lives.push(*prev_seed, Some(*prev_base));
+            }
+        }
+        for link in &seen.links {
+            if !lives.by_seed.contains_key(&link.seed) {
+                let base = images.get(usize::from(link.image)).and_then(|image| by_name(image, link));
+                lives.push(link.seed, base);
+            }
+        }
+        for link in &seen.links {
+            if let (Some(index), Some(at)) = (lives.owner(link), link.at.checked_sub(u64::from(BLOCK))) {
+                lives.add_home(link.image, at, index);
+            }
+        }
+        lives.relate(seen);
+        for twins in lives.by_seed.values().filter(|twins| twins.len() > 1) {
+            for index in twins {
+                if let Some(life) = lives.all.get_mut(*index) {
+                    life.is_twin = true;
+                }
+            }
+        }
+        lives.tabulate();
+        lives
+    }
+
+    /// The life that a header tells of.
+    fn headed(&mut self, found: &SeenHeader) -> usize {
+        let (base, family) = (Some(found.header.base), Some(Family::Id(found.header.log_id)));
+        let same = |index: &usize| self.all.get(*index).is_some_and(|life| life.base == base && life.family == family);
+        if let Some(known) = self.by_seed.get(&found.seed).and_then(|indices| indices.iter().copied().find(same)) {
+            return known;
+        }
+        let index = self.push(found.seed, base);
+        if let Some(life) = self.all.get_mut(index) {
+            (life.family, life.limit, life.is_headed) = (family, found.header.capacity, true);
+        }
+        index
+    }
+
+    fn push(&mut self, seed: u32, base: Option<u64>) -> usize {
+        let limit = *CAPACITY.end();
+        let (family, end, is_headed, is_twin, claim) = (None, None, false, false, 0);
+        self.all.push(Life { seed, base, family, limit, end, is_headed, is_twin, claim });
+        self.by_seed.entry(seed).or_default().push(self.all.len() - 1);
+        self.all.len() - 1
+    }
+
+    /// Adds a life of which nothing is known but the seed, and that its file is the source.
+    pub(super) fn add(&mut self, seed: u32, image: u16) {
+        if !self.by_seed.contains_key(&seed) {
+            let index = self.push(seed, None);
+            self.add_home(image, 0, index);
+            self.tabulate();
+        }
+    }
+
+    fn add_home(&mut self, image: u16, at: u64, index: usize) {
+        self.homes.insert((image, at, number(index)));
+        self.aligned.entry(image).or_default().insert(at % u64::from(BLOCK));
+    }
+
+    fn is_home(&self, image: u16, at: u64, life: u32) -> bool {
+        self.homes.contains(&(image, at, life))
+    }
+
+    /// Whether some life's file is the whole source.
+    pub(super) fn fills(&self, image: u16) -> bool {
+        self.homes.iter().any(|(other, at, _)| (*other, *at) == (image, 0))
+    }
+
+    /// Whether a frame lies where it must if the file is in one piece, from where its header or its link says that it
+    /// begins, or from the beginning of the source. All others could be another segment's, whose seed is not known: the
+    /// check tells seed XOR offset, and not the two.
+    pub(super) fn is_anchored(&self, frame: &Frame) -> bool {
+        let begin = frame.at.checked_sub(u64::from(frame.offset));
+        begin.is_some_and(|at| at == 0 || self.is_home(frame.image, at, frame.life))
+    }
+
+    /// Which life a link is the first frame of.
+    fn owner(&self, link: &SeenLink) -> Option<usize> {
+        let indices = self.by_seed.get(&link.seed)?;
+        let home = |index: &&usize| {
+            link.at.checked_sub(u64::from(BLOCK)).is_some_and(|at| self.is_home(link.image, at, number(**index)))
+        };
+        if let [index] = indices[..] { Some(index) } else { indices.iter().find(home).copied() }
+    }
+
+    /// Finds out of the links which segments are of one log, how each ended, and what all of a log knows.
+    fn relate(&mut self, seen: &Seen) {
+        let mut edges = Vec::new();
+        for link in &seen.links {
+            let Some(own) = self.owner(link) else { continue };
+            let parent = (link.link.prev_base != NO_BASE).then(|| self.parent(own, link)).flatten();
+            edges.push((link, own, parent));
+        }
+        // Upward, so that what holds of one segment is known of all above it; of several that link to the same
+        // segment the highest is the log's.
+        edges.sort_by_key(|(_, own, _)| self.all.get(*own).and_then(|life| life.base));
+        // One whose place is unknown stays apart: its LSNs are its own.
+        let has_place = |own: &usize| self.all.get(*own).is_some_and(|life| life.base.is_some());
+        let placed = edges.iter().filter(|(_, own, _)| has_place(own));
+        let pairs: Vec<_> = placed.filter_map(|(_, own, parent)| Some((*own, (*parent)?))).collect();
+        for (own, parent) in pairs.iter().rev() {
+            self.inherit(*own, *parent);
+        }
+        for (own, parent) in &pairs {
+            self.inherit(*parent, *own);
+        }
+        for (own, parent) in pairs {
+            let name = self.all.get(parent).map(Life::family);
+            if let Some(life) = self.all.get_mut(parent) {
+                life.family = name;
+            }
+            self.inherit(parent, own);
+        }
+        let mut gaps: HashMap<usize, (u64, u64)> = HashMap::new();
+        for (seen, own, parent) in edges {
+            let Some((family, base)) = self.all.get(own).map(|life| (life.family(), life.base)) else { continue };
+            let past = self.pasts.entry(family).or_default();
+            past.front = past.front.max(seen.link.front);
+            if let Some(parent) = parent {
+                let end = seen.link.prev_end;
+                gaps.insert(parent, (end, base.unwrap_or(end)));
+            }
+        }
+        for (parent, (end, next)) in gaps {
+            let Some(life) = self.all.get_mut(parent) else { continue };
+            life.end = life.base.and_then(|base| end.checked_sub(base));
+            let past = self.pasts.entry(life.family()).or_default();
+            past.cuts.extend((end < next).then_some((end, next)));
+        }
+        self.pasts.values_mut().for_each(|past| past.cuts.sort_unstable());
+        for mark in &seen.marks {
+            let past = self.pasts.entry(Family::Id(mark.log_id)).or_default();
+            past.front = past.front.max(mark.front);
+            past.durable = past.durable.max(mark.synced);
+        }
+    }
+
+    /// The predecessor that a link names, of the same log if there are several.
+    fn parent(&self, own: usize, link: &SeenLink) -> Option<usize> {
+        let family = self.all.get(own)?.family;
+        let indices = self.by_seed.get(&link.link.prev_seed)?;
+        let fits = |index: &&usize| {
+            let Some(life) = self.all.get(**index) else { return false };
+            let related = family.is_none() || life.family.is_none() || life.family == family;
+            life.base == Some(link.link.prev_base) && related
+        };
+        indices.iter().find(fits).copied()
+    }
+
+    /// Gives the log of one life to another that has none.
+    fn inherit(&mut self, from: usize, to: usize) {
+        let family = self.all.get(from).and_then(|life| life.family);
+        if let Some(life) = self.all.get_mut(to).filter(|life| life.family.is_none()) {
+            life.family = family;
+        }
+    }
+
+    /// Whether a frame lies before the end of its segment, where that is known.
+    pub(super) fn is_below_end(&self, frame: &Frame) -> bool {
+        let end = self.all.get(frame.life as usize).and_then(|life| life.end);
+        end.is_none_or(|end| u64::from(frame.end()) <= end)
+    }
+
+    fn tabulate(&mut self) {
+        let limit = self.all.iter().map(|life| life.limit).max().unwrap_or(0);
+        // Few bits make a large table.
+        self.bits = limit.saturating_sub(1).checked_ilog2().map_or(0, |bit| bit + 1).max(26);
+        self.table = vec![Vec::new(); (SECTOR as usize) << (32 - self.bits)];
+        for (index, life) in self.all.iter().enumerate() {
+            let key = key(life.seed, self.bits);
+            if let Some(seeds) = self.table.get_mut(key) {
+                seeds.push((life.seed, number(index)));
+            }
+        }
+    }
+
+    /// The lives in which a frame with this `seed_xor_offset` may lie at `at` of an image, and at which offsets. They
+    /// have the place in the sector in common, and no offset is beyond a segment.
+    #[inline]
+    pub(super) fn candidates(&self, word: u32, image: u16, at: u64) -> impl Iterator<Item = (u32, &Life, u32)> {
+        let in_sector = u32::try_from(at % u64::from(SECTOR)).unwrap_or_default();
+        let seeds = self.table.get(key(word ^ in_sector, self.bits)).map_or(&[][..], Vec::as_slice);
+        seeds.iter().filter_map(move |(seed, index)| {
+            let offset = seed ^ word;
+            let life = self.all.get(*index as usize)?;
+            let fits = offset >= BLOCK && u64::from(offset) < life.limit;
+            // Where the file begins, or would if the bytes before were there too.
+            let begin = at.wrapping_sub(u64::from(offset));
+            let in_block = begin % u64::from(BLOCK);
+            let is_aligned = || self.aligned.get(&image).is_none_or(|known| known.contains(&in_block));
+            let is_own = fits && is_aligned() && (!life.is_twin || self.is_home(image, begin, *index));
+            is_own.then_some((*index, life, offset))
+        })
+    }
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+/// What seed and word have in common: the high bits, which no offset has, and the low ones, which the place tells.
+#[inline]
+fn key(seed: u32, bits: u32) -> usize {
+    (seed.checked_shr(bits).unwrap_or(0) * SECTOR + seed % SECTOR) as usize
+}
+
+/// The base that the name of a file says, if its link says nothing else: a file may have been renamed, or made ready
+/// for its next life, and then the LSNs would be another segment's.
+fn by_name(image: &Image, seen: &SeenLink) -> Option<u64> {
+    let base = image.base.filter(|_| seen.at == u64::from(BLOCK))?;
+    let durable = seen.frame.claim(base.checked_add(u64::from(BLOCK))?)?;
+    let follows = match seen.link.prev_base {
+        NO_BASE => base == 0,
+        // When it was framed, nothing above what it seals was durable.
+        prev => prev < base && seen.link.prev_end <= base && durable <= seen.link.prev_end && durable >= prev,
+    };
+    follows.then_some(base)
+}

@@ -1,0 +1,296 @@
+//! Salvage: every record whose bytes are whole, whatever became of the files around them.
+//!
+//! A source is read twice. First headers and links are looked for at every sector: they tell the seeds of segments,
+//! their own and that of the segment before. Then a frame is looked for at every fourth byte. A frame tells its seed XOR
+//! its offset ([`FrameHeader::seed_xor_offset`]), so that one look into a table of seeds finds the segment and the
+//! place in it, wherever the bytes lie; then its check and the payload's sum are held against them.
+//!
+//! In noise, a place passes the first look once in 2^(41 - capacity's bits) for each known segment, and the sum once in
+//! 2^32 of these. Where frames contradict each other, those in unbroken runs hold.
+
+mod hunt;
+mod image;
+mod index;
+mod join;
+mod lives;
+mod survey;
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::slice;
+
+use crate::error::{Error, Result};
+use crate::format::{FRAME, FrameHeader, FrameKind, sum};
+use crate::lsn::{BatchTime, Lsn};
+use crate::record::{Kind, Record};
+
+use hunt::{Finds, Frame, agreed_seed};
+use image::{Files, Image, images};
+use join::{Breaks, frame_bytes, join};
+use lives::Lives;
+use survey::{Seen, survey};
+
+/// How to salvage.
+///
+/// A source is a directory, of which all files are read whatever their names are, or a file: a segment under any name,
+/// or the raw image of a disk or a partition, or the disk itself. The order does not matter, and a source may hold
+/// several logs. Nothing is changed, and no lock is needed; nobody should write to the sources meanwhile.
+///
+/// A record is reached if its bytes are whole and the seed of its segment is known: from the segment's header, even
+/// with one wrong bit, or from its first frame, or from the first frame of the segment that follows; in a file that
+/// begins as the segment did, also from any two neighbouring records of up to 128 KiB. In an image the file may be
+/// fragmented: a record that lies in one extent is found wherever that is, one that lies in two if the next frame is
+/// there too. One that lies in three is not found.
+///
+/// What is shown was written as it is shown, by its two checksums. They are no signature: whoever can read a log can
+/// append a payload that looks like frames of the log, and these are shown if the frame around them is damaged, or if
+/// they lie in a file of their own. A log that was stored as payloads of another is found in an image as the log that
+/// it is.
+///
+/// Takes 24 bytes of memory for each frame that is found, copies included, and 1 MiB for each GiB of the sources.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # let wal = seawall::Wal::open(dir)?;
+/// # wal.append(b"order 17")?.wait()?;
+/// let salvaged = seawall::check::Salvage::new().run(&[dir])?;
+/// for log in salvaged.logs() {
+///     println!("{log}");
+///     for record in salvaged.records(log) {
+///         let record = record?;
+///         println!("{}: {:?}", record.lsn, record.payload);
+///     }
+/// }
+/// # assert_eq!(salvaged.logs()[0].records, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "nothing is salvaged until it is run"]
+pub struct Salvage<'a> {
+    progress: &'a dyn Fn(u64, u64),
+}
+
+impl fmt::Debug for Salvage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Salvage").finish_non_exhaustive()
+    }
+}
+
+impl Default for Salvage<'_> {
+    fn default() -> Self {
+        Salvage::new()
+    }
+}
+
+impl<'a> Salvage<'a> {
+    /// Without progress.
+    pub fn new() -> Salvage<'a> {
+        Salvage { progress: &|_, _| {} }
+    }
+
+    /// Is told of the bytes done and of those in all, about every quarter MiB. All bytes are read twice, and count so.
+    pub fn progress(mut self, progress: &'a dyn Fn(u64, u64)) -> Salvage<'a> {
+        self.progress = progress;
+        self
+    }
+
+    /// Looks for records in all of the sources.
+    ///
+    /// # Errors
+    /// `Io` where a source cannot be opened; `Invalid` for more than 65 535 files. What cannot be read in a source is no
+    /// error, but counted.
+    pub fn run(&self, sources: &[impl AsRef<Path>]) -> Result<Salvaged> {
+        let (mut images, notes) = images(sources)?;
+        let bytes = images.iter().map(|image| image.length).sum();
+        let mut meter = Meter { done: 0, total: 2 * bytes, progress: self.progress };
+        let mut seen = Seen::default();
+        for (index, image) in (0_u16..).zip(&mut images) {
+            let file = image.open()?;
+            survey(index, image, &*file, &mut seen, &mut meter);
+        }
+        let mut lives = Lives::new(&seen, &images);
+        let mut finds = Finds::default();
+        for (index, image) in (0_u16..).zip(&images) {
+            let file = image.open()?;
+            let io = |e| Error::io("read", &image.path, e);
+            let before = finds.frames.len();
+            finds.hunt(index, image, &*file, &mut lives, &mut meter).map_err(io)?;
+            if finds.frames.len() == before
+                && !lives.fills(index)
+                && let Some(seed) = agreed_seed(image, &*file)
+            {
+                lives.add(seed, index);
+                let mut again = Meter { progress: &|_, _| {}, ..meter };
+                finds.hunt(index, image, &*file, &mut lives, &mut again).map_err(io)?;
+            }
+            finds.sift(before, &lives);
+        }
+        let mut files = Files::default();
+        let breaks = join(&mut finds, &lives, &images, &mut files)?;
+        index::settle(&mut finds.frames, &lives);
+        let logs = index::logs(&mut finds, &lives);
+        let Finds { frames, too_new, .. } = finds;
+        let too_new = too_new + seen.too_new;
+        Ok(Salvaged { logs, bytes, unreadable: seen.refused, too_new, notes, images, lives, frames, breaks })
+    }
+}
+
+/// Tells how far it is.
+#[derive(Clone, Copy)]
+struct Meter<'a> {
+    done: u64,
+    total: u64,
+    progress: &'a dyn Fn(u64, u64),
+}
+
+impl Meter<'_> {
+    fn add(&mut self, bytes: u64) {
+        self.done += bytes;
+        (self.progress)(self.done, self.total);
+    }
+}
+
+/// What was found. From [`Salvage::run`].
+#[non_exhaustive]
+pub struct Salvaged {
+    logs: Vec<SalvagedLog>,
+    /// Bytes of all sources.
+    pub bytes: u64,
+    /// Bytes that the system refused to read, and what lay in them was passed over.
+    pub unreadable: u64,
+    /// Headers and frames that a newer version of this crate wrote. Read the sources with that.
+    pub too_new: u64,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+    images: Vec<Image>,
+    lives: Lives,
+    frames: Vec<Frame>,
+    breaks: Breaks,
+}
+
+/// A log that was found. Printed, it is a line.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SalvagedLog {
+    /// Its id in hexadecimal, or `unknown-` and a number where no header is left to tell it. Then the LSNs may be
+    /// offsets in the one segment that it has.
+    pub name: String,
+    /// [`Wal::log_id`](crate::Wal::log_id).
+    pub log_id: Option<[u8; 16]>,
+    /// Segments of which there is a frame.
+    pub segments: usize,
+    /// Records and checkpoints.
+    pub records: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+    /// The first record.
+    pub first: Lsn,
+    /// The last record.
+    pub last: Lsn,
+    /// What the largest segment can hold: a log for these records needs segments as large.
+    pub segment_size: u64,
+    /// Places where a frame was and is not found, or many: missing segments count as one. 0: nothing that is known of is
+    /// missing. A log's last records leave no trace if `MARK` is not among the sources.
+    pub damaged: u64,
+    /// How many of the records lie where recovery had cut a torn tail off. Nobody was told that they were durable.
+    pub cut_off: u64,
+    /// How many of the records had been cleaned away.
+    pub cleaned: u64,
+    /// How many of the records have the LSN of others, or lie across them: two logs with the same beginning, of which
+    /// one was a copy. First those of the one are yielded, then those of the other, segment by segment.
+    pub doubled: u64,
+    frames: Range<usize>,
+}
+
+impl fmt::Display for SalvagedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SalvagedLog { name, segments, records, bytes, first, last, .. } = self;
+        write!(f, "{name}: {records} records of {bytes} bytes in {segments} segments, LSN {first} to {last}")?;
+        for (count, what) in [
+            (self.damaged, "damaged places passed over"),
+            (self.cut_off, "records that recovery had cut off"),
+            (self.cleaned, "records that had been cleaned away"),
+            (self.doubled, "records in the place of others"),
+        ] {
+            if count > 0 {
+                write!(f, "; {count} {what}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Salvaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Salvaged").field("logs", &self.logs).field("notes", &self.notes).finish_non_exhaustive()
+    }
+}
+
+impl Salvaged {
+    /// The logs of which there is a record, in the order of their ids.
+    pub fn logs(&self) -> &[SalvagedLog] {
+        &self.logs
+    }
+
+    /// Whether nothing is known to be missing.
+    pub fn is_whole(&self) -> bool {
+        self.unreadable == 0 && self.too_new == 0 && self.logs.iter().all(|log| log.damaged == 0)
+    }
+
+    /// The records of one of its logs, in the order of their LSNs, each once, but for
+    /// [`doubled`](SalvagedLog::doubled) ones. The payloads are read again, one at a time, and checked again.
+    pub fn records(&self, log: &SalvagedLog) -> SalvagedRecords<'_> {
+        let frames = self.frames.get(log.frames.clone()).unwrap_or_default();
+        SalvagedRecords { salvaged: self, frames: frames.iter(), files: Files::default() }
+    }
+}
+
+/// The records of a log. From [`Salvaged::records`]. A record that cannot be read any more is an error, and the next one
+/// follows.
+#[must_use = "an iterator does nothing until it is driven"]
+pub struct SalvagedRecords<'a> {
+    salvaged: &'a Salvaged,
+    frames: slice::Iter<'a, Frame>,
+    files: Files,
+}
+
+impl fmt::Debug for SalvagedRecords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SalvagedRecords").field("left", &self.frames.len()).finish_non_exhaustive()
+    }
+}
+
+impl SalvagedRecords<'_> {
+    fn read(&mut self, frame: &Frame) -> Result<Record> {
+        let Salvaged { images, lives, breaks, .. } = self.salvaged;
+        let length = FRAME as usize + frame.length as usize;
+        let mut bytes = frame_bytes(images, &mut self.files, frame, breaks.get(&frame.place()), length)?;
+        let payload = bytes.split_off(FRAME as usize);
+        let life = lives.all.get(frame.life as usize);
+        let valid = life.and_then(|life| Some((life, FrameHeader::decode(&bytes, life.seed, frame.offset)?)));
+        let Some((life, header)) = valid.filter(|(_, header)| sum(&payload) == header.sum) else {
+            let path = images.get(usize::from(frame.image)).map(|image| image.path.as_path());
+            let changed = io::Error::new(io::ErrorKind::InvalidData, "it changed since it was searched");
+            return Err(Error::io("read", path.unwrap_or(Path::new("")), changed));
+        };
+        let kind = if header.kind == Some(FrameKind::Checkpoint) { Kind::Checkpoint } else { Kind::Record };
+        Ok(Record {
+            lsn: Lsn(life.lsn(frame.offset)),
+            batch_time: BatchTime(header.batch_time),
+            kind,
+            ends_batch: !header.more,
+            payload: payload.into(),
+        })
+    }
+}
+
+impl Iterator for SalvagedRecords<'_> {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Result<Record>> {
+        let frame = self.frames.next()?;
+        Some(self.read(frame))
+    }
+}
