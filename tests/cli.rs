@@ -9,6 +9,8 @@ mod demo;
 mod receive;
 #[path = "cli/repair.rs"]
 mod repair;
+#[path = "cli/salvage.rs"]
+mod salvage;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -61,7 +63,7 @@ fn flip(path: &Path, offset: u64) {
 
 #[test]
 fn help_has_examples_and_wrong_usage_exits_with_1() {
-    for command in ["receive", "dump", "verify", "repair", "demo"] {
+    for command in ["receive", "dump", "verify", "repair", "salvage", "demo"] {
         let output = seawall(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         let help = String::from_utf8(output.stdout).unwrap();

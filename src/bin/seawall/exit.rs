@@ -20,12 +20,17 @@ pub fn loss() -> ExitCode {
     ExitCode::from(3)
 }
 
+/// A newer version wrote it.
+pub fn too_new() -> ExitCode {
+    ExitCode::from(5)
+}
+
 /// The code for an error: by what the log said, wherever it stands in the chain.
 pub fn code(error: &anyhow::Error) -> ExitCode {
     match error.chain().find_map(kind) {
         Some(ErrorKind::Damage(_)) => damage(),
         Some(ErrorKind::Locked) => ExitCode::from(4),
-        Some(ErrorKind::TooNew) => ExitCode::from(5),
+        Some(ErrorKind::TooNew) => too_new(),
         _ => USAGE,
     }
 }

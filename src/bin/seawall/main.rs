@@ -6,6 +6,7 @@ mod exit;
 mod out;
 mod receive;
 mod repair;
+mod salvage;
 mod units;
 mod verify;
 
@@ -37,6 +38,7 @@ enum Command {
     Dump(dump::Arguments),
     Verify(verify::Arguments),
     Repair(repair::Arguments),
+    Salvage(salvage::Arguments),
     Demo(demo::Arguments),
 }
 
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Dump(arguments) => telling(|out| dump::run(&arguments, out)),
         Command::Verify(arguments) => telling(|out| verify::run(&arguments, out)),
         Command::Repair(arguments) => telling(|out| repair::run(&arguments, out)),
+        Command::Salvage(arguments) => telling(|out| salvage::run(&arguments, out)),
         Command::Demo(arguments) => telling(|out| demo::run(&arguments, out)),
     };
     match done {

@@ -47,7 +47,8 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     Ok(if report.is_clean() { exit::CLEAN } else { exit::damage() })
 }
 
-fn bar() -> ProgressBar {
+/// A progress bar of bytes, on a terminal.
+pub fn bar() -> ProgressBar {
     if !out::has_terminal() {
         return ProgressBar::hidden();
     }

@@ -1,0 +1,242 @@
+//! `seawall salvage`: every record that can still be read, out of whatever is left of a log.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use seawall::check::{Salvage, Salvaged, SalvagedLog};
+use seawall::{Kind, Lsn, Options, Record, Wal};
+use serde_json::{Value, json};
+
+use crate::exit;
+use crate::out::{self, Out, count};
+use crate::units::bytes;
+use crate::verify::bar;
+
+/// Find every record whose bytes are whole: in directories, single files, raw images of disks; changes none of them
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Directories, of which every file is read whatever its name is, segment files under any name, images, disks
+    #[arg(required = true)]
+    sources: Vec<PathBuf>,
+    /// Only the log whose name begins so, as the list has it
+    #[arg(long, value_name = "ID")]
+    log: Option<String>,
+    /// Write the records of the one log into a new log, with the same batch times and kinds, and batches where they are
+    /// whole; the LSNs are new
+    #[arg(long, value_name = "NEWDIR")]
+    to: Option<PathBuf>,
+    /// Tell what was found as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  seawall salvage /var/lib/billing
+  seawall salvage old/*.wal lost+found /mnt/backup/billing --to /var/lib/billing.new
+  seawall salvage /dev/sdb1 --log 3f2a --to /var/lib/billing.new
+
+Memory: 24 bytes for each record that is found, and 1 MiB for each GiB of the sources.
+
+Exit codes: 0 nothing is known to be missing, 1 usage or I/O, or no record was found, 2 damage was passed over, 5 written by
+a newer version, at least in part.";
+
+pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
+    if let Some(to) = &arguments.to {
+        check_empty(to)?;
+    }
+    let bar = bar();
+    let progress = |done: u64, total: u64| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let found = Salvage::new().progress(&progress).run(&arguments.sources);
+    bar.finish_and_clear();
+    let found = found?;
+    let logs = chosen(&found, arguments.log.as_deref())?;
+    let written = match (&arguments.to, &logs[..]) {
+        (None, _) => None,
+        (Some(to), [log]) => {
+            let unfinished = || format!("the log in {} holds a part of the records", to.display());
+            Some(write(&found, log, to).with_context(unfinished)?)
+        }
+        (Some(_), logs) => {
+            bail!("there are {} logs in the sources; choose one with --log:\n{}", logs.len(), names(logs))
+        }
+    };
+    if arguments.json {
+        out.json(&object(&found, &logs, arguments.to.as_deref(), written.as_ref()))?;
+    } else {
+        text(&found, &logs, arguments.to.as_deref(), written.as_ref(), out)?;
+    }
+    let is_whole = found.unreadable == 0
+        && logs.iter().all(|log| log.damaged == 0)
+        && written.is_none_or(|written| written.unreadable == 0);
+    Ok(match found.too_new {
+        0 if is_whole => exit::CLEAN,
+        0 => exit::damage(),
+        _ => exit::too_new(),
+    })
+}
+
+fn check_empty(dir: &Path) -> anyhow::Result<()> {
+    let mut entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| format!("list {}", dir.display()))?,
+    };
+    ensure!(entries.next().is_none(), "{} is not empty; the records go into a new log", dir.display());
+    Ok(())
+}
+
+fn chosen<'a>(found: &'a Salvaged, name: Option<&str>) -> anyhow::Result<Vec<&'a SalvagedLog>> {
+    ensure!(!found.logs().is_empty() || found.too_new > 0, "no record of any log was found in {}", bytes(found.bytes));
+    let Some(name) = name else { return Ok(found.logs().iter().collect()) };
+    let logs: Vec<_> = found.logs().iter().filter(|log| log.name.starts_with(name)).collect();
+    ensure!(!logs.is_empty(), "no log was found whose name begins with {name}; there are:\n{}", names(found.logs()));
+    Ok(logs)
+}
+
+fn names(logs: &[impl std::borrow::Borrow<SalvagedLog>]) -> String {
+    let lines = logs.iter().map(|log| format!("  {}", log.borrow()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What went into the new log.
+#[derive(Debug, Default)]
+struct Written {
+    records: u64,
+    batches: u64,
+    /// Records that were found and could not be read any more.
+    unreadable: u64,
+    first: Option<Lsn>,
+    last: Option<Lsn>,
+}
+
+/// Writes the records of a log into a new one.
+fn write(found: &Salvaged, log: &SalvagedLog, to: &Path) -> anyhow::Result<Written> {
+    const OVERHEAD: u64 = 8 << 10;
+    // A batch lies in one segment, and the largest may fill the largest.
+    let size = (log.segment_size.next_multiple_of(4096) + OVERHEAD).clamp(64 << 20, 1 << 30);
+    let wal = Options::new().segment_size(size).open(to)?;
+    let mut written = Written::default();
+    let mut batch: Vec<Record> = Vec::new();
+    for record in found.records(log) {
+        let record = match record {
+            Ok(record) => record,
+            Err(e) => {
+                out::warn(format_args!("damage: {e}"));
+                written.unreadable += 1;
+                continue;
+            }
+        };
+        if batch.last().is_some_and(|last| last.end() != record.lsn) {
+            written.append_apart(&wal, std::mem::take(&mut batch))?;
+        }
+        let is_whole = record.ends_batch;
+        batch.push(record);
+        if is_whole {
+            written.append(&wal, &std::mem::take(&mut batch))?;
+        }
+    }
+    written.append_apart(&wal, batch)?;
+    wal.sync()?;
+    written.first = wal.read(..)?.next().transpose()?.map(|record| record.lsn);
+    wal.close()?;
+    Ok(written)
+}
+
+impl Written {
+    /// Appends what was one batch as one.
+    fn append(&mut self, wal: &Wal, batch: &[Record]) -> anyhow::Result<()> {
+        let Some(first) = batch.first() else { return Ok(()) };
+        let at = wal.at(first.batch_time);
+        let ticket = match batch {
+            [one] if one.kind == Kind::Checkpoint => at.append_checkpoint(&one.payload)?,
+            batch => at.append_batch(&batch.iter().map(|record| &record.payload).collect::<Vec<_>>())?,
+        };
+        self.last = Some(ticket.lsn());
+        self.records += batch.len() as u64;
+        self.batches += 1;
+        Ok(())
+    }
+
+    /// Appends what is left of a batch: each record as one of its own.
+    fn append_apart(&mut self, wal: &Wal, batch: Vec<Record>) -> anyhow::Result<()> {
+        batch.iter().try_for_each(|record| self.append(wal, std::slice::from_ref(record)))
+    }
+}
+
+fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: Option<&Written>) -> Value {
+    let log = |log: &&SalvagedLog| {
+        json!({
+            "log": log.name, "segments": log.segments, "records": log.records, "bytes": log.bytes,
+            "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size, "damaged": log.damaged,
+            "cut_off": log.cut_off, "cleaned": log.cleaned, "doubled": log.doubled,
+        })
+    };
+    let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.0);
+    let written = written.map(|written| {
+        json!({
+            "dir": to, "records": written.records, "batches": written.batches, "unreadable": written.unreadable,
+            "first": lsn(written.first), "last": lsn(written.last),
+        })
+    });
+    json!({
+        "logs": logs.iter().map(log).collect::<Vec<_>>(), "bytes": found.bytes, "unreadable": found.unreadable,
+        "too_new": found.too_new, "notes": found.notes, "written": written,
+    })
+}
+
+fn text(
+    found: &Salvaged,
+    logs: &[&SalvagedLog],
+    to: Option<&Path>,
+    written: Option<&Written>,
+    out: &mut Out,
+) -> anyhow::Result<()> {
+    for log in logs {
+        out.line(format_args!("log      {}", log.name))?;
+        out.line(format_args!(
+            "  found    {} records, {}, in {} segments, lsn {} to {}",
+            count(log.records),
+            bytes(log.bytes),
+            count(log.segments as u64),
+            log.first,
+            log.last
+        ))?;
+        for (number, name, what) in [
+            (log.damaged, "damage", "places passed over: records were there and are not found"),
+            (log.cut_off, "cut off", "of the records lie where recovery had cut a torn tail off"),
+            (log.cleaned, "cleaned", "of the records had been cleaned away"),
+            (log.doubled, "doubled", "of the records lie in the place of others: a copy of the log had gone on apart"),
+        ] {
+            if number > 0 {
+                out.line(format_args!("  {name:<8} {} {what}", count(number)))?;
+            }
+        }
+    }
+    for note in &found.notes {
+        out.line(format_args!("note     {note}"))?;
+    }
+    if found.unreadable > 0 {
+        out.line(format_args!("damage   {} bytes of the sources cannot be read", count(found.unreadable)))?;
+    }
+    if found.too_new > 0 {
+        let number = count(found.too_new);
+        out.line(format_args!("too new  {number} headers and frames are a newer version's; salvage with that"))?;
+    }
+    match (written, to) {
+        (Some(written), Some(to)) => {
+            let (records, batches) = (count(written.records), count(written.batches));
+            out.line(format_args!("wrote    {records} records in {batches} batches to {}", to.display()))?;
+            let lsns = written.first.zip(written.last).map(|(first, last)| format!(": {first} to {last}"));
+            let lsns = lsns.unwrap_or_default();
+            out.line(format_args!("         a new log, and the LSNs are new{lsns}; cursors are not taken over"))
+        }
+        _ => out.line("next     the same command with --to NEWDIR writes the records of one of them into a new log"),
+    }
+}

@@ -1,0 +1,119 @@
+//! `seawall salvage`: what it lists, what it writes anew, and what it refuses.
+
+use std::fs;
+use std::path::Path;
+
+use seawall::{Kind, Options, Record, Wal};
+use serde_json::json;
+
+use crate::{first_segment, flip, lines, said, seawall, text};
+
+/// Records, checkpoints and batches; what was appended, without LSNs.
+fn mixed(dir: &Path) -> Vec<Record> {
+    let wal = Options::new().segment_size(64 << 10).open(dir).unwrap();
+    for n in 0..300_u64 {
+        let payload = |part: u64| format!("record {n}.{part} {}", "x".repeat(n as usize)).into_bytes();
+        match n % 5 {
+            1 => drop(wal.at(n).append_checkpoint(&payload(0)).unwrap()),
+            2 => drop(wal.at(1000 - n).append_batch(&[payload(0), payload(1), payload(2)]).unwrap()),
+            _ => drop(wal.at(n).append(&payload(0)).unwrap()),
+        }
+    }
+    wal.sync().unwrap();
+    let records = wal.read(..).unwrap().map(Result::unwrap).collect();
+    wal.close().unwrap();
+    records
+}
+
+type Told = (u64, Kind, bool, Vec<u8>);
+
+fn told(record: &Record) -> Told {
+    (record.batch_time.0, record.kind, record.ends_batch, record.payload.to_vec())
+}
+
+fn written(dir: &Path) -> Vec<Told> {
+    let wal = Wal::open(dir).unwrap();
+    wal.read(..).unwrap().map(|record| told(&record.unwrap())).collect()
+}
+
+#[test]
+fn salvaged_records_are_written_anew_with_their_batch_times_kinds_and_batches() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+    let records = mixed(&old);
+    let output = seawall(&["salvage", text(&old), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let found = &lines(&output)[0];
+    assert_eq!((&found["logs"][0]["records"], &found["written"]), (&json!(records.len()), &json!(null)));
+    assert_eq!((&found["logs"][0]["damaged"], &found["unreadable"]), (&json!(0), &json!(0)));
+
+    let name = found["logs"][0]["log"].as_str().unwrap();
+    let output = seawall(&["salvage", text(&old), "--log", &name[..6], "--to", text(&new), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let wrote = &lines(&output)[0]["written"];
+    let batches = records.iter().filter(|record| record.ends_batch).count();
+    assert_eq!((&wrote["records"], &wrote["batches"]), (&json!(records.len()), &json!(batches)));
+    assert_eq!(written(&new), records.iter().map(told).collect::<Vec<_>>());
+    let first = Wal::open(&new).unwrap().read(..).unwrap().next().unwrap().unwrap();
+    assert_eq!(wrote["first"], json!(first.lsn.0));
+}
+
+#[test]
+fn what_is_left_of_a_batch_is_written_apart_and_damage_is_the_outcome() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+    let records = mixed(&old);
+    // The middle of a batch.
+    let hit = records.iter().position(|record| !record.ends_batch).unwrap() + 1;
+    flip(&first_segment(&old), records[hit].lsn.0 + 30);
+    let output = seawall(&["salvage", text(&old), "--to", text(&new)]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("1 places passed over") && shown.contains("LSNs are new"), "{shown}");
+    let mut expected: Vec<_> = records.iter().map(told).collect();
+    expected.remove(hit);
+    expected[hit - 1].2 = true;
+    assert_eq!(written(&new), expected);
+}
+
+#[test]
+fn only_one_log_goes_into_a_new_one_and_only_where_nothing_is() {
+    let temp = tempfile::tempdir().unwrap();
+    let [one, two, new] = ["one", "two", "new"].map(|name| temp.path().join(name));
+    let count = mixed(&one).len();
+    mixed(&two);
+    let output = seawall(&["salvage", text(&one), text(&two), "--to", text(&new)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("there are 2 logs") && said(&output).contains("--log"), "{}", said(&output));
+    assert!(!new.exists());
+    let output = seawall(&["salvage", text(&one), "--to", text(&two)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("is not empty"), "{}", said(&output));
+    let output = seawall(&["salvage", text(&one), "--log", "no"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("no log was found whose name begins with no"), "{}", said(&output));
+    let id = Wal::open(&one).unwrap().log_id().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let output = seawall(&["salvage", text(&one), text(&two), "--to", text(&new), "--log", &id]);
+    assert_eq!((output.status.code(), written(&new).len()), (Some(0), count), "{}", said(&output));
+}
+
+#[test]
+fn an_image_is_salvaged_and_noise_is_said_to_hold_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let old = temp.path().join("old");
+    let records = mixed(&old);
+    let mut image = vec![0xa5; 1 << 20];
+    for entry in fs::read_dir(&old).unwrap() {
+        image.extend(fs::read(entry.unwrap().path()).unwrap());
+        image.resize(image.len().next_multiple_of(4096) + 8192, 0x5a);
+    }
+    let path = temp.path().join("disk.img");
+    fs::write(&path, &image).unwrap();
+    let output = seawall(&["salvage", text(&path), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(lines(&output)[0]["logs"][0]["records"], json!(records.len()));
+    fs::write(&path, &image[..1 << 20]).unwrap();
+    let output = seawall(&["salvage", text(&path)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).starts_with("error: no record of any log was found"), "{}", said(&output));
+}
