@@ -1,5 +1,6 @@
 //! Logs of records that are known, and what salvage makes of them.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{fmt, fs};
@@ -121,10 +122,14 @@ pub fn base(path: &Path) -> u64 {
     path.file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }
 
+/// Copies the files of a log that may be open: one that is being made goes to another name meanwhile.
 pub fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
-        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        match fs::copy(&path, to.join(path.file_name().unwrap())) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            copied => drop(copied.unwrap()),
+        }
     }
 }
 
