@@ -1,7 +1,7 @@
 //! The log itself: opening, appending, waiting, reading, cleaning, closing.
 
 use std::collections::BTreeMap;
-use std::ops::RangeBounds;
+use std::ops::{Range, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::framing::{Batch, Many, One, Parts};
 use crate::log::Log;
 use crate::lsn::{BatchTime, Lsn};
 use crate::options::Options;
-use crate::read::{Records, Segments, get};
+use crate::read::{Records, Segments, get, split};
 use crate::record::Record;
 use crate::recovery::Recovery;
 use crate::stats::Stats;
@@ -181,6 +181,25 @@ impl Wal {
     /// `Removed` if the range begins below the front (`Lsn::ZERO` begins at the front); `Io`, `Closed`.
     pub fn read(&self, range: impl RangeBounds<Lsn>) -> Result<Records<'_>> {
         Records::new(&*self.log, range)
+    }
+
+    /// Ranges that together are all that may be read now, for a replay whose order does not matter: at most `parts`, cut
+    /// between segments, of about as many bytes each. Read each in a thread of its own, with `read(range)`.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let wal = seawall::Wal::open(dir.path())?;
+    /// # wal.append(b"order 17")?.wait()?;
+    /// let counts = std::thread::scope(|scope| {
+    ///     let parts = wal.split(4).into_iter().map(|range| scope.spawn(|| Ok(wal.read(range)?.count())));
+    ///     let parts: Vec<_> = parts.collect();
+    ///     parts.into_iter().map(|part| part.join().expect("does not panic")).collect::<seawall::Result<Vec<_>>>()
+    /// })?;
+    /// assert_eq!(counts.iter().sum::<usize>(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn split(&self, parts: usize) -> Vec<Range<Lsn>> {
+        split(&*self.log, parts)
     }
 
     /// Reads on from `from` as records become durable; `Lsn::ZERO` begins at the front.
