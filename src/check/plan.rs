@@ -21,7 +21,7 @@ pub(super) struct Part {
     pub(super) link: Option<Link>,
     pub(super) seal: Option<Seal>,
     /// Whether it holds a link or any other frame.
-    written: bool,
+    pub(super) written: bool,
 }
 
 /// What a link says of the segment before it.
@@ -50,12 +50,16 @@ pub(super) struct Plan {
     /// One for each segment of the survey.
     pub(super) parts: Vec<Part>,
     /// The newest segment of the chain that recovery finds.
-    tip: Option<usize>,
+    pub(super) tip: Option<usize>,
 }
 
 impl Plan {
     pub(super) fn read(storage: &dyn Storage) -> Result<Plan> {
-        let survey = survey(storage, false, Bugs::default())?;
+        Plan::of(storage, survey(storage, false, Bugs::default())?)
+    }
+
+    /// What the segments of a survey are.
+    pub(super) fn of(storage: &dyn Storage, survey: Survey) -> Result<Plan> {
         let mut seals: HashMap<u64, Seal> = HashMap::new();
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
