@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::append::Patience;
-use crate::clean::{Cleaned, Limit, clean};
+use crate::clean::{Cleaned, Kept, Limit, clean, kept};
 use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::Follower;
@@ -264,6 +264,12 @@ impl Wal {
     pub fn clean_before_lsn(&self, lsn: Lsn) -> Result<Cleaned> {
         self.log.check()?;
         clean(&self.log.writer, Limit::Lsn(lsn))
+    }
+
+    /// Why each segment is kept: what would hold it back if all that is durable were cleaned now. Changes nothing, and
+    /// costs a look at each segment in memory. A log that grows says here why.
+    pub fn kept(&self) -> Vec<Kept> {
+        kept(&self.log.writer)
     }
 
     /// Figures of this life of the log.
