@@ -359,9 +359,9 @@ fn frames_tell_how_far_they_are_and_begin_where_they_are_asked_to() {
         let mut some = frames(dir.path()).unwrap().starting_at(lsns[n]);
         let left = some.progress().total_bytes;
         assert!(left < total * (300 - n as u64) / 300 + (16 << 10), "{left} of {total}");
-        for n in n..300 {
-            let Some(Ok(Item::Record(record))) = some.next() else { panic!("{n}") };
-            assert_eq!(record.lsn, lsns[n]);
+        for lsn in &lsns[n..] {
+            let Some(Ok(Item::Record(record))) = some.next() else { panic!("{lsn}") };
+            assert_eq!(record.lsn, *lsn);
         }
         assert!(some.next().is_none());
     }

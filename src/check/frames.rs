@@ -121,10 +121,7 @@ impl Frames {
 
     /// Begins at `lsn`: what lies in segments before the one that holds it is not read, and its damage not told.
     pub fn starting_at(mut self, lsn: Lsn) -> Frames {
-        let base = |piece: &Piece| match *piece {
-            Piece::Member(index) => self.examined.plan.base(index),
-            Piece::Missing { base, .. } => base,
-        };
+        let base = |piece: &Piece| self.examined.plan.base_of(piece);
         while self.pieces.get(1).is_some_and(|next| base(next) <= lsn.0) {
             self.pieces.pop_front();
         }

@@ -16,6 +16,7 @@
 
 mod examine;
 mod frames;
+mod overview;
 mod plan;
 mod subject;
 mod walk;
@@ -33,6 +34,7 @@ use crate::storage::Storage;
 use subject::Subject;
 
 pub use frames::{Frames, Item, frames, frames_on};
+pub use overview::{CursorInfo, FileInfo, MarkState, Overview, SegmentInfo, State, inspect, inspect_on};
 
 /// Verifies all checksums of the log in the directory `path`, with two threads or as many as there are cores.
 ///

@@ -42,6 +42,16 @@ pub(super) enum Piece {
     Missing { base: u64, end: u64, records: u64, before: u64 },
 }
 
+impl Piece {
+    /// Its index, if there is a file.
+    pub(super) fn member(&self) -> Option<usize> {
+        match *self {
+            Piece::Member(index) => Some(index),
+            Piece::Missing { .. } => None,
+        }
+    }
+}
+
 /// All segment files of a directory.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -96,6 +106,14 @@ impl Plan {
     /// Where the segment at `index` lies in the log.
     pub(super) fn base(&self, index: usize) -> u64 {
         self.survey.segments.get(index).map_or(0, |found| found.base)
+    }
+
+    /// Where a piece lies in the log.
+    pub(super) fn base_of(&self, piece: &Piece) -> u64 {
+        match *piece {
+            Piece::Member(index) => self.base(index),
+            Piece::Missing { base, .. } => base,
+        }
     }
 
     /// The index of the segment at `base`, if its seed is the one that was meant.
