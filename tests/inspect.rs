@@ -132,6 +132,7 @@ fn what_is_no_part_of_the_log_is_told_from_it() {
     assert_eq!((overview.segments[0].state.clone(), overview.segments[0].kept.clone()), (State::Spare, None));
     assert_eq!(kept(&overview), kept(&before));
     assert_eq!((overview.records, overview.first), (before.records, before.first));
+    assert!(overview.records < 200 && overview.appended == 200);
     let files = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap());
     let ours = files.filter(|file| !names.iter().any(|(name, _)| file.file_name() == *name));
     assert_eq!(overview.disk_bytes, ours.map(|file| file.metadata().unwrap().len()).sum::<u64>());

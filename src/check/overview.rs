@@ -46,6 +46,8 @@ pub struct Overview {
     pub disk_bytes: u64,
     /// Valid records of the log, as far as links and the newest segment tell.
     pub records: u64,
+    /// Records since the log was made, cleaned ones included: it only grows.
+    pub appended: u64,
     /// What is damaged, as far as can be told without reading all: [`verify`](super::verify) tells the rest.
     pub faults: Vec<Fault>,
     /// What an operator should know.
@@ -193,6 +195,7 @@ fn look(subject: &Subject) -> Result<Overview> {
     }
     overview.segments.sort_by_key(|segment| segment.base);
     overview.records = overview.log().filter_map(|segment| segment.records).sum();
+    overview.appended = newest.link.records_before + newest.scan.whole.records;
     overview.since_checkpoint = overview.bytes_from(overview.checkpoint.unwrap_or_default());
     overview.disk_bytes += overview.segments.iter().map(|segment| segment.length).sum::<u64>();
     Ok(overview)
