@@ -3,8 +3,10 @@
 mod demo;
 mod dump;
 mod exit;
+mod meter;
 mod out;
 mod receive;
+mod record;
 mod units;
 mod verify;
 
@@ -16,7 +18,8 @@ use out::Out;
 
 /// A write-ahead log: receive a stream into it, look inside, verify it.
 ///
-/// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 4 locked by another writer, 5 written by a newer version.
+/// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 3 acted with loss, 4 locked by another writer, 5 written by a
+/// newer version.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
 struct Arguments {
