@@ -3,6 +3,7 @@
 mod demo;
 mod dump;
 mod exit;
+mod inspect;
 mod meter;
 mod out;
 mod receive;
@@ -30,12 +31,14 @@ struct Arguments {
 const EXAMPLES: &str = "Examples:
   seawall demo
   seawall receive --brokers localhost:9092 --group billing --topic orders --dir /var/lib/billing
+  seawall inspect /var/lib/billing
   seawall dump /var/lib/billing --json | head -1
   seawall verify /var/lib/billing";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Receive(Box<receive::Arguments>),
+    Inspect(inspect::Arguments),
     Dump(dump::Arguments),
     Verify(verify::Arguments),
     Demo(demo::Arguments),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         // It does not wait for whoever reads what it tells.
         Command::Receive(arguments) => receive::run(*arguments),
+        Command::Inspect(arguments) => telling(|out| inspect::run(&arguments, out)),
         Command::Dump(arguments) => telling(|out| dump::run(&arguments, out)),
         Command::Verify(arguments) => telling(|out| verify::run(&arguments, out)),
         Command::Demo(arguments) => telling(|out| demo::run(&arguments, out)),
