@@ -8,6 +8,7 @@ mod meter;
 mod out;
 mod receive;
 mod record;
+mod tail;
 mod units;
 mod verify;
 
@@ -33,6 +34,7 @@ const EXAMPLES: &str = "Examples:
   seawall receive --brokers localhost:9092 --group billing --topic orders --dir /var/lib/billing
   seawall inspect /var/lib/billing
   seawall dump /var/lib/billing --json | head -1
+  seawall tail -f /var/lib/billing
   seawall verify /var/lib/billing";
 
 #[derive(Debug, Subcommand)]
@@ -40,6 +42,7 @@ enum Command {
     Receive(Box<receive::Arguments>),
     Inspect(inspect::Arguments),
     Dump(dump::Arguments),
+    Tail(tail::Arguments),
     Verify(verify::Arguments),
     Demo(demo::Arguments),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         // It does not wait for whoever reads what it tells.
         Command::Receive(arguments) => receive::run(*arguments),
         Command::Inspect(arguments) => telling(|out| inspect::run(&arguments, out)),
+        Command::Tail(arguments) => telling(|out| tail::run(&arguments, out)),
         Command::Dump(arguments) => telling(|out| dump::run(&arguments, out)),
         Command::Verify(arguments) => telling(|out| verify::run(&arguments, out)),
         Command::Demo(arguments) => telling(|out| demo::run(&arguments, out)),
