@@ -8,6 +8,7 @@ mod meter;
 mod out;
 mod receive;
 mod record;
+mod stats;
 mod tail;
 mod units;
 mod verify;
@@ -43,6 +44,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Dump(dump::Arguments),
     Tail(tail::Arguments),
+    Stats(stats::Arguments),
     Verify(verify::Arguments),
     Demo(demo::Arguments),
 }
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Receive(arguments) => receive::run(*arguments),
         Command::Inspect(arguments) => telling(|out| inspect::run(&arguments, out)),
         Command::Tail(arguments) => telling(|out| tail::run(&arguments, out)),
+        Command::Stats(arguments) => telling(|out| stats::run(&arguments, out)),
         Command::Dump(arguments) => telling(|out| dump::run(&arguments, out)),
         Command::Verify(arguments) => telling(|out| verify::run(&arguments, out)),
         Command::Demo(arguments) => telling(|out| demo::run(&arguments, out)),
