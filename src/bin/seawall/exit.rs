@@ -15,6 +15,11 @@ pub fn damage() -> ExitCode {
     ExitCode::from(2)
 }
 
+/// Something was done, and what was damaged is lost by it.
+pub fn loss() -> ExitCode {
+    ExitCode::from(3)
+}
+
 /// The code for an error: by what the log said, wherever it stands in the chain.
 pub fn code(error: &anyhow::Error) -> ExitCode {
     match error.chain().find_map(kind) {

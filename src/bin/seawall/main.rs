@@ -3,6 +3,7 @@
 mod demo;
 mod dump;
 mod exit;
+mod export;
 mod inspect;
 mod meter;
 mod out;
@@ -45,6 +46,7 @@ enum Command {
     Dump(dump::Arguments),
     Tail(tail::Arguments),
     Stats(stats::Arguments),
+    Export(export::Arguments),
     Verify(verify::Arguments),
     Demo(demo::Arguments),
 }
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => telling(|out| inspect::run(&arguments, out)),
         Command::Tail(arguments) => telling(|out| tail::run(&arguments, out)),
         Command::Stats(arguments) => telling(|out| stats::run(&arguments, out)),
+        Command::Export(arguments) => telling(|out| export::run(&arguments, out)),
         Command::Dump(arguments) => telling(|out| dump::run(&arguments, out)),
         Command::Verify(arguments) => telling(|out| verify::run(&arguments, out)),
         Command::Demo(arguments) => telling(|out| demo::run(&arguments, out)),
