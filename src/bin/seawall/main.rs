@@ -1,5 +1,6 @@
 //! The command line tool `seawall`: receive a stream, look into a log, verify it, and a demonstration.
 
+mod completions;
 mod demo;
 mod dump;
 mod exit;
@@ -49,6 +50,7 @@ enum Command {
     Export(export::Arguments),
     Verify(verify::Arguments),
     Demo(demo::Arguments),
+    Completions(completions::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Tail(arguments) => telling(|out| tail::run(&arguments, out)),
         Command::Stats(arguments) => telling(|out| stats::run(&arguments, out)),
         Command::Export(arguments) => telling(|out| export::run(&arguments, out)),
+        Command::Completions(arguments) => telling(|out| completions::run(&arguments, Arguments::command(), out)),
         Command::Dump(arguments) => telling(|out| dump::run(&arguments, out)),
         Command::Verify(arguments) => telling(|out| verify::run(&arguments, out)),
         Command::Demo(arguments) => telling(|out| demo::run(&arguments, out)),
