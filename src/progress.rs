@@ -26,7 +26,7 @@ impl Progress {
     /// The time that is left at the rate so far; `None` before anything was read.
     pub fn left(&self) -> Option<Duration> {
         let left = u128::from(self.total_bytes.saturating_sub(self.bytes));
-        let nanos = (left * self.elapsed.as_nanos()).checked_div(u128::from(self.bytes))?;
+        let nanos = left.saturating_mul(self.elapsed.as_nanos()).checked_div(u128::from(self.bytes))?;
         Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 }
