@@ -44,7 +44,8 @@ pub struct Overview {
     pub foreign: Vec<FileInfo>,
     /// Bytes of all the log's files, those moved aside included.
     pub disk_bytes: u64,
-    /// Valid records of the log, as far as links and the newest segment tell.
+    /// Valid records of the log, as far as links and the newest segment tell; of sealed segments all, known to be durable
+    /// or not.
     pub records: u64,
     /// Records since the log was made, cleaned ones included: it only grows.
     pub appended: u64,
@@ -186,7 +187,7 @@ fn look(subject: &Subject) -> Result<Overview> {
         ..Overview::default()
     };
     let newest = Newest::read(subject, &examined)?;
-    overview.checkpoint = newest.checkpoint(survey.front);
+    overview.checkpoint = newest.checkpoint(survey.front, examined.shown);
     overview.segments = segments(subject, &examined, &newest)?;
     if !subject.is_lone() {
         overview.mark = mark(&*subject.storage, survey.log_id)?;
@@ -194,7 +195,9 @@ fn look(subject: &Subject) -> Result<Overview> {
         overview.explain(&newest.cursors(survey.front));
     }
     overview.segments.sort_by_key(|segment| segment.base);
-    overview.records = overview.log().filter_map(|segment| segment.records).sum();
+    let counts = overview.log().filter_map(|segment| segment.records);
+    // Whatever damaged links may say.
+    overview.records = counts.fold(0, u64::saturating_add);
     overview.appended = newest.link.records_before + newest.scan.whole.records;
     overview.since_checkpoint = overview.bytes_from(overview.checkpoint.unwrap_or_default());
     overview.disk_bytes += overview.segments.iter().map(|segment| segment.length).sum::<u64>();
@@ -216,9 +219,10 @@ impl Newest {
         Ok(Newest { index: Some(index), link, scan: contents(subject, examined, index)?.unwrap_or_default() })
     }
 
-    fn checkpoint(&self, front: u64) -> Option<Lsn> {
+    /// The last checkpoint that is durable: a link may tell of one that never was.
+    fn checkpoint(&self, front: u64, durable: u64) -> Option<Lsn> {
         let last = self.scan.whole.checkpoint.max(self.link.checkpoint);
-        (last > 0 && last >= front).then_some(Lsn(last))
+        (last > 0 && (front..durable).contains(&last)).then_some(Lsn(last))
     }
 
     /// Where the cursors stand.
