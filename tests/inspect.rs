@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use seawall::check::{MarkState, Overview, State, inspect};
 use seawall::{BatchTime, ErrorKind, Lsn, Options, Wal, Why};
@@ -209,4 +210,40 @@ fn a_lone_segment_is_looked_at_by_its_own_header() {
     fs::write(&copy, "no segment").unwrap();
     assert_eq!(*inspect(&copy).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(*inspect(elsewhere.path()).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn beside_a_writer_that_rotates_cleans_and_recycles_nothing_is_taken_for_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = log(dir.path(), 1);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1.. {
+                let ticket = wal.at(n).append(&[b'.'; 300]).unwrap();
+                if n % 10 == 0 {
+                    ticket.wait().unwrap();
+                }
+                if n % 200 == 0 {
+                    wal.clean_before_lsn(Lsn(wal.durable_lsn().0.saturating_sub(40 << 10))).unwrap();
+                }
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let (mut last, mut looks) = (Overview::default(), 0);
+        while looks < 100 || last.first == Lsn(0) {
+            looks += 1;
+            let durable = wal.durable_lsn();
+            let now = inspect(dir.path()).unwrap();
+            assert!(now.faults.is_empty(), "{now:?}");
+            assert!(now.durable >= durable && now.first >= last.first && now.appended >= last.appended, "{now:?}");
+            let log: Vec<_> = now.segments.iter().filter(|segment| segment.is_log()).collect();
+            assert!(log.iter().all(|segment| segment.kept.is_some()), "{now:?}");
+            assert_eq!(log.last().unwrap().state, State::Active, "{now:?}");
+            last = now;
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }
