@@ -1,10 +1,11 @@
 //! Cleaning: removes a prefix of sealed segments, and says why the others stay.
 
+use std::fmt;
 use std::sync::Arc;
 
-use crate::bugs::Bug;
+use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, Result};
-use crate::format::segment_name;
+use crate::format::{Cursor, segment_name};
 use crate::lsn::{BatchTime, Lsn};
 use crate::segment::{Seal, Segment};
 use crate::writer::{Writer, closed};
@@ -57,6 +58,50 @@ pub enum Why {
     },
     /// A segment before it stays, and only a prefix is removed.
     Behind(String),
+    /// Nothing holds it back: it was not cleaned. Told by [`Wal::kept`](crate::Wal::kept) alone.
+    NotCleaned,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Newest => write!(f, "the newest, which is never removed"),
+            Why::NotDurable => write!(f, "the segment after it is not durable yet"),
+            Why::BatchTime(time) => write!(f, "holds a record of batch time {time}"),
+            Why::Lsn(lsn) => write!(f, "holds records up to LSN {lsn}"),
+            Why::Checkpoint(lsn) => write!(f, "the last checkpoint, at LSN {lsn}"),
+            Why::Cursor { name, lsn } => write!(f, "cursor {name}, at LSN {lsn}"),
+            Why::Behind(segment) => write!(f, "behind {segment}, which stays"),
+            Why::NotCleaned => write!(f, "not cleaned: nothing holds it back"),
+        }
+    }
+}
+
+/// What no clean passes, whatever its limit.
+#[derive(Debug)]
+pub(crate) struct Holds {
+    /// The durable point.
+    pub(crate) synced: u64,
+    /// The last durable checkpoint; 0 if there is none.
+    pub(crate) checkpoint: u64,
+    /// The cursor that stands lowest.
+    pub(crate) cursor: Option<Cursor>,
+    pub(crate) bugs: Bugs,
+}
+
+impl Holds {
+    /// What holds a segment that ends at `end` back, before the one at the base `next`.
+    pub(crate) fn back(&self, end: u64, next: Option<u64>) -> Option<Why> {
+        // Crash: the front must not pass the durable point. A segment begins there once its link is durable.
+        if next.is_none_or(|next| next >= self.synced) {
+            return Some(Why::NotDurable);
+        }
+        if self.checkpoint > 0 && self.checkpoint < end && !self.bugs.has(Bug::CleanPastCheckpoint) {
+            return Some(Why::Checkpoint(Lsn(self.checkpoint)));
+        }
+        let cursor = self.cursor.as_ref().filter(|cursor| cursor.lsn < end && !self.bugs.has(Bug::CleanPastCursor));
+        cursor.map(|cursor| Why::Cursor { name: cursor.name.clone(), lsn: Lsn(cursor.lsn) })
+    }
 }
 
 /// Up to where to clean.
@@ -125,15 +170,24 @@ pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     Ok(cleaned)
 }
 
+/// See [`Wal::kept`](crate::Wal::kept).
+pub(crate) fn kept(writer: &Writer) -> Vec<Kept> {
+    let segments: Vec<Arc<Segment>> = writer.segments.read().iter().cloned().collect();
+    let mut cleaned = Cleaned::default();
+    let gone = choose(writer, Limit::Lsn(Lsn::MAX), &segments, &mut cleaned);
+    let free = |segment: &Arc<Segment>| Kept { segment: segment.name.clone(), why: Why::NotCleaned };
+    segments.iter().take(gone).map(free).chain(cleaned.kept).collect()
+}
+
 /// How many segments from the front may go; notes why the next ones stay.
 fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mut Cleaned) -> usize {
-    let (synced, checkpoint, cursor, active) = {
+    let (holds, active) = {
         let framing = writer.framing.lock();
         // Under the lock: checkpoints below an older point may be forgotten.
         let synced = writer.commit.synced();
         let checkpoint = framing.checkpoint_below(synced);
         let cursor = framing.cursors.iter().min_by_key(|cursor| cursor.lsn).cloned();
-        (synced, checkpoint, cursor, framing.unsealed())
+        (Holds { synced, checkpoint, cursor, bugs: writer.options.bugs }, framing.unsealed())
     };
     let mut gone = 0;
     let mut kept: Option<String> = None;
@@ -162,17 +216,7 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
             _ if newest => Some(Why::Newest),
             None => Some(Why::Newest),
             Some(seal) if !limit.covers(seal) => Some(limit.passed(seal)),
-            // Crash: the front must not pass the durable point. A segment begins there once its link is durable.
-            Some(_) if segments.get(n + 1).is_none_or(|next| next.base >= synced) => Some(Why::NotDurable),
-            Some(seal)
-                if checkpoint > 0 && checkpoint < seal.end && !writer.options.bugs.has(Bug::CleanPastCheckpoint) =>
-            {
-                Some(Why::Checkpoint(Lsn(checkpoint)))
-            }
-            Some(seal) => cursor
-                .as_ref()
-                .filter(|cursor| cursor.lsn < seal.end && !writer.options.bugs.has(Bug::CleanPastCursor))
-                .map(|cursor| Why::Cursor { name: cursor.name.clone(), lsn: Lsn(cursor.lsn) }),
+            Some(seal) => holds.back(seal.end, segments.get(n + 1).map(|next| next.base)),
         };
         match (why, &kept) {
             (None, None) => gone += 1,

@@ -76,6 +76,8 @@ pub enum ErrorKind {
     Poisoned,
     /// An option or an argument out of its range.
     Invalid,
+    /// Whoever was told of the progress asked to stop. Nothing was changed.
+    Cancelled,
 }
 
 /// Where durable bytes are damaged, and what is lost under each way out.

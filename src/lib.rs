@@ -35,7 +35,7 @@
 //!   time too by [`Wal::at`]. Then [`Ticket::wait`], or await the ticket on any executor. Waits of several threads,
 //!   or of many tickets, share one sync.
 //! - Bound what nobody waits for: [`Options::sync_interval`], [`Options::sync_bytes`], [`Wal::sync`].
-//! - Read: [`Wal::get`], [`Wal::read`]; on and on, blocking or awaited: [`Wal::follow`], and from other processes
+//! - Read: [`Wal::get`], [`Wal::read`], in parallel by [`Wal::split`]; on and on, blocking or awaited: [`Wal::follow`], and from other processes
 //!   [`ReadOnly::follow`]. Keep what a reader has not done: [`Wal::cursor`].
 //! - Remember where you are: [`Wal::append_checkpoint`], [`Wal::checkpoint`]. Forget what is done:
 //!   [`Wal::clean_before_batch_time`], [`Wal::clean_before_lsn`].
@@ -59,6 +59,7 @@ mod maker;
 mod mark;
 mod options;
 mod pieces;
+mod progress;
 mod read;
 mod readonly;
 mod record;
@@ -79,6 +80,7 @@ pub use error::{Damage, Error, ErrorKind, Result};
 pub use follow::Follower;
 pub use lsn::{BatchTime, Lsn};
 pub use options::{Durability, Options, RecoveryMode};
+pub use progress::Progress;
 pub use read::Records;
 pub use readonly::ReadOnly;
 pub use record::{Kind, Record};

@@ -1,10 +1,11 @@
 //! Reading: one record by its LSN, or all of a range. Out of the map of a sealed segment without a copy.
 
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -12,6 +13,7 @@ use crate::bugs::Bugs;
 use crate::error::{Damage, Error, ErrorKind, Result};
 use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Link, frame_size};
 use crate::lsn::{BatchTime, Lsn};
+use crate::progress::Progress;
 use crate::record::{Kind, Record};
 use crate::scan::{Chunk, Place, Window, frame_at, look_ahead};
 use crate::segment::Segment;
@@ -246,19 +248,56 @@ fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64) -> Err
     Error::new(ErrorKind::Damage(damage), "read", message).at(path, offset)
 }
 
+/// The segments from `first` on that begin below `end`: their bases, and the bytes of their frames up to there.
+fn from(segments: &dyn Segments, first: Option<Arc<Segment>>, end: u64) -> impl Iterator<Item = (u64, u64)> {
+    let all = std::iter::successors(first, |segment| segments.after(segment.base));
+    let below = all.take_while(move |segment| segment.base < end);
+    below.map(move |segment| (segment.base, segment.place(end).limit.saturating_sub(u64::from(BLOCK))))
+}
+
+/// See [`Wal::split`](crate::Wal::split).
+pub(crate) fn split(segments: &dyn Segments, parts: usize) -> Vec<Range<Lsn>> {
+    let end = segments.shown();
+    let first = segments.below(segments.first());
+    let all: Vec<_> = from(segments, first, end).collect();
+    let total: u128 = all.iter().map(|(_, bytes)| u128::from(*bytes)).sum();
+    let mut ranges: Vec<Range<Lsn>> = Vec::new();
+    let mut before = 0;
+    for (base, bytes) in all {
+        // The next range begins with the segment in which its share of the bytes does.
+        if ranges.len() < parts.max(1) && before * parts as u128 >= total * ranges.len() as u128 {
+            if let Some(last) = ranges.last_mut() {
+                last.end = Lsn(base);
+            }
+            ranges.push(Lsn(base)..Lsn(end));
+        }
+        before += u128::from(bytes);
+    }
+    ranges
+}
+
 /// The records of a range, in order. A snapshot: records that become durable later are not among them.
 ///
 /// Ends after the first error. Holds one segment at a time, so that cleaning may overtake it; then it yields
-/// [`ErrorKind::Removed`].
+/// [`ErrorKind::Removed`]. It takes as much memory as 256 KiB or the largest record, however long the range is. To
+/// cancel a replay, drop it.
 #[must_use = "an iterator does nothing until it is driven"]
 pub struct Records<'a> {
     segments: &'a dyn Segments,
     open: Option<Open>,
     /// The offset of the next frame in the open segment.
     offset: u64,
+    /// Where reading began in it.
+    entered: u64,
+    /// Bytes read in the segments before it.
+    passed: u64,
+    /// Frames read, and those of them that were not given: counting what is given takes longer.
+    frames: u64,
+    skipped: u64,
     /// Records below are passed over.
     from: u64,
     end: u64,
+    begun: Instant,
 }
 
 impl std::fmt::Debug for Records<'_> {
@@ -284,7 +323,19 @@ impl<'a> Records<'a> {
         let below = from > 0 && from < first;
         let asked = from;
         let from = from.max(first);
-        let mut records = Records { segments, open: None, offset: 0, from, end: end.min(segments.shown()) };
+        let end = end.min(segments.shown());
+        let mut records = Records {
+            segments,
+            open: None,
+            offset: 0,
+            entered: 0,
+            passed: 0,
+            frames: 0,
+            skipped: 0,
+            from,
+            end,
+            begun: Instant::now(),
+        };
         let explicit = range.start_bound() != Bound::Unbounded && from > first;
         match (segments.below(from), segments.after(0)) {
             (Some(segment), _) => records.enter(segment)?,
@@ -308,6 +359,7 @@ impl<'a> Records<'a> {
         let begins = within > u64::from(BLOCK) && within.is_multiple_of(4);
         let straight = ended || begins && open.frame(within).is_ok_and(|frame| frame.is_some());
         self.offset = if straight { within } else { u64::from(BLOCK) };
+        self.entered = self.offset;
         self.open = Some(open);
         Ok(())
     }
@@ -316,6 +368,7 @@ impl<'a> Records<'a> {
     #[cold]
     fn leave(&mut self) -> Result<()> {
         let Some(Open { segment, .. }) = self.open.take() else { return Ok(()) };
+        self.passed += self.offset - self.entered;
         if segment.base + self.offset >= self.end {
             return Ok(());
         }
@@ -352,6 +405,25 @@ impl<'a> Records<'a> {
         let header = open.frame(first).map_err(|e| open.error(self.segments, e))?;
         let header = header.ok_or_else(|| damaged(self.segments, open, first))?;
         Ok(open.payload(first, &header).and_then(Link::decode))
+    }
+
+    /// How far it is, as bytes of log; its records are those that were given. Costs nothing while reading; asking
+    /// costs a look at each segment that is left. Of an iterator that has ended, all that it read.
+    pub fn progress(&self) -> Progress {
+        let (mut bytes, mut left) = (self.passed, 0);
+        if let Some(open) = &self.open {
+            bytes += self.offset - self.entered;
+            left = open.end().min(self.end).saturating_sub(open.segment.base + self.offset);
+            left += from(self.segments, self.segments.after(open.segment.base), self.end)
+                .map(|(_, bytes)| bytes)
+                .sum::<u64>();
+        }
+        Progress {
+            bytes,
+            total_bytes: bytes + left,
+            records: self.frames - self.skipped,
+            elapsed: self.begun.elapsed(),
+        }
     }
 
     /// Everything below is among them: what was durable when this was made, or the end of the range.
@@ -409,9 +481,11 @@ impl<'a> Records<'a> {
                 }
             };
             self.offset += frame_size(u64::from(header.length));
+            self.frames += 1;
             if let Some(kind) = kind(&header).filter(|_| lsn >= self.from) {
                 return Some(Ok(Found { lsn, offset, kind, header }));
             }
+            self.skipped += 1;
         }
     }
 }

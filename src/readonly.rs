@@ -1,7 +1,7 @@
 //! Reading a log that another process may be writing. Locks nothing, maps nothing, changes nothing.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::RangeBounds;
+use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
 
 use crate::bugs::Bugs;
@@ -11,7 +11,7 @@ use crate::format::Cursor;
 use crate::log::not_found;
 use crate::lsn::Lsn;
 use crate::options::{Options, RecoveryMode};
-use crate::read::{Records, Segments, get};
+use crate::read::{Records, Segments, get, split};
 use crate::record::Record;
 use crate::recovery::{Recovered, Recovery, Sealed, TRIES, front, missing, recover};
 use crate::segment::Segment;
@@ -144,6 +144,11 @@ impl ReadOnly {
     /// As [`Wal::read`](crate::Wal::read).
     pub fn read(&self, range: impl RangeBounds<Lsn>) -> Result<Records<'_>> {
         Records::new(&self.view, range)
+    }
+
+    /// Ranges that together are all that may be read, to be read in parallel: see [`Wal::split`](crate::Wal::split).
+    pub fn split(&self, parts: usize) -> Vec<Range<Lsn>> {
+        split(&self.view, parts)
     }
 
     /// Reads on from `from` as records become durable; `Lsn::ZERO` begins at the front. Looks every 5 ms while it waits,

@@ -1,12 +1,12 @@
 //! The log itself: opening, appending, waiting, reading, cleaning, closing.
 
 use std::collections::BTreeMap;
-use std::ops::RangeBounds;
+use std::ops::{Range, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::append::Patience;
-use crate::clean::{Cleaned, Limit, clean};
+use crate::clean::{Cleaned, Kept, Limit, clean, kept};
 use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::Follower;
@@ -15,7 +15,7 @@ use crate::framing::{Batch, Many, One, Parts};
 use crate::log::Log;
 use crate::lsn::{BatchTime, Lsn};
 use crate::options::Options;
-use crate::read::{Records, Segments, get};
+use crate::read::{Records, Segments, get, split};
 use crate::record::Record;
 use crate::recovery::Recovery;
 use crate::stats::Stats;
@@ -183,6 +183,25 @@ impl Wal {
         Records::new(&*self.log, range)
     }
 
+    /// Ranges that together are all that may be read now, for a replay whose order does not matter: at most `parts`, cut
+    /// between segments, of about as many bytes each. Read each in a thread of its own, with `read(range)`.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let wal = seawall::Wal::open(dir.path())?;
+    /// # wal.append(b"order 17")?.wait()?;
+    /// let counts = std::thread::scope(|scope| {
+    ///     let parts = wal.split(4).into_iter().map(|range| scope.spawn(|| Ok(wal.read(range)?.count())));
+    ///     let parts: Vec<_> = parts.collect();
+    ///     parts.into_iter().map(|part| part.join().expect("does not panic")).collect::<seawall::Result<Vec<_>>>()
+    /// })?;
+    /// assert_eq!(counts.iter().sum::<usize>(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn split(&self, parts: usize) -> Vec<Range<Lsn>> {
+        split(&*self.log, parts)
+    }
+
     /// Reads on from `from` as records become durable; `Lsn::ZERO` begins at the front.
     pub fn follow(&self, from: Lsn) -> Follower<'_> {
         Follower::new(&*self.log, from)
@@ -245,6 +264,12 @@ impl Wal {
     pub fn clean_before_lsn(&self, lsn: Lsn) -> Result<Cleaned> {
         self.log.check()?;
         clean(&self.log.writer, Limit::Lsn(lsn))
+    }
+
+    /// Why each segment is kept: what would hold it back if all that is durable were cleaned now. Changes nothing, and
+    /// costs a look at each segment in memory. A log that grows says here why.
+    pub fn kept(&self) -> Vec<Kept> {
+        kept(&self.log.writer)
     }
 
     /// Figures of this life of the log.

@@ -2,12 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use seawall::check::{Fault, Item, Verify, frames, verify};
-use seawall::{ErrorKind, Lsn, Options, Wal};
+use seawall::{ErrorKind, Lsn, Options, Progress, Wal};
 
 fn small() -> Options {
     Options::new().segment_size(16 << 10)
@@ -303,17 +304,130 @@ fn what_is_no_log_or_newer_is_an_error() {
 #[test]
 fn progress_ends_at_all_of_it() {
     let dir = tempfile::tempdir().unwrap();
-    log(dir.path(), 300);
+    log(dir.path(), 2000);
     for threads in [1, 3] {
-        let (done, all) = (AtomicU64::new(0), AtomicU64::new(0));
-        let progress = |bytes, total| {
-            done.fetch_max(bytes, Ordering::Relaxed);
-            all.store(total, Ordering::Relaxed);
+        let (bytes, total, records) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let progress = |progress: Progress| {
+            bytes.fetch_max(progress.bytes, Ordering::Relaxed);
+            total.store(progress.total_bytes, Ordering::Relaxed);
+            records.fetch_max(progress.records, Ordering::Relaxed);
+            ControlFlow::Continue(())
         };
         assert!(Verify::new().threads(threads).progress(&progress).run(dir.path()).unwrap().is_clean());
-        let (done, all) = (done.into_inner(), all.into_inner());
-        assert!(all > 0 && done == all, "{done} of {all}");
+        let (bytes, total) = (bytes.into_inner(), total.into_inner());
+        assert!(total > 0 && bytes == total, "{bytes} of {total}");
+        assert_eq!(records.into_inner(), 2000);
     }
+}
+
+#[test]
+fn a_verification_is_cancelled_by_whoever_is_told_of_its_progress() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 2000);
+    for threads in [1, 4] {
+        let (calls, done) = (AtomicU64::new(0), AtomicU64::new(0));
+        let progress = |progress: Progress| {
+            done.fetch_max(progress.bytes, Ordering::Relaxed);
+            if calls.fetch_add(1, Ordering::Relaxed) == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let error = Verify::new().threads(threads).progress(&progress).run(dir.path()).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Cancelled);
+        let all: u64 = segments(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+        assert!(done.into_inner() < all / 2, "it went on");
+    }
+}
+
+#[test]
+fn frames_tell_how_far_they_are_and_begin_where_they_are_asked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let lsns = log(dir.path(), 300);
+    let mut all = frames(dir.path()).unwrap();
+    let total = all.progress().total_bytes;
+    assert_eq!(total, verify(dir.path()).unwrap().bytes);
+    let (mut before, mut count) = (0, 0);
+    while let Some(item) = all.next() {
+        assert!(matches!(item.unwrap(), Item::Record(_)));
+        count += 1;
+        let progress = all.progress();
+        assert!(progress.bytes > before && progress.total_bytes == total && progress.records == count);
+        before = progress.bytes;
+    }
+    assert_eq!((all.progress().bytes, count), (total, 300));
+    // Damage before is not told, and the bytes before not read.
+    flip(&segments(dir.path())[0], 5000);
+    for n in [150, 299] {
+        let mut some = frames(dir.path()).unwrap().starting_at(lsns[n]);
+        let left = some.progress().total_bytes;
+        assert!(left < total * (300 - n as u64) / 300 + (16 << 10), "{left} of {total}");
+        for lsn in &lsns[n..] {
+            let Some(Ok(Item::Record(record))) = some.next() else { panic!("{lsn}") };
+            assert_eq!(record.lsn, *lsn);
+        }
+        assert!(some.next().is_none());
+    }
+    assert!(frames(dir.path()).unwrap().starting_at(Lsn::MAX).next().is_none());
+}
+
+/// A copy under another name in another place, as somebody would send it.
+fn lone(path: &Path, dir: &Path) -> PathBuf {
+    let copy = dir.join("sent-by-mail.bin");
+    fs::copy(path, &copy).unwrap();
+    copy
+}
+
+#[test]
+fn a_lone_segment_is_verified_and_read_by_its_own_header() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    log(dir.path(), 300);
+    let (mut next, paths) = (0, segments(dir.path()));
+    for path in &paths {
+        let copy = lone(path, elsewhere.path());
+        let report = verify(&copy).unwrap();
+        assert!(report.is_clean(), "{report}");
+        assert_eq!((report.segments, report.first), (1, Lsn(base(path))));
+        assert!(report.notes[0].contains("read on its own"), "{report}");
+        let (numbers, faults) = yielded(&copy);
+        assert_eq!((numbers.len() as u64, faults), (report.records, vec![]));
+        assert!(numbers.iter().copied().eq(next..next + numbers.len() as u32));
+        next += numbers.len() as u32;
+    }
+    assert_eq!(next, 300);
+    // Each damaged place that a valid record follows, although nothing in the file says that it was durable.
+    let copy = lone(&paths[1], elsewhere.path());
+    let whole = yielded(&copy).0;
+    flip(&copy, fs::metadata(&copy).unwrap().len() / 2);
+    let report = verify(&copy).unwrap();
+    assert_eq!((report.faults.len(), report.faults[0].lost_records), (1, Some(1)), "{report}");
+    assert_eq!(report.faults[0].segment, "sent-by-mail.bin");
+    let (numbers, faults) = yielded(&copy);
+    assert_eq!((numbers.len(), faults), (whole.len() - 1, report.faults));
+    // Its header is damaged: then the name tells, if it is one.
+    let copy = lone(&paths[1], elsewhere.path());
+    flip(&copy, 50);
+    assert_eq!(*verify(&copy).unwrap_err().kind(), ErrorKind::NotFound);
+    let named = copy.with_file_name(paths[1].file_name().unwrap().to_str().unwrap().to_owned() + ".aside.2");
+    fs::rename(&copy, &named).unwrap();
+    let report = verify(&named).unwrap();
+    assert_eq!((report.faults.len(), report.records), (1, whole.len() as u64), "{report}");
+    assert_eq!(yielded(&named).0, whole);
+}
+
+#[test]
+fn a_lone_segment_that_was_cut_or_never_used_is_no_error() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    log(dir.path(), 300);
+    let copy = lone(&segments(dir.path())[1], elsewhere.path());
+    let whole = verify(&copy).unwrap();
+    let file = fs::File::options().write(true).open(&copy).unwrap();
+    file.set_len(fs::metadata(&copy).unwrap().len() / 2).unwrap();
+    let report = verify(&copy).unwrap();
+    assert!(report.is_clean() && report.records < whole.records && report.records > 0, "{report}");
+    file.set_len(4096).unwrap();
+    let report = verify(&copy).unwrap();
+    assert!(report.is_clean() && (report.records, report.segments) == (0, 1), "{report}");
+    assert_eq!(yielded(&copy), (vec![], vec![]));
+    file.set_len(0).unwrap();
+    assert_eq!(*verify(&copy).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]

@@ -5,12 +5,22 @@
 mod common;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/export.rs"]
+mod export;
+#[path = "cli/inspect.rs"]
+mod inspect;
+#[path = "cli/looking.rs"]
+mod looking;
 #[path = "cli/receive.rs"]
 mod receive;
 #[path = "cli/repair.rs"]
 mod repair;
 #[path = "cli/salvage.rs"]
 mod salvage;
+#[path = "cli/stats.rs"]
+mod stats;
+#[path = "cli/tail.rs"]
+mod tail;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -63,14 +73,16 @@ fn flip(path: &Path, offset: u64) {
 
 #[test]
 fn help_has_examples_and_wrong_usage_exits_with_1() {
-    for command in ["receive", "dump", "verify", "repair", "salvage", "demo"] {
+    for command in
+        ["receive", "inspect", "dump", "tail", "stats", "verify", "repair", "salvage", "export", "demo", "completions"]
+    {
         let output = seawall(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(help.contains("Examples:") && help.contains(&format!("seawall {command}")), "{help}");
         assert!(help.contains("Exit codes: 0 "), "{help}");
         assert_eq!(help.contains(" 4 "), ["receive", "repair"].contains(&command), "{help}");
-        assert_eq!(help.contains("5 written by"), command != "demo", "{help}");
+        assert_eq!(help.contains("5 written by"), !["demo", "completions"].contains(&command), "{help}");
     }
     for wrong in [&[][..], &["no-such"], &["dump"], &["receive", "--brokers", "b:1"], &["verify", "--no-such", "d"]] {
         assert_eq!(seawall(wrong).status.code(), Some(1), "{wrong:?}");
@@ -117,7 +129,7 @@ fn settings_that_the_client_does_not_take_are_refused_before_anything_is_made() 
 fn a_log_that_is_not_there_is_said_by_name() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("nothing");
-    for command in ["dump", "verify"] {
+    for command in ["dump", "verify", "inspect", "tail", "stats"] {
         let output = seawall(&[command, text(&dir)]);
         assert_eq!(output.status.code(), Some(1));
         assert!(said(&output).starts_with("error: ") && said(&output).contains(text(&dir)), "{}", said(&output));
@@ -309,7 +321,7 @@ fn damage_is_the_outcome_although_nobody_reads_what_is_written() {
 fn an_output_that_cannot_be_written_is_told_from_a_log_that_cannot() {
     let temp = tempfile::tempdir().unwrap();
     drop(log(temp.path(), 10));
-    for command in ["verify", "dump"] {
+    for command in ["verify", "dump", "inspect", "tail", "stats"] {
         let full = fs::File::options().write(true).open("/dev/full").unwrap();
         let mut program = Command::new(env!("CARGO_BIN_EXE_seawall"));
         let output = program.args([command, text(temp.path())]).stdout(full).stderr(Stdio::piped()).output().unwrap();
@@ -333,7 +345,15 @@ fn a_log_of_a_newer_version_is_told_from_a_damaged_one() {
     header[12..16].copy_from_slice(&checksum.finalize().to_le_bytes());
     file.write_all_at(&header, 0).unwrap();
     let receive = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", dir];
-    for arguments in [&["dump", dir][..], &["verify", dir], &receive] {
+    for arguments in [
+        &["dump", dir][..],
+        &["verify", dir],
+        &["inspect", dir],
+        &["tail", dir],
+        &["stats", dir],
+        &["export", dir, "--out", text(&temp.path().join("new"))],
+        &receive,
+    ] {
         let output = seawall(arguments);
         assert_eq!(output.status.code(), Some(5), "{arguments:?}: {}", said(&output));
     }

@@ -406,3 +406,70 @@ fn strict_opens_only_what_is_known_durable_to_its_end() {
     let wal = small().open_on(disk.mount()).unwrap();
     assert_eq!(payloads(&wal).len(), 2);
 }
+
+/// A log of some segments, one of them cut short, with batches.
+fn many_segments(dir: &std::path::Path) -> Wal {
+    let wal = Options::new().segment_size(16 << 10).open(dir).unwrap();
+    for n in 0..400_u32 {
+        drop(wal.append_batch(&[vec![7; n as usize % 200], vec![8; 10]]).unwrap());
+        if n == 100 {
+            wal.rotate().unwrap();
+        }
+    }
+    wal.sync().unwrap();
+    wal
+}
+
+#[test]
+fn the_parts_of_a_split_log_together_are_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = many_segments(dir.path());
+    let view = Options::new().open_read_only(dir.path()).unwrap();
+    wal.clean_before_lsn(Lsn(40 << 10)).unwrap();
+    view.look().unwrap();
+    let all: Vec<_> = wal.read(..).unwrap().map(|record| record.unwrap().lsn).collect();
+    assert!(all.len() < 800 && all.len() > 400);
+    for parts in [0, 1, 2, 3, 7, 1000] {
+        let ranges = wal.split(parts);
+        assert_eq!(ranges, view.split(parts));
+        assert!(ranges.len() <= parts.max(1) && (parts < 2 || ranges.len() > 1), "{ranges:?}");
+        assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start), "{ranges:?}");
+        let read = |range: std::ops::Range<Lsn>| wal.read(range).unwrap().map(|record| record.unwrap().lsn);
+        let counts: Vec<_> = ranges.iter().map(|range| read(range.clone()).count()).collect();
+        assert!(parts > 3 || counts.iter().max().unwrap() < &(all.len() / ranges.len() + 200), "{counts:?}");
+        assert_eq!(ranges.into_iter().flat_map(read).collect::<Vec<_>>(), all);
+    }
+    let empty = tempfile::tempdir().unwrap();
+    assert!(Wal::open(empty.path()).unwrap().split(3).is_empty());
+}
+
+#[test]
+fn a_replay_tells_how_far_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = many_segments(dir.path());
+    let lsns: Vec<_> = wal.read(..).unwrap().map(|record| record.unwrap().lsn).collect();
+    for range in [Lsn::ZERO..Lsn::MAX, lsns[50]..lsns[700], Lsn(lsns[50].0 + 1)..lsns[51], lsns[9]..lsns[9]] {
+        let mut records = wal.read(range.clone()).unwrap();
+        let first = records.progress();
+        assert_eq!((first.bytes, first.records), (0, 0));
+        assert!(first.total_bytes > 0 || range.is_empty());
+        let (mut last, mut count) = (0, 0);
+        while let Some(record) = records.next_borrowed() {
+            let frame = 24 + record.unwrap().payload.len() as u64;
+            count += 1;
+            let now = records.progress();
+            assert_eq!((now.total_bytes, now.records), (first.total_bytes, count));
+            assert!(now.bytes > last && now.bytes <= now.total_bytes);
+            assert!(now.bytes - last >= frame);
+            last = now.bytes;
+        }
+        let end = records.progress();
+        assert_eq!((end.bytes, end.records), (end.total_bytes, count));
+        assert_eq!(end.total_bytes, first.total_bytes, "{range:?}");
+    }
+    // No gap between segments counts, nor what the segment that was cut short did not use.
+    let whole = wal.read(..).unwrap().progress().total_bytes;
+    let frames = |n: usize| 24 + (n as u64).next_multiple_of(4);
+    let payloads: u64 = (0..400).map(|n| frames(n % 200) + frames(10)).sum();
+    assert!(whole > payloads && whole < payloads + 20 * 96, "{whole} {payloads}");
+}

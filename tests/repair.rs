@@ -143,7 +143,7 @@ impl World {
     /// Repairs, and holds what is left against what must be: `lost` says of each record whether its bytes are.
     fn repair(&self, ways: &Repair, lost: impl Fn(&Appended) -> bool) -> RepairPlan {
         let before = self.contents();
-        let planned = ways.plan_on(&*self.disk.mount()).unwrap();
+        let planned = ways.plan_on(self.disk.mount()).unwrap();
         assert_eq!(self.contents(), before, "a plan changes nothing");
         let done = ways.run_on(self.disk.mount()).unwrap();
         assert_eq!(planned.to_string(), done.to_string());
@@ -166,7 +166,7 @@ impl World {
         let wal = open(&self.disk).unwrap();
         assert_eq!(wal.read(..).unwrap().count(), left.len() + 1);
         wal.close().unwrap();
-        assert!(Repair::new().plan_on(&*self.disk.mount()).unwrap().steps.is_empty());
+        assert!(Repair::new().plan_on(self.disk.mount()).unwrap().steps.is_empty());
         let used = |name: &String| self.segments.contains(name);
         self.has_all(&before.iter().filter(|(name, _)| used(name)).map(|(n, b)| (n.clone(), b.clone())).collect());
     }
@@ -312,7 +312,7 @@ fn a_quarantined_segment_is_passed_over_whole() {
         let gone = whole.records.iter().filter(|r| whole.holds(segment, r.lsn)).count() as u64;
         assert_eq!((plan.dropped_records, plan.kept_records), (gone, whole.records.len() as u64 - gone));
     }
-    let error = Repair::new().quarantine("x").plan_on(&*whole.disk.mount()).unwrap_err();
+    let error = Repair::new().quarantine("x").plan_on(whole.disk.mount()).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Invalid);
 }
 
@@ -326,7 +326,7 @@ fn a_cut_ends_the_log_at_a_batch() {
         });
         assert!(plan.end.0 <= record.lsn);
     }
-    let error = Repair::new().cut(Lsn(u64::MAX)).plan_on(&*whole.disk.mount()).unwrap_err();
+    let error = Repair::new().cut(Lsn(u64::MAX)).plan_on(whole.disk.mount()).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Invalid);
 }
 
@@ -429,7 +429,7 @@ fn a_link_that_does_not_fit_costs_the_batch_behind_it() {
 fn a_live_log_is_planned_for_and_not_repaired() {
     let world = World::new();
     let wal = open(&world.disk).unwrap();
-    assert!(Repair::new().plan_on(&*world.disk.mount()).unwrap().steps.is_empty());
+    assert!(Repair::new().plan_on(world.disk.mount()).unwrap().steps.is_empty());
     assert_eq!(Repair::new().run_on(world.disk.mount()).unwrap_err().kind(), &ErrorKind::Locked);
     wal.close().unwrap();
 }
@@ -511,7 +511,7 @@ fn the_plan_reads_as_what_is_done() {
     let world = World::new();
     let segment = &world.segments[1];
     world.flip(segment, BLOCK + 200, 1);
-    let plan = Repair::new().plan_on(&*world.disk.mount()).unwrap();
+    let plan = Repair::new().plan_on(world.disk.mount()).unwrap();
     assert!(matches!(&plan.steps[0], Step::Rewrite { segment: s, passed_over } if s == segment && *passed_over > 0));
     assert!(matches!(&plan.steps[1], Step::Continue { .. }), "{plan}");
     let text = plan.to_string();

@@ -388,7 +388,8 @@ fn what_is_not_there_is_an_error_and_a_directory_in_it_a_note() {
 fn progress_ends_at_all_of_it() {
     let log = Log::new(14, 300);
     let last = std::cell::Cell::new((0, 0));
-    let progress = |done, all| {
+    let progress = |progress: seawall::Progress| {
+        let (done, all) = (progress.bytes, progress.total_bytes);
         assert!(done >= last.get().0);
         last.set((done, all));
     };

@@ -3,19 +3,20 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, segment_name};
-use crate::log::not_found;
 use crate::lsn::Lsn;
-use crate::recovery::{TRIES, missing, short, survey_beside};
-use crate::storage::Storage;
+use crate::progress::Progress;
+use crate::recovery::short;
 
 use super::plan::{Piece, Plan};
+use super::subject::Subject;
 use super::walk::{Hole, Walked, walk};
-use super::{Fault, Report};
+use super::{Fault, Report, Tell};
 
 /// How much to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,25 +43,24 @@ pub(super) struct Examined {
     pub(super) report: Report,
 }
 
-type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
-
-pub(super) fn examine(storage: &dyn Storage, depth: Depth, threads: usize, progress: Progress<'_>) -> Result<Examined> {
-    let (plan, walks) = look(storage, depth, threads, progress, &HashMap::new())?;
-    let durable = durable(&plan, &walks);
-    let first = resolve(plan, &walks, durable)?;
+pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>) -> Result<Examined> {
+    let (plan, walks) = look(subject, depth, threads, progress, &HashMap::new())?;
+    let lone = subject.is_lone();
+    let durable = durable(&plan, &walks, lone);
+    let first = resolve(plan, &walks, durable, lone)?;
     if first.report.is_clean() {
         return Ok(first);
     }
     // Beside a writer, a frame may have been written after its place was read and before it was claimed to be
     // durable, and a segment cleaned. What was durable before it is read now is damaged for certain.
     let sound = first.sound(walks);
-    let (plan, walks) = look(storage, depth, threads, progress, &sound)?;
-    let mut second = resolve(plan, &walks, durable)?;
+    let (plan, walks) = look(subject, depth, threads, progress, &sound)?;
+    let mut second = resolve(plan, &walks, durable, lone)?;
     let seen = first.report.faults;
-    let now = survey_beside(storage)?;
+    let front = subject.front()?;
     let faults = &mut second.report.faults;
     let found = faults.len();
-    faults.retain(|fault| fault.lsn.0 >= now.front && seen.iter().any(|s| s.lsn == fault.lsn));
+    faults.retain(|fault| fault.lsn.0 >= front && seen.iter().any(|s| s.lsn == fault.lsn));
     if found > faults.len() {
         second.report.notes.push("segments were cleaned while they were read".to_owned());
     }
@@ -72,24 +72,8 @@ type Walks = Vec<Option<Walked>>;
 /// What was read before and was sound, by base, seed and end.
 type Sound = HashMap<(u64, u32, u64), Walked>;
 
-fn look(
-    storage: &dyn Storage,
-    depth: Depth,
-    threads: usize,
-    progress: Progress<'_>,
-    sound: &Sound,
-) -> Result<(Plan, Walks)> {
-    let mut tries = 0;
-    let plan = loop {
-        match Plan::read(storage) {
-            Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(storage)),
-            Err(e) if missing(&e) && tries < TRIES => tries += 1,
-            plan => break plan?,
-        }
-    };
-    if plan.survey.log_id.is_none() && plan.survey.segments.is_empty() {
-        return Err(not_found(storage));
-    }
+fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sound: &Sound) -> Result<(Plan, Walks)> {
+    let plan = subject.plan()?;
     let known = plan.survey.claim();
     let mut walks: Walks = Vec::new();
     let mut jobs = Vec::new();
@@ -104,24 +88,37 @@ fn look(
         }
         walks.push(before);
     }
-    let total = jobs.iter().map(|(_, place, seal)| seal.map_or(place.limit, |seal| seal.end).min(place.limit)).sum();
-    let (next, done, stop) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let total_bytes =
+        jobs.iter().map(|(_, place, seal)| seal.map_or(place.limit, |seal| seal.end).min(place.limit)).sum();
+    let (next, stop, begun) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
+    let (bytes, records) = (AtomicU64::new(0), AtomicU64::new(0));
     let results = Mutex::new((walks, None));
+    let tell = |more: u64, counted: u64| {
+        let bytes = bytes.fetch_add(more, Ordering::Relaxed) + more;
+        let records = records.fetch_add(counted, Ordering::Relaxed) + counted;
+        let now = Progress { bytes, total_bytes, records, elapsed: begun.elapsed() };
+        if !stop.load(Ordering::Relaxed) && progress(now).is_break() {
+            stop.store(true, Ordering::Relaxed);
+            let cancelled = Error::new(ErrorKind::Cancelled, "check", "cancelled; nothing was changed");
+            results.lock().1.get_or_insert(cancelled);
+        }
+        !stop.load(Ordering::Relaxed)
+    };
     let work = || {
         while let Some((index, place, seal)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Some(found) = plan.survey.segments.get(*index) else { continue };
-            let tell = |bytes| {
-                progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
-                !stop.load(Ordering::Relaxed)
-            };
-            tell(u64::from(BLOCK).min(place.limit));
-            let walked = walk(&*found.file, place, seal.map(|seal| seal.end), seal.map(|seal| seal.records), tell);
+            tell(u64::from(BLOCK).min(place.limit), 0);
+            let (end, expected) = (seal.map(|seal| seal.end), seal.map(|seal| seal.records));
+            let walked = walk(&*found.file, place, end, expected, |bytes| tell(bytes, 0));
+            if !tell(0, walked.as_ref().map_or(0, |walked| walked.records)) {
+                return;
+            }
             let mut results = results.lock();
             match walked {
                 Ok(walked) => results.0.iter_mut().skip(*index).take(1).for_each(|slot| *slot = Some(walked.clone())),
                 Err(e) => {
                     stop.store(true, Ordering::Relaxed);
-                    let path: PathBuf = storage.path().join(&found.name);
+                    let path: PathBuf = subject.path(&found.name);
                     results.1.get_or_insert(Error::io("read", path, e));
                     return;
                 }
@@ -139,13 +136,16 @@ fn look(
     error.map_or(Ok((plan, walks)), Err)
 }
 
-/// The highest claim of all.
-fn durable(plan: &Plan, walks: &Walks) -> u64 {
-    walks.iter().flatten().map(|walked| walked.claim).max().unwrap_or(0).max(plan.survey.claim())
+/// The highest claim of all. Of a lone segment the end of its last valid frame: what was claimed of it may lie beyond.
+fn durable(plan: &Plan, walks: &Walks, lone: bool) -> u64 {
+    let claimed = walks.iter().flatten().map(|walked| walked.claim).max().unwrap_or(0).max(plan.survey.claim());
+    let ends =
+        walks.iter().zip(&plan.survey.segments).filter_map(|(walked, found)| Some(found.base + walked.as_ref()?.end));
+    claimed.max(ends.filter(|_| lone).max().unwrap_or(0))
 }
 
 /// Puts together what was read: where the log ends, and what of it is not as it was written.
-fn resolve(plan: Plan, walks: &Walks, durable: u64) -> Result<Examined> {
+fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examined> {
     let shown = durable.max(plan.survey.mark.map_or(0, |mark| mark.shown));
     let pieces = plan.history(durable, shown);
     let front = plan.survey.front;
@@ -193,7 +193,9 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64) -> Result<Examined> {
             }
         }
     }
-    sum.above(&plan, &pieces);
+    if !lone {
+        sum.above(&plan, &pieces);
+    }
     let Sum { end, mut report, .. } = sum;
     report.end = Lsn(end);
     report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));

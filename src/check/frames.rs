@@ -2,19 +2,22 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FrameKind, frame_size};
+use crate::format::{BLOCK, FrameKind, frame_size};
 use crate::lsn::{BatchTime, Lsn};
+use crate::progress::Progress;
 use crate::record::{Kind, Record};
-use crate::recovery::survey_beside;
-use crate::storage::{Fs, Storage};
+use crate::storage::Storage;
 
 use super::Fault;
 use super::examine::{Depth, Examined, examine, fault};
 use super::plan::Piece;
+use super::subject::Subject;
 use super::walk::{Step, Walk, walk};
 
 /// What [`Frames`] yields.
@@ -27,7 +30,8 @@ pub enum Item {
     Damage(Fault),
 }
 
-/// All valid records of the log in the directory `path`, in the order of their LSNs, with the damage between them.
+/// All valid records of the log in the directory `path`, or of a segment file on its own, in the order of their LSNs,
+/// with the damage between them.
 ///
 /// Only what is known to be durable is shown, as by [`ReadOnly`](crate::ReadOnly), but a damaged log opens too. Of a
 /// batch that is damaged the other records are shown. Segments that a writer cleans meanwhile are passed over.
@@ -52,7 +56,7 @@ pub enum Item {
 /// # Errors
 /// `NotFound` if there is no log; `TooNew`; `Io`.
 pub fn frames(path: impl AsRef<Path>) -> Result<Frames> {
-    frames_on(Arc::new(Fs::new(path)))
+    Frames::new(Subject::at(path.as_ref()))
 }
 
 /// As [`frames`], of the log in a storage of your own.
@@ -60,21 +64,26 @@ pub fn frames(path: impl AsRef<Path>) -> Result<Frames> {
 /// # Errors
 /// As [`frames`].
 pub fn frames_on(storage: Arc<dyn Storage>) -> Result<Frames> {
-    let examined = examine(&*storage, Depth::End, 1, &|_, _| {})?;
-    let pending = examined.report.faults.iter().cloned().collect();
-    let pieces = examined.pieces.iter().copied().collect();
-    Ok(Frames { storage, examined, pending, pieces, open: None, held: None, unproven: 0, done: false })
+    Frames::new(Subject::log(storage))
 }
 
-/// The records of a log that may be damaged. From [`frames`]. Ends after the first error.
+/// The records of a log that may be damaged. From [`frames`]. Ends after the first error. To cancel, drop it.
 #[must_use = "an iterator does nothing until it is driven"]
 pub struct Frames {
-    storage: Arc<dyn Storage>,
+    subject: Subject,
     examined: Examined,
     /// Known and not yet yielded, in order.
     pending: VecDeque<Fault>,
     pieces: VecDeque<Piece>,
     open: Option<(usize, Walk)>,
+    /// Records below are passed over.
+    from: Lsn,
+    begun: Instant,
+    /// Records given.
+    records: u64,
+    /// Bytes read in the segments before the open one, and where reading is in that.
+    passed: u64,
+    offset: u64,
     /// Read, while the damage before it is yielded.
     held: Option<Record>,
     /// Records in whole batches that are not shown.
@@ -89,6 +98,66 @@ impl fmt::Debug for Frames {
 }
 
 impl Frames {
+    fn new(subject: Subject) -> Result<Frames> {
+        let examined = examine(&subject, Depth::End, 1, &|_| ControlFlow::Continue(()))?;
+        let pending = examined.report.faults.iter().cloned().collect();
+        let pieces = examined.pieces.iter().copied().collect();
+        Ok(Frames {
+            subject,
+            examined,
+            pending,
+            pieces,
+            open: None,
+            from: Lsn::ZERO,
+            begun: Instant::now(),
+            records: 0,
+            passed: 0,
+            offset: 0,
+            held: None,
+            unproven: 0,
+            done: false,
+        })
+    }
+
+    /// Begins at `lsn`: what lies in segments before the one that holds it is not read, and its damage not told.
+    pub fn starting_at(mut self, lsn: Lsn) -> Frames {
+        let base = |piece: &Piece| self.examined.plan.base_of(piece);
+        while self.pieces.get(1).is_some_and(|next| base(next) <= lsn.0) {
+            self.pieces.pop_front();
+        }
+        let first = self.pieces.front().map_or(0, base);
+        self.pending.retain(|fault| fault.lsn.0 >= first);
+        self.from = lsn;
+        self
+    }
+
+    /// How far it is, as bytes of log; its records are those that were given.
+    pub fn progress(&self) -> Progress {
+        let (mut bytes, mut left) = (self.passed, 0);
+        if let Some((index, _)) = &self.open {
+            bytes += self.offset;
+            left += self.bytes_of(*index).saturating_sub(self.offset);
+        }
+        for piece in &self.pieces {
+            left += if let Piece::Member(index) = piece { self.bytes_of(*index) } else { 0 };
+        }
+        Progress { bytes, total_bytes: bytes + left, records: self.records, elapsed: self.begun.elapsed() }
+    }
+
+    /// Bytes of frames that are shown of a segment.
+    fn bytes_of(&self, index: usize) -> u64 {
+        let plan = &self.examined.plan;
+        let Some(part) = plan.parts.get(index) else { return 0 };
+        let end = part.seal.map(|seal| seal.end).or(part.place.as_ref().map(|place| place.limit)).unwrap_or(0);
+        end.min(self.examined.shown.saturating_sub(plan.base(index))).saturating_sub(u64::from(BLOCK))
+    }
+
+    /// Goes on to the next segment.
+    fn leave(&mut self) {
+        self.open = None;
+        self.passed += std::mem::take(&mut self.offset);
+    }
+
     /// Everything below is shown.
     pub fn end(&self) -> Lsn {
         Lsn(self.examined.shown)
@@ -123,10 +192,11 @@ impl Frames {
             };
             let index = *index;
             let Some(found) = self.examined.plan.survey.segments.get(index) else { return Ok(None) };
-            let io = |e| Error::io("read", self.storage.path().join(&found.name), e);
+            let io = |e| Error::io("read", self.subject.path(&found.name), e);
             match walk.next(&*found.file).map_err(io)? {
                 Some(Step::Frame(offset, header)) => {
                     let lsn = found.base + offset;
+                    self.offset = offset + frame_size(u64::from(header.length)) - u64::from(BLOCK);
                     if lsn + frame_size(u64::from(header.length)) > self.examined.shown {
                         batch += u64::from(matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint)));
                         if !header.more {
@@ -139,6 +209,10 @@ impl Frames {
                         Some(FrameKind::Checkpoint) => Kind::Checkpoint,
                         _ => continue,
                     };
+                    if lsn < self.from.0 {
+                        continue;
+                    }
+                    self.records += 1;
                     let payload = walk.payload(&*found.file, offset, &header).map_err(io)?;
                     let batch_time = BatchTime(header.batch_time);
                     let ends_batch = !header.more;
@@ -146,16 +220,16 @@ impl Frames {
                 }
                 // The log ends here: what lies beyond was torn off.
                 Some(Step::Hole(hole)) if found.base + hole.from >= self.examined.shown => {
-                    self.open = None;
+                    self.leave();
                     self.pieces.clear();
                 }
                 Some(Step::Hole(_)) if self.examined.walked.get(index) == Some(&true) => {}
                 Some(Step::Hole(_)) => self.meet_damage(index)?,
                 Some(Step::TooNew(offset)) => {
                     let error = Error::new(ErrorKind::TooNew, "read", "a frame of a newer version; read it with that");
-                    return Err(error.at(self.storage.path().join(&found.name), offset));
+                    return Err(error.at(self.subject.path(&found.name), offset));
                 }
-                None => self.open = None,
+                None => self.leave(),
             }
         }
     }
@@ -166,10 +240,10 @@ impl Frames {
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else { return Ok(()) };
         let Some(place) = &part.place else { return Ok(()) };
         let (end, records) = (part.seal.map(|seal| seal.end), part.seal.map(|seal| seal.records));
-        let io = |e| Error::io("read", self.storage.path().join(&found.name), e);
+        let io = |e| Error::io("read", self.subject.path(&found.name), e);
         let walked = walk(&*found.file, place, end, records, |_| true).map_err(io)?;
-        if survey_beside(&*self.storage)?.front > found.base {
-            self.open = None;
+        if self.subject.front()? > found.base {
+            self.leave();
             return Ok(());
         }
         self.pending.extend(walked.holes.iter().map(|hole| fault(&found.name, found.base, hole, None)));

@@ -16,25 +16,34 @@
 
 mod examine;
 mod frames;
+mod overview;
 mod plan;
 mod repair;
 mod salvage;
+mod subject;
 mod walk;
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::lsn::Lsn;
-use crate::storage::{Fs, Storage};
+use crate::progress::Progress;
+use crate::storage::Storage;
+use subject::Subject;
 
 pub use frames::{Frames, Item, frames, frames_on};
+pub use overview::{CursorInfo, FileInfo, MarkState, Overview, SegmentInfo, State, inspect, inspect_on};
 pub use repair::{Repair, RepairPlan, Step};
 pub use salvage::{Salvage, Salvaged, SalvagedLog, SalvagedRecords};
 
 /// Verifies all checksums of the log in the directory `path`, with two threads or as many as there are cores.
+///
+/// If `path` is a file, it is verified as a segment on its own, by its own header: whatever its name is, wherever it
+/// lies. What is damaged before its last valid record is a fault then; only the whole log could tell a torn tail.
 ///
 /// # Errors
 /// `NotFound` if there is no log; `TooNew`; `Io`. Damage is no error: it is in the report.
@@ -49,10 +58,13 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
 /// # let dir = dir.path();
 /// # let wal = seawall::Wal::open(dir)?;
 /// # wal.append(b"order 17")?.wait()?;
-/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use std::ops::ControlFlow;
+/// use std::time::Duration;
 ///
-/// let done = AtomicU64::new(0);
-/// let progress = |bytes: u64, _total: u64| done.store(bytes, Ordering::Relaxed);
+/// let progress = |progress: seawall::Progress| {
+///     println!("{} of {} bytes", progress.bytes, progress.total_bytes);
+///     if progress.elapsed > Duration::from_secs(3600) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+/// };
 /// let report = seawall::check::Verify::new().threads(4).progress(&progress).run(dir)?;
 /// assert!(report.is_clean() && report.records == 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -60,8 +72,11 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
 #[must_use = "nothing is verified until it is run"]
 pub struct Verify<'a> {
     threads: usize,
-    progress: &'a (dyn Fn(u64, u64) + Sync),
+    progress: Tell<'a>,
 }
+
+/// Who is told of the progress.
+type Tell<'a> = &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync);
 
 impl fmt::Debug for Verify<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,7 +94,7 @@ impl<'a> Verify<'a> {
     /// With two threads or as many as there are cores, and without progress.
     pub fn new() -> Verify<'a> {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Verify { threads: cores.max(2), progress: &|_, _| {} }
+        Verify { threads: cores.max(2), progress: &|_| ControlFlow::Continue(()) }
     }
 
     /// How many threads read, at least one. Each reads a segment and takes as much memory as 256 KiB or the
@@ -89,27 +104,32 @@ impl<'a> Verify<'a> {
         self
     }
 
-    /// Is told of the bytes done and of those in all, about every MiB, from any of the threads. Damaged segments
-    /// are read twice, so that it may begin again.
-    pub fn progress(mut self, progress: &'a (dyn Fn(u64, u64) + Sync)) -> Verify<'a> {
+    /// Is told of the progress about every MiB, from any of the threads; the records of a segment are counted once it is
+    /// done. Damaged segments are read twice, so that it may begin again. With `Break` the run ends as soon as the
+    /// threads see it, and answers `Cancelled`.
+    pub fn progress(mut self, progress: &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync)) -> Verify<'a> {
         self.progress = progress;
         self
     }
 
-    /// Verifies the log in the directory `path`.
+    /// Verifies the log in the directory `path`, or a segment file on its own.
     ///
     /// # Errors
-    /// As [`verify`].
+    /// As [`verify`]; `Cancelled`.
     pub fn run(&self, path: impl AsRef<Path>) -> Result<Report> {
-        self.run_on(Arc::new(Fs::new(path)))
+        self.examine(&Subject::at(path.as_ref()))
     }
 
     /// Verifies the log in a storage of your own.
     ///
     /// # Errors
-    /// As [`verify`].
+    /// As [`run`](Verify::run).
     pub fn run_on(&self, storage: Arc<dyn Storage>) -> Result<Report> {
-        let examined = examine::examine(&*storage, examine::Depth::All, self.threads, self.progress)?;
+        self.examine(&Subject::log(storage))
+    }
+
+    fn examine(&self, subject: &Subject) -> Result<Report> {
+        let examined = examine::examine(subject, examine::Depth::All, self.threads, self.progress)?;
         Ok(examined.report)
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Part {
     pub(super) link: Option<Link>,
     pub(super) seal: Option<Seal>,
     /// Whether it holds a link or any other frame.
-    written: bool,
+    pub(super) written: bool,
 }
 
 /// What a link says of the segment before it.
@@ -42,6 +42,16 @@ pub(super) enum Piece {
     Missing { base: u64, end: u64, records: u64, before: u64 },
 }
 
+impl Piece {
+    /// Its index, if there is a file.
+    pub(super) fn member(&self) -> Option<usize> {
+        match *self {
+            Piece::Member(index) => Some(index),
+            Piece::Missing { .. } => None,
+        }
+    }
+}
+
 /// All segment files of a directory.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -50,12 +60,16 @@ pub(super) struct Plan {
     /// One for each segment of the survey.
     pub(super) parts: Vec<Part>,
     /// The newest segment of the chain that recovery finds.
-    tip: Option<usize>,
+    pub(super) tip: Option<usize>,
 }
 
 impl Plan {
     pub(super) fn read(storage: &dyn Storage) -> Result<Plan> {
-        let survey = survey(storage, false, Bugs::default())?;
+        Plan::of(storage, survey(storage, false, Bugs::default())?)
+    }
+
+    /// What the segments of a survey are.
+    pub(super) fn of(storage: &dyn Storage, survey: Survey) -> Result<Plan> {
         let mut seals: HashMap<u64, Seal> = HashMap::new();
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
@@ -92,6 +106,14 @@ impl Plan {
     /// Where the segment at `index` lies in the log.
     pub(super) fn base(&self, index: usize) -> u64 {
         self.survey.segments.get(index).map_or(0, |found| found.base)
+    }
+
+    /// Where a piece lies in the log.
+    pub(super) fn base_of(&self, piece: &Piece) -> u64 {
+        match *piece {
+            Piece::Member(index) => self.base(index),
+            Piece::Missing { base, .. } => base,
+        }
     }
 
     /// The index of the segment at `base`, if its seed is the one that was meant.

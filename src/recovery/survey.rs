@@ -139,7 +139,7 @@ pub(crate) fn missing(error: &Error) -> bool {
 }
 
 /// `NAME.aside` or `NAME.aside.n`.
-fn is_aside(name: &str) -> bool {
+pub(crate) fn is_aside(name: &str) -> bool {
     let number = |end: &str| end.is_empty() || end.strip_prefix('.').is_some_and(|n| n.parse::<u64>().is_ok());
     name.split_once(".aside").is_some_and(|(name, end)| (name == MARK || segment_base(name).is_some()) && number(end))
 }

@@ -7,7 +7,7 @@
 mod model;
 
 use model::Model;
-use seawall::check::{Item, Verify, frames_on};
+use seawall::check::{Item, Verify, frames_on, inspect_on};
 use seawall::sim::{Disk, Keep};
 use seawall::{Lsn, Options, Record, RecoveryMode, Wal};
 
@@ -141,6 +141,7 @@ fn look(disk: &Disk, options: &Options) {
         _ = view.checkpoint();
     }
     let report = Verify::new().threads(1).run_on(disk.mount());
+    let is_clean = report.as_ref().is_ok_and(|report| report.is_clean());
     if let Ok(frames) = frames_on(disk.mount()) {
         let items: Vec<_> = frames.map_while(Result::ok).collect();
         let records = items.iter().filter_map(|item| match item {
@@ -151,8 +152,29 @@ fn look(disk: &Disk, options: &Options) {
         let damaged = items.iter().any(|item| matches!(item, Item::Damage(_)));
         assert!(!damaged || report.is_err() || report.is_ok_and(|report| !report.is_clean()));
     }
+    inspect(disk, options, is_clean);
     let after: Vec<_> = disk.names().into_iter().map(|name| disk.file(&name)).collect();
     assert!(before == after, "a reader changed the directory");
+}
+
+/// Of a sound log it tells what a reader of it sees.
+fn inspect(disk: &Disk, options: &Options, is_clean: bool) {
+    let (Ok(overview), Ok(view)) = (inspect_on(disk.mount()), options.open_read_only_on(disk.mount())) else { return };
+    if !is_clean {
+        return;
+    }
+    let checkpoint = view.checkpoint().unwrap().map(|record| record.lsn);
+    let cursors = overview.cursors.iter().map(|cursor| (cursor.name.clone(), cursor.lsn)).collect();
+    assert_eq!((overview.durable, overview.checkpoint, view.cursors()), (view.durable_lsn(), checkpoint, cursors));
+    let mut log = overview.segments.iter().filter(|segment| segment.is_log());
+    if log.any(|segment| segment.base.max(segment.end.unwrap()) > overview.durable) {
+        // A reader does not see yet what is counted.
+        return;
+    }
+    let records = view.read(..).unwrap().map(Result::unwrap).count() as u64;
+    assert_eq!(overview.records, records, "{overview:?}");
+    let counted: u64 = overview.segments.iter().filter(|segment| segment.is_log()).filter_map(|s| s.records).sum();
+    assert_eq!(counted, records, "{overview:?}");
 }
 
 fn ascending(lsns: impl Iterator<Item = Lsn>) {

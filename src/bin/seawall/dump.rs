@@ -5,62 +5,106 @@ mod help;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use seawall::check::{self, Item};
-use seawall::receiver::{Block, BlockRecord, Entry, Handover, Mark, OffsetTable, Origin, Partition, Range, TopicId};
-use seawall::{Kind, Record};
-use serde_json::{Map, Value, json};
+use seawall::{BatchTime, Lsn, Record};
 
 use crate::exit;
+use crate::meter::Meter;
 use crate::out::{self, Out, count};
+use crate::record::{Form, Shown};
+use crate::units;
+pub use help::JSON;
 
 /// Write out what a log holds; works on a live log, and goes on past damage
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The log's directory
-    dir: PathBuf,
+    /// The log's directory, or a segment file to be read on its own
+    #[arg(value_name = "DIR|FILE")]
+    path: PathBuf,
+    /// Only records at this LSN or above
+    #[arg(long, value_name = "LSN", default_value = "0", hide_default_value = true)]
+    from: u64,
+    /// Only records below this LSN
+    #[arg(long, value_name = "LSN")]
+    to: Option<u64>,
+    /// Only records of this batch time or a later one: a number, or a time such as 2025-11-20T14:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = units::batch_time)]
+    from_time: Option<u64>,
+    /// Only records of an earlier batch time
+    #[arg(long, value_name = "TIME", value_parser = units::batch_time)]
+    to_time: Option<u64>,
+    /// Only records of this kind; may be given several times
+    #[arg(long)]
+    kind: Vec<Kind>,
+    /// All bytes of each payload too, in hexadecimal
+    #[arg(long, conflicts_with = "json")]
+    hex: bool,
     /// One JSON object a line, with keys, values and payloads in base64
-    #[arg(long, long_help = help::JSON)]
+    #[arg(long, long_help = JSON)]
     json: bool,
+}
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Any that no receiver wrote
+    Record,
+    /// A snapshot
+    Checkpoint,
+    /// A receiver's block of messages
+    Block,
+    /// Where a receiver's log begins with a partition
+    Origin,
+    /// What a receiver passed over
+    Handover,
 }
 
 const EXAMPLES: &str = "Examples:
   seawall dump /var/lib/billing
+  seawall dump --from 104233088 --to 104300000 --hex /var/lib/billing
+  seawall dump --from-time 2025-11-20T14:00:00Z --kind block /var/lib/billing
+  seawall dump 00000000000067108864.wal.aside
   seawall dump /var/lib/billing --json | jq -r 'select(.kind == \"block\") | .records[].value | @base64d'
 
-Only what is known to be durable is written out; how much more lies in the log is said on standard error.
+Only what is known to be durable is written out; how much more lies in the log is said on standard error. Of a file on
+its own all valid records are.
 
 Exit codes: 0 all of that was written out, 1 usage or I/O, 2 damage was passed over (what and where stands on standard
 error), 5 written by a newer version.";
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
+    let form = Form::of(arguments.json, arguments.hex);
+    let to = arguments.to.map_or(Lsn::MAX, Lsn);
     let mut damaged = false;
-    let mut frames = check::frames(&arguments.dir)?;
-    for item in frames.by_ref() {
+    let mut frames = check::frames(&arguments.path)?.starting_at(Lsn(arguments.from));
+    // A bar among the records would be in their way.
+    let meter = if out.is_terminal() { Meter::silent() } else { Meter::new(arguments.json) };
+    while let Some(item) = frames.next() {
         if !out.has_reader() {
             break;
         }
         match item? {
+            Item::Record(record) if record.lsn >= to => break,
             Item::Record(record) => {
-                let entry = Entry::decode(&record.payload).ok().filter(is_whole);
-                if arguments.json {
-                    out.json(&object(&record, entry.as_ref())?)?;
-                } else {
-                    text(&record, entry.as_ref(), out)?;
+                let shown = Shown::new(&record);
+                if arguments.asks_for(&record, &shown) {
+                    shown.write(form, out)?;
                 }
             }
+            Item::Damage(fault) if fault.lsn >= to => break,
             Item::Damage(fault) => {
                 damaged = true;
                 // What is around it goes out first.
                 out.flush()?;
-                out::warn(format_args!("damage: {fault}"));
+                meter.say(format_args!("damage: {fault}"));
             }
             _ => {}
         }
+        meter.tick(|| frames.progress());
     }
+    drop(meter);
     out.flush()?;
     for note in frames.notes() {
         out::warn(format_args!("note: {note}"));
@@ -75,159 +119,12 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     Ok(if damaged { exit::damage() } else { exit::CLEAN })
 }
 
-/// Whether a block's records can all be read. One that this version cannot read is a record like any other.
-fn is_whole(entry: &Entry<'_>) -> bool {
-    !matches!(entry, Entry::Block(block) if block.records().any(|record| record.is_err()))
-}
-
-fn object(record: &Record, entry: Option<&Entry<'_>>) -> anyhow::Result<Value> {
-    let mut fields = Map::new();
-    fields.insert("lsn".into(), record.lsn.0.into());
-    fields.insert("batch_time".into(), record.batch_time.0.into());
-    fields.insert("kind".into(), kind(record, entry).into());
-    match entry {
-        Some(Entry::Block(block)) => {
-            fields.insert("ranges".into(), block.ranges().iter().map(range).collect());
-            let records: Result<Vec<Value>, _> =
-                block.records().map(|r| Ok::<_, anyhow::Error>(message(block, &r?))).collect();
-            fields.insert("records".into(), records?.into());
-            return Ok(fields.into());
-        }
-        Some(Entry::Origin(origin)) => fields.extend(origin_fields(origin)),
-        Some(Entry::Handover(handover)) => fields.extend(handover_fields(handover)),
-        Some(Entry::OffsetTable(table)) => {
-            fields.insert("offsets".into(), offsets(table));
-        }
-        _ => {}
-    }
-    fields.insert("payload".into(), base64(&record.payload));
-    Ok(fields.into())
-}
-
-fn kind(record: &Record, entry: Option<&Entry<'_>>) -> &'static str {
-    match (entry, record.kind) {
-        (Some(Entry::Block(_)), _) => "block",
-        (Some(Entry::Origin(_)), _) => "origin",
-        (Some(Entry::Handover(_)), _) => "handover",
-        (_, Kind::Checkpoint) => "checkpoint",
-        _ => "record",
-    }
-}
-
-fn range(range: &Range) -> Value {
-    let (topic, partition) = (&*range.partition.topic, range.partition.number);
-    json!({ "topic": topic, "partition": partition, "from": range.from, "next": range.next, "count": range.count })
-}
-
-fn message(block: &Block<'_>, record: &BlockRecord<'_>) -> Value {
-    let place = block.ranges().get(record.range).map(|range| &range.partition);
-    let headers: Vec<Value> =
-        record.headers.iter().map(|(name, value)| json!([header_name(name), nullable(*value)])).collect();
-    json!({
-        "topic": place.map(|place| &*place.topic),
-        "partition": place.map(|place| place.number),
-        "offset": record.offset,
-        "timestamp": record.timestamp,
-        "key": nullable(record.key),
-        "value": nullable(record.value),
-        "headers": headers,
-    })
-}
-
-/// A name that is no text stands as bytes.
-fn header_name(name: &[u8]) -> Value {
-    match std::str::from_utf8(name) {
-        Ok(name) => name.into(),
-        Err(_) => json!({ "base64": base64(name) }),
-    }
-}
-
-fn nullable(bytes: Option<&[u8]>) -> Value {
-    bytes.map_or(Value::Null, base64)
-}
-
-fn base64(bytes: &[u8]) -> Value {
-    STANDARD.encode(bytes).into()
-}
-
-fn origin_fields(origin: &Origin) -> Map<String, Value> {
-    let value = json!({
-        "topic": &*origin.partition.topic, "partition": origin.partition.number,
-        "previous": origin.previous, "next": origin.next, "cause": format!("{:?}", origin.cause).to_lowercase(),
-    });
-    value.as_object().cloned().unwrap_or_default()
-}
-
-fn handover_fields(handover: &Handover) -> Map<String, Value> {
-    let value = json!({
-        "topic": &*handover.partition.topic, "partition": handover.partition.number,
-        "from": handover.from, "next": handover.next, "log": handover.log.map(|log| log.to_string()),
-    });
-    value.as_object().cloned().unwrap_or_default()
-}
-
-fn offsets(table: &OffsetTable) -> Value {
-    let row = |(partition, _, mark): (&Partition, TopicId, Mark)| json!({ "topic": &*partition.topic, "partition": partition.number, "next": mark.next, "lsn": mark.lsn.0 });
-    table.iter().map(row).collect()
-}
-
-fn text(record: &Record, entry: Option<&Entry<'_>>, out: &mut Out) -> anyhow::Result<()> {
-    let kind = kind(record, entry);
-    let head = format!("{:>14}  {}  {kind}", record.lsn.0, record.batch_time.0);
-    match entry {
-        Some(Entry::Block(block)) => {
-            let ranges: Vec<String> =
-                block.ranges().iter().map(|r| format!("{}[{}, {})", r.partition, r.from, r.next)).collect();
-            out.line(format_args!("{head}  {} records  {}", block.len(), ranges.join(" ")))?;
-            for message in block.records() {
-                out.line(line(block, &message?))?;
-            }
-        }
-        Some(Entry::Origin(o)) => out.line(format_args!("{head}  {}@{} ({:?})", o.partition, o.next, o.cause))?,
-        Some(Entry::Handover(h)) => out.line(format_args!("{head}  {}[{}, {})", h.partition, h.from, h.next))?,
-        Some(Entry::OffsetTable(table)) => {
-            let rows: Vec<String> =
-                table.iter().map(|(partition, _, mark)| format!("{partition}@{}", mark.next)).collect();
-            out.line(format_args!("{head}  {}", rows.join(" ")))?;
-        }
-        _ => out.line(format_args!("{head}  {} bytes  {}", record.payload.len(), preview(&record.payload)))?,
-    }
-    Ok(())
-}
-
-fn line(block: &Block<'_>, record: &BlockRecord<'_>) -> String {
-    let place = block.ranges().get(record.range).map(|range| range.partition.to_string()).unwrap_or_default();
-    let mut line = format!("{:>16}{place}@{}", "", record.offset);
-    let part = |bytes: Option<&[u8]>| bytes.map_or_else(|| "null".into(), preview);
-    line.push_str(&format!("  key {}  value {}", part(record.key), part(record.value)));
-    for (name, value) in &record.headers {
-        line.push_str(&format!("  {}={}", name.escape_ascii(), part(*value)));
-    }
-    line
-}
-
-/// The first bytes, readable.
-fn preview(bytes: &[u8]) -> String {
-    const SHOWN: usize = 60;
-    let (shown, rest) = bytes.split_at(bytes.len().min(SHOWN));
-    let more = if rest.is_empty() { String::new() } else { format!(".. ({} bytes)", bytes.len()) };
-    format!("\"{}\"{more}", shown.escape_ascii())
-}
-
-#[cfg(test)]
-#[allow(clippy::indexing_slicing)]
-mod tests {
-    use seawall::receiver::LogId;
-
-    use super::*;
-
-    #[test]
-    fn a_handover_is_dumped_with_its_log_or_null() {
-        for (log, told) in [(Some(LogId([0xAB; 16])), json!("ab".repeat(16))), (None, Value::Null)] {
-            let partition = Partition { topic: "orders".into(), number: 3 };
-            let fields = handover_fields(&Handover::new(partition, TopicId([1; 16]), 1927, 2900, log));
-            assert_eq!((&fields["from"], &fields["next"]), (&json!(1927), &json!(2900)));
-            assert_eq!(fields["log"], told);
-        }
+impl Arguments {
+    fn asks_for(&self, record: &Record, shown: &Shown<'_>) -> bool {
+        let BatchTime(time) = record.batch_time;
+        let kind = Kind::from_str(shown.kind(), false);
+        self.from_time.is_none_or(|from| time >= from)
+            && self.to_time.is_none_or(|to| time < to)
+            && (self.kind.is_empty() || kind.is_ok_and(|kind| self.kind.contains(&kind)))
     }
 }

@@ -1,12 +1,19 @@
 //! The command line tool `seawall`: receive a stream, look into a log, verify it, and a demonstration.
 
+mod completions;
 mod demo;
 mod dump;
 mod exit;
+mod export;
+mod inspect;
+mod meter;
 mod out;
 mod receive;
+mod record;
 mod repair;
 mod salvage;
+mod stats;
+mod tail;
 mod units;
 mod verify;
 
@@ -18,7 +25,8 @@ use out::Out;
 
 /// A write-ahead log: receive a stream into it, look inside, verify it.
 ///
-/// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 3 repaired with loss, 4 locked by another writer, 5 written by a newer version.
+/// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 3 acted with loss, 4 locked by another writer, 5 written by a
+/// newer version.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
 struct Arguments {
@@ -29,17 +37,24 @@ struct Arguments {
 const EXAMPLES: &str = "Examples:
   seawall demo
   seawall receive --brokers localhost:9092 --group billing --topic orders --dir /var/lib/billing
+  seawall inspect /var/lib/billing
   seawall dump /var/lib/billing --json | head -1
+  seawall tail -f /var/lib/billing
   seawall verify /var/lib/billing";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Receive(Box<receive::Arguments>),
+    Inspect(inspect::Arguments),
     Dump(dump::Arguments),
+    Tail(tail::Arguments),
+    Stats(stats::Arguments),
+    Export(export::Arguments),
     Verify(verify::Arguments),
     Repair(repair::Arguments),
     Salvage(salvage::Arguments),
     Demo(demo::Arguments),
+    Completions(completions::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +69,11 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         // It does not wait for whoever reads what it tells.
         Command::Receive(arguments) => receive::run(*arguments),
+        Command::Inspect(arguments) => telling(|out| inspect::run(&arguments, out)),
+        Command::Tail(arguments) => telling(|out| tail::run(&arguments, out)),
+        Command::Stats(arguments) => telling(|out| stats::run(&arguments, out)),
+        Command::Export(arguments) => telling(|out| export::run(&arguments, out)),
+        Command::Completions(arguments) => telling(|out| completions::run(&arguments, Arguments::command(), out)),
         Command::Dump(arguments) => telling(|out| dump::run(&arguments, out)),
         Command::Verify(arguments) => telling(|out| verify::run(&arguments, out)),
         Command::Repair(arguments) => telling(|out| repair::run(&arguments, out)),

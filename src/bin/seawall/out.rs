@@ -32,6 +32,11 @@ impl Out {
         self.write(Write::flush)
     }
 
+    /// Whether a person looks at it.
+    pub fn is_terminal(&self) -> bool {
+        self.writer.get_ref().is_terminal()
+    }
+
     /// Whether somebody may still read what is written.
     pub fn has_reader(&self) -> bool {
         self.has_reader

@@ -12,9 +12,9 @@ use seawall::{Kind, Lsn, Options, Record, Wal};
 use serde_json::{Value, json};
 
 use crate::exit;
+use crate::meter::Meter;
 use crate::out::{self, Out, count};
 use crate::units::bytes;
-use crate::verify::bar;
 
 /// Find every record whose bytes are whole: in directories, single files, raw images of disks; changes none of them
 #[derive(Debug, Args)]
@@ -49,14 +49,9 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     if let Some(to) = &arguments.to {
         check_empty(to)?;
     }
-    let bar = bar();
-    let progress = |done: u64, total: u64| {
-        bar.set_length(total);
-        bar.set_position(done);
-    };
-    let found = Salvage::new().progress(&progress).run(&arguments.sources);
-    bar.finish_and_clear();
-    let found = found?;
+    let meter = Meter::new(arguments.json);
+    let found = Salvage::new().progress(&|progress| meter.tick(|| progress)).run(&arguments.sources)?;
+    drop(meter);
     let logs = chosen(&found, arguments.log.as_deref())?;
     let written = match (&arguments.to, &logs[..]) {
         (None, _) => None,

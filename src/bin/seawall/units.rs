@@ -36,6 +36,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// `1763647380000`, `2025-11-20T14:03:00Z`: a batch time, a number or the milliseconds since 1970 of a moment.
+pub fn batch_time(text: &str) -> Result<u64, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let moment: jiff::Timestamp =
+        text.parse().map_err(|e| format!("a batch time is a number, or a time such as 2025-11-20T14:03:00Z ({e})"))?;
+    u64::try_from(moment.as_millisecond()).map_err(|_| "before 1970".to_owned())
+}
+
 /// Bytes for people: `31.2 MB`.
 pub fn bytes(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
@@ -61,6 +71,18 @@ mod tests {
             assert!(size(text).is_err(), "{text}");
         }
         assert!(size("1.5MiB").unwrap_err().contains("whole number"));
+    }
+
+    #[test]
+    fn batch_times_are_numbers_or_moments() {
+        for (text, time) in
+            [("7", 7), ("1970-01-01T00:00:01.5Z", 1500), ("2025-11-20T15:03:00+01:00", 1_763_647_380_000)]
+        {
+            assert_eq!(batch_time(text), Ok(time), "{text}");
+        }
+        for text in ["", "-1", "1969-12-31T23:59:59Z", "2025-11-20T14:03:00", "soon"] {
+            assert!(batch_time(text).is_err(), "{text}");
+        }
     }
 
     #[test]

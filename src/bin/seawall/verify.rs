@@ -1,43 +1,67 @@
 //! `seawall verify`: every checksum of a log, beside a live writer or without one.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use seawall::Progress;
 use seawall::check::{Fault, Report, Verify};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::out::{self, Out, count};
+use crate::meter::Meter;
+use crate::out::{Out, count};
 use crate::units::bytes;
 
 /// Check every checksum of a log, in parallel; works on a live log and changes nothing
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The log's directory
-    dir: PathBuf,
+    /// The log's directory, or a segment file to be verified on its own
+    #[arg(value_name = "DIR|FILE")]
+    path: PathBuf,
+    /// How many segments are read at once [default: as many as there are cores, at least 2]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
     /// Tell what was found as one JSON object
-    #[arg(long)]
+    #[arg(long, long_help = JSON)]
     json: bool,
 }
 
+const JSON: &str = "\
+Tell what was found as one JSON object
+
+  clean     whether everything known to be durable is there as it was written
+  segments, records, bytes  what is valid, counted
+  first     where the log begins
+  end       where it ends (both LSNs)
+  faults    what is damaged: segment, offset (the byte in it), lsn, what (in words), lost_bytes,
+            lost_records (null where it cannot be told), beyond (valid records after it in the segment)
+  notes     what else there is to know, in words
+Further fields may come.";
+
 const EXAMPLES: &str = "Examples:
   seawall verify /var/lib/billing
+  seawall verify --threads 8 /var/lib/billing
+  seawall verify 00000000000067108864.wal
   seawall verify /var/lib/billing --json | jq .faults
 
 Exit codes: 0 all that was known to be durable is there as it was written, 1 usage or I/O, 2 it is not, 5 written by
 a newer version.";
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
-    let bar = bar();
-    let progress = |done: u64, total: u64| {
-        bar.set_length(total);
-        bar.set_position(done);
+    let meter = Meter::new(arguments.json);
+    let progress = |progress: Progress| {
+        meter.tick(|| progress);
+        ControlFlow::Continue(())
     };
-    let report = Verify::new().progress(&progress).run(&arguments.dir);
-    bar.finish_and_clear();
+    let mut verify = Verify::new().progress(&progress);
+    if let Some(threads) = arguments.threads {
+        verify = verify.threads(threads);
+    }
+    let report = verify.run(&arguments.path);
+    drop(meter);
     let report = report?;
     if arguments.json {
         out.json(&object(&report))?;
@@ -45,16 +69,6 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         text(&report, out)?;
     }
     Ok(if report.is_clean() { exit::CLEAN } else { exit::damage() })
-}
-
-/// A progress bar of bytes, on a terminal.
-pub fn bar() -> ProgressBar {
-    if !out::has_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    let template = "{bar:40} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// A fault as JSON.

@@ -6,6 +6,7 @@ mod sift;
 mod stand;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::storage::{Fs, Storage};
 
 use super::Fault;
 use super::examine::{Depth, Examined, examine};
+use super::subject::Subject;
 use known::Known;
 use layout::Layout;
 use stand::{Stand, copy_file};
@@ -115,15 +117,15 @@ impl Repair {
     /// `NotFound` if there is no log, or nothing that tells which; `Invalid` if there is no such segment or LSN;
     /// `TooNew`; `TooLarge` if no LSNs are left; `Io`.
     pub fn plan(&self, path: impl AsRef<Path>) -> Result<RepairPlan> {
-        self.plan_on(&Fs::new(path))
+        self.plan_on(Arc::new(Fs::new(path)))
     }
 
     /// The same in a storage of your own.
     ///
     /// # Errors
     /// As [`plan`](Repair::plan).
-    pub fn plan_on(&self, storage: &dyn Storage) -> Result<RepairPlan> {
-        self.lay_out(storage).map(|(plan, _)| plan)
+    pub fn plan_on(&self, storage: Arc<dyn Storage>) -> Result<RepairPlan> {
+        self.lay_out(&storage).map(|(plan, _)| plan)
     }
 
     /// Does it, and tells what was done. A crash within leaves the log damaged still or repaired; run it again.
@@ -141,24 +143,23 @@ impl Repair {
     /// # Errors
     /// As [`run`](Repair::run).
     pub fn run_on(&self, storage: Arc<dyn Storage>) -> Result<RepairPlan> {
-        let storage = &*storage;
-        let _lock = storage.lock().map_err(|e| lock_error(storage, e))?;
-        let (plan, layout) = self.lay_out(storage)?;
+        let _lock = storage.lock().map_err(|e| lock_error(&*storage, e))?;
+        let (plan, layout) = self.lay_out(&storage)?;
         if let Some(layout) = layout {
-            act(storage, &layout)?;
+            act(&*storage, &layout)?;
         }
         Ok(plan)
     }
 
-    fn lay_out(&self, storage: &dyn Storage) -> Result<(RepairPlan, Option<Layout>)> {
-        let examined = examine(storage, Depth::All, 1, &|_, _| {})?;
-        self.check(storage, &examined)?;
+    fn lay_out(&self, storage: &Arc<dyn Storage>) -> Result<(RepairPlan, Option<Layout>)> {
+        let examined = examine(&Subject::log(Arc::clone(storage)), Depth::All, 1, &|_| ControlFlow::Continue(()))?;
+        self.check(&**storage, &examined)?;
         let Examined { report, .. } = &examined;
         let faults = report.faults.clone();
         if faults.is_empty() && self.quarantine.is_empty() && self.cut.is_none() {
             return Ok((RepairPlan { kept_records: report.records, end: report.end, ..RepairPlan::default() }, None));
         }
-        let layout = Layout::new(storage, &examined, self)?;
+        let layout = Layout::new(&**storage, &examined, self)?;
         let plan = RepairPlan {
             faults,
             steps: layout.steps(),

@@ -187,7 +187,7 @@ mod tests {
     fn what_a_dying_disk_refuses_is_counted_and_the_rest_is_read() {
         let mut image = Image { path: PathBuf::new(), length: LENGTH, base: None, sums: Vec::new() };
         let mut seen = super::super::survey::Seen::default();
-        let mut meter = super::super::Meter { done: 0, total: LENGTH, progress: &|_, _| {} };
+        let mut meter = super::super::Meter::new(LENGTH, &|_| {});
         super::super::survey::survey(0, &mut image, &Dying, &mut seen, &mut meter);
         assert_eq!(seen.refused, 4096);
         let bytes: Vec<u8> = (0..LENGTH).map(|at| if REFUSED.contains(&at) { 0 } else { byte(at) }).collect();

@@ -20,10 +20,12 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::slice;
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::format::{FRAME, FrameHeader, FrameKind, sum};
 use crate::lsn::{BatchTime, Lsn};
+use crate::progress::Progress;
 use crate::record::{Kind, Record};
 
 use hunt::{Finds, Frame, agreed_seed};
@@ -69,7 +71,7 @@ use survey::{Seen, survey};
 /// ```
 #[must_use = "nothing is salvaged until it is run"]
 pub struct Salvage<'a> {
-    progress: &'a dyn Fn(u64, u64),
+    progress: &'a dyn Fn(Progress),
 }
 
 impl fmt::Debug for Salvage<'_> {
@@ -87,11 +89,11 @@ impl Default for Salvage<'_> {
 impl<'a> Salvage<'a> {
     /// Without progress.
     pub fn new() -> Salvage<'a> {
-        Salvage { progress: &|_, _| {} }
+        Salvage { progress: &|_| {} }
     }
 
-    /// Is told of the bytes done and of those in all, about every quarter MiB. All bytes are read twice, and count so.
-    pub fn progress(mut self, progress: &'a dyn Fn(u64, u64)) -> Salvage<'a> {
+    /// Is told of the progress, without records, about every quarter MiB. All bytes are read twice, and count so.
+    pub fn progress(mut self, progress: &'a dyn Fn(Progress)) -> Salvage<'a> {
         self.progress = progress;
         self
     }
@@ -104,7 +106,7 @@ impl<'a> Salvage<'a> {
     pub fn run(&self, sources: &[impl AsRef<Path>]) -> Result<Salvaged> {
         let (mut images, notes) = images(sources)?;
         let bytes = images.iter().map(|image| image.length).sum();
-        let mut meter = Meter { done: 0, total: 2 * bytes, progress: self.progress };
+        let mut meter = Meter::new(2 * bytes, self.progress);
         let mut seen = Seen::default();
         for (index, image) in (0_u16..).zip(&mut images) {
             let file = image.open()?;
@@ -122,7 +124,7 @@ impl<'a> Salvage<'a> {
                 && let Some(seed) = agreed_seed(image, &*file)
             {
                 lives.add(seed, index);
-                let mut again = Meter { progress: &|_, _| {}, ..meter };
+                let mut again = Meter { progress: &|_| {}, ..meter };
                 finds.hunt(index, image, &*file, &mut lives, &mut again).map_err(io)?;
             }
             finds.sift(before, &lives);
@@ -142,13 +144,19 @@ impl<'a> Salvage<'a> {
 struct Meter<'a> {
     done: u64,
     total: u64,
-    progress: &'a dyn Fn(u64, u64),
+    begun: Instant,
+    progress: &'a dyn Fn(Progress),
 }
 
-impl Meter<'_> {
+impl<'a> Meter<'a> {
+    fn new(total: u64, progress: &'a dyn Fn(Progress)) -> Meter<'a> {
+        Meter { done: 0, total, begun: Instant::now(), progress }
+    }
+
     fn add(&mut self, bytes: u64) {
         self.done += bytes;
-        (self.progress)(self.done, self.total);
+        let (bytes, total_bytes, elapsed) = (self.done, self.total, self.begun.elapsed());
+        (self.progress)(Progress { bytes, total_bytes, records: 0, elapsed });
     }
 }
 

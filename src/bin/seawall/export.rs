@@ -1,0 +1,146 @@
+//! `seawall export`: a part of a log as a new log, to be sent or looked into elsewhere.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use seawall::check::{self, Item};
+use seawall::{BatchTime, Kind, Lsn, Options, Record, Wal};
+use serde_json::json;
+
+use crate::exit;
+use crate::meter::Meter;
+use crate::out::{Out, count};
+
+/// Write a part of a log into a new log, with the same batch times, kinds and batches
+///
+/// Works on a live log, which it does not change, and goes on past damage. LSNs are new, and cursors are left behind.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The log's directory, or a segment file on its own
+    #[arg(value_name = "DIR|FILE")]
+    path: PathBuf,
+    /// From the record at this LSN on
+    #[arg(long, value_name = "LSN", default_value = "0", hide_default_value = true)]
+    from: u64,
+    /// Up to this LSN, and without what begins there
+    #[arg(long, value_name = "LSN")]
+    to: Option<u64>,
+    /// Where the new log is made: a directory that is empty or not there yet
+    #[arg(long, value_name = "NEWDIR")]
+    out: PathBuf,
+    /// Write zeros in place of each payload, as many as it has bytes
+    #[arg(long)]
+    redact: bool,
+    /// Tell what was written as one JSON object: records, batches, damaged (places passed over), end (LSN in the new
+    /// log)
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  seawall export /var/lib/billing --from 104233088 --to 104300000 --out /tmp/part
+  seawall export /var/lib/billing --redact --out /tmp/to-send
+  seawall export 00000000000067108864.wal.aside --out /tmp/saved
+
+Exit codes: 0 all of that was written, 1 usage or I/O, 2 the new log would be damaged, 3 written, but for what was
+damaged and is not there (what and where stands on standard error), 4 the new log is locked, 5 written by a newer
+version.";
+
+pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
+    refuse_used(&arguments.out)?;
+    let overview = check::inspect(&arguments.path)?;
+    let mut frames = check::frames(&arguments.path)?.starting_at(Lsn(arguments.from));
+    let to = arguments.to.map_or(Lsn::MAX, Lsn);
+    // A batch lies in one segment: as large as the largest, each has room.
+    let largest = overview.segments.iter().filter_map(|segment| segment.capacity).max();
+    let mut options = Options::new();
+    if let Some(size) = largest {
+        options = options.segment_size(size);
+    }
+    let wal = options.open(&arguments.out)?;
+    let meter = Meter::new(arguments.json);
+    let mut export = Export { wal: &wal, redact: arguments.redact, batch: Vec::new(), records: 0, batches: 0 };
+    let mut damaged = 0;
+    while let Some(item) = frames.next() {
+        match item? {
+            Item::Record(record) if record.lsn >= to => break,
+            Item::Record(record) => export.take(record)?,
+            Item::Damage(fault) if fault.lsn >= to => break,
+            Item::Damage(fault) => {
+                damaged += 1;
+                export.end_batch()?;
+                meter.say(format_args!("damage: {fault}"));
+            }
+            _ => {}
+        }
+        meter.tick(|| frames.progress());
+    }
+    export.end_batch()?;
+    drop(meter);
+    let Export { records, batches, .. } = export;
+    let end = wal.sync()?;
+    wal.close()?;
+    if arguments.json {
+        let told = json!({
+            "records": records, "batches": batches, "damaged": damaged, "end": end.0,
+        });
+        out.json(&told)?;
+    } else {
+        let (records, place) = (count(records), arguments.out.display());
+        out.line(format_args!(
+            "{records} records in {} batches written to {place}; their LSNs are new",
+            count(batches)
+        ))?;
+    }
+    Ok(if damaged > 0 { exit::loss() } else { exit::CLEAN })
+}
+
+/// Nothing is written into a directory that holds anything.
+fn refuse_used(dir: &Path) -> anyhow::Result<()> {
+    let used = match std::fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        Err(e) => return Err(e).with_context(|| format!("{} cannot hold the log", dir.display())),
+    };
+    ensure!(!used, "{} is not empty; nothing was written", dir.display());
+    Ok(())
+}
+
+/// A log while it is written, batch by batch.
+struct Export<'a> {
+    wal: &'a Wal,
+    redact: bool,
+    /// Of one batch, so far.
+    batch: Vec<Record>,
+    records: u64,
+    batches: u64,
+}
+
+impl Export<'_> {
+    fn take(&mut self, record: Record) -> anyhow::Result<()> {
+        let ends = record.ends_batch;
+        self.batch.push(record);
+        if ends { self.end_batch() } else { Ok(()) }
+    }
+
+    /// Appends what there is of a batch.
+    fn end_batch(&mut self) -> anyhow::Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let Some(Record { batch_time: BatchTime(time), kind, .. }) = batch.first() else { return Ok(()) };
+        let payload =
+            |record: &Record| if self.redact { vec![0; record.payload.len()].into() } else { record.payload.clone() };
+        let payloads: Vec<_> = batch.iter().map(payload).collect();
+        let at = self.wal.at(*time);
+        let ticket = match (kind, &payloads[..]) {
+            (Kind::Checkpoint, [snapshot]) => at.append_checkpoint(snapshot)?,
+            _ => at.append_batch(&payloads)?,
+        };
+        drop(ticket);
+        self.records += payloads.len() as u64;
+        self.batches += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! `seawall stats`: figures of a log from outside its process, once or again and again.
+
+mod growth;
+mod prometheus;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use seawall::check::{self, Overview};
+use serde_json::{Value, json};
+
+use crate::exit;
+use crate::inspect;
+use crate::out::{Out, count};
+use crate::units::{self, bytes};
+use growth::Growth;
+
+/// Show the figures of a log, once or again and again; works on a live log, which notices nothing of it
+///
+/// Each look reads the newest segment and 8 KiB of each other.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The log's directory
+    dir: PathBuf,
+    /// Look again and again, and tell how fast it grows
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = units::duration)]
+    watch: Option<Duration>,
+    /// In the text format of Prometheus
+    #[arg(long, conflicts_with_all = ["watch", "json"])]
+    prometheus: bool,
+    /// One JSON object, a line for each look
+    #[arg(long, long_help = JSON)]
+    json: bool,
+}
+
+const JSON: &str = "\
+One JSON object, a line for each look
+
+  segments, disk_bytes, records
+  appended          records since the log was made, cleaned ones included
+  first, durable    LSNs: all below first was cleaned; all below durable is durable
+  checkpoint        LSN of the last one, or null; since_checkpoint: bytes of log from it on
+  cursors           name, lsn, lag (bytes of log behind the durable point), holds (bytes of segments
+                    that cannot be cleaned because of it)
+  faults            how much damage was met; `seawall verify` finds all
+  growth            with --watch, from the second look on: records_per_second, bytes_per_second (of
+                    log, with what rotation left unused);
+                    otherwise null
+Further fields may come.";
+
+const EXAMPLES: &str = "Examples:
+  seawall stats /var/lib/billing
+  seawall stats /var/lib/billing --watch 10s
+  seawall stats --prometheus /var/lib/billing > /var/lib/node_exporter/billing.prom
+
+Exit codes: 0 no damage was met, or nobody reads on, 1 usage or I/O, 2 damage was met, 5 written by a newer version.";
+
+pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
+    let mut overview = check::inspect(&arguments.dir)?;
+    let mut looked = Instant::now();
+    if arguments.prometheus {
+        prometheus::write(&overview, out)?;
+    } else if arguments.json {
+        out.json(&object(&overview, None))?;
+    } else {
+        text(&overview, out)?;
+    }
+    out.flush()?;
+    while let Some(interval) = arguments.watch.filter(|_| out.has_reader()) {
+        std::thread::sleep(interval);
+        let (now, then) = (check::inspect(&arguments.dir)?, looked);
+        looked = Instant::now();
+        let growth = Growth::between(&overview, &now, looked - then);
+        if arguments.json {
+            out.json(&object(&now, Some(&growth)))?;
+        } else {
+            out.line(line(&now, &growth))?;
+        }
+        out.flush()?;
+        overview = now;
+    }
+    Ok(if overview.faults.is_empty() { exit::CLEAN } else { exit::damage() })
+}
+
+fn segments(overview: &Overview) -> usize {
+    overview.segments.iter().filter(|segment| segment.is_log()).count()
+}
+
+fn object(overview: &Overview, growth: Option<&Growth>) -> Value {
+    json!({
+        "segments": segments(overview), "disk_bytes": overview.disk_bytes, "records": overview.records,
+        "appended": overview.appended,
+        "first": overview.first.0, "durable": overview.durable.0,
+        "checkpoint": overview.checkpoint.map(|lsn| lsn.0), "since_checkpoint": overview.since_checkpoint,
+        "cursors": overview.cursors.iter().map(inspect::cursor).collect::<Vec<_>>(),
+        "faults": overview.faults.len(),
+        "growth": growth.map(|growth| json!({
+            "records_per_second": growth.records, "bytes_per_second": growth.bytes,
+        })),
+    })
+}
+
+fn text(overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
+    let rows = [
+        ("segments", count(segments(overview) as u64)),
+        ("disk", bytes(overview.disk_bytes)),
+        ("records", count(overview.records)),
+        ("durable", format!("lsn {}", overview.durable)),
+        ("checkpoint", inspect::checkpoint(overview)),
+    ];
+    for (name, value) in rows {
+        out.line(format_args!("{name:<12} {value}"))?;
+    }
+    for cursor in &overview.cursors {
+        let (lag, holds) = (bytes(cursor.lag), bytes(cursor.holds));
+        out.line(format_args!("cursor       {}: {lag} behind, keeps {holds}", cursor.name))?;
+    }
+    if !overview.faults.is_empty() {
+        out.line(format_args!("damage       in {} places; `seawall inspect` tells", overview.faults.len()))?;
+    }
+    Ok(())
+}
+
+/// A look after another.
+fn line(overview: &Overview, growth: &Growth) -> String {
+    let (records, rate) = (count(overview.records), count(growth.records));
+    let (disk, since) = (bytes(overview.disk_bytes), bytes(overview.since_checkpoint));
+    let mut line = format!(
+        "lsn {}  {records} records  {rate}/s  {}/s  disk {disk}  checkpoint {since} ago",
+        overview.durable,
+        bytes(growth.bytes)
+    );
+    for cursor in &overview.cursors {
+        line.push_str(&format!("  {} {} behind", cursor.name, bytes(cursor.lag)));
+    }
+    line
+}

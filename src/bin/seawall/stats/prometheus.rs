@@ -1,0 +1,43 @@
+//! Figures in the text format of Prometheus.
+
+use seawall::check::Overview;
+
+use super::segments;
+use crate::out::Out;
+
+pub fn write(overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
+    let rows = [
+        ("segments", "Segments that hold the log.", segments(overview) as u64),
+        ("disk_bytes", "Bytes of all files of the log.", overview.disk_bytes),
+        ("records", "Records in the log.", overview.records),
+        ("appended_records", "Records since the log was made.", overview.appended),
+        ("first_lsn", "All below was cleaned.", overview.first.0),
+        ("durable_lsn", "All below is durable.", overview.durable.0),
+        ("since_checkpoint_bytes", "Bytes of log since the last checkpoint.", overview.since_checkpoint),
+        ("faults", "Damaged places that were met; seawall verify finds all.", overview.faults.len() as u64),
+    ];
+    for (name, help, value) in rows {
+        head(name, help, out)?;
+        out.line(format_args!("seawall_{name} {value}"))?;
+    }
+    for (name, help, value) in [
+        ("cursor_lag_bytes", "Bytes of log between a cursor and the durable point.", 0),
+        ("cursor_held_bytes", "Bytes of segments that cannot be cleaned because of a cursor.", 1),
+    ] {
+        head(name, help, out)?;
+        for cursor in &overview.cursors {
+            let value = if value == 0 { cursor.lag } else { cursor.holds };
+            out.line(format_args!("seawall_{name}{{cursor=\"{}\"}} {value}", label(&cursor.name)))?;
+        }
+    }
+    Ok(())
+}
+
+fn head(name: &str, help: &str, out: &mut Out) -> anyhow::Result<()> {
+    out.line(format_args!("# HELP seawall_{name} {help}\n# TYPE seawall_{name} gauge"))
+}
+
+/// As the value of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

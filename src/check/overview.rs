@@ -1,0 +1,411 @@
+//! What lies in a log's directory: each file, what it is, and why it is kept.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::bugs::Bugs;
+use crate::clean::{Holds, Why};
+use crate::error::{Error, Result};
+use crate::format::{self, BLOCK, Link, MARK, is_unfinished, segment_base, segment_name};
+use crate::lsn::{BatchTime, Lsn};
+use crate::recovery::{is_aside, missing, read_marks};
+use crate::scan::{Place, Scan, scan};
+use crate::storage::Storage;
+
+use super::Fault;
+use super::examine::{Depth, Examined, examine};
+use super::plan::Piece;
+use super::subject::Subject;
+
+/// What a log is made of, as it was at one moment. From [`inspect`].
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Overview {
+    /// The log's identity, where any segment or MARK tells it.
+    pub log_id: Option<[u8; 16]>,
+    /// Where the log begins: all below was cleaned.
+    pub first: Lsn,
+    /// Everything below is known to be durable, and is what readers see.
+    pub durable: Lsn,
+    /// The last durable checkpoint.
+    pub checkpoint: Option<Lsn>,
+    /// Bytes of frames from it on, up to `durable`; of the whole log if there is none.
+    pub since_checkpoint: u64,
+    /// By name.
+    pub cursors: Vec<CursorInfo>,
+    /// MARK, which says how far the log is durable and where it begins.
+    pub mark: MarkState,
+    /// All segment files, and those that are missing, by base.
+    pub segments: Vec<SegmentInfo>,
+    /// Files that recovery or a repair moved aside.
+    pub aside: Vec<FileInfo>,
+    /// What is not the log's.
+    pub foreign: Vec<FileInfo>,
+    /// Bytes of all the log's files, those moved aside included.
+    pub disk_bytes: u64,
+    /// Valid records of the log, as far as links and the newest segment tell; of sealed segments all, known to be durable
+    /// or not.
+    pub records: u64,
+    /// Records since the log was made, cleaned ones included: it only grows.
+    pub appended: u64,
+    /// What is damaged, as far as can be told without reading all: [`verify`](super::verify) tells the rest.
+    pub faults: Vec<Fault>,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+}
+
+/// A segment file.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SegmentInfo {
+    /// Its name.
+    pub file: String,
+    /// Where it begins.
+    pub base: Lsn,
+    /// Where its last record ends, where that is known; of the newest the durable point.
+    pub end: Option<Lsn>,
+    /// The bytes it was made with; `None` without a sound header.
+    pub capacity: Option<u64>,
+    /// The bytes of the file.
+    pub length: u64,
+    /// Its records, where that is known: of the newest and of a lone one, up to the first damaged place.
+    pub records: Option<u64>,
+    /// The lowest and the highest batch time of its records.
+    pub batch_times: Option<(BatchTime, BatchTime)>,
+    /// What it is.
+    pub state: State,
+    /// Why it was not cleaned; `None` if it is not part of the log.
+    pub kept: Option<Why>,
+}
+
+/// What a segment file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// The newest of the log: a writer that has it open may append to it.
+    Active,
+    /// Part of the log, and complete.
+    Sealed,
+    /// Made and not used yet.
+    Prepared,
+    /// Cleaned: waits to be recycled or removed.
+    Spare,
+    /// Cut off by a recovery: it holds what nobody was told was durable.
+    CutOff,
+    /// Its header is damaged, or another's; in words.
+    Damaged(String),
+    /// A link names it, and there is no such file.
+    Missing,
+    /// Read on its own: only the whole log tells what it is.
+    Lone,
+}
+
+/// A cursor, and what it costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CursorInfo {
+    /// Its name.
+    pub name: String,
+    /// Everything below was released.
+    pub lsn: Lsn,
+    /// Bytes of frames from there up to the durable point: how far its reader is behind.
+    pub lag: u64,
+    /// Bytes of the sealed segment files that cannot be cleaned because of it.
+    pub holds: u64,
+}
+
+/// What MARK is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MarkState {
+    /// Both slots are sound.
+    Sound,
+    /// One of the two slots is damaged, or another log's; the other one serves.
+    OneSlot,
+    /// There is none.
+    #[default]
+    Missing,
+    /// Neither slot is sound.
+    Damaged,
+    /// Another log's.
+    Foreign,
+}
+
+/// A file beside the segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileInfo {
+    /// Its name.
+    pub name: String,
+    /// Its bytes; 0 of what is no plain file.
+    pub length: u64,
+}
+
+/// Looks at the log in the directory `path`, or at a segment file on its own.
+///
+/// Reads the newest segment and 8 KiB of each other; beside a writer what it had at that moment.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # let wal = seawall::Wal::open(dir)?;
+/// # wal.append(b"order 17")?.wait()?;
+/// for segment in seawall::check::inspect(dir)?.segments {
+///     println!("{}: {:?}, kept because {:?}", segment.file, segment.state, segment.kept);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`verify`](super::verify). Damage is no error: it is in the answer.
+pub fn inspect(path: impl AsRef<Path>) -> Result<Overview> {
+    look(&Subject::at(path.as_ref()))
+}
+
+/// As [`inspect`], of the log in a storage of your own.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_on(storage: Arc<dyn Storage>) -> Result<Overview> {
+    look(&Subject::log(storage))
+}
+
+fn look(subject: &Subject) -> Result<Overview> {
+    let mut examined = examine(subject, Depth::End, 1, &|_| ControlFlow::Continue(()))?;
+    let (first, end) = (examined.report.first.0, examined.report.end.0);
+    let bases: Vec<u64> = examined.pieces.iter().map(|piece| examined.plan.base_of(piece)).collect();
+    // What lies above a torn tail is no part of the log.
+    examined.pieces.truncate(bases.partition_point(|base| *base == first || *base < end));
+    let survey = &examined.plan.survey;
+    let mut overview = Overview {
+        log_id: survey.log_id,
+        first: examined.report.first,
+        durable: Lsn(examined.shown),
+        faults: examined.report.faults.clone(),
+        notes: examined.report.notes.clone(),
+        ..Overview::default()
+    };
+    let newest = Newest::read(subject, &examined)?;
+    overview.checkpoint = newest.checkpoint(survey.front, examined.shown);
+    overview.segments = segments(subject, &examined, &newest)?;
+    if !subject.is_lone() {
+        overview.mark = mark(&*subject.storage, survey.log_id)?;
+        overview.list(&*subject.storage)?;
+        overview.explain(&newest.cursors(survey.front));
+    }
+    overview.segments.sort_by_key(|segment| segment.base);
+    let counts = overview.log().filter_map(|segment| segment.records);
+    // Whatever damaged links may say.
+    overview.records = counts.fold(0, u64::saturating_add);
+    overview.appended = newest.link.records_before + newest.scan.whole.records;
+    overview.since_checkpoint = overview.bytes_from(overview.checkpoint.unwrap_or_default());
+    overview.disk_bytes += overview.segments.iter().map(|segment| segment.length).sum::<u64>();
+    Ok(overview)
+}
+
+/// The newest segment of the log: its link tells what was so when it was begun, and its frames what was since.
+#[derive(Debug, Default)]
+struct Newest {
+    index: Option<usize>,
+    link: Link,
+    scan: Scan,
+}
+
+impl Newest {
+    fn read(subject: &Subject, examined: &Examined) -> Result<Newest> {
+        let Some(index) = examined.pieces.last().and_then(Piece::member) else { return Ok(Newest::default()) };
+        let link = examined.plan.parts.get(index).and_then(|part| part.link.clone()).unwrap_or_default();
+        Ok(Newest { index: Some(index), link, scan: contents(subject, examined, index)?.unwrap_or_default() })
+    }
+
+    /// The last checkpoint that is durable: a link may tell of one that never was.
+    fn checkpoint(&self, front: u64, durable: u64) -> Option<Lsn> {
+        let last = self.scan.whole.checkpoint.max(self.link.checkpoint);
+        (last > 0 && (front..durable).contains(&last)).then_some(Lsn(last))
+    }
+
+    /// Where the cursors stand.
+    fn cursors(&self, front: u64) -> Vec<format::Cursor> {
+        let mut cursors = self.link.cursors.clone();
+        for note in &self.scan.whole.notes {
+            cursors.retain(|cursor| cursor.name != note.name);
+            cursors.extend((note.lsn > 0).then(|| note.clone()));
+        }
+        cursors.iter_mut().for_each(|cursor| cursor.lsn = cursor.lsn.max(front));
+        cursors.sort_by(|a, b| a.name.cmp(&b.name));
+        cursors
+    }
+}
+
+/// What a segment of the log holds of what is shown, if anything tells how to read it.
+fn contents(subject: &Subject, examined: &Examined, index: usize) -> Result<Option<Scan>> {
+    let plan = &examined.plan;
+    let found = plan.survey.segments.get(index);
+    let place = plan.parts.get(index).and_then(|part| part.place.as_ref());
+    let Some((found, place)) = found.zip(place) else { return Ok(None) };
+    let limit = examined.shown.saturating_sub(place.base).min(place.limit);
+    let scan = scan(&*found.file, &Place { limit, ..*place }, Bugs::default());
+    scan.map(Some).map_err(|e| Error::io("read", subject.path(&found.name), e))
+}
+
+/// The segments from the front on.
+fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<Vec<SegmentInfo>> {
+    let plan = &examined.plan;
+    let members: Vec<usize> = examined.pieces.iter().filter_map(Piece::member).collect();
+    let links = || plan.parts.iter().filter_map(|part| part.link.as_ref());
+    let mut segments: Vec<SegmentInfo> = examined.pieces.iter().filter_map(absent).collect();
+    for (index, (found, part)) in plan.survey.segments.iter().zip(&plan.parts).enumerate() {
+        let (is_member, is_newest) = (members.contains(&index), newest.index == Some(index));
+        let mut info = SegmentInfo {
+            file: found.name.clone(),
+            base: Lsn(found.base),
+            end: None,
+            capacity: found.header.as_ref().ok().map(|(header, _)| header.capacity),
+            length: found.length,
+            records: None,
+            batch_times: None,
+            state: match &found.header {
+                Err(what) => State::Damaged((*what).to_owned()),
+                Ok(_) if subject.is_lone() => State::Lone,
+                Ok(_) if is_newest => State::Active,
+                Ok(_) if is_member => State::Sealed,
+                Ok(_) if part.written => State::CutOff,
+                Ok(_) => State::Prepared,
+            },
+            kept: is_newest.then_some(Why::Newest).filter(|_| !subject.is_lone()),
+        };
+        let sealed = links().find(|link| link.prev_base == found.base && is_member && !is_newest);
+        if let Some(link) = sealed {
+            info.end = Some(Lsn(link.prev_end));
+            info.count(link.prev_records, link.prev_min_time, link.prev_max_time);
+        } else if is_newest {
+            info.end = Some(Lsn(examined.shown.max(found.base)));
+            info.hold(&newest.scan);
+        } else if let Some(scan) = if is_member { contents(subject, examined, index)? } else { None } {
+            // The link that said how it ended is lost.
+            info.end = Some(Lsn(found.base.saturating_add(scan.batch)));
+            info.hold(&scan);
+        }
+        segments.push(info);
+    }
+    Ok(segments)
+}
+
+/// A segment that a link names and of which there is no file.
+fn absent(piece: &Piece) -> Option<SegmentInfo> {
+    let Piece::Missing { base, end, records, .. } = *piece else { return None };
+    Some(SegmentInfo {
+        file: segment_name(base),
+        base: Lsn(base),
+        end: Some(Lsn(end)),
+        capacity: None,
+        length: 0,
+        records: Some(records),
+        batch_times: None,
+        state: State::Missing,
+        kept: None,
+    })
+}
+
+impl SegmentInfo {
+    fn hold(&mut self, scan: &Scan) {
+        self.count(scan.whole.records, scan.whole.min_time, scan.whole.max_time);
+    }
+
+    fn count(&mut self, records: u64, min_time: u64, max_time: u64) {
+        self.records = Some(records);
+        self.batch_times = (records > 0).then_some((BatchTime(min_time), BatchTime(max_time)));
+    }
+
+    /// Whether it is a file of the log: sealed, or the newest.
+    pub fn is_log(&self) -> bool {
+        self.end.is_some() && self.state != State::Missing
+    }
+}
+
+impl Overview {
+    /// The files that the log is made of.
+    fn log(&self) -> impl Iterator<Item = &SegmentInfo> {
+        self.segments.iter().filter(|segment| segment.is_log())
+    }
+
+    /// Bytes of frames from `lsn` up to the durable point.
+    fn bytes_from(&self, lsn: Lsn) -> u64 {
+        let from = |segment: &SegmentInfo| lsn.0.max(segment.base.0.saturating_add(u64::from(BLOCK)));
+        let within = |segment: &SegmentInfo| segment.end.unwrap_or_default().0.saturating_sub(from(segment));
+        self.log().map(within).sum()
+    }
+
+    /// Adds what lies beside the segments of the log, unless a writer takes it away meanwhile.
+    fn list(&mut self, storage: &dyn Storage) -> Result<()> {
+        let known = |segments: &[SegmentInfo], name: &str| segments.iter().any(|segment| segment.file == name);
+        for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
+            let name = name.to_string_lossy().into_owned();
+            // What is no plain file may make whoever opens it wait.
+            let opened = plain.then(|| storage.open(&name, false).and_then(|file| file.len()));
+            let length = opened.and_then(|length| length.ok()).unwrap_or(0);
+            match segment_base(&name).filter(|_| plain) {
+                Some(base) if Lsn(base) < self.first && !known(&self.segments, &name) => {
+                    let base = Lsn(base);
+                    let (end, capacity, records, batch_times) = (None, None, None, None);
+                    let (file, state, kept) = (name, State::Spare, None);
+                    let spare = SegmentInfo { file, base, end, capacity, length, records, batch_times, state, kept };
+                    self.segments.push(spare);
+                }
+                // Of the log, or made since.
+                Some(_) => {}
+                None if plain && (name == MARK || is_unfinished(&name)) => self.disk_bytes += length,
+                None if plain && is_aside(&name) => {
+                    self.disk_bytes += length;
+                    self.aside.push(FileInfo { name, length });
+                }
+                None => self.foreign.push(FileInfo { name, length }),
+            }
+        }
+        self.aside.sort_by(|a, b| a.name.cmp(&b.name));
+        self.foreign.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(())
+    }
+
+    /// Says why each segment is kept, and what the cursors cost.
+    fn explain(&mut self, cursors: &[format::Cursor]) {
+        let holds = Holds {
+            synced: self.durable.0,
+            checkpoint: self.checkpoint.unwrap_or_default().0,
+            cursor: cursors.iter().min_by_key(|cursor| cursor.lsn).cloned(),
+            bugs: Bugs::default(),
+        };
+        let log: Vec<(Lsn, Lsn)> = self.log().filter_map(|segment| Some((segment.base, segment.end?))).collect();
+        let mut first: Option<String> = None;
+        for segment in self.segments.iter_mut().filter(|segment| segment.is_log() && segment.kept.is_none()) {
+            let next = log.iter().find(|(base, _)| *base > segment.base).map(|(base, _)| base.0);
+            let held = holds.back(segment.end.unwrap_or_default().0, next);
+            let free = first.clone().map_or(Why::NotCleaned, Why::Behind);
+            if held.is_some() {
+                first.get_or_insert_with(|| segment.file.clone());
+            }
+            segment.kept = Some(held.unwrap_or(free));
+        }
+        let cost = |cursor: &format::Cursor| {
+            let lsn = Lsn(cursor.lsn);
+            let holds = self.log().filter(|s| s.kept != Some(Why::Newest) && s.end > Some(lsn)).map(|s| s.length).sum();
+            CursorInfo { name: cursor.name.clone(), lsn, lag: self.bytes_from(lsn), holds }
+        };
+        self.cursors = cursors.iter().map(cost).collect();
+    }
+}
+
+fn mark(storage: &dyn Storage, log_id: Option<[u8; 16]>) -> Result<MarkState> {
+    let marks = match read_marks(storage) {
+        Err(e) if missing(&e) => return Ok(MarkState::Missing),
+        marks => marks?,
+    };
+    let ours = marks.iter().filter(|mark| Some(mark.log_id) == log_id).count();
+    Ok(match (ours, marks.len()) {
+        (2, _) => MarkState::Sound,
+        (1, _) => MarkState::OneSlot,
+        (_, 0) => MarkState::Damaged,
+        _ => MarkState::Foreign,
+    })
+}

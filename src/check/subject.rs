@@ -1,0 +1,93 @@
+//! What is checked: the log in a directory, or one segment file on its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::bugs::Bugs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{HEAD, Header, segment_base};
+use crate::log::not_found;
+use crate::recovery::{Survey, TRIES, find, missing, survey_beside};
+use crate::storage::{Fs, Storage, read_full};
+
+use super::plan::Plan;
+
+/// A log, or a segment file by its name in the storage.
+#[derive(Clone, Debug)]
+pub(super) struct Subject {
+    pub(super) storage: Arc<dyn Storage>,
+    file: Option<String>,
+}
+
+impl Subject {
+    /// What lies at `path`.
+    pub(super) fn at(path: &Path) -> Subject {
+        let (parent, name) = (path.parent(), path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        match (parent, name) {
+            (Some(parent), Some(name)) if path.is_file() => {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                Subject { storage: Arc::new(Fs::new(parent)), file: Some(name) }
+            }
+            _ => Subject::log(Arc::new(Fs::new(path))),
+        }
+    }
+
+    pub(super) fn log(storage: Arc<dyn Storage>) -> Subject {
+        Subject { storage, file: None }
+    }
+
+    /// Whether it is one file, of whose log nothing is known.
+    pub(super) fn is_lone(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The path of a segment, for messages.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.storage.path().join(name)
+    }
+
+    /// What it is made of. Looks again where a writer took a file away meanwhile.
+    pub(super) fn plan(&self) -> Result<Plan> {
+        if let Some(name) = &self.file {
+            return self.lone(name);
+        }
+        let storage = &*self.storage;
+        let mut tries = 0;
+        let plan = loop {
+            match Plan::read(storage) {
+                Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(storage)),
+                Err(e) if missing(&e) && tries < TRIES => tries += 1,
+                plan => break plan?,
+            }
+        };
+        if plan.survey.log_id.is_none() && plan.survey.segments.is_empty() {
+            return Err(not_found(storage));
+        }
+        Ok(plan)
+    }
+
+    /// All below is cleaned now, as far as the directory says.
+    pub(super) fn front(&self) -> Result<u64> {
+        if self.is_lone() { Ok(0) } else { survey_beside(&*self.storage).map(|survey| survey.front) }
+    }
+
+    /// One file as a log of its own: its header says where it lies, whatever its name is, and the name does if the
+    /// header is damaged.
+    fn lone(&self, name: &str) -> Result<Plan> {
+        let path = self.path(name);
+        let file = self.storage.open(name, false).map_err(|e| Error::io("open", &path, e))?;
+        let mut head = [0; HEAD];
+        read_full(&*file, &mut head, 0).map_err(|e| Error::io("read", &path, e))?;
+        let header = Header::decode(&head).ok().map(|(header, _)| header);
+        let named = || name.split_once('.').and_then(|(base, _)| segment_base(&format!("{base}.wal")));
+        let Some(base) = header.map(|header| header.base).or_else(named) else {
+            let message = "not a segment: neither its header nor its name says where it lies";
+            return Err(Error::new(ErrorKind::NotFound, "open", message).at(path, 0));
+        };
+        let found = find(&*self.storage, name.to_owned(), base, false, Bugs::default())?;
+        let notes = vec![format!("{name}: read on its own; whether more lay beyond, only the whole log tells")];
+        let log_id = header.map(|header| header.log_id);
+        let survey = Survey { log_id, front: base, segments: vec![found], notes, ..Survey::default() };
+        Ok(Plan { tip: Some(0), ..Plan::of(&*self.storage, survey)? })
+    }
+}

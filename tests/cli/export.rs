@@ -1,0 +1,137 @@
+//! `seawall export`: a part of a log as a new log, record by record as it was.
+
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use seawall::{BatchTime, Kind, Options, Record, Wal};
+use serde_json::json;
+
+use crate::{first_segment, flip, lines, log, said, seawall, text};
+
+/// All but the LSNs.
+type Told = (BatchTime, Kind, bool, Vec<u8>);
+
+fn records(dir: &Path) -> Vec<Record> {
+    let log = Options::new().open_read_only(dir).unwrap();
+    log.read(..).unwrap().map(|record| record.unwrap()).collect()
+}
+
+fn told(records: &[Record]) -> Vec<Told> {
+    records.iter().map(|r| (r.batch_time, r.kind, r.ends_batch, r.payload.to_vec())).collect()
+}
+
+/// Records, batches and checkpoints under times of their own.
+fn mixed(dir: &Path) -> Wal {
+    let wal = Options::new().segment_size(64 << 10).open(dir).unwrap();
+    for n in 0..600_u64 {
+        let at = wal.at(1000 - n);
+        drop(at.append(format!("record {n} {}", "x".repeat(100)).as_bytes()).unwrap());
+        drop(at.append_batch(&[vec![1; 10], vec![], vec![2; n as usize]]).unwrap());
+        if n % 100 == 0 {
+            drop(at.append_checkpoint(&n.to_le_bytes()).unwrap());
+        }
+    }
+    wal.sync().unwrap();
+    wal
+}
+
+fn export(from: &Path, to: &Path, range: Option<Range<u64>>, more: &[&str]) -> std::process::Output {
+    let range = range.map(|range| [range.start.to_string(), range.end.to_string()]);
+    let mut arguments = vec!["export", text(from), "--out", text(to)];
+    if let Some([from, to]) = &range {
+        arguments.extend(["--from", from, "--to", to]);
+    }
+    arguments.extend(more);
+    seawall(&arguments)
+}
+
+#[test]
+fn a_part_of_a_live_log_is_written_as_it_was() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+    let wal = mixed(&old);
+    let all = records(&old);
+    let output = export(&old, &new, Some(all[700].lsn.0..all[1500].lsn.0), &["--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let written = records(&new);
+    assert_eq!(told(&written), told(&all[700..1500]));
+    let batches = written.iter().filter(|record| record.ends_batch).count();
+    let end = Options::new().open_read_only(&new).unwrap().durable_lsn();
+    assert_eq!(lines(&output), [json!({ "records": 800, "batches": batches, "damaged": 0, "end": end.0 })]);
+    assert_eq!(seawall(&["verify", text(&new)]).status.code(), Some(0));
+    drop(wal);
+
+    let whole = temp.path().join("whole");
+    let output = export(&old, &whole, None, &[]);
+    assert_eq!(told(&records(&whole)), told(&all));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.starts_with("2 406 records in ") && shown.contains("LSNs are new"), "{shown}");
+}
+
+#[test]
+fn redacted_no_byte_of_a_payload_is_left() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+    drop(mixed(&old));
+    assert_eq!(export(&old, &new, None, &["--redact"]).status.code(), Some(0));
+    let (before, after) = (records(&old), records(&new));
+    let blank = |(time, kind, ends, payload): Told| (time, kind, ends, vec![0; payload.len()]);
+    assert_eq!(told(&after), told(&before).into_iter().map(blank).collect::<Vec<_>>());
+    for entry in fs::read_dir(&new).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(7).any(|bytes| bytes == b"record " || bytes == [b'x'; 7] || bytes == [2; 7]));
+    }
+}
+
+#[test]
+fn what_is_damaged_is_left_out_and_exits_with_3() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+    drop(log(&old, 2000));
+    let all = records(&old);
+    flip(&first_segment(&old), all[7].lsn.0 + 40);
+    let output = export(&old, &new, None, &[]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("damage: ") && said(&output).contains("lost: 1 record"), "{}", said(&output));
+    let left: Vec<_> = all.iter().filter(|record| record.lsn != all[7].lsn).cloned().collect();
+    assert_eq!(told(&records(&new)), told(&left));
+    // Beyond the damage there is none.
+    let beyond = temp.path().join("beyond");
+    assert_eq!(export(&old, &beyond, Some(all[8].lsn.0..u64::MAX), &[]).status.code(), Some(3));
+    let next = temp.path().join("next");
+    assert_eq!(export(&old, &next, Some(0..all[7].lsn.0), &[]).status.code(), Some(0));
+    assert_eq!(told(&records(&next)), told(&all[..7]));
+}
+
+#[test]
+fn a_lone_file_is_exported_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, new, copy) = (temp.path().join("old"), temp.path().join("new"), temp.path().join("00.aside"));
+    drop(log(&old, 2000));
+    fs::copy(first_segment(&old), &copy).unwrap();
+    assert_eq!(export(&copy, &new, None, &[]).status.code(), Some(0));
+    let written = records(&new);
+    assert!(written.len() > 100);
+    assert_eq!(told(&written), told(&records(&old)[..written.len()]));
+}
+
+#[test]
+fn nothing_is_written_where_there_is_something() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, new, file) = (temp.path().join("old"), temp.path().join("new"), temp.path().join("file"));
+    drop(log(&old, 10));
+    fs::create_dir(&new).unwrap();
+    assert_eq!(export(&old, &new, None, &[]).status.code(), Some(0));
+    fs::write(&file, "mine").unwrap();
+    for (place, why) in [(&new, "is not empty"), (&old, "is not empty"), (&file, "cannot hold the log")] {
+        let output = export(&old, place, None, &[]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains(why), "{}", said(&output));
+    }
+    assert_eq!(records(&old).len(), 10);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    let none = temp.path().join("none");
+    assert_eq!(export(&none, &temp.path().join("unmade"), None, &[]).status.code(), Some(1));
+    assert!(!temp.path().join("unmade").exists());
+}

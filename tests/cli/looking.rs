@@ -1,0 +1,167 @@
+//! What the commands that look into a log share: filters, lone files, threads, progress, pipes, completions.
+
+use std::fs;
+use std::io::{BufReader, Read};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{first_segment, flip, lines, log, said, seawall, text};
+
+fn dumped(arguments: &[&str]) -> Vec<Value> {
+    let output = seawall(&[&["dump", "--json"], arguments].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    lines(&output)
+}
+
+#[test]
+fn a_dump_is_of_what_is_asked_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    let wal = log(temp.path(), 2000);
+    wal.at(3000).append_checkpoint(b"").unwrap().wait().unwrap();
+    let all = dumped(&[dir]);
+    let lsn = |n: usize| all[n]["lsn"].to_string();
+    assert_eq!(dumped(&[dir, "--from", &lsn(900), "--to", &lsn(1500)]), all[900..1500]);
+    // In the midst of a record: the next one is the first.
+    let inside = all[900]["lsn"].as_u64().unwrap() + 1;
+    assert_eq!(dumped(&[dir, "--from", &inside.to_string()]), all[901..]);
+    assert_eq!(dumped(&[dir, "--from-time", "1990", "--to-time", "1995"]), all[1990..1995]);
+    assert_eq!(dumped(&[dir, "--from-time", "1970-01-01T00:00:01.99Z"]), all[1990..]);
+    assert_eq!(dumped(&[dir, "--kind", "checkpoint"]), all[2000..]);
+    assert_eq!(dumped(&[dir, "--kind", "checkpoint", "--kind", "record"]), all);
+    assert_eq!(dumped(&[dir, "--kind", "block"]), [json!(null); 0]);
+    for wrong in [&["--kind", "no-such"][..], &["--from", "x"], &["--from-time", "soon"], &["--hex", "--json"]] {
+        assert_eq!(seawall(&[&["dump", dir], wrong].concat()).status.code(), Some(1), "{wrong:?}");
+    }
+}
+
+#[test]
+fn damage_outside_what_is_asked_for_is_not_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    drop(log(temp.path(), 2000));
+    let all = dumped(&[dir]);
+    flip(&first_segment(temp.path()), all[100]["lsn"].as_u64().unwrap() + 40);
+    let lsn = |n: usize| all[n]["lsn"].to_string();
+    assert_eq!(dumped(&[dir, "--to", &lsn(100)]), all[..100]);
+    assert_eq!(dumped(&[dir, "--from", &lsn(1500)]), all[1500..]);
+    assert_eq!(seawall(&["dump", dir, "--from", &lsn(50), "--to", &lsn(102)]).status.code(), Some(2));
+}
+
+#[test]
+fn a_lone_file_is_verified_and_dumped_by_its_header() {
+    let (temp, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(log(temp.path(), 2000));
+    let copy = elsewhere.path().join("sent");
+    fs::copy(first_segment(temp.path()), &copy).unwrap();
+    let all = dumped(&[text(temp.path())]);
+    let alone = dumped(&[text(&copy)]);
+    assert!(alone.len() > 100);
+    assert_eq!(alone, all[..alone.len()]);
+    let verified = lines(&seawall(&["verify", "--json", "--threads", "1", text(&copy)])).remove(0);
+    assert_eq!((&verified["clean"], &verified["records"]), (&json!(true), &json!(alone.len())));
+    flip(&copy, 20_000);
+    for command in ["verify", "dump"] {
+        assert_eq!(seawall(&[command, text(&copy)]).status.code(), Some(2));
+    }
+    // From beside it, without a directory.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+    let output = command.args(["verify", "sent"]).current_dir(elsewhere.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+}
+
+#[test]
+fn any_number_of_threads_verifies_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    drop(log(temp.path(), 2000));
+    flip(&first_segment(temp.path()), 20_000);
+    let verify = |threads: &str| seawall(&["verify", "--json", "--threads", threads, text(temp.path())]);
+    assert_eq!(lines(&verify("1")), lines(&verify("7")));
+    assert_eq!(verify("1").status.code(), Some(2));
+    assert_eq!(verify("many").status.code(), Some(1));
+}
+
+/// A dump that cannot go on for a while, as nobody reads it.
+fn slow_dump(dir: &str, more: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+    let command = command.args(["dump", dir]).args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut dump = command.spawn().unwrap();
+    let mut shown = BufReader::new(dump.stdout.take().unwrap());
+    std::thread::sleep(Duration::from_millis(5500));
+    std::io::copy(&mut shown, &mut std::io::sink()).unwrap();
+    let output = dump.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    said(&output)
+}
+
+#[test]
+fn off_a_terminal_a_line_tells_how_far_it_is() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    drop(log(temp.path(), 20_000));
+    std::thread::scope(|scope| {
+        let json = scope.spawn(|| slow_dump(dir, &["--json"]));
+        let told = slow_dump(dir, &[]);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.starts_with("progress: ") && told.contains(" of 2.7 MB, ") && told.contains("/s, "), "{told}");
+        // Beside JSON, for a program, there is none.
+        assert_eq!(json.join().unwrap(), "");
+    });
+}
+
+#[test]
+fn what_does_not_take_long_tells_no_progress() {
+    let temp = tempfile::tempdir().unwrap();
+    drop(log(temp.path(), 2000));
+    for command in ["verify", "dump"] {
+        assert_eq!(said(&seawall(&[command, text(temp.path())])), "");
+    }
+}
+
+#[test]
+fn no_command_minds_that_its_reader_goes_away() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    drop(log(temp.path(), 20_000));
+    let new = temp.path().join("new");
+    let export = ["export", dir, "--out", text(&new)];
+    for arguments in [
+        &["inspect", dir][..],
+        &["inspect", dir, "--json", "--at", "5000"],
+        &["stats", dir],
+        &["stats", dir, "--watch", "10ms"],
+        &["stats", dir, "--prometheus"],
+        &["tail", dir, "-n", "20000"],
+        &["tail", dir, "-n", "20000", "-f"],
+        &["verify", dir],
+        &["dump", dir, "--hex"],
+        &["completions", "bash"],
+        &export,
+    ] {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+        let mut process = command.args(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        drop(command);
+        _ = reader.read(&mut [0; 10]).unwrap();
+        drop(reader);
+        let mut told = String::new();
+        process.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!((process.wait().unwrap().code(), told.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn completions_are_of_every_command() {
+    let shells = ["bash", "zsh", "fish", "elvish", "powershell"];
+    for shell in shells {
+        let output = seawall(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        let script = String::from_utf8(output.stdout).unwrap();
+        for command in ["receive", "inspect", "dump", "tail", "stats", "verify", "export", "demo", "completions"] {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    assert_eq!(seawall(&["completions", "no-such"]).status.code(), Some(1));
+}

@@ -1,0 +1,154 @@
+//! `seawall tail`: the last records, and each further one, beside a live writer.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use seawall::{Lsn, Wal};
+use serde_json::{Value, json};
+
+use crate::{first_segment, flip, lines, log, said, seawall, text};
+
+/// The numbers in payloads `record N ..`.
+fn number(line: &Value) -> u64 {
+    line["batch_time"].as_u64().unwrap()
+}
+
+#[test]
+fn the_last_records_are_those_that_a_dump_ends_with() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    let _wal = log(temp.path(), 2000);
+    let dumped = lines(&seawall(&["dump", "--json", dir]));
+    for n in [0, 1, 10, 700, 1999, 2000, 5000] {
+        let output = seawall(&["tail", "--json", "-n", &n.to_string(), dir]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert_eq!(lines(&output), dumped[2000_usize.saturating_sub(n)..], "{n}");
+    }
+    let output = seawall(&["tail", dir]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 10);
+}
+
+#[test]
+fn damage_among_the_last_records_exits_with_2() {
+    let temp = tempfile::tempdir().unwrap();
+    drop(log(temp.path(), 2000));
+    flip(&first_segment(temp.path()), 20_000);
+    assert_eq!(seawall(&["tail", text(temp.path())]).status.code(), Some(0));
+    let output = seawall(&["tail", "-n", "2000", text(temp.path())]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("damage"), "{}", said(&output));
+}
+
+/// A `tail -f` that is killed at the end.
+struct Following(Child);
+
+impl Following {
+    fn new(wal_dir: &str, arguments: &[&str]) -> (Following, BufReader<ChildStdout>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+        let command = command.args(["tail", "-f", "--json", wal_dir]).args(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let shown = BufReader::new(child.stdout.take().unwrap());
+        (Following(child), shown)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+fn next(shown: &mut impl BufRead) -> Value {
+    let mut line = String::new();
+    shown.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+#[test]
+fn each_further_record_is_written_out_once_it_is_durable() {
+    let temp = tempfile::tempdir().unwrap();
+    let wal = log(temp.path(), 100);
+    let (_tail, mut shown) = Following::new(text(temp.path()), &["-n", "2"]);
+    assert_eq!([number(&next(&mut shown)), number(&next(&mut shown))], [98, 99]);
+    for n in 100..1500 {
+        let ticket = wal.at(n).append(&[b'.'; 100]).unwrap();
+        if n % 50 == 49 {
+            let lsn = ticket.wait().unwrap();
+            while number(&next(&mut shown)) < n {}
+            assert!(wal.durable_lsn() > lsn);
+        }
+    }
+}
+
+/// It cannot write, so it cannot read on, and the log is cleaned.
+#[test]
+fn what_it_was_overtaken_by_is_said_and_it_goes_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let wal: Wal = log(temp.path(), 10);
+    let (mut tail, mut shown) = Following::new(text(temp.path()), &["-n", "1"]);
+    assert_eq!(number(&next(&mut shown)), 9);
+    // Some of it is what the reader knows and has no room to write out, the rest it has not looked at.
+    for n in 10..16_000 {
+        drop(wal.at(n).append(&[b'.'; 200]).unwrap());
+        if n == 8000 {
+            wal.sync().unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    wal.sync().unwrap();
+    let (begun, mut stderr) = (Instant::now(), BufReader::new(tail.0.stderr.take().unwrap()));
+    let mut seen = vec![number(&next(&mut shown))];
+    let cleaned = wal.clean_before_lsn(Lsn(wal.durable_lsn().0 - 100_000)).unwrap();
+    for n in 16_000..16_010 {
+        wal.at(n).append(b"").unwrap().wait().unwrap();
+    }
+    while *seen.last().unwrap() < 16_009 {
+        seen.push(number(&next(&mut shown)));
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] < pair[1]));
+    let gaps: Vec<_> = seen.windows(2).filter(|pair| pair[1] - pair[0] > 1).collect();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("overtaken: ") && line.contains(&cleaned.first.to_string()), "{line}");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_in_order() {
+    let temp = tempfile::tempdir().unwrap();
+    let wal = log(temp.path(), 10);
+    let (mut tail, mut shown) = Following::new(text(temp.path()), &["-n", "1"]);
+    assert_eq!(number(&next(&mut shown)), 9);
+    drop(shown);
+    let begun = Instant::now();
+    let status = loop {
+        wal.append(b"more").unwrap().wait().unwrap();
+        if let Some(status) = tail.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let mut said = String::new();
+    tail.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_record_is_shown_as_by_dump() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    let wal = Wal::open(temp.path()).unwrap();
+    wal.at(5).append(b"any\x00bytes, and more of them").unwrap().wait().unwrap();
+    for form in [&[][..], &["--json"], &["--hex"]] {
+        let [dumped, tailed] = ["dump", "tail"].map(|command| seawall(&[&[command, dir], form].concat()).stdout);
+        assert_eq!(String::from_utf8(dumped).unwrap(), String::from_utf8(tailed).unwrap());
+    }
+    let hex = String::from_utf8(seawall(&["tail", "--hex", dir]).stdout).unwrap();
+    assert!(hex.contains("00000000  61 6e 79 00 62 79 74 65 73 2c 20 61 6e 64 20 6d  |any.bytes, and m|"), "{hex}");
+    assert!(hex.contains("00000010  6f 72 65"), "{hex}");
+    assert_eq!(lines(&seawall(&["tail", "--json", dir]))[0]["kind"], json!("record"));
+}

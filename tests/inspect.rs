@@ -1,0 +1,249 @@
+//! What `check::inspect` sees of a log, and why each segment is kept, on real files.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use seawall::check::{MarkState, Overview, State, inspect};
+use seawall::{BatchTime, ErrorKind, Lsn, Options, Wal, Why};
+
+/// A log of five segments and more, each record under its number as batch time.
+fn log(dir: &Path, records: u64) -> Wal {
+    let wal = Options::new().segment_size(16 << 10).open(dir).unwrap();
+    for n in 0..records {
+        drop(wal.at(n).append(&[b'.'; 300]).unwrap());
+    }
+    wal.sync().unwrap();
+    wal
+}
+
+fn states(overview: &Overview) -> Vec<State> {
+    overview.segments.iter().map(|segment| segment.state.clone()).collect()
+}
+
+/// Why each segment of the log is kept, as it says itself and as the writer does.
+fn kept(overview: &Overview) -> Vec<(String, Why)> {
+    let log = overview.segments.iter().filter(|segment| segment.is_log());
+    log.map(|segment| (segment.file.clone(), segment.kept.clone().unwrap())).collect()
+}
+
+fn kept_by_the_writer(wal: &Wal) -> Vec<(String, Why)> {
+    wal.kept().into_iter().map(|kept| (kept.segment, kept.why)).collect()
+}
+
+fn path(dir: &Path, overview: &Overview, n: usize) -> PathBuf {
+    dir.join(&overview.segments[n].file)
+}
+
+#[test]
+fn an_overview_has_each_segment_with_what_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = log(dir.path(), 200);
+    let checkpoint = wal.append_checkpoint(b"state").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let overview = inspect(dir.path()).unwrap();
+    assert_eq!((overview.records, overview.first, overview.checkpoint), (201, Lsn(0), Some(checkpoint)));
+    assert_eq!((overview.durable, overview.mark), (wal.durable_lsn(), MarkState::Sound));
+    assert_eq!(overview.log_id, Some(wal.log_id()));
+    assert_eq!(overview.since_checkpoint, overview.durable.0 - checkpoint.0);
+    assert!(overview.faults.is_empty() && overview.foreign.is_empty() && overview.aside.is_empty());
+    let log: Vec<_> = overview.segments.iter().filter(|segment| segment.is_log()).collect();
+    assert!(log.len() > 4);
+    let mut next = 0;
+    for (n, segment) in log.iter().enumerate() {
+        let newest = n + 1 == log.len();
+        assert_eq!(segment.state, if newest { State::Active } else { State::Sealed });
+        assert_eq!(segment.length, fs::metadata(dir.path().join(&segment.file)).unwrap().len());
+        assert_eq!(segment.capacity, Some(16 << 10));
+        let records = segment.records.unwrap();
+        let last = if newest { 199 } else { next + records - 1 };
+        assert_eq!(segment.batch_times, Some((BatchTime(next), BatchTime(last))));
+        assert!(segment.end > Some(segment.base) && segment.end <= Some(overview.durable));
+        next += records;
+    }
+    assert_eq!(next, 201);
+    let files = fs::read_dir(dir.path()).unwrap();
+    assert_eq!(overview.disk_bytes, files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>());
+    let prepared = overview.segments.len() - log.len();
+    assert_eq!(states(&overview).iter().filter(|state| **state == State::Prepared).count(), prepared);
+}
+
+#[test]
+fn each_segment_says_why_it_is_kept_to_others_as_to_its_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = log(dir.path(), 200);
+    let same = || {
+        wal.sync().unwrap();
+        let seen = kept(&inspect(dir.path()).unwrap());
+        assert_eq!(seen, kept_by_the_writer(&wal));
+        seen
+    };
+    let free = same();
+    assert!(free.len() > 4 && free[..free.len() - 1].iter().all(|(_, why)| *why == Why::NotCleaned), "{free:?}");
+    assert_eq!(free.last().unwrap().1, Why::Newest);
+
+    let cursor = wal.cursor("billing").unwrap();
+    let second: Lsn = Lsn(free[1].0[..20].parse().unwrap());
+    cursor.release(Lsn(second.0 + 5000)).unwrap();
+    let held = same();
+    assert_eq!(held[0].1, Why::NotCleaned);
+    assert_eq!(held[1].1, Why::Cursor { name: "billing".into(), lsn: Lsn(second.0 + 5000) });
+    let overview = inspect(dir.path()).unwrap();
+    let info = &overview.cursors[0];
+    assert_eq!((info.name.as_str(), info.lsn), ("billing", Lsn(second.0 + 5000)));
+    let sealed: u64 = overview.segments[1..held.len() - 1].iter().map(|segment| segment.length).sum();
+    assert_eq!(info.holds, sealed);
+    let left: u64 = wal.read(info.lsn..).unwrap().map(|record| record.unwrap()).map(|r| r.end().0 - r.lsn.0).sum();
+    assert!(info.lag >= left && info.lag < left + 6 * 200 + 324, "{} {left}", info.lag);
+
+    // What a clean would do is what was said.
+    let cleaned = wal.clean_before_lsn(wal.durable_lsn()).unwrap();
+    assert_eq!(cleaned.removed, [free[0].0.clone()]);
+    assert_eq!(cleaned.kept[0].why, held[1].1);
+    cursor.remove().unwrap();
+    same();
+    assert!(inspect(dir.path()).unwrap().cursors.is_empty());
+    wal.append_checkpoint(b"").unwrap().wait().unwrap();
+    let lsn = wal.checkpoint().unwrap().unwrap().lsn;
+    for n in 0..100 {
+        drop(wal.at(n).append(&[b'.'; 300]).unwrap());
+    }
+    let held = same();
+    assert!(held.iter().any(|(_, why)| *why == Why::Checkpoint(lsn)), "{held:?}");
+}
+
+#[test]
+fn what_is_no_part_of_the_log_is_told_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = log(dir.path(), 200);
+    wal.clean_before_lsn(Lsn(30 << 10)).unwrap();
+    let first = wal.kept()[0].segment.clone();
+    wal.close().unwrap();
+    let before = inspect(dir.path()).unwrap();
+    fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    fs::copy(dir.path().join(&first), dir.path().join(format!("{:020}.wal", 0))).unwrap();
+    fs::copy(dir.path().join(&first), dir.path().join(format!("{first}.aside"))).unwrap();
+    let overview = inspect(dir.path()).unwrap();
+    let names: Vec<_> = overview.foreign.iter().map(|file| (file.name.as_str(), file.length)).collect();
+    assert_eq!(names, [("notes.txt", 4), ("sub", 0)]);
+    assert_eq!(overview.aside[0].name, format!("{first}.aside"));
+    assert_eq!((overview.segments[0].state.clone(), overview.segments[0].kept.clone()), (State::Spare, None));
+    assert_eq!(kept(&overview), kept(&before));
+    assert_eq!((overview.records, overview.first), (before.records, before.first));
+    assert!(overview.records < 200 && overview.appended == 200);
+    let files = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap());
+    let ours = files.filter(|file| !names.iter().any(|(name, _)| file.file_name() == *name));
+    assert_eq!(overview.disk_bytes, ours.map(|file| file.metadata().unwrap().len()).sum::<u64>());
+    fs::remove_file(dir.path().join("MARK")).unwrap();
+    assert_eq!(inspect(dir.path()).unwrap().mark, MarkState::Missing);
+    fs::write(dir.path().join("MARK"), [1; 8192]).unwrap();
+    assert_eq!(inspect(dir.path()).unwrap().mark, MarkState::Damaged);
+}
+
+#[test]
+fn what_is_damaged_or_missing_is_a_state_and_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 200).close().unwrap();
+    let sound = inspect(dir.path()).unwrap();
+    let second = path(dir.path(), &sound, 1);
+    let file = fs::File::options().write(true).open(path(dir.path(), &sound, 2)).unwrap();
+    file.write_all_at(&[1], 20).unwrap();
+    fs::remove_file(&second).unwrap();
+    let overview = inspect(dir.path()).unwrap();
+    assert_eq!(overview.segments.len(), sound.segments.len());
+    assert_eq!((overview.segments[1].state.clone(), overview.segments[1].length), (State::Missing, 0));
+    assert_eq!(overview.segments[1].records, sound.segments[1].records);
+    assert!(matches!(&overview.segments[2].state, State::Damaged(what) if what.contains("header")));
+    assert_eq!(overview.segments[2].records, sound.segments[2].records);
+    assert_eq!(overview.faults.len(), 2, "{:?}", overview.faults);
+    assert_eq!(overview.records, sound.records - sound.segments[1].records.unwrap());
+}
+
+/// A recovery ends the log in the first segment of a life that was not durable beyond; what lies above it stays until
+/// the next life has durably begun.
+#[cfg(feature = "sim")]
+#[test]
+fn a_segment_that_is_cut_off_is_told_from_a_prepared_one() {
+    use seawall::check::inspect_on;
+    use seawall::sim::{Disk, Keep, Unit};
+    let disk = Disk::new(1);
+    let options = Options::new().segment_size(16 << 10).durability(seawall::Durability::Os);
+    let wal = options.open_on(disk.mount()).unwrap();
+    wal.append(&[1; 100]).unwrap().wait().unwrap();
+    wal.sync().unwrap();
+    let durable = wal.durable_lsn();
+    wal.append(&[2; 8000]).unwrap().wait().unwrap();
+    wal.rotate().unwrap();
+    wal.append(&[3; 8000]).unwrap().wait().unwrap();
+    let left = disk.fork();
+    disk.crash_at(0);
+    drop(wal);
+    // The second segment got to the disk, and of the first only what was synced.
+    left.crash(Keep::Choose(
+        &mut |unit: &Unit| matches!(unit, Unit::Sector { file, .. } if file.starts_with("00000000000000016384")),
+    ));
+    let overview = inspect_on(left.mount()).unwrap();
+    let kept: Vec<_> =
+        overview.segments.iter().map(|segment| (segment.state.clone(), segment.kept.is_some())).collect();
+    assert_eq!(kept[..2], [(State::Active, true), (State::CutOff, false)], "{overview:?}");
+    assert!(kept[2..].iter().all(|found| *found == (State::Prepared, false)), "{overview:?}");
+    assert_eq!((overview.durable, overview.records), (durable, 1));
+}
+
+#[test]
+fn a_lone_segment_is_looked_at_by_its_own_header() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wal = log(dir.path(), 200);
+    let whole = inspect(dir.path()).unwrap();
+    let copy = elsewhere.path().join("one");
+    fs::copy(path(dir.path(), &whole, 2), &copy).unwrap();
+    let overview = inspect(&copy).unwrap();
+    assert_eq!(overview.segments.len(), 1);
+    let (lone, known) = (&overview.segments[0], &whole.segments[2]);
+    assert_eq!((lone.state.clone(), lone.kept.clone(), lone.file.as_str()), (State::Lone, None, "one"));
+    assert_eq!((lone.base, lone.end, lone.records), (known.base, known.end, known.records));
+    assert_eq!(lone.batch_times, known.batch_times);
+    assert_eq!((overview.records, overview.log_id), (known.records.unwrap(), Some(wal.log_id())));
+    fs::write(&copy, "no segment").unwrap();
+    assert_eq!(*inspect(&copy).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(*inspect(elsewhere.path()).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn beside_a_writer_that_rotates_cleans_and_recycles_nothing_is_taken_for_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = log(dir.path(), 1);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1.. {
+                let ticket = wal.at(n).append(&[b'.'; 300]).unwrap();
+                if n % 10 == 0 {
+                    ticket.wait().unwrap();
+                }
+                if n % 200 == 0 {
+                    wal.clean_before_lsn(Lsn(wal.durable_lsn().0.saturating_sub(40 << 10))).unwrap();
+                }
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let (mut last, mut looks) = (Overview::default(), 0);
+        while looks < 100 || last.first == Lsn(0) {
+            looks += 1;
+            let durable = wal.durable_lsn();
+            let now = inspect(dir.path()).unwrap();
+            assert!(now.faults.is_empty(), "{now:?}");
+            assert!(now.durable >= durable && now.first >= last.first && now.appended >= last.appended, "{now:?}");
+            let log: Vec<_> = now.segments.iter().filter(|segment| segment.is_log()).collect();
+            assert!(log.iter().all(|segment| segment.kept.is_some()), "{now:?}");
+            assert_eq!(log.last().unwrap().state, State::Active, "{now:?}");
+            last = now;
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
