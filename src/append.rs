@@ -110,7 +110,8 @@ impl Writer {
                 self.make_room(patience)?;
                 framing = self.framing.lock();
             } else if !self.fits(&framing, size, time) {
-                let need = if kind == FrameKind::Record { Need::Ordinary } else { Need::Reserve };
+                // A note is told by the next link too: what is held back is for checkpoints alone.
+                let need = if kind == FrameKind::Checkpoint { Need::Reserve } else { Need::Ordinary };
                 framing = self.next_segment(framing, need, patience)?;
             } else {
                 return Ok(framing);

@@ -42,8 +42,14 @@ impl Cursor {
         let writer = &log.writer;
         // A clean under way may be about to take what the cursor is to keep.
         let one = writer.cleaning.lock();
-        if writer.framing.lock().cursor(name).is_some() {
-            return Ok(cursor);
+        let made = {
+            let framing = writer.framing.lock();
+            framing.cursor(name).map(|_| framing.cursor_made)
+        };
+        if let Some(made) = made {
+            drop(one);
+            // Another thread may just be making it.
+            return if made > 0 { writer.wait(made).map(|_| cursor) } else { Ok(cursor) };
         }
         let framed = writer.note(name, |framing| {
             if framing.cursors.len() >= MAX_CURSORS {
@@ -55,6 +61,7 @@ impl Cursor {
             framing.cursors.push(format::Cursor { lsn, name: name.to_owned() });
             Ok(lsn)
         })?;
+        writer.framing.lock().cursor_made = framed.end;
         drop(one);
         writer.wait(framed.end)?;
         Ok(cursor)

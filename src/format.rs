@@ -97,6 +97,7 @@
 //! ```
 
 mod check;
+mod link;
 mod names;
 
 use std::sync::LazyLock;
@@ -104,6 +105,7 @@ use std::sync::LazyLock;
 use crc32fast::Hasher;
 
 use check::{check, undo};
+pub(crate) use link::{Cursor, Link};
 pub(crate) use names::{is_unfinished, segment_base, segment_name, unfinished_name};
 
 /// Bytes of the block that holds a header; the offset of the first frame.
@@ -389,106 +391,6 @@ impl FrameHeader {
     /// How far it says that the log was durable, if it says so; it lies at `lsn`.
     pub(crate) fn claim(&self, lsn: u64) -> Option<u64> {
         if self.behind == CLAIMS_NOTHING { None } else { lsn.checked_sub(u64::from(self.behind)) }
-    }
-}
-
-/// A named place that cleaning does not pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Cursor {
-    pub(crate) lsn: u64,
-    pub(crate) name: String,
-}
-
-impl Cursor {
-    /// Bytes that one with such a name takes.
-    pub(crate) fn size(name: &str) -> u64 {
-        9 + name.len() as u64
-    }
-
-    pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.lsn.to_le_bytes());
-        out.push(u8::try_from(self.name.len()).unwrap_or(u8::MAX));
-        out.extend_from_slice(self.name.as_bytes());
-    }
-
-    /// One cursor at the start of `bytes`, and what follows it.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<(Cursor, &[u8])> {
-        let (lsn, length) = (u64_at(bytes, 0)?, usize::from(*bytes.get(8)?));
-        let name = bytes.get(9..9 + length).filter(|name| CURSOR_NAME.contains(&name.len()))?;
-        let name = std::str::from_utf8(name).ok()?.to_owned();
-        Some((Cursor { lsn, name }, bytes.get(9 + length..)?))
-    }
-}
-
-/// What the first frame of a segment says of all before it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) prev_base: u64,
-    pub(crate) prev_end: u64,
-    pub(crate) prev_seed: u32,
-    pub(crate) prev_records: u64,
-    pub(crate) prev_min_time: u64,
-    pub(crate) prev_max_time: u64,
-    pub(crate) front: u64,
-    pub(crate) checkpoint: u64,
-    pub(crate) records_before: u64,
-    pub(crate) cursors: Vec<Cursor>,
-}
-
-impl Link {
-    /// Its payload.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(LINK);
-        out.extend_from_slice(&self.prev_base.to_le_bytes());
-        out.extend_from_slice(&self.prev_end.to_le_bytes());
-        out.extend_from_slice(&u64::from(self.prev_seed).to_le_bytes());
-        for number in [
-            self.prev_records,
-            self.prev_min_time,
-            self.prev_max_time,
-            self.front,
-            self.checkpoint,
-            self.records_before,
-        ] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        for cursor in self.cursors.iter().take(MAX_CURSORS) {
-            cursor.encode_into(&mut out);
-        }
-        out
-    }
-
-    /// The link in the payload of a valid frame.
-    pub(crate) fn decode(payload: &[u8]) -> Option<Link> {
-        let mut cursors = Vec::new();
-        let mut rest = payload.get(LINK..)?;
-        while !rest.is_empty() {
-            let (cursor, after) = Cursor::decode(rest)?;
-            cursors.push(cursor);
-            rest = after;
-        }
-        let link = Link {
-            prev_base: u64_at(payload, 0)?,
-            prev_end: u64_at(payload, 8)?,
-            prev_seed: u32_at(payload, 16)?,
-            prev_records: u64_at(payload, 24)?,
-            prev_min_time: u64_at(payload, 32)?,
-            prev_max_time: u64_at(payload, 40)?,
-            front: u64_at(payload, 48)?,
-            checkpoint: u64_at(payload, 56)?,
-            records_before: u64_at(payload, 64)?,
-            cursors,
-        };
-        link.is_sound().then_some(link)
-    }
-
-    /// Whether its numbers can be: its checksums hold, but no log may be counted or cut by what none would write.
-    fn is_sound(&self) -> bool {
-        let prev = self.prev_base.checked_add(u64::from(BLOCK)).is_none_or(|first| {
-            (first..=first.saturating_add(*CAPACITY.end())).contains(&self.prev_end)
-                && self.prev_records <= self.records_before
-        });
-        prev && self.records_before <= u64::MAX / 2
     }
 }
 

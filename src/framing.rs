@@ -79,6 +79,8 @@ pub(crate) struct Framing {
     /// Checkpoints framed: the last synced one, the last acknowledged one and those after it.
     checkpoints: VecDeque<u64>,
     pub(crate) cursors: Vec<Cursor>,
+    /// The LSN past the note of the cursor that was made last.
+    pub(crate) cursor_made: u64,
     pub(crate) front: u64,
     /// Records and payload bytes framed in this life.
     pub(crate) appended: (u64, u64),
@@ -111,6 +113,7 @@ impl Framing {
             records_before: recovered.records,
             checkpoints: if recovered.checkpoint > 0 { [recovered.checkpoint].into() } else { VecDeque::new() },
             cursors: recovered.cursors.clone(),
+            cursor_made: 0,
             front: recovered.front,
             appended: (0, 0),
             closed: false,

@@ -164,13 +164,9 @@ pub(crate) fn get(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
     }
     let found = if offset.is_multiple_of(4) { open.frame(offset) } else { Ok(None) };
     match found.map_err(|e| open.error(segments, e))? {
-        Some(header) if header.kind == Some(FrameKind::Gap) => {
-            let end = offset + frame_size(u64::from(header.length));
-            Err(passed_over(segments, &open, lsn, end))
-        }
         Some(header) => match kind(&header) {
             Some(kind) => Found { lsn: lsn.0, offset, kind, header }.record(&open, |payload| open.share(payload)),
-            None => Err(no_record(lsn)),
+            None => Err(walk(segments, open, lsn)),
         },
         // Either no frame begins here, or one did: walking from the start of the segment tells.
         None => Err(walk(segments, open, lsn)),

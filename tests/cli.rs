@@ -81,7 +81,7 @@ fn help_has_examples_and_wrong_usage_exits_with_1() {
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(help.contains("Examples:") && help.contains(&format!("seawall {command}")), "{help}");
         assert!(help.contains("Exit codes: 0 "), "{help}");
-        assert_eq!(help.contains(" 4 "), ["receive", "repair"].contains(&command), "{help}");
+        assert_eq!(help.contains(" 4 "), ["receive", "repair", "export"].contains(&command), "{help}");
         assert_eq!(help.contains("5 written by"), !["demo", "completions"].contains(&command), "{help}");
     }
     for wrong in [&[][..], &["no-such"], &["dump"], &["receive", "--brokers", "b:1"], &["verify", "--no-such", "d"]] {

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
 
-use seawall::sim::{Disk, Fault, Keep, Operation};
+use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
 use seawall::{ErrorKind, Lsn, Options, Wal, Why};
 
 fn small() -> Options {
@@ -156,4 +158,45 @@ fn a_release_needs_no_room_on_a_full_disk() {
     disk.fail(Fault::new(Operation::Write).on(".wal").kind(std::io::ErrorKind::StorageFull).for_good());
     cursor.release(ends[3]).unwrap();
     assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 2);
+}
+
+/// The second to ask for a cursor was told that it stands before it was durable.
+#[test]
+fn a_cursor_that_another_thread_is_making_is_durable_too_when_it_is_given() {
+    let disk = Disk::new(7);
+    disk.threads(true);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(failing.clone()).unwrap();
+    wal.append(b"one").unwrap().wait().unwrap();
+    let hold = failing.hold(Operation::Sync);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| wal.cursor("x").map(drop));
+        hold.wait_for(1);
+        let second = scope.spawn(|| wal.cursor("x").map(drop));
+        thread::sleep(Duration::from_millis(200));
+        assert!(!second.is_finished());
+        drop(hold);
+        first.join().unwrap().unwrap();
+        second.join().unwrap().unwrap();
+    });
+}
+
+/// What is held back for a checkpoint was taken by notes of releases, and the log could not be cleaned any more.
+#[test]
+fn releases_leave_a_full_disk_the_room_for_a_checkpoint() {
+    let disk = Disk::new(3);
+    disk.capacity(112 << 10);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append_checkpoint(&[7; 200]).unwrap().wait().unwrap();
+    let cursor = wal.cursor("billing").unwrap();
+    while wal.append(&[1; 100]).is_ok() {}
+    wal.sync().unwrap();
+    for record in wal.read(cursor.lsn().unwrap()..).unwrap() {
+        cursor.release(record.unwrap().end()).unwrap();
+    }
+    wal.append_checkpoint(&[8; 200]).unwrap().wait().unwrap();
+    assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+    while wal.append(b"on").is_err() {
+        disk.step();
+    }
 }

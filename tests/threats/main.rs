@@ -26,7 +26,7 @@
 //! | 22 | two writers |
 //! | 23 | a reader beside a writer |
 //! | 24 | panics, dropped waits, closing beside everything |
-//! | 25 | a follower that is overtaken: no test yet, there are no followers |
+//! | 25 | a follower that is overtaken (`tests/follow.rs`) |
 //! | 26 | records of no bytes, and of the most there may be |
 //! | 27 | LSNs and batch times at their ends |
 //! | 28 | cleaning everything, and beside everything |
