@@ -110,7 +110,6 @@ impl Writer {
                 self.make_room(patience)?;
                 framing = self.framing.lock();
             } else if !self.fits(&framing, size, time) {
-                // A note is told by the next link too: what is held back is for checkpoints alone.
                 let need = if kind == FrameKind::Checkpoint { Need::Reserve } else { Need::Ordinary };
                 framing = self.next_segment(framing, need, patience)?;
             } else {

@@ -83,8 +83,8 @@ impl Cursor {
     /// Says that everything below `lsn` is done, as [`Record::end`](crate::Record::end) of the last record that is.
     ///
     /// Counts at once: the next clean may take it. It is durable with the next commit, or with that clean; a crash
-    /// before either sets the cursor back to where it stood. It never goes back by itself: a lower `lsn` changes
-    /// nothing.
+    /// before either sets the cursor back to where it stood. A full disk or log has no room to note it: there it is
+    /// durable with that clean, or with the next segment. It never goes back by itself: a lower `lsn` changes nothing.
     ///
     /// # Errors
     /// `NotDurable` above what readers may see; `Invalid` if it was removed; `Poisoned`, `Closed`. A full disk or log is
@@ -132,7 +132,7 @@ impl Cursor {
         })
     }
 
-    /// Has a note of it framed. Without room for one the next link tells.
+    /// Has a note of it framed. Without room for one, but for what is held in reserve, the next link tells.
     fn noted(&self, lsn: impl FnOnce(&mut Framing) -> Result<u64>) -> Result<()> {
         match self.log.writer.note(&self.name, lsn) {
             Err(e) if e.is_backpressure() => Ok(()),

@@ -75,9 +75,9 @@ impl State {
 /// How badly a segment is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// For ordinary records: one must stay in reserve behind it.
+    /// For ordinary records and notes of cursors: one must stay in reserve behind it.
     Ordinary,
-    /// For a checkpoint or a cursor note, which help to get out of a full disk.
+    /// For a checkpoint, which helps to get out of a full disk.
     Reserve,
 }
 

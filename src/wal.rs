@@ -233,7 +233,7 @@ impl Wal {
     /// A new one is durable when this returns. Waits for a clean that runs.
     ///
     /// # Errors
-    /// `Invalid` for the name, or if there are 16 already; as [`append_checkpoint`](Wal::append_checkpoint).
+    /// `Invalid` for the name, or if there are 16 already; as [`append`](Wal::append).
     pub fn cursor(&self, name: &str) -> Result<Cursor> {
         Cursor::open(&self.log, name)
     }

@@ -180,23 +180,3 @@ fn a_cursor_that_another_thread_is_making_is_durable_too_when_it_is_given() {
         second.join().unwrap().unwrap();
     });
 }
-
-/// What is held back for a checkpoint was taken by notes of releases, and the log could not be cleaned any more.
-#[test]
-fn releases_leave_a_full_disk_the_room_for_a_checkpoint() {
-    let disk = Disk::new(3);
-    disk.capacity(112 << 10);
-    let wal = small().open_on(disk.mount()).unwrap();
-    wal.append_checkpoint(&[7; 200]).unwrap().wait().unwrap();
-    let cursor = wal.cursor("billing").unwrap();
-    while wal.append(&[1; 100]).is_ok() {}
-    wal.sync().unwrap();
-    for record in wal.read(cursor.lsn().unwrap()..).unwrap() {
-        cursor.release(record.unwrap().end()).unwrap();
-    }
-    wal.append_checkpoint(&[8; 200]).unwrap().wait().unwrap();
-    assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
-    while wal.append(b"on").is_err() {
-        disk.step();
-    }
-}
