@@ -212,6 +212,15 @@ fn a_lone_segment_is_looked_at_by_its_own_header() {
     assert_eq!(*inspect(elsewhere.path()).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+/// Ends the writer, however the test ends.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn beside_a_writer_that_rotates_cleans_and_recycles_nothing_is_taken_for_damage() {
     let dir = tempfile::tempdir().unwrap();
@@ -232,18 +241,25 @@ fn beside_a_writer_that_rotates_cleans_and_recycles_nothing_is_taken_for_damage(
                 }
             }
         });
+        let _stops = Stops(&stop);
         let (mut last, mut looks) = (Overview::default(), 0);
         while looks < 100 || last.first == Lsn(0) {
             looks += 1;
             let durable = wal.durable_lsn();
             let now = inspect(dir.path()).unwrap();
-            assert!(now.faults.is_empty(), "{now:?}");
-            assert!(now.durable >= durable && now.first >= last.first && now.appended >= last.appended, "{now:?}");
+            // What the writer is just writing may look like a torn tail.
+            assert!(now.faults.is_empty() && !now.notes.iter().any(|note| note.contains("damaged")), "{now:?}");
+            assert!(
+                now.durable >= durable
+                    && now.durable >= last.durable
+                    && now.first >= last.first
+                    && now.appended >= last.appended,
+                "{now:?}"
+            );
             let log: Vec<_> = now.segments.iter().filter(|segment| segment.is_log()).collect();
             assert!(log.iter().all(|segment| segment.kept.is_some()), "{now:?}");
             assert_eq!(log.last().unwrap().state, State::Active, "{now:?}");
             last = now;
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }

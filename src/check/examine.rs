@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, segment_name};
 use crate::lsn::Lsn;
 use crate::progress::Progress;
-use crate::recovery::short;
+use crate::recovery::{TRIES, short};
 
 use super::plan::{Piece, Plan};
 use super::subject::Subject;
@@ -44,7 +44,14 @@ pub(super) struct Examined {
 }
 
 pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>) -> Result<Examined> {
-    let (plan, walks) = look(subject, depth, threads, progress, &HashMap::new())?;
+    let (mut plan, mut walks) = look(subject, depth, threads, progress, &HashMap::new())?;
+    for _ in 0..TRIES {
+        if !begun_since(&plan, &walks) {
+            break;
+        }
+        let sound = sound(&plan, walks);
+        (plan, walks) = look(subject, depth, threads, progress, &sound)?;
+    }
     let lone = subject.is_lone();
     let durable = durable(&plan, &walks, lone);
     let first = resolve(plan, &walks, durable, lone)?;
@@ -53,7 +60,7 @@ pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, progress:
     }
     // Beside a writer, a frame may have been written after its place was read and before it was claimed to be
     // durable, and a segment cleaned. What was durable before it is read now is damaged for certain.
-    let sound = first.sound(walks);
+    let sound = sound(&first.plan, walks);
     let (plan, walks) = look(subject, depth, threads, progress, &sound)?;
     let mut second = resolve(plan, &walks, durable, lone)?;
     let seen = first.report.faults;
@@ -134,6 +141,14 @@ fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sou
     });
     let (walks, error) = results.into_inner();
     error.map_or(Ok((plan, walks)), Err)
+}
+
+/// Whether a writer began a segment between the look for its link and the reading of its frames. Else a link that is not
+/// there is damaged, and so is the segment's first frame.
+fn begun_since(plan: &Plan, walks: &Walks) -> bool {
+    let first = u64::from(BLOCK);
+    let begun = |walked: &Walked| walked.end > first && walked.holes.iter().all(|hole| hole.from > first);
+    plan.parts.iter().zip(walks).any(|(part, walked)| part.link.is_none() && walked.as_ref().is_some_and(begun))
 }
 
 /// The highest claim of all. Of a lone segment the end of its last valid frame: what was claimed of it may lie beyond.
@@ -447,16 +462,16 @@ impl Examined {
             Piece::Missing { .. } => None,
         }
     }
+}
 
-    /// What need not be read again.
-    fn sound(&self, walks: Walks) -> Sound {
-        let mut sound = Sound::new();
-        for (part, walked) in self.plan.parts.iter().zip(walks) {
-            let (Some(place), Some(seal), Some(walked)) = (&part.place, part.seal, walked) else { continue };
-            if walked.holes.is_empty() {
-                sound.insert((place.base, place.seed, seal.end), walked);
-            }
+/// What need not be read again.
+fn sound(plan: &Plan, walks: Walks) -> Sound {
+    let mut sound = Sound::new();
+    for (part, walked) in plan.parts.iter().zip(walks) {
+        let (Some(place), Some(seal), Some(walked)) = (&part.place, part.seal, walked) else { continue };
+        if walked.holes.is_empty() {
+            sound.insert((place.base, place.seed, seal.end), walked);
         }
-        sound
     }
+    sound
 }

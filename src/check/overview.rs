@@ -9,7 +9,7 @@ use crate::clean::{Holds, Why};
 use crate::error::{Error, Result};
 use crate::format::{self, BLOCK, Link, MARK, is_unfinished, segment_base, segment_name};
 use crate::lsn::{BatchTime, Lsn};
-use crate::recovery::{is_aside, missing, read_marks};
+use crate::recovery::{TRIES, is_aside, missing, read_marks};
 use crate::scan::{Place, Scan, scan};
 use crate::storage::Storage;
 
@@ -172,6 +172,16 @@ pub fn inspect_on(storage: Arc<dyn Storage>) -> Result<Overview> {
 }
 
 fn look(subject: &Subject) -> Result<Overview> {
+    for _ in 0..TRIES {
+        if let (overview, true) = look_once(subject)? {
+            return Ok(overview);
+        }
+    }
+    look_once(subject).map(|(overview, _)| overview)
+}
+
+/// Also tells whether what was seen belongs together: a writer may recycle a segment between two looks at it.
+fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
     let mut examined = examine(subject, Depth::End, 1, &|_| ControlFlow::Continue(()))?;
     let (first, end) = (examined.report.first.0, examined.report.end.0);
     let bases: Vec<u64> = examined.pieces.iter().map(|piece| examined.plan.base_of(piece)).collect();
@@ -187,6 +197,7 @@ fn look(subject: &Subject) -> Result<Overview> {
         ..Overview::default()
     };
     let newest = Newest::read(subject, &examined)?;
+    let settled = newest.reaches(&examined) || !overview.faults.is_empty();
     overview.checkpoint = newest.checkpoint(survey.front, examined.shown);
     overview.segments = segments(subject, &examined, &newest)?;
     if !subject.is_lone() {
@@ -201,7 +212,7 @@ fn look(subject: &Subject) -> Result<Overview> {
     overview.appended = newest.link.records_before + newest.scan.whole.records;
     overview.since_checkpoint = overview.bytes_from(overview.checkpoint.unwrap_or_default());
     overview.disk_bytes += overview.segments.iter().map(|segment| segment.length).sum::<u64>();
-    Ok(overview)
+    Ok((overview, settled))
 }
 
 /// The newest segment of the log: its link tells what was so when it was begun, and its frames what was since.
@@ -217,6 +228,12 @@ impl Newest {
         let Some(index) = examined.pieces.last().and_then(Piece::member) else { return Ok(Newest::default()) };
         let link = examined.plan.parts.get(index).and_then(|part| part.link.clone()).unwrap_or_default();
         Ok(Newest { index: Some(index), link, scan: contents(subject, examined, index)?.unwrap_or_default() })
+    }
+
+    /// Whether all that is shown of it was found in it.
+    fn reaches(&self, examined: &Examined) -> bool {
+        let base = self.index.map(|index| examined.plan.base(index));
+        base.is_none_or(|base| base.saturating_add(self.scan.batch.max(u64::from(BLOCK))) >= examined.shown)
     }
 
     /// The last checkpoint that is durable: a link may tell of one that never was.
