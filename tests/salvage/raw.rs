@@ -188,21 +188,27 @@ fn links_lost_too_leave_what_successors_tell() {
 }
 
 /// A check tells seed XOR offset: under a seed that is known, frames of a segment whose seed is not seem to lie
-/// elsewhere, and nothing is wrong with them but that their places do not go on as they do.
+/// elsewhere, and nothing is wrong with them but that their places do not go on as they do, or lie beyond the end.
 #[test]
 fn frames_of_an_unknown_segment_are_not_taken_for_those_of_another() {
     let mut random = Random::new(26);
-    let (log, other) = (Log::of(52, 100, 1 << 20, 300), Log::of(53, 400, 1 << 20, 300));
-    let known = fs::read(&segments(log.dir())[0]).unwrap();
-    let mut unknown = fs::read(&segments(other.dir())[0]).unwrap();
-    let seed = spec::segment(&known).unwrap().seed ^ (1 << 19 | 1 << 12);
-    for frame in spec::segment(&unknown).unwrap().frames {
-        spec::mend_check(&mut unknown, seed, frame.at);
-    }
-    let pieces = [known, unknown[2 * BLOCK..].to_vec()];
+    // The first goes on in a second segment, which says where it ended.
+    let (log, other) = (Log::new(52, 100), Log::new(53, 100));
+    let files: Vec<_> = segments(log.dir()).iter().map(|path| fs::read(path).unwrap()).collect();
+    assert!(spec::segment(&files[0]).unwrap().end() < 15_000);
+    let unknown = fs::read(&segments(other.dir())[0]).unwrap();
     let path = log.dir().join("image");
-    for _ in 0..4 {
-        fs::write(&path, image(&pieces, 3 * BLOCK, &mut random)).unwrap();
-        assert_eq!(whole(&salvaged(&[&path])), log.made);
+    // To the other half of the segment that is not sealed, and back every block; to beyond the end of one that is.
+    for (number, moved) in [(files.len() - 1, 1 << 13 | 1 << 12), (0, 1 << 13)] {
+        let mut unknown = unknown.clone();
+        let seed = spec::segment(&files[number]).unwrap().seed ^ moved;
+        for frame in spec::segment(&unknown).unwrap().frames {
+            spec::mend_check(&mut unknown, seed, frame.at);
+        }
+        let pieces = [files.clone(), vec![unknown[2 * BLOCK..].to_vec()]].concat();
+        for _ in 0..4 {
+            fs::write(&path, image(&pieces, 3 * BLOCK, &mut random)).unwrap();
+            assert_eq!(whole(&salvaged(&[&path])), log.made);
+        }
     }
 }
