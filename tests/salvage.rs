@@ -265,7 +265,7 @@ fn what_recovery_cut_off_is_counted() {
     let path = segments(copy.path()).into_iter().rfind(|path| made::base(path) <= first.0).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     bytes[(first.0 - made::base(&path)) as usize] ^= 1;
-    fs::write(&path, bytes).unwrap();
+    fs::write(&path, &bytes).unwrap();
     fs::remove_file(copy.path().join("MARK")).unwrap();
     let wal = Options::new().segment_size(16 << 10).open(copy.path()).unwrap();
     let after = wal.append(b"after").unwrap().wait().unwrap();
@@ -274,6 +274,11 @@ fn what_recovery_cut_off_is_counted() {
     let newest = segments(copy.path()).into_iter().rfind(|path| made::base(path) <= after.0).unwrap();
     let found = salvaged(&[log.dir(), &newest]);
     assert_eq!((lone(&found).cut_off, lone(&found).damaged), (21, 0), "{}", lone(&found));
+    // As the power cut left it, the hole is no damage: it is why the log was cut off there.
+    fs::write(copy.path().join("torn"), bytes).unwrap();
+    let rest = segments(log.dir()).into_iter().filter(|other| other.file_name() != path.file_name());
+    let found = salvaged(&rest.chain([copy.path().join("torn"), newest]).collect::<Vec<_>>());
+    assert_eq!((lone(&found).cut_off, lone(&found).damaged), (20, 0), "{}", lone(&found));
 }
 
 /// A check tells seed XOR offset: what lies in the file of one segment may seem to lie in another's, whose seed is known.

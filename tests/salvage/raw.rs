@@ -192,14 +192,16 @@ fn links_lost_too_leave_what_successors_tell() {
 #[test]
 fn frames_of_an_unknown_segment_are_not_taken_for_those_of_another() {
     let mut random = Random::new(26);
-    // The first goes on in a second segment, which says where it ended.
-    let (log, other) = (Log::new(52, 100), Log::new(53, 100));
+    let (log, other) = (Log::of(52, 100, 1 << 20, 300), Log::of(53, 400, 1 << 20, 300));
+    // A second segment says where the first ended.
+    let wal = seawall::Options::new().segment_size(1 << 20).open(log.dir()).unwrap();
+    wal.append(b"after").unwrap().wait().unwrap();
+    let made: Vec<Made> = wal.read(..).unwrap().map(|record| record.unwrap().into()).collect();
+    wal.close().unwrap();
     let files: Vec<_> = segments(log.dir()).iter().map(|path| fs::read(path).unwrap()).collect();
-    assert!(spec::segment(&files[0]).unwrap().end() < 15_000);
     let unknown = fs::read(&segments(other.dir())[0]).unwrap();
     let path = log.dir().join("image");
-    // To the other half of the segment that is not sealed, and back every block; to beyond the end of one that is.
-    for (number, moved) in [(files.len() - 1, 1 << 13 | 1 << 12), (0, 1 << 13)] {
+    for (number, moved) in [(1, 1 << 19 | 1 << 12), (0, 1 << 19)] {
         let mut unknown = unknown.clone();
         let seed = spec::segment(&files[number]).unwrap().seed ^ moved;
         for frame in spec::segment(&unknown).unwrap().frames {
@@ -208,7 +210,7 @@ fn frames_of_an_unknown_segment_are_not_taken_for_those_of_another() {
         let pieces = [files.clone(), vec![unknown[2 * BLOCK..].to_vec()]].concat();
         for _ in 0..4 {
             fs::write(&path, image(&pieces, 3 * BLOCK, &mut random)).unwrap();
-            assert_eq!(whole(&salvaged(&[&path])), log.made);
+            assert_eq!(whole(&salvaged(&[&path])), made);
         }
     }
 }
