@@ -40,7 +40,7 @@ const EXAMPLES: &str = "Examples:
   seawall salvage old/*.wal lost+found /mnt/backup/billing --to /var/lib/billing.new
   seawall salvage /dev/sdb1 --log 3f2a --to /var/lib/billing.new
 
-Memory: 24 bytes for each record that is found, and 1 MiB for each GiB of the sources.
+Memory: up to 72 bytes for each record that is found, and 1 MiB for each GiB of the sources.
 
 Exit codes: 0 nothing is known to be missing, 1 usage or I/O, or no record was found, 2 damage was passed over, 5 written by
 a newer version, at least in part.";

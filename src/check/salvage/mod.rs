@@ -5,8 +5,11 @@
 //! its offset ([`FrameHeader::seed_xor_offset`]), so that one look into a table of seeds finds the segment and the
 //! place in it, wherever the bytes lie; then its check and the payload's sum are held against them.
 //!
-//! In noise, a place passes the first look once in 2^(41 - capacity's bits) for each known segment, and the sum once in
-//! 2^32 of these. Where frames contradict each other, those in unbroken runs hold.
+//! Seed XOR offset is not seed and offset. Frames of a segment whose seed is not known lie in a known one too, elsewhere
+//! and with both checks holding, if the seeds agree in the bits that no offset has and in the place in a block: for 64 MiB
+//! once in 2^18 pairs of segments. So a frame is believed at once only where its file would put it, if in one piece
+//! ([`Lives::is_anchored`]). All others must go on in the segment as they do in the image, lie below its end, and fill what
+//! nothing better fills; and a source most of which is one segment holds nothing else.
 
 mod hunt;
 mod image;
@@ -49,9 +52,11 @@ use survey::{Seen, survey};
 /// What is shown was written as it is shown, by its two checksums. They are no signature: whoever can read a log can
 /// append a payload that looks like frames of the log, and these are shown if the frame around them is damaged, or if
 /// they lie in a file of their own. A log that was stored as payloads of another is found in an image as the log that
-/// it is.
+/// it is. And in a fragmented image, a lone piece of a segment of which nothing else is left may pass for a missing piece
+/// of another: for segments of 64 MiB, once in some 2^18 such pairs.
 ///
-/// Takes 24 bytes of memory for each frame that is found, copies included, and 1 MiB for each GiB of the sources.
+/// Takes 24 bytes of memory for each frame that is found, copies included, up to three times as much while it runs, and
+/// 1 MiB for each GiB of the sources.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
