@@ -3,6 +3,8 @@
 
 #[path = "salvage/made.rs"]
 mod made;
+#[path = "common/random.rs"]
+mod random;
 #[path = "salvage/raw.rs"]
 mod raw;
 #[path = "threats/spec.rs"]
@@ -17,7 +19,8 @@ use proptest::prelude::*;
 use seawall::check::{Salvage, Salvaged};
 use seawall::{ErrorKind, Lsn, Options};
 
-use made::{Log, Made, Random, hex, lone, salvaged, segments, whole};
+use made::{Log, Made, hex, lone, salvaged, segments, whole};
+use random::Random;
 
 #[test]
 fn a_sound_log_is_salvaged_whole() {

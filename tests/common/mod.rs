@@ -4,5 +4,6 @@
 pub mod cluster;
 pub mod log;
 pub mod produce;
+pub mod random;
 pub mod receiving;
 pub mod records;

@@ -8,6 +8,8 @@ use std::{fmt, fs};
 use seawall::check::{Salvage, Salvaged, SalvagedLog};
 use seawall::{Kind, Lsn, Options, Record};
 
+use crate::random::Random;
+
 /// What was appended.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Made {
@@ -28,33 +30,6 @@ impl From<Record> for Made {
     fn from(record: Record) -> Made {
         let Record { lsn, batch_time, kind, ends_batch, payload, .. } = record;
         Made { lsn, batch_time: batch_time.0, kind, ends_batch, payload: payload.to_vec() }
-    }
-}
-
-/// SplitMix64.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
-        bytes.truncate(length);
-        bytes
     }
 }
 
@@ -80,7 +55,7 @@ impl Log {
             let time = random.next() >> random.below(64);
             let mut payload = || {
                 let length = random.below(longest) as usize;
-                random.bytes(length)
+                random.bytes(length as u64)
             };
             match n % 11 {
                 3 => drop(wal.at(time).append_checkpoint(&payload()).unwrap()),

@@ -5,7 +5,8 @@ use std::fs;
 
 use seawall::Lsn;
 
-use crate::made::{self, Log, Made, Random, lone, salvaged, segments, whole};
+use crate::made::{self, Log, Made, lone, salvaged, segments, whole};
+use crate::random::Random;
 use crate::spec;
 
 const BLOCK: usize = 4096;
@@ -16,10 +17,10 @@ fn image(pieces: &[Vec<u8>], from: usize, random: &mut Random) -> Vec<u8> {
     for n in (1..order.len()).rev() {
         order.swap(n, random.below(n as u64 + 1) as usize);
     }
-    let mut image = random.bytes(from);
+    let mut image = random.bytes(from as u64);
     for n in order {
         let noise = random.below(3) as usize * BLOCK;
-        image.extend(random.bytes(noise));
+        image.extend(random.bytes(noise as u64));
         image.extend(&pieces[n]);
         image.resize(from + (image.len() - from).next_multiple_of(BLOCK), 0);
     }
@@ -126,7 +127,7 @@ fn a_header_across_a_break_is_found_between_its_neighbours() {
     for length in [100, 104, 108, 112, 116] {
         let dir = tempfile::tempdir().unwrap();
         let wal = seawall::Options::new().segment_size(256 << 10).open(dir.path()).unwrap();
-        let payloads: Vec<_> = (0..1000).map(|_| random.bytes(length)).collect();
+        let payloads: Vec<_> = (0..1000).map(|_| random.bytes(length as u64)).collect();
         payloads.iter().for_each(|payload| drop(wal.append(payload).unwrap()));
         wal.sync().unwrap();
         let made: Vec<Made> = wal.read(..).unwrap().map(|record| record.unwrap().into()).collect();

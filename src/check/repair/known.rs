@@ -87,7 +87,10 @@ fn strays(storage: &dyn Storage, log_id: [u8; 16]) -> Result<Vec<Known>> {
     let mut strays = Vec::new();
     for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
         let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name)) else { continue };
-        let (mut source, head) = open(storage, name)?;
+        let mut source = open(storage, name, false)?;
+        let mut head = vec![0; HEAD];
+        let read = read_full(&*source.file, &mut head, 0);
+        head.truncate(read.map_err(|e| Error::io("read", storage.path().join(name), e))?);
         if let Ok((header, seed)) = Header::decode(&head)
             && header.log_id == log_id
             && segment_name(header.base) != name
@@ -102,15 +105,11 @@ fn strays(storage: &dyn Storage, log_id: [u8; 16]) -> Result<Vec<Known>> {
     Ok(strays)
 }
 
-/// A file and its first two blocks.
-fn open(storage: &dyn Storage, name: &str) -> Result<(Source, Vec<u8>)> {
-    let io = |e| Error::io("read", storage.path().join(name), e);
+fn open(storage: &dyn Storage, name: &str, used: bool) -> Result<Source> {
+    let io = |e| Error::io("open", storage.path().join(name), e);
     let file = storage.open(name, false).map_err(io)?;
     let length = file.len().map_err(io)?;
-    let mut head = vec![0; HEAD];
-    let filled = read_full(&*file, &mut head, 0).map_err(io)?;
-    head.truncate(filled);
-    Ok((Source { name: name.to_owned(), file, length, used: false }, head))
+    Ok(Source { name: name.to_owned(), file, length, used })
 }
 
 /// Whether the frame of a new link fits into what is free at the start of a segment, with nothing left over or room for
@@ -133,8 +132,7 @@ impl Known {
             return Ok(None);
         };
         let Some(place) = part.place else { return Ok(None) };
-        let (mut source, _) = open(storage, &found.name)?;
-        source.used = plan.is_used(index);
+        let source = open(storage, &found.name, plan.is_used(index))?;
         let header = found.header.as_ref().ok().map(|(header, _)| *header);
         let lost = Known::lost(found.base, place.seed);
         Ok(Some(Known { header, source: Some(source), link: part.link.clone(), ..lost }))
