@@ -385,10 +385,7 @@ impl Sum {
 
     /// What lies above the log, and whether all that was durable is below its end.
     fn above(&mut self, plan: &Plan, pieces: &[Piece]) {
-        let top = match pieces.last() {
-            Some(Piece::Member(index)) => Some(*index),
-            _ => None,
-        };
+        let top = pieces.last().and_then(Piece::member);
         for (index, found) in plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
             let what = match (&found.header, plan.dangling(index)) {
                 (Err(what), _) => (*what).to_owned(),
@@ -457,10 +454,7 @@ pub(super) fn fault(name: &str, base: u64, hole: &Hole, end: Option<u64>) -> Fau
 impl Examined {
     /// The newest segment of the log, by index.
     pub(super) fn newest(&self) -> Option<usize> {
-        match self.pieces.last()? {
-            Piece::Member(index) => Some(*index),
-            Piece::Missing { .. } => None,
-        }
+        self.pieces.last()?.member()
     }
 }
 

@@ -225,7 +225,7 @@ struct Newest {
 
 impl Newest {
     fn read(subject: &Subject, examined: &Examined) -> Result<Newest> {
-        let Some(index) = examined.pieces.last().and_then(Piece::member) else { return Ok(Newest::default()) };
+        let Some(index) = examined.newest() else { return Ok(Newest::default()) };
         let link = examined.plan.parts.get(index).and_then(|part| part.link.clone()).unwrap_or_default();
         Ok(Newest { index: Some(index), link, scan: contents(subject, examined, index)?.unwrap_or_default() })
     }

@@ -166,9 +166,9 @@ impl Plan {
     }
 }
 
-/// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest
-/// of the header gives, or under which its first frame holds, if that is a link. A header under another's name is not mended, sound or
-/// damaged: the frames hold wherever the file is, but their LSNs are those of its own name.
+/// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest of the
+/// header gives, or under which its first frame holds, if that is a link. A header under another's name is not mended,
+/// sound or damaged: the frames hold wherever the file is, but their LSNs are those of its own name.
 fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::Result<(Option<Place>, Option<Link>)> {
     let mut head = vec![0; HEAD];
     let filled = read_full(file, &mut head, 0)?;
