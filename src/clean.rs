@@ -90,8 +90,8 @@ pub(crate) struct Holds {
 }
 
 impl Holds {
-    /// What holds a segment that ends at `end` back, before the one at the base `next`.
-    pub(crate) fn back(&self, end: u64, next: Option<u64>) -> Option<Why> {
+    /// What holds a segment back that ends at `end`, its records at `records_end`, before the one at the base `next`.
+    pub(crate) fn back(&self, end: u64, records_end: u64, next: Option<u64>) -> Option<Why> {
         // Crash: the front must not pass the durable point. A segment begins there once its link is durable.
         if next.is_none_or(|next| next >= self.synced) {
             return Some(Why::NotDurable);
@@ -99,7 +99,8 @@ impl Holds {
         if self.checkpoint > 0 && self.checkpoint < end && !self.bugs.has(Bug::CleanPastCheckpoint) {
             return Some(Why::Checkpoint(Lsn(self.checkpoint)));
         }
-        let cursor = self.cursor.as_ref().filter(|cursor| cursor.lsn < end && !self.bugs.has(Bug::CleanPastCursor));
+        let holds = |cursor: &&Cursor| cursor.lsn < records_end && !self.bugs.has(Bug::CleanPastCursor);
+        let cursor = self.cursor.as_ref().filter(holds);
         cursor.map(|cursor| Why::Cursor { name: cursor.name.clone(), lsn: Lsn(cursor.lsn) })
     }
 }
@@ -144,13 +145,15 @@ impl Limit {
 /// Needs no block, no segment and no frame, so that it works with zero bytes free; only a MARK that is missing has to
 /// be made first.
 pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
+    // On a disk too full for what waits in memory, what is durable already can still go. Before any lock: this wakes
+    // whoever waited, and what they do may be to clean.
+    _ = writer.sync_once()?;
+    let _hush = writer.commit.hush();
     let _one = writer.cleaning.lock();
-    let ended = writer.ended.read_recursive();
+    let ended = writer.ended.read();
     if *ended {
         return Err(closed());
     }
-    // On a disk too full for what waits in memory, what is durable already can still go.
-    _ = writer.sync_once()?;
     writer.tidy()?;
     let segments: Vec<Arc<Segment>> = writer.segments.read().iter().cloned().collect();
     let mut cleaned = Cleaned::default();
@@ -162,7 +165,8 @@ pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     // Whatever failed meanwhile: nothing more goes.
     writer.sound()?;
     cleaned.removed = removed.iter().map(|segment| segment.name.clone()).collect();
-    let failed = writer.maker.discard(&*writer.storage, removed);
+    let failed = writer.maker.discard(&*writer.storage, removed, || !writer.commit.is_poisoned());
+    writer.sound()?;
     cleaned.failed = failed.into_iter().map(|(name, e)| (name, e.to_string())).collect();
     if gone > 0 {
         writer.storage.sync_dir().map_err(|e| writer.fail(&Error::io("sync", writer.storage.path(), e)))?;
@@ -216,7 +220,7 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
             _ if newest => Some(Why::Newest),
             None => Some(Why::Newest),
             Some(seal) if !limit.covers(seal) => Some(limit.passed(seal)),
-            Some(seal) => holds.back(seal.end, segments.get(n + 1).map(|next| next.base)),
+            Some(seal) => holds.back(seal.end, seal.records_end, segments.get(n + 1).map(|next| next.base)),
         };
         match (why, &kept) {
             (None, None) => gone += 1,

@@ -47,6 +47,8 @@ struct State {
     watchers: BTreeMap<u64, Waker>,
     /// The first failure. Never cleared.
     poison: Option<Error>,
+    /// Whoever holds a lock that a waker may want; until they let go nobody is woken by a failure.
+    hushes: usize,
 }
 
 impl State {
@@ -54,6 +56,14 @@ impl State {
     fn take(&mut self) {
         self.leading = true;
         self.aim = u64::MAX;
+    }
+
+    /// Everybody who is to be woken by a failure now.
+    fn told(&mut self) -> [Wakers; 2] {
+        if self.hushes > 0 {
+            return <[Wakers; 2]>::default();
+        }
+        [&mut self.wakers, &mut self.watchers].map(|waiting| Wakers(std::mem::take(waiting)))
     }
 }
 
@@ -102,18 +112,22 @@ impl Commit {
         self.state.lock().poison.clone()
     }
 
-    /// Ends all writing. The first failure stays; every waiter is told.
+    /// Ends all writing. The first failure stays; every waiter is told, futures once nothing is [hushed](Commit::hush).
     pub(crate) fn fail(&self, error: &Error) -> Error {
         let mut state = self.state.lock();
         let poison = state.poison.get_or_insert_with(|| error.poisoned()).clone();
-        let wakers = Wakers(std::mem::take(&mut state.wakers));
-        let watchers = Wakers(std::mem::take(&mut state.watchers));
         self.poisoned.store(true, Ordering::Release);
+        let told = state.told();
         drop(state);
         self.turns.iter().chain([&self.full]).for_each(|waiting| _ = waiting.notify_all());
-        wakers.wake();
-        watchers.wake();
+        told.into_iter().for_each(Wakers::wake);
         poison
+    }
+
+    /// While this lives a failure wakes no future: what a waker does is not ours, and it may want a lock that is held.
+    pub(crate) fn hush(&self) -> Hush<'_> {
+        self.state.lock().hushes += 1;
+        Hush(self)
     }
 
     /// Whether futures wait for more than is acknowledged.
@@ -259,6 +273,19 @@ impl Commit {
     pub(crate) fn wake_watchers(&self) {
         let watchers = Wakers(std::mem::take(&mut self.state.lock().watchers));
         watchers.wake();
+    }
+}
+
+/// From [`Commit::hush`]. To be made before the lock is taken, so that it ends after it.
+pub(crate) struct Hush<'a>(&'a Commit);
+
+impl Drop for Hush<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.hushes -= 1;
+        let told = if state.poison.is_some() { state.told() } else { Default::default() };
+        drop(state);
+        told.into_iter().for_each(Wakers::wake);
     }
 }
 

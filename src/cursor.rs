@@ -41,13 +41,14 @@ impl Cursor {
         let cursor = Cursor { log: Arc::clone(log), name: name.to_owned() };
         let writer = &log.writer;
         // A clean under way may be about to take what the cursor is to keep.
+        let hush = writer.commit.hush();
         let one = writer.cleaning.lock();
         let made = {
             let framing = writer.framing.lock();
             framing.cursor(name).map(|_| framing.cursor_made)
         };
         if let Some(made) = made {
-            drop(one);
+            drop((one, hush));
             // Another thread may just be making it.
             return if made > 0 { writer.wait(made).map(|_| cursor) } else { Ok(cursor) };
         }
@@ -62,7 +63,7 @@ impl Cursor {
             Ok(lsn)
         })?;
         writer.framing.lock().cursor_made = framed.end;
-        drop(one);
+        drop((one, hush));
         writer.wait(framed.end)?;
         Ok(cursor)
     }

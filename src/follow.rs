@@ -77,11 +77,12 @@ impl<'a> Follower<'a> {
                 self.read = records.end().0;
                 self.records = None;
             }
-            self.segments.check()?;
-            if self.segments.shown() <= self.read {
+            if self.segments.look()? <= self.read {
                 return Ok(None);
             }
-            self.records = Some(Records::new(self.segments, (Bound::Included(Lsn(self.position)), Bound::Unbounded))?);
+            // What follows the last record and was read, such as notes of cursors, may have been cleaned.
+            let from = Lsn(self.position.max(self.read));
+            self.records = Some(Records::new(self.segments, (Bound::Included(from), Bound::Unbounded))?);
         }
     }
 

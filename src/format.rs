@@ -69,7 +69,8 @@
 //!   0  prev base 8 (all ones: none)   8  prev end 8    16  prev seed 4   20  zero 4   24  prev records 8
 //!  32  prev min time 8               40  prev max time 8
 //!  48  front 8: all below is cleaned 56  last checkpoint 8 (0: none)     64  records before this segment 8
-//!  72  cursors: (lsn 8, length 1, name)*, at most 16 of 1 to 200 bytes
+//!  72  records end 8: past the last record before this segment (0: none)
+//!  80  cursors: (lsn 8, length 1, name)*, at most 16 of 1 to 200 bytes
 //! ```
 //!
 //! A *cursor note* is one such cursor; the LSN 0 removes it.
@@ -137,7 +138,7 @@ const VERSION: u16 = 1;
 const HEADER: usize = 72;
 const HEADER_LEN: u16 = 72;
 /// Bytes of a link's payload without cursors.
-pub(crate) const LINK: usize = 72;
+pub(crate) const LINK: usize = 80;
 const CRC32: u8 = 1;
 const SEGMENT_MAGIC: [u8; 8] = *b"\x89SEAW\r\n\x1a";
 const MARK_MAGIC: [u8; 8] = *b"\x89SEAM\r\n\x1a";

@@ -40,10 +40,9 @@ struct Active {
 }
 
 impl Active {
-    /// How it would be sealed now.
-    fn seal(&self) -> Seal {
-        let Summary { records, min_time, max_time, .. } = self.whole;
-        Seal { end: self.segment.base + self.offset, records, min_time, max_time }
+    /// How it would be sealed now, after a segment that ended so.
+    fn seal(&self, previous: &Previous) -> Seal {
+        self.whole.seal(self.segment.base + self.offset, previous.seal.records_end)
     }
 }
 
@@ -58,7 +57,7 @@ pub(crate) struct Previous {
 impl Previous {
     /// There is no segment yet.
     pub(crate) fn none() -> Previous {
-        let seal = Seal { end: 0, records: 0, min_time: u64::MAX, max_time: 0 };
+        let seal = Summary::default().seal(0, 0);
         Previous { base: NO_BASE, seed: 0, seal }
     }
 }
@@ -101,7 +100,7 @@ impl Framing {
         let previous = recovered.segments.last().map_or_else(Previous::none, |last| Previous {
             base: last.found.base,
             seed: last.seed,
-            seal: Seal { end: last.end, records: last.records, min_time: last.min_time, max_time: last.max_time },
+            seal: last.seal,
         });
         Framing {
             bugs,
@@ -136,7 +135,7 @@ impl Framing {
 
     /// The base of the active segment, and how it would be sealed now.
     pub(crate) fn unsealed(&self) -> Option<(u64, Seal)> {
-        self.active.as_ref().map(|active| (active.segment.base, active.seal()))
+        self.active.as_ref().map(|active| (active.segment.base, active.seal(&self.previous)))
     }
 
     /// Whether the newest segment holds any record, be it an earlier life's.
@@ -147,7 +146,7 @@ impl Framing {
     /// Seals the active segment and begins `next` with its link. Gives the sealed one and the end of the link.
     pub(crate) fn rotate(&mut self, next: Arc<Segment>, durable: u64) -> (Option<Arc<Segment>>, u64) {
         let sealed = self.active.take().map(|active| {
-            let seal = active.seal();
+            let seal = active.seal(&self.previous);
             active.segment.seal(seal);
             self.records_before += seal.records;
             self.previous = Previous { base: active.segment.base, seed: active.segment.seed, seal };
@@ -164,6 +163,7 @@ impl Framing {
             front: self.front,
             checkpoint: self.checkpoints.back().copied().unwrap_or(0),
             records_before: self.records_before,
+            records_end: seal.records_end,
             cursors: self.cursors.clone(),
         };
         self.pieces.turn();
@@ -210,7 +210,7 @@ impl Framing {
         piece.framed(size);
         active.offset = offset;
         self.end = base + offset;
-        active.whole.add(kind, count as u64, time, lsn);
+        active.whole.add(kind, count as u64, time, lsn..self.end);
         if matches!(kind, FrameKind::Record | FrameKind::Checkpoint) {
             active.first_time.get_or_insert(time);
             self.batch_time = self.batch_time.max(time);

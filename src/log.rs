@@ -71,10 +71,8 @@ impl Log {
 
     /// See [`Wal::close`](crate::Wal::close).
     pub(crate) fn close(&self) -> Result<()> {
-        let mut lock = self.closing.lock();
-        if lock.is_none() {
-            return Ok(());
-        }
+        // Taken out: a waker that closes as well, or ends the thread that does, is not to wait for itself.
+        let Some(lock) = self.closing.lock().take() else { return Ok(()) };
         let writer = &self.writer;
         writer.framing.lock().closed = true;
         let drained = writer.drain();
@@ -84,7 +82,7 @@ impl Log {
         self.closed.store(true, Ordering::Release);
         writer.commit.wake_watchers();
         // Crash: everything is synced by now; the next writer finds it so.
-        *lock = None;
+        drop(lock);
         closed
     }
 }
@@ -124,6 +122,11 @@ impl Segments for Log {
 
     fn check(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+
+    fn look(&self) -> Result<u64> {
+        self.check()?;
+        Ok(self.shown())
     }
 
     fn watch(&self, id: u64, seen: u64, waker: &Waker) -> Result<bool> {
@@ -195,7 +198,7 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
     let mark = MarkFile::open(&*storage, mark, found, foreign_mark)?;
     let mut uncut = Vec::new();
     let taken_over = |sealed: Sealed| {
-        let more = sealed.found.length.saturating_sub(sealed.end - sealed.found.base);
+        let more = sealed.found.length.saturating_sub(sealed.seal.end - sealed.found.base);
         let segment = Arc::new(Segment::found(sealed));
         if ended_early(&segment) && more > 0 {
             uncut.push((Arc::clone(&segment), more));

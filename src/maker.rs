@@ -333,8 +333,13 @@ impl Maker {
     }
 
     /// Takes segments below the durable front: a few that were made in this life become spares, the others go. Tells
-    /// what could not go.
-    pub(crate) fn discard(&self, storage: &dyn Storage, segments: Vec<Arc<Segment>>) -> Vec<(String, std::io::Error)> {
+    /// what could not go. Nothing more goes once `sound` says no.
+    pub(crate) fn discard(
+        &self,
+        storage: &dyn Storage,
+        segments: Vec<Arc<Segment>>,
+        sound: impl Fn() -> bool,
+    ) -> Vec<(String, std::io::Error)> {
         let mut stuck = Vec::new();
         let _tidying = self.tidying.lock();
         let before = {
@@ -347,9 +352,15 @@ impl Maker {
             std::mem::take(&mut state.stuck)
         };
         for (name, length) in before {
+            if !sound() {
+                return stuck;
+            }
             self.unlink(storage, name, length, &mut stuck);
         }
         for segment in segments {
+            if !sound() {
+                break;
+            }
             let name = segment.name.clone();
             let length = segment.file.len().unwrap_or(segment.capacity);
             // Only the last holder can take it apart: no reader, no `Bytes`, no sync under way.
@@ -489,7 +500,7 @@ mod tests {
         writer.rotate_now().unwrap();
         let held = writer.segments.read().front().cloned();
         let gone: Vec<_> = writer.segments.write().pop_front().into_iter().collect();
-        assert!(writer.maker.discard(&*writer.storage, gone).is_empty());
+        assert!(writer.maker.discard(&*writer.storage, gone, || true).is_empty());
         let left = writer.maker.disk_bytes();
         writer.maker.tidy(&*writer.storage, u64::MAX).unwrap();
         assert_eq!(writer.maker.disk_bytes(), left);

@@ -98,6 +98,11 @@ impl MarkFile {
         Ok(())
     }
 
+    /// Bytes that it will take and does not yet.
+    pub(crate) fn unmade(&self) -> u64 {
+        if self.0.lock().file.is_some() { 0 } else { MARK_LEN }
+    }
+
     /// What it says.
     pub(crate) fn said(&self) -> Said {
         let Mark { synced, shown, front, .. } = self.0.lock().mark;

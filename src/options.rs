@@ -25,7 +25,8 @@ pub enum Durability {
 pub enum RecoveryMode {
     /// Drop a torn tail, which nobody was told was durable, and report it.
     TornTail,
-    /// Refuse anything but a log that ends exactly where it is known to be durable.
+    /// Refuse anything but a log that ends exactly where it is known to be durable. Once opened with `TornTail`, a log
+    /// does so when something was appended and it was closed in order.
     Strict,
 }
 

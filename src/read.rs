@@ -46,6 +46,9 @@ pub(crate) trait Segments: Send + Sync {
     /// An error if nothing may be read any more.
     fn check(&self) -> Result<()>;
 
+    /// Looks what may be shown now.
+    fn look(&self) -> Result<u64>;
+
     /// Has `waker` woken once more than `seen` may be shown; `false` if that is so already. One waker for each `id`.
     fn watch(&self, id: u64, seen: u64, waker: &Waker) -> Result<bool>;
 
@@ -316,7 +319,6 @@ impl<'a> Records<'a> {
             Bound::Excluded(lsn) => lsn.0,
             Bound::Unbounded => u64::MAX,
         };
-        let below = from > 0 && from < first;
         let asked = from;
         let from = from.max(first);
         let end = end.min(segments.shown());
@@ -332,17 +334,12 @@ impl<'a> Records<'a> {
             end,
             begun: Instant::now(),
         };
-        let explicit = range.start_bound() != Bound::Unbounded && from > first;
-        match (segments.below(from), segments.after(0)) {
-            (Some(segment), _) => records.enter(segment)?,
-            // Cleaned since we asked for the front.
-            (None, Some(next)) if explicit => return Err(removed(from, next.base)),
-            (None, Some(next)) => records.enter(next)?,
-            (None, None) => {}
+        // None is below if the front was cleaned since we asked for it.
+        if let Some(segment) = segments.below(from).or_else(|| segments.after(0)) {
+            records.enter(segment)?;
         }
-        // What was asked for begins where the last segment that was cleaned ended: nothing of it is gone.
-        if below && records.link()?.is_none_or(|link| link.prev_end > asked) {
-            return Err(removed(asked, first));
+        if asked > 0 {
+            records.missed(asked)?;
         }
         Ok(records)
     }
@@ -377,12 +374,19 @@ impl<'a> Records<'a> {
             return Ok(());
         }
         self.enter(next)?;
-        // Cleaned in between: its link tells whether the segment after ours is the one that followed it.
-        if first > base && self.link()?.map(|link| link.prev_base) != Some(base) {
-            return Err(removed(at, first));
-        }
+        self.missed(at)?;
         if ends {
             self.open = None;
+        }
+        Ok(())
+    }
+
+    /// An error if records from `lsn` on were cleaned away before the open segment was entered.
+    fn missed(&mut self, lsn: u64) -> Result<()> {
+        let above = self.open.as_ref().is_some_and(|open| open.segment.base > lsn);
+        // Of what was cleaned, its link tells where the records ended.
+        if above && self.link()?.is_none_or(|link| link.records_end > lsn) {
+            return Err(removed(lsn, self.segments.first()));
         }
         Ok(())
     }

@@ -115,7 +115,7 @@ impl ReadOnly {
     /// Looks again: what became durable since is shown from now on. Following does so by itself.
     ///
     /// # Errors
-    /// `Damage`, `TooNew`, `NotStrict`, `Io`; `NotFound` if the log is gone.
+    /// `Damage`, `TooNew`, `NotStrict`, `Io`; `NotFound` if the log is gone, be it that another is in its place.
     pub fn look(&self) -> Result<Lsn> {
         self.view.look().map(Lsn)
     }
@@ -151,8 +151,8 @@ impl ReadOnly {
         split(&self.view, parts)
     }
 
-    /// Reads on from `from` as records become durable; `Lsn::ZERO` begins at the front. Looks every 5 ms while it waits,
-    /// from a thread of its own; the writer notices nothing of it.
+    /// Reads on from `from` as records become durable; see [`Wal::follow`](crate::Wal::follow). Looks every 5 ms while it
+    /// waits, from a thread of its own; the writer notices nothing of it. If the log is gone, it says `NotFound`.
     pub fn follow(&self, from: Lsn) -> Follower<'_> {
         Follower::new(&self.view, from)
     }
@@ -243,6 +243,6 @@ impl Looks {
 
 /// The base of the lowest segment whose frames were looked at; of those below, only what later ones say.
 fn scanned_from(found: &Recovered) -> u64 {
-    let scanned = found.segments.iter().find(|sealed| sealed.end > found.proven).or(found.segments.last());
+    let scanned = found.segments.iter().find(|sealed| sealed.seal.end > found.proven).or(found.segments.last());
     scanned.map_or(u64::MAX, |sealed| sealed.found.base)
 }

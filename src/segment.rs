@@ -31,11 +31,13 @@ pub(crate) struct Segment {
 }
 
 /// How a segment ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seal {
     /// The LSN past its last frame.
     pub(crate) end: u64,
     pub(crate) records: u64,
+    /// Past the last record of the log up to here, be it in a segment before.
+    pub(crate) records_end: u64,
     pub(crate) min_time: u64,
     pub(crate) max_time: u64,
 }
@@ -73,8 +75,8 @@ pub(crate) struct Spare {
 impl Segment {
     /// A segment that recovery found.
     pub(crate) fn found(sealed: Sealed) -> Segment {
-        let Sealed { found, seed, capacity, end, records, min_time, max_time } = sealed;
-        let seal = OnceLock::from(Seal { end, records, min_time, max_time });
+        let Sealed { found, seed, capacity, seal } = sealed;
+        let seal = OnceLock::from(seal);
         let map = Mapped::default();
         Segment { name: found.name, base: found.base, capacity, seed, file: found.file, made: false, seal, map }
     }

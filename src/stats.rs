@@ -20,14 +20,14 @@ pub struct Stats {
     pub buffered_bytes: u64,
     /// Segments that hold the log.
     pub segments: u64,
-    /// Bytes that the log's files take: segments, prepared ones, spares.
+    /// Bytes that the log's files take: segments, prepared ones, spares, MARK.
     pub disk_bytes: u64,
 }
 
 impl Stats {
     pub(crate) fn of(writer: &Writer) -> Stats {
         let segments = writer.segments.read().len() as u64;
-        let disk_bytes = writer.maker.disk_bytes();
+        let disk_bytes = writer.maker.disk_bytes().saturating_sub(writer.mark.unmade());
         let framing = writer.framing.lock();
         let (appended_records, appended_bytes) = framing.appended;
         Stats {

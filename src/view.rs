@@ -16,8 +16,8 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::bugs::Bugs;
-use crate::error::{Error, Result};
-use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Link, frame_size, segment_base};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, frame_size, segment_base};
 use crate::options::RecoveryMode;
 use crate::read::Segments;
 use crate::readonly::Looked;
@@ -104,30 +104,17 @@ impl View {
             Err(e) if missing(&e) => Vec::new(),
             marks => marks?,
         };
-        let ours = marks.iter().filter(|mark| mark.log_id == self.log_id);
-        let (marked, front) = ours.fold((0, 0), |(shown, front), mark| (shown.max(mark.shown), front.max(mark.front)));
-        loop {
-            let newest = self.segments.read().back().cloned();
-            let Some(newest) = newest.filter(|newest| newest.base >= front) else { return self.look_anew(&mut tip) };
-            let moved = tip.read_on(self, &newest)?;
-            tip.idle = if moved { 0 } else { tip.idle.saturating_add(1) };
-            let known = marked.max(tip.claim);
-            let lists = tip.idle > 0 && tip.idle.is_multiple_of(IDLE_LOOKS);
-            if known <= tip.end && !lists {
-                break;
-            }
-            match self.successor(&newest, known)? {
-                Some((next, seal)) => {
-                    newest.seal(seal);
-                    // What was read beyond was cut off.
-                    tip.checkpoints.retain(|lsn| *lsn < seal.end);
-                    self.segments.write().push_back(Arc::new(next));
-                    tip.offset = u64::from(BLOCK);
-                }
-                // What is durable is not there: damage, unless the directory changed meanwhile.
-                None if known > tip.end && tip.idle >= STUCK => return self.look_anew(&mut tip),
-                None => break,
-            }
+        let ours: Vec<_> = marks.iter().filter(|mark| mark.log_id == self.log_id).collect();
+        let marked = ours.iter().map(|mark| mark.shown).max().unwrap_or(0);
+        let front = ours.iter().map(|mark| mark.front).max().unwrap_or(0);
+        let newest = self.segments.read().back().cloned().filter(|newest| newest.base >= front);
+        let goes_on = match newest {
+            // Without a MARK of ours the log may be gone: its files are open here all the same.
+            Some(newest) => (!ours.is_empty() || self.is_there(&newest)?) && self.go_on(&mut tip, newest, marked)?,
+            None => false,
+        };
+        if !goes_on {
+            return self.look_anew(&mut tip);
         }
         let now = marked.max(tip.claim).min(tip.end);
         let now = self.shown.fetch_max(now, Ordering::AcqRel).max(now);
@@ -141,9 +128,44 @@ impl View {
         Ok(now)
     }
 
+    /// Reads on from the newest segment that is known; `false` if what is durable is not there.
+    fn go_on(&self, tip: &mut Tip, mut newest: Arc<Segment>, marked: u64) -> Result<bool> {
+        loop {
+            let moved = tip.read_on(self, &newest)?;
+            tip.idle = if moved { 0 } else { tip.idle.saturating_add(1) };
+            let known = marked.max(tip.claim);
+            let lists = tip.idle > 0 && tip.idle.is_multiple_of(IDLE_LOOKS);
+            if known <= tip.end && !lists {
+                return Ok(true);
+            }
+            let Some((next, seal)) = self.successor(&newest, known)? else {
+                // Damage, unless the directory changed meanwhile.
+                return Ok(known <= tip.end || tip.idle < STUCK);
+            };
+            newest.seal(seal);
+            // What was read beyond was cut off.
+            tip.checkpoints.retain(|lsn| *lsn < seal.end);
+            newest = Arc::new(next);
+            self.segments.write().push_back(Arc::clone(&newest));
+            tip.offset = u64::from(BLOCK);
+        }
+    }
+
+    /// Whether the directory still holds this segment, as this log's.
+    fn is_there(&self, segment: &Segment) -> Result<bool> {
+        match find(&*self.storage, segment.name.clone(), segment.base, false, Bugs::default()) {
+            Err(e) if missing(&e) => Ok(false),
+            found => Ok(found?.header.is_ok_and(|(header, _)| header.log_id == self.log_id)),
+        }
+    }
+
     /// Begins anew with all that lies in the directory: nothing that was known is left, or what is known is not there.
     fn look_anew(&self, tip: &mut Tip) -> Result<u64> {
         let found = Looked::at(&*self.storage, self.mode, Bugs::default())?;
+        if found.log_id != self.log_id {
+            let message = "the log is gone, and another is in its place: open that; nothing was changed";
+            return Err(Error::new(ErrorKind::NotFound, "look at", message).at(self.storage.path(), 0));
+        }
         *tip = Tip::new(&found);
         let Looked { segments, shown, .. } = found;
         *self.segments.write() = segments;
@@ -171,13 +193,12 @@ impl View {
             if header.log_id != self.log_id || link.prev_base != newest.base || link.prev_seed != newest.seed {
                 continue;
             }
-            let Link { prev_end: end, prev_records: records, prev_min_time, prev_max_time, .. } = *link;
+            let seal = link.seal();
             let mut begun = Tip { offset: u64::from(BLOCK), ..Tip::default() };
             begun.frames(&*found.file, &place).map_err(|e| self.error(&found.name, e))?;
             if known.max(begun.claim) <= base {
                 return Ok(None);
             }
-            let seal = Seal { end, records, min_time: prev_min_time, max_time: prev_max_time };
             let capacity = header.capacity;
             return Ok(Some((Segment::unsealed(found, place.seed, capacity), seal)));
         }
@@ -313,8 +334,13 @@ impl Segments for Arc<View> {
         Ok(())
     }
 
+    fn look(&self) -> Result<u64> {
+        View::look(self)
+    }
+
     fn watch(&self, id: u64, seen: u64, waker: &Waker) -> Result<bool> {
-        if self.look()? > seen {
+        // Whoever looks on behalf of those who wait may have looked before this one did.
+        if self.shown() > seen {
             return Ok(false);
         }
         let replaced = self.watchers.lock().insert(id, (seen, waker.clone()));

@@ -202,7 +202,8 @@ impl Wal {
         split(&*self.log, parts)
     }
 
-    /// Reads on from `from` as records become durable; `Lsn::ZERO` begins at the front.
+    /// Reads on from `from` as records become durable. `Lsn::ZERO` begins at the front, which is where it is when a
+    /// record is first looked for; from then on the follower says when cleaning takes what it has not read.
     pub fn follow(&self, from: Lsn) -> Follower<'_> {
         Follower::new(&*self.log, from)
     }
@@ -278,7 +279,7 @@ impl Wal {
     }
 
     /// Syncs everything, says so in MARK, gives unused space back, and lets the lock go. Later calls on the log
-    /// answer `Closed`; closing again does no harm.
+    /// answer `Closed`. Closing again does no harm, and does not wait for a close that is under way.
     ///
     /// # Errors
     /// `Poisoned` if what was appended could not be made durable or anything failed before, `DiskFull` if it waits for

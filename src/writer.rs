@@ -96,7 +96,8 @@ impl Writer {
 
     /// Makes sure that there is a segment for this need.
     pub(crate) fn make_segment(&self, need: Need, written: bool) -> Result<()> {
-        let ended = self.ended.read_recursive();
+        let _hush = self.commit.hush();
+        let ended = self.ended.read();
         if *ended {
             return Err(closed());
         }
@@ -128,6 +129,7 @@ impl Writer {
     /// Writes the full pieces, or all; tells up to where everything is written, `None` when the disk is full.
     /// `collected` is told beforehand.
     pub(crate) fn write_out(&self, current_too: bool, collected: impl FnOnce(u64)) -> Result<Option<u64>> {
+        let _hush = self.commit.hush();
         let mut output = self.output.lock();
         let (mut pieces, target) = {
             let mut framing = self.framing.lock();
@@ -321,8 +323,8 @@ impl Lead for Leader<'_> {
             framing.forget_checkpoints(writer.commit.synced(), writer.commit.acknowledged());
             framing.active().unwrap_or(0)
         };
-        // Recursive, for a clean that leads holds it already.
-        let ended = writer.ended.read_recursive();
+        let _hush = writer.commit.hush();
+        let ended = writer.ended.read();
         // Crash: MARK speaks of a sync that has returned. While one round follows another the frames say it; but a
         // frame that nobody waits for may lie in memory for ever.
         if !*ended && (!awaited || writer.marked.load(Ordering::Relaxed) != active) {

@@ -86,7 +86,7 @@ fn a_sound_log_is_clean_and_counted() {
     assert_eq!(report.first, Lsn(base(&segments(dir.path())[0])));
     assert!(report.end > lsns[299] && report.notes.is_empty(), "{report}");
     let payloads: u64 = (0..300).map(|n| 24 + (payload(n).len() as u64).next_multiple_of(4)).sum();
-    let links = report.segments as u64 * (24 + 72);
+    let links = report.segments as u64 * (24 + 80);
     assert_eq!(report.bytes, payloads + links);
     assert_eq!(yielded(dir.path()), (all_but(300, []), Vec::new()));
     assert!(report.to_string().starts_with("clean; "), "{report}");
@@ -625,7 +625,7 @@ fn the_last_record_before_a_damaged_link_is_told() {
     let segments = cleaned(dir.path());
     let newest = segments.len() - 1;
     flip(&segments[newest], 4130);
-    let last = 4096 + 24 + 72 + 3 * 2024;
+    let last = 4096 + 24 + 80 + 3 * 2024;
     flip(&segments[newest - 1], last + 500);
     let damage = |item| if let Item::Damage(fault) = item { Some(fault) } else { None };
     let faults: Vec<Fault> = frames(dir.path()).unwrap().filter_map(|item| damage(item.unwrap())).collect();

@@ -193,3 +193,97 @@ fn a_view_forgets_a_checkpoint_that_was_cut_off() {
     let records: Vec<_> = view.read(..).unwrap().map(|record| record.unwrap().payload[0]).collect();
     assert_eq!(records, [b'k', 7]);
 }
+
+/// Notes of cursors are no records: whoever has read all that there was misses nothing when they are cleaned.
+#[test]
+fn notes_that_are_cleaned_are_not_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || small().open(dir.path()).unwrap();
+    let wal = open();
+    append(&wal, 0);
+    wal.cursor("reader").unwrap();
+    append(&wal, 1);
+    let view = small().open_read_only(dir.path()).unwrap();
+    let [mut looked, mut late] = [(); 2].map(|()| wal.follow(Lsn::ZERO));
+    let mut beside = view.follow(Lsn::ZERO);
+    for n in [0, 1] {
+        assert_eq!(number(&mut beside), Some(n));
+        assert_eq!([number(&mut looked), number(&mut late)], [Some(n); 2]);
+    }
+    let position = late.position();
+    // A note behind the last record, and two lives of which nothing else is left.
+    wal.cursor("reader").unwrap().release(position).unwrap();
+    wal.sync().unwrap();
+    assert_eq!(looked.try_next().unwrap(), None);
+    drop((looked, late));
+    drop(wal);
+    for _ in 0..2 {
+        open().cursor("other").unwrap().remove().unwrap();
+    }
+    let wal = open();
+    let mut records = wal.read(..).unwrap();
+    assert_eq!(records.by_ref().take(2).count(), 2);
+    append(&wal, 2);
+    let [mut read, mut missed] = [position, Lsn(position.0 - 4)].map(|lsn| wal.follow(lsn));
+    let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
+    assert_eq!((cleaned.removed.len(), cleaned.kept.len()), (3, 1), "{cleaned:?}");
+    assert_eq!((number(&mut read), number(&mut beside)), (Some(2), Some(2)));
+    assert!(records.next().is_none(), "what it was to read was read");
+    let removed = |error: seawall::Error| assert!(matches!(error.kind(), ErrorKind::Removed { .. }), "{error}");
+    removed(missed.try_next().unwrap_err());
+    // And what nobody looked at is missed by whoever has looked before.
+    let mut empty = wal.follow(wal.durable_lsn());
+    assert_eq!(empty.try_next().unwrap(), None);
+    append(&wal, 3);
+    wal.rotate().unwrap();
+    append(&wal, 4);
+    wal.cursor("reader").unwrap().remove().unwrap();
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
+    removed(empty.try_next().unwrap_err());
+}
+
+/// One that began at the front of a log without records was never told what it had missed.
+#[test]
+fn a_follower_that_found_no_record_says_what_it_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    drop(wal.cursor("reader").unwrap());
+    let mut follower = wal.follow(Lsn::ZERO);
+    assert_eq!(follower.try_next().unwrap(), None);
+    append(&wal, 0);
+    wal.rotate().unwrap();
+    append(&wal, 1);
+    wal.cursor("reader").unwrap().remove().unwrap();
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
+    let error = follower.try_next().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Removed { .. }), "{error}");
+}
+
+/// The files of a log that was removed are still open: a follower waited for ever, and showed nothing of another log that
+/// was made in its place.
+#[test]
+fn a_log_that_is_gone_is_told() {
+    for (again, waits) in [(false, false), (false, true), (true, false), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let wal = small().create(true).open(&path).unwrap();
+        append(&wal, 0);
+        let view = small().open_read_only(&path).unwrap();
+        let mut follower = view.follow(Lsn::ZERO);
+        assert_eq!(number(&mut follower), Some(0));
+        std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        let other = again.then(|| small().open(&path).unwrap());
+        let error = if let Some(other) = &other {
+            // As long as there is nothing in it, it is none; then it is another one.
+            append(other, 1);
+            append(other, 2);
+            if waits { follower.next_timeout(LONG).unwrap_err() } else { view.look().unwrap_err() }
+        } else if waits {
+            follower.next_timeout(LONG).unwrap_err()
+        } else {
+            view.look().unwrap_err()
+        };
+        assert_eq!(*error.kind(), ErrorKind::NotFound, "{error}");
+        assert_eq!(error.to_string().contains("another"), again, "{error}");
+    }
+}

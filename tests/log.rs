@@ -105,7 +105,7 @@ fn synced_bytes_are_bytes_of_frames_and_no_gaps() {
         wal.rotate().unwrap();
     }
     wal.append(&[1; 100]).unwrap().wait().unwrap();
-    assert_eq!(wal.stats().synced_bytes, 4 * (24 + 100 + 24 + 72));
+    assert_eq!(wal.stats().synced_bytes, 4 * (24 + 100 + 24 + 80));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use seawall::check::{Report, verify};
 use seawall::{Damage, ErrorKind, Options, Wal};
 
 const BLOCK: u64 = 4096;
-const LINK: u64 = 24 + 72;
+const LINK: u64 = 24 + 80;
 
 fn small() -> Options {
     Options::new().segment_size(16 << 10)

@@ -482,3 +482,17 @@ fn a_join_waits_for_a_step_that_runs_on_another_thread() {
         joiner.join().unwrap();
     });
 }
+
+/// A segment is made under another name, by which its handle went on being known.
+#[test]
+fn a_fault_strikes_a_file_under_the_name_that_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let failing = Failing::new(Arc::new(Fs::new(dir.path())));
+    let file = failing.create("1.wal.new").unwrap();
+    failing.fail(Fault::new(Operation::Sync).on("1.wal").for_good());
+    failing.fail(Fault::new(Operation::Len).on(".new").for_good());
+    assert!(file.len().is_err());
+    failing.rename("1.wal.new", "1.wal").unwrap();
+    assert!(file.sync().is_err());
+    file.len().unwrap();
+}

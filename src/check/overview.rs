@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::format::{self, BLOCK, Link, MARK, is_unfinished, segment_base, segment_name};
 use crate::lsn::{BatchTime, Lsn};
 use crate::recovery::{TRIES, is_aside, missing, read_marks};
-use crate::scan::{Place, Scan, scan};
+use crate::scan::{Place, Scan, apply_notes, scan};
+use crate::segment::Seal;
 use crate::storage::Storage;
 
 use super::Fault;
@@ -77,6 +78,8 @@ pub struct SegmentInfo {
     pub state: State,
     /// Why it was not cleaned; `None` if it is not part of the log.
     pub kept: Option<Why>,
+    /// Past the last record up to here, as far as that is known.
+    records_end: u64,
 }
 
 /// What a segment file is.
@@ -245,10 +248,7 @@ impl Newest {
     /// Where the cursors stand.
     fn cursors(&self, front: u64) -> Vec<format::Cursor> {
         let mut cursors = self.link.cursors.clone();
-        for note in &self.scan.whole.notes {
-            cursors.retain(|cursor| cursor.name != note.name);
-            cursors.extend((note.lsn > 0).then(|| note.clone()));
-        }
+        apply_notes(&mut cursors, self.scan.whole.notes.clone());
         cursors.iter_mut().for_each(|cursor| cursor.lsn = cursor.lsn.max(front));
         cursors.sort_by(|a, b| a.name.cmp(&b.name));
         cursors
@@ -291,18 +291,16 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
                 Ok(_) => State::Prepared,
             },
             kept: is_newest.then_some(Why::Newest).filter(|_| !subject.is_lone()),
+            records_end: 0,
         };
         let sealed = links().find(|link| link.prev_base == found.base && is_member && !is_newest);
         if let Some(link) = sealed {
-            info.end = Some(Lsn(link.prev_end));
-            info.count(link.prev_records, link.prev_min_time, link.prev_max_time);
+            info.hold(link.seal());
         } else if is_newest {
-            info.end = Some(Lsn(examined.shown.max(found.base)));
-            info.hold(&newest.scan);
+            info.hold(newest.scan.whole.seal(examined.shown.max(found.base), newest.link.records_end));
         } else if let Some(scan) = if is_member { contents(subject, examined, index)? } else { None } {
             // The link that said how it ended is lost.
-            info.end = Some(Lsn(found.base.saturating_add(scan.batch)));
-            info.hold(&scan);
+            info.hold(scan.whole.seal(found.base.saturating_add(scan.batch), 0));
         }
         segments.push(info);
     }
@@ -322,16 +320,14 @@ fn absent(piece: &Piece) -> Option<SegmentInfo> {
         batch_times: None,
         state: State::Missing,
         kept: None,
+        records_end: end,
     })
 }
 
 impl SegmentInfo {
-    fn hold(&mut self, scan: &Scan) {
-        self.count(scan.whole.records, scan.whole.min_time, scan.whole.max_time);
-    }
-
-    fn count(&mut self, records: u64, min_time: u64, max_time: u64) {
-        self.records = Some(records);
+    fn hold(&mut self, seal: Seal) {
+        let Seal { end, records, records_end, min_time, max_time } = seal;
+        (self.end, self.records, self.records_end) = (Some(Lsn(end)), Some(records), records_end);
         self.batch_times = (records > 0).then_some((BatchTime(min_time), BatchTime(max_time)));
     }
 
@@ -366,8 +362,19 @@ impl Overview {
                 Some(base) if Lsn(base) < self.first && !known(&self.segments, &name) => {
                     let base = Lsn(base);
                     let (end, capacity, records, batch_times) = (None, None, None, None);
-                    let (file, state, kept) = (name, State::Spare, None);
-                    let spare = SegmentInfo { file, base, end, capacity, length, records, batch_times, state, kept };
+                    let (file, state, kept, records_end) = (name, State::Spare, None, 0);
+                    let spare = SegmentInfo {
+                        file,
+                        base,
+                        end,
+                        capacity,
+                        length,
+                        records,
+                        batch_times,
+                        state,
+                        kept,
+                        records_end,
+                    };
                     self.segments.push(spare);
                 }
                 // Of the log, or made since.
@@ -397,7 +404,7 @@ impl Overview {
         let mut first: Option<String> = None;
         for segment in self.segments.iter_mut().filter(|segment| segment.is_log() && segment.kept.is_none()) {
             let next = log.iter().find(|(base, _)| *base > segment.base).map(|(base, _)| base.0);
-            let held = holds.back(segment.end.unwrap_or_default().0, next);
+            let held = holds.back(segment.end.unwrap_or_default().0, segment.records_end, next);
             let free = first.clone().map_or(Why::NotCleaned, Why::Behind);
             if held.is_some() {
                 first.get_or_insert_with(|| segment.file.clone());
@@ -406,7 +413,8 @@ impl Overview {
         }
         let cost = |cursor: &format::Cursor| {
             let lsn = Lsn(cursor.lsn);
-            let holds = self.log().filter(|s| s.kept != Some(Why::Newest) && s.end > Some(lsn)).map(|s| s.length).sum();
+            let holds =
+                self.log().filter(|s| s.kept != Some(Why::Newest) && s.records_end > lsn.0).map(|s| s.length).sum();
             CursorInfo { name: cursor.name.clone(), lsn, lag: self.bytes_from(lsn), holds }
         };
         self.cursors = cursors.iter().map(cost).collect();

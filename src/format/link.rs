@@ -1,5 +1,7 @@
 //! What the first frame of a segment says, and the cursors in it.
 
+use crate::segment::Seal;
+
 use super::{BLOCK, CAPACITY, CURSOR_NAME, LINK, MAX_CURSORS, u32_at, u64_at};
 
 /// A named place that cleaning does not pass.
@@ -42,6 +44,8 @@ pub(crate) struct Link {
     pub(crate) front: u64,
     pub(crate) checkpoint: u64,
     pub(crate) records_before: u64,
+    /// Past the last record before, be it cleaned long ago; 0 if there was none.
+    pub(crate) records_end: u64,
     pub(crate) cursors: Vec<Cursor>,
 }
 
@@ -59,6 +63,7 @@ impl Link {
             self.front,
             self.checkpoint,
             self.records_before,
+            self.records_end,
         ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -87,9 +92,21 @@ impl Link {
             front: u64_at(payload, 48)?,
             checkpoint: u64_at(payload, 56)?,
             records_before: u64_at(payload, 64)?,
+            records_end: u64_at(payload, 72)?,
             cursors,
         };
         link.is_sound().then_some(link)
+    }
+
+    /// How it says that the segment before it ended.
+    pub(crate) fn seal(&self) -> Seal {
+        Seal {
+            end: self.prev_end,
+            records: self.prev_records,
+            records_end: self.records_end,
+            min_time: self.prev_min_time,
+            max_time: self.prev_max_time,
+        }
     }
 
     /// Whether its numbers can be: its checksums hold, but no log may be counted or cut by what none would write.
@@ -97,6 +114,7 @@ impl Link {
         let prev = self.prev_base.checked_add(u64::from(BLOCK)).is_none_or(|first| {
             (first..=first.saturating_add(*CAPACITY.end())).contains(&self.prev_end)
                 && self.prev_records <= self.records_before
+                && self.records_end <= self.prev_end
         });
         prev && self.records_before <= u64::MAX / 2
     }

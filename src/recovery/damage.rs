@@ -147,10 +147,15 @@ fn frames_from(storage: &dyn Storage, survey: &Survey, lsn: u64) -> Result<u64> 
 
 /// The error of [`RecoveryMode::Strict`](crate::RecoveryMode) for a log that did not end in order.
 pub(super) fn not_strict(directory: &Path, survey: &Survey, tail: &Tail) -> Error {
+    let (end, claim, beyond) = (tail.end, tail.claim, tail.beyond);
+    let found = if claim < end || beyond > 0 {
+        format!("all below LSN {claim} is known durable, {beyond} valid frames lie beyond")
+    } else {
+        "a part of a batch lies there that was never acknowledged".to_owned()
+    };
     let message = format!(
-        "the log does not end where it is known to be durable: it ends at LSN {}, all below LSN {} is known durable, \
-         {} valid frames lie beyond; open it with RecoveryMode::TornTail to drop the torn tail; nothing was changed",
-        tail.end, tail.claim, tail.beyond
+        "the log does not end where it is known to be durable: it ends at LSN {end}, {found}; open it with \
+         RecoveryMode::TornTail to drop the torn tail; nothing was changed"
     );
     Error::new(ErrorKind::NotStrict, "open", message).at(tail.path(directory, survey), tail.offset)
 }

@@ -15,6 +15,7 @@ use crate::format::{BLOCK, Cursor, Link, Mark};
 use crate::lsn::Lsn;
 use crate::options::RecoveryMode;
 use crate::scan::{Scan, Summary, apply_notes, look_ahead, scan};
+use crate::segment::Seal;
 use crate::storage::{File, Storage, read_full, write_full};
 
 pub(crate) use damage::short;
@@ -34,11 +35,7 @@ pub(crate) struct Sealed {
     pub(crate) found: Found,
     pub(crate) seed: u32,
     pub(crate) capacity: u64,
-    /// The LSN past its last frame.
-    pub(crate) end: u64,
-    pub(crate) records: u64,
-    pub(crate) min_time: u64,
-    pub(crate) max_time: u64,
+    pub(crate) seal: Seal,
 }
 
 /// A segment file that is no part of the log: prepared and not used, or cut off by this or an earlier recovery.
@@ -274,7 +271,7 @@ fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
                 scans.push(scanned);
                 links.push(found.link.as_ref().map(|(link, _)| link.clone()).unwrap_or_default());
                 let capacity = header.capacity;
-                let sealed = Sealed { seed: place.seed, capacity, end: 0, records: 0, min_time: 0, max_time: 0, found };
+                let sealed = Sealed { seed: place.seed, capacity, seal: Seal::default(), found };
                 recovered.segments.push(sealed);
             }
             _ => {
@@ -293,22 +290,11 @@ fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
 fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
     let last = last.unwrap_or_default();
     recovered.batch_time = last.batch_time;
-    let Summary { records, min_time, max_time, checkpoint, notes } = last.whole;
-    let last_seal = Link {
-        prev_end: recovered.end,
-        prev_records: records,
-        prev_min_time: min_time,
-        prev_max_time: max_time,
-        ..Link::default()
-    };
-    let seals = links.iter().skip(1).chain(std::iter::once(&last_seal));
-    for (sealed, seal) in recovered.segments.iter_mut().zip(seals) {
-        sealed.end = seal.prev_end;
-        sealed.records = seal.prev_records;
-        sealed.min_time = seal.prev_min_time;
-        sealed.max_time = seal.prev_max_time;
-    }
     let Some(link) = links.last() else { return };
+    let last_seal = last.whole.seal(recovered.end, link.records_end);
+    let seals = links.iter().skip(1).map(Link::seal).chain(std::iter::once(last_seal));
+    recovered.segments.iter_mut().zip(seals).for_each(|(sealed, seal)| sealed.seal = seal);
+    let Summary { records, checkpoint, notes, .. } = last.whole;
     recovered.records = link.records_before + records;
     recovered.checkpoint = if checkpoint > 0 { checkpoint } else { link.checkpoint };
     if recovered.checkpoint < recovered.front {
@@ -333,9 +319,9 @@ impl Recovered {
         }
         for sealed in &self.segments {
             let from = self.proven.max(sealed.found.base + u64::from(BLOCK));
-            if from < sealed.end {
+            if from < sealed.seal.end {
                 let path = storage.path().join(&sealed.found.name);
-                let (from, to) = (from - sealed.found.base, sealed.end - sealed.found.base);
+                let (from, to) = (from - sealed.found.base, sealed.seal.end - sealed.found.base);
                 rewrite(&*sealed.found.file, from, to).map_err(|e| Error::io("recover", path, e))?;
             }
         }

@@ -19,7 +19,8 @@ pub struct Recovery {
     pub records: u64,
     /// In how many segments.
     pub segments: usize,
-    /// The tail that was dropped, if there was one. Nobody was told that any of it was durable.
+    /// The tail that was dropped, if there was one. Nobody was told that any of it was durable. Its
+    /// bytes stay where they are, and are told of at each opening, until something is appended.
     pub torn: Option<Torn>,
     /// What an operator should know: files that are not the log's, files moved aside, a MARK that is missing,
     /// damaged in part, or another log's.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::storage::{Background, File, Map, Next, Storage};
 ///
 /// A struck call does not reach the storage below, except for the part of a write that the fault lets
 /// through. So a struck sync just does not happen: what a failed sync does to a disk, [`Disk`](super::Disk)
-/// shows. A file is known by the name under which it was opened or created.
+/// shows. A file is known by its name, also after it was renamed through this storage.
 ///
 /// ```
-/// use std::sync::Arc;
+/// use std::sync::{Arc, Weak};
 /// use seawall::sim::{Failing, Fault, Operation};
 /// use seawall::storage::{Fs, Storage};
 ///
@@ -56,6 +56,8 @@ struct State {
     hooks: BTreeMap<Operation, Hook>,
     /// How many holds there are on an operation, and how many calls they hold.
     held: BTreeMap<Operation, (usize, usize)>,
+    /// The names of the files that are open.
+    names: Vec<Weak<Mutex<String>>>,
 }
 
 impl fmt::Debug for Controls {
@@ -139,7 +141,11 @@ impl Failing {
     }
 
     fn file(&self, name: &str, below: Box<dyn File>) -> Box<dyn File> {
-        Box::new(FailingFile { below, name: name.to_owned(), controls: Arc::clone(&self.controls) })
+        let name = Arc::new(Mutex::new(name.to_owned()));
+        let mut state = self.controls.state.lock();
+        state.names.retain(|name| name.strong_count() > 0);
+        state.names.push(Arc::downgrade(&name));
+        Box::new(FailingFile { below, name, controls: Arc::clone(&self.controls) })
     }
 }
 
@@ -206,7 +212,15 @@ impl Storage for Failing {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.controls.pass(Operation::Rename, &[from, to])?;
-        self.below.rename(from, to)
+        self.below.rename(from, to)?;
+        let state = self.controls.state.lock();
+        for name in state.names.iter().filter_map(Weak::upgrade) {
+            let mut name = name.lock();
+            if *name == from {
+                to.clone_into(&mut name);
+            }
+        }
+        Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -238,17 +252,18 @@ impl Storage for Failing {
 #[derive(Debug)]
 struct FailingFile {
     below: Box<dyn File>,
-    name: String,
+    name: Arc<Mutex<String>>,
     controls: Arc<Controls>,
 }
 
 impl FailingFile {
     fn meet(&self, operation: Operation) -> Result<(), Strike> {
-        self.controls.meet(operation, &[&self.name])
+        let name = self.name.lock().clone();
+        self.controls.meet(operation, &[&name])
     }
 
     fn pass(&self, operation: Operation) -> io::Result<()> {
-        self.controls.pass(operation, &[&self.name])
+        self.meet(operation).map_err(|strike| strike.error)
     }
 }
 

@@ -46,6 +46,44 @@ fn a_poisoned_log_writes_and_syncs_nothing_more() {
     }
 }
 
+/// A clean went on removing files after another thread's sync had failed, synced the directory and answered `Ok`.
+#[test]
+fn a_clean_ends_where_the_log_is_poisoned() {
+    let disk = Disk::new(9);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(failing.clone()).unwrap();
+    for n in 0..20 {
+        wal.append(&[n; 6000]).unwrap().wait().unwrap();
+    }
+    let held = failing.hold(Operation::Remove);
+    let syncs = std::thread::scope(|scope| {
+        let cleans = scope.spawn(|| wal.clean_before_lsn(Lsn::MAX));
+        held.wait_for(1);
+        failing.fail(Fault::new(Operation::Sync));
+        assert!(wal.append(b"unknown").unwrap().wait().is_err());
+        let syncs = failing.count(Operation::SyncDir);
+        drop(held);
+        assert_eq!(*cleans.join().unwrap().unwrap_err().kind(), ErrorKind::Poisoned);
+        syncs
+    });
+    assert_eq!((failing.count(Operation::Remove), failing.count(Operation::SyncDir)), (1, syncs));
+}
+
+/// MARK was counted before it was made.
+#[test]
+fn the_bytes_on_disk_are_what_the_files_take() {
+    let disk = Disk::new(10);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let lengths = || disk.names().iter().map(|name| disk.file(name).unwrap().len() as u64).sum::<u64>();
+    assert_eq!((wal.stats().disk_bytes, lengths()), (0, 0));
+    for record in [b"first", b"other"] {
+        wal.append(record).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+        disk.settle();
+        assert_eq!(wal.stats().disk_bytes, lengths());
+    }
+}
+
 /// The same after the directory's sync, with tidying due; the failure may come while the log is being closed.
 #[test]
 fn a_poisoned_log_tidies_nothing_more() {
@@ -218,7 +256,7 @@ fn nothing_is_written_behind_a_write_that_failed() {
     let failing = Failing::new(disk.mount());
     let wal = Options::new().segment_size(4 << 20).open_on(failing.clone()).unwrap();
     wal.append(b"first").unwrap().wait().unwrap();
-    failing.fail(Fault::new(Operation::Write).on(".new").kind(io::ErrorKind::Other));
+    failing.fail(Fault::new(Operation::Write).on(".wal").kind(io::ErrorKind::Other));
     let held = failing.hold(Operation::Write);
     std::thread::scope(|scope| {
         let fills = scope.spawn(|| (0..200).find_map(|_| wal.append(&[7; 3000]).err()));
@@ -480,6 +518,8 @@ fn strict_refuses_half_a_batch() {
     disk.crash(Keep::Units(&keep));
     let strict = small().recovery_mode(RecoveryMode::Strict);
     assert_eq!(*strict.open_on(disk.mount()).unwrap_err().kind(), ErrorKind::NotStrict);
+    let error = strict.open_on(disk.mount()).unwrap_err().to_string();
+    assert!(error.contains("a part of a batch"), "{error}");
     let wal = small().open_on(disk.mount()).unwrap();
     assert!(wal.recovery().torn.is_some());
     let figures = wal.stats();

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use seawall::sim::{Disk, Failing, Operation};
-use seawall::{ErrorKind, Lsn, Options};
+use seawall::sim::{Disk, Failing, Fault, Operation};
+use seawall::{ErrorKind, Lsn, Options, Wal};
 
 use super::{small, soon};
 
@@ -151,4 +151,61 @@ fn a_storage_that_panics_after_the_round_poisons_the_log() {
         let Poll::Ready(Err(e)) = two.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { panic!("pending") };
         assert_eq!(*e.kind(), ErrorKind::Poisoned);
     });
+}
+
+/// Uses the log when woken.
+struct Uses {
+    wal: Arc<Wal>,
+    with: fn(&Wal),
+    done: AtomicU64,
+}
+
+impl Wake for Uses {
+    fn wake(self: Arc<Self>) {
+        (self.with)(&self.wal);
+        self.done.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A waker that cleaned, made a cursor or closed waited for ever for a lock that its own thread held: a clean was syncing
+/// or failing, a write failed, the log was being closed.
+#[test]
+fn a_waker_may_use_the_log() {
+    let uses: [(&str, fn(&Wal)); 4] = [
+        ("cleans", |wal| _ = wal.clean_before_lsn(Lsn::MAX)),
+        ("makes a cursor", |wal| _ = wal.cursor("woken")),
+        ("appends", |wal| _ = wal.append(b"woken").and_then(|ticket| ticket.wait())),
+        ("closes", |wal| _ = wal.close()),
+    ];
+    let wakes: [(&str, Option<(Operation, u64)>, fn(&Wal)); 6] = [
+        ("a sync", None, |wal| _ = wal.sync()),
+        ("a clean", None, |wal| _ = wal.clean_before_lsn(Lsn::MAX)),
+        ("a clean that fails", Some((Operation::Write, 1)), |wal| _ = wal.clean_before_lsn(Lsn::MAX)),
+        ("a write that fails", Some((Operation::Write, 0)), |wal| _ = wal.sync()),
+        ("a cursor that fails", Some((Operation::Write, 0)), |wal| _ = wal.cursor("fails")),
+        ("a close", None, |wal| _ = wal.close()),
+    ];
+    for (what, with) in uses {
+        for (by, fails, wake) in wakes {
+            let disk = Disk::new(1);
+            let failing = Failing::new(disk.mount());
+            let wal = Arc::new(small().open_on(failing.clone()).unwrap());
+            for _ in 0..2 {
+                wal.append(&[1; 3000]).unwrap().wait().unwrap();
+                wal.rotate().unwrap();
+            }
+            disk.settle();
+            let mut ticket = wal.append(b"waits").unwrap().into_owned();
+            let uses = Arc::new(Uses { wal: Arc::clone(&wal), with, done: AtomicU64::new(0) });
+            let waker = Waker::from(Arc::clone(&uses));
+            assert!(pin!(&mut ticket).as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            if let Some((operation, nth)) = fails {
+                failing.fail(Fault::new(operation).nth(nth).for_good());
+            }
+            let thread = std::thread::spawn(move || wake(&wal));
+            soon(&format!("a waker {what}, woken by {by}"), || thread.is_finished());
+            thread.join().unwrap();
+            assert_eq!(uses.done.load(Ordering::SeqCst), 1, "a waker {what}, woken by {by}");
+        }
+    }
 }

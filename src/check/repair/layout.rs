@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, frame_size, segment_name};
-use crate::scan::apply_notes;
+use crate::scan::{Summary, apply_notes};
 use crate::segment::Seal;
 use crate::storage::Storage;
 
@@ -116,14 +116,14 @@ struct Upto {
 
 impl Upto {
     fn none(front: u64) -> Upto {
-        let seal = Seal { end: 0, records: 0, min_time: u64::MAX, max_time: 0 };
+        let seal = Summary::default().seal(0, 0);
         let (cursors, lost) = (Vec::new(), Vec::new());
         Upto { front, prev_base: NO_BASE, prev_seed: 0, seal, checkpoint: 0, records: 0, batch_time: 0, cursors, lost }
     }
 
     /// What the next segment's link says. `before`: how many records lie before it, if that is known better.
     fn link(&self, before: Option<u64>) -> Link {
-        let Seal { end, records, min_time, max_time } = self.seal;
+        let Seal { end, records, records_end, min_time, max_time } = self.seal;
         Link {
             prev_base: self.prev_base,
             prev_end: end,
@@ -134,6 +134,7 @@ impl Upto {
             front: self.front,
             checkpoint: self.checkpoint,
             records_before: before.unwrap_or(self.records).max(records),
+            records_end,
             cursors: self.cursors.clone(),
         }
     }
@@ -151,7 +152,7 @@ impl Upto {
         let linked = filler.add_link(&self.link(None), self.batch_time)?;
         filler.pass_over(linked..end - from)?;
         self.lost.push(self.seal.end..base);
-        self.seal = Seal { end, records, min_time: u64::MAX, max_time: 0 };
+        self.seal = Seal { records, records_end: end, ..Summary::default().seal(end, 0) };
         (self.prev_base, self.prev_seed, self.records) = (from, filler.seed, before);
         Ok(Some(filler))
     }
@@ -167,12 +168,14 @@ impl Upto {
         }
         self.lost.extend(sifted.gaps().map(|gap| segment.base + gap.start..segment.base + gap.end));
         self.cursors.clone_from(&link.cursors);
-        apply_notes(&mut self.cursors, sifted.whole.notes);
+        apply_notes(&mut self.cursors, sifted.whole.notes.clone());
         if sifted.whole.checkpoint > 0 {
             self.checkpoint = sifted.whole.checkpoint;
         }
-        let (min_time, max_time) = (sifted.whole.min_time, sifted.whole.max_time);
-        self.seal = Seal { end: segment.base + sifted.end, records, min_time, max_time };
+        // What is passed over may have been records.
+        let lost = sifted.gaps().map(|gap| segment.base + gap.end).max().unwrap_or(0);
+        let seal = sifted.whole.seal(segment.base + sifted.end, link.records_end.max(lost));
+        self.seal = Seal { records, ..seal };
         (self.prev_base, self.prev_seed) = (segment.base, segment.seed);
         self.records = link.records_before.saturating_add(records);
         self.batch_time = self.batch_time.max(sifted.batch_time);
