@@ -178,6 +178,11 @@ impl Error {
     }
 }
 
+/// What answers whoever asked to stop.
+pub(crate) fn cancelled(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Cancelled, operation, "cancelled; nothing was changed")
+}
+
 /// Whether the system says that there is no room.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

@@ -12,6 +12,7 @@ mod raw;
 mod spec;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -400,9 +401,17 @@ fn progress_ends_at_all_of_it() {
         let (done, all) = (progress.bytes, progress.total_bytes);
         assert!(done >= last.get().0);
         last.set((done, all));
+        ControlFlow::Continue(())
     };
     let found = Salvage::new().progress(&progress).run(&[log.dir()]).unwrap();
     assert_eq!(last.get(), (2 * found.bytes, 2 * found.bytes));
+    let told = std::cell::Cell::new(0);
+    let once = |_| {
+        told.set(told.get() + 1);
+        ControlFlow::Break(())
+    };
+    let e = Salvage::new().progress(&once).run(&[log.dir()]).unwrap_err();
+    assert_eq!((e.kind(), told.get()), (&ErrorKind::Cancelled, 1));
 }
 
 /// Salvages one source of these bytes, and whatever it holds can be read.

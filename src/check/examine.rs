@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, cancelled};
 use crate::format::{BLOCK, segment_name};
 use crate::lsn::Lsn;
 use crate::progress::Progress;
@@ -106,8 +106,7 @@ fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sou
         let now = Progress { bytes, total_bytes, records, elapsed: begun.elapsed() };
         if !stop.load(Ordering::Relaxed) && progress(now).is_break() {
             stop.store(true, Ordering::Relaxed);
-            let cancelled = Error::new(ErrorKind::Cancelled, "check", "cancelled; nothing was changed");
-            results.lock().1.get_or_insert(cancelled);
+            results.lock().1.get_or_insert_with(|| cancelled("check"));
         }
         !stop.load(Ordering::Relaxed)
     };

@@ -32,7 +32,7 @@
 //! | 28 | cleaning everything, and beside everything |
 //! | 29 | a child of `fork` that has copies of the descriptors |
 //! | 30 | thousands of openings |
-//! | 31 | a copy made of a live log: no test yet |
+//! | 31 | `copies` |
 //! | 32 | noise, zeros and stale frames beyond the tail |
 #![cfg(feature = "sim")]
 #![allow(
@@ -47,6 +47,7 @@
 
 mod bounds;
 mod common;
+mod copies;
 mod disk;
 mod flips;
 mod hands;

@@ -121,10 +121,19 @@ pub fn segment(bytes: &[u8]) -> Option<Segment> {
 
 /// What the valid slots of MARK say: `synced`, the highest.
 pub fn synced(mark: &[u8]) -> u64 {
+    in_mark(mark, 32)
+}
+
+/// The same of the front.
+pub fn front(mark: &[u8]) -> u64 {
+    in_mark(mark, 48)
+}
+
+fn in_mark(mark: &[u8], field: usize) -> u64 {
     let slot = |at: usize| {
         let slot = mark.get(at..at + 64)?;
         let valid = slot[..8] == *b"\x89SEAM\r\n\x1a" && crc32fast::hash(&slot[..60]) == u32_at(slot, 60);
-        valid.then(|| u64_at(slot, 32))
+        valid.then(|| u64_at(slot, field))
     };
     [0, BLOCK].into_iter().filter_map(slot).max().unwrap_or(0)
 }

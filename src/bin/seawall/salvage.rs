@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -50,7 +51,11 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         check_empty(to)?;
     }
     let meter = Meter::new(arguments.json);
-    let found = Salvage::new().progress(&|progress| meter.tick(|| progress)).run(&arguments.sources)?;
+    let progress = |progress| {
+        meter.tick(|| progress);
+        ControlFlow::Continue(())
+    };
+    let found = Salvage::new().progress(&progress).run(&arguments.sources)?;
     drop(meter);
     let logs = chosen(&found, arguments.log.as_deref())?;
     let written = match (&arguments.to, &logs[..]) {

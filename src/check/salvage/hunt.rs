@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::error::{Error, Result};
 use crate::format::{BLOCK, CAPACITY, FRAME, FrameHeader, FrameKind, frame_size, sum};
 use crate::storage::File;
 
@@ -58,7 +59,8 @@ impl Finds {
         file: &dyn File,
         lives: &mut Lives,
         meter: &mut Meter<'_>,
-    ) -> io::Result<()> {
+    ) -> Result<()> {
+        let io = |e| Error::io("read", &image.path, e);
         let mut buf = vec![0; CHUNK];
         let mut at = 0;
         while at + u64::from(FRAME) <= image.length {
@@ -71,14 +73,13 @@ impl Finds {
                 // Kind 0 is never valid: zeros cost nothing.
                 let found = frame[7] & 0x70 != 0;
                 let place = Place { index, image, file, at: at + done as u64, bytes };
-                let size = if found { self.try_place(&place, frame, lives)? } else { None };
+                let size = if found { self.try_place(&place, frame, lives).map_err(io)? } else { None };
                 done += size.unwrap_or(4);
             }
-            meter.add((done as u64).min(image.length - at));
+            meter.add((done as u64).min(image.length - at))?;
             at += done as u64;
         }
-        meter.add(image.length.saturating_sub(at));
-        Ok(())
+        meter.add(image.length.saturating_sub(at))
     }
 
     /// The bytes of the valid frame that begins at a place. It may be one of several segments'.

@@ -187,8 +187,8 @@ mod tests {
     fn what_a_dying_disk_refuses_is_counted_and_the_rest_is_read() {
         let mut image = Image { path: PathBuf::new(), length: LENGTH, base: None, sums: Vec::new() };
         let mut seen = super::super::survey::Seen::default();
-        let mut meter = super::super::Meter::new(LENGTH, &|_| {});
-        super::super::survey::survey(0, &mut image, &Dying, &mut seen, &mut meter);
+        let mut meter = super::super::Meter::new(LENGTH, &|_| std::ops::ControlFlow::Continue(()));
+        super::super::survey::survey(0, &mut image, &Dying, &mut seen, &mut meter).unwrap();
         assert_eq!(seen.refused, 4096);
         let bytes: Vec<u8> = (0..LENGTH).map(|at| if REFUSED.contains(&at) { 0 } else { byte(at) }).collect();
         for (from, to) in [(0, 0), (0, LENGTH), (1, 4096), (4096, 8192), (5000, 33_333), (20_000, 20_001), (9000, 9001)]

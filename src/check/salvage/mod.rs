@@ -20,12 +20,12 @@ mod survey;
 
 use std::fmt;
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::slice;
 use std::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cancelled};
 use crate::format::{FRAME, FrameHeader, FrameKind, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
@@ -76,7 +76,7 @@ use survey::{Seen, survey};
 /// ```
 #[must_use = "nothing is salvaged until it is run"]
 pub struct Salvage<'a> {
-    progress: &'a dyn Fn(Progress),
+    progress: &'a dyn Fn(Progress) -> ControlFlow<()>,
 }
 
 impl fmt::Debug for Salvage<'_> {
@@ -94,11 +94,12 @@ impl Default for Salvage<'_> {
 impl<'a> Salvage<'a> {
     /// Without progress.
     pub fn new() -> Salvage<'a> {
-        Salvage { progress: &|_| {} }
+        Salvage { progress: &|_| ControlFlow::Continue(()) }
     }
 
-    /// Is told of the progress, without records, about every quarter MiB. All bytes are read twice, and count so.
-    pub fn progress(mut self, progress: &'a dyn Fn(Progress)) -> Salvage<'a> {
+    /// Is told of the progress, without records, about every quarter MiB. All bytes are read twice, and count so. With
+    /// `Break` the run ends, and answers `Cancelled`.
+    pub fn progress(mut self, progress: &'a dyn Fn(Progress) -> ControlFlow<()>) -> Salvage<'a> {
         self.progress = progress;
         self
     }
@@ -106,7 +107,7 @@ impl<'a> Salvage<'a> {
     /// Looks for records in all of the sources.
     ///
     /// # Errors
-    /// `Io` where a source cannot be opened; `Invalid` for more than 65 535 files. What cannot be read in a source is no
+    /// `Io` where a source cannot be opened; `Invalid` for more than 65 535 files; `Cancelled`. What cannot be read in a source is no
     /// error, but counted.
     pub fn run(&self, sources: &[impl AsRef<Path>]) -> Result<Salvaged> {
         let (mut images, notes) = images(sources)?;
@@ -115,22 +116,23 @@ impl<'a> Salvage<'a> {
         let mut seen = Seen::default();
         for (index, image) in (0_u16..).zip(&mut images) {
             let file = image.open()?;
-            survey(index, image, &*file, &mut seen, &mut meter);
+            survey(index, image, &*file, &mut seen, &mut meter)?;
         }
         let mut lives = Lives::new(&seen, &images);
         let mut finds = Finds::default();
         for (index, image) in (0_u16..).zip(&images) {
             let file = image.open()?;
-            let io = |e| Error::io("read", &image.path, e);
             let before = finds.frames.len();
-            finds.hunt(index, image, &*file, &mut lives, &mut meter).map_err(io)?;
+            finds.hunt(index, image, &*file, &mut lives, &mut meter)?;
             if finds.frames.len() == before
                 && !lives.fills(index)
                 && let Some(seed) = agreed_seed(image, &*file)
             {
                 lives.add(seed, index);
-                let mut again = Meter { progress: &|_| {}, ..meter };
-                finds.hunt(index, image, &*file, &mut lives, &mut again).map_err(io)?;
+                // Read once more than was said.
+                let mut again = Meter { total: meter.total + image.length, ..meter };
+                finds.hunt(index, image, &*file, &mut lives, &mut again)?;
+                meter = again;
             }
             finds.sift(before, &lives);
         }
@@ -150,18 +152,21 @@ struct Meter<'a> {
     done: u64,
     total: u64,
     begun: Instant,
-    progress: &'a dyn Fn(Progress),
+    progress: &'a dyn Fn(Progress) -> ControlFlow<()>,
 }
 
 impl<'a> Meter<'a> {
-    fn new(total: u64, progress: &'a dyn Fn(Progress)) -> Meter<'a> {
+    fn new(total: u64, progress: &'a dyn Fn(Progress) -> ControlFlow<()>) -> Meter<'a> {
         Meter { done: 0, total, begun: Instant::now(), progress }
     }
 
-    fn add(&mut self, bytes: u64) {
+    fn add(&mut self, bytes: u64) -> Result<()> {
         self.done += bytes;
         let (bytes, total_bytes, elapsed) = (self.done, self.total, self.begun.elapsed());
-        (self.progress)(Progress { bytes, total_bytes, records: 0, elapsed });
+        match (self.progress)(Progress { bytes, total_bytes, records: 0, elapsed }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(cancelled("salvage")),
+        }
     }
 }
 

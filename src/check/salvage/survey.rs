@@ -2,6 +2,7 @@
 
 use crc32fast::Hasher;
 
+use crate::error::Result;
 use crate::format::{BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_SLOT, Mark, sum};
 use crate::storage::File;
 
@@ -42,7 +43,13 @@ pub(super) struct SeenLink {
 }
 
 /// Reads all of a source, whose checksums it leaves there.
-pub(super) fn survey(index: u16, image: &mut Image, file: &dyn File, seen: &mut Seen, meter: &mut Meter<'_>) {
+pub(super) fn survey(
+    index: u16,
+    image: &mut Image,
+    file: &dyn File,
+    seen: &mut Seen,
+    meter: &mut Meter<'_>,
+) -> Result<()> {
     let block = BLOCK as usize;
     let mut buf = vec![0; CHUNK + block];
     let mut hasher = Hasher::new();
@@ -64,9 +71,10 @@ pub(super) fn survey(index: u16, image: &mut Image, file: &dyn File, seen: &mut 
         for from in (0..chunk.len()).step_by(SECTOR as usize) {
             seen.look(index, at + from as u64, bytes.get(from..).unwrap_or_default());
         }
-        meter.add(chunk.len() as u64);
+        meter.add(chunk.len() as u64)?;
         at += chunk.len() as u64;
     }
+    Ok(())
 }
 
 impl Seen {
