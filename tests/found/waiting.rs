@@ -153,10 +153,12 @@ fn a_storage_that_panics_after_the_round_poisons_the_log() {
     });
 }
 
+type Call = fn(&Wal);
+
 /// Uses the log when woken.
 struct Uses {
     wal: Arc<Wal>,
-    with: fn(&Wal),
+    with: Call,
     done: AtomicU64,
 }
 
@@ -171,18 +173,18 @@ impl Wake for Uses {
 /// or failing, a write failed, the log was being closed.
 #[test]
 fn a_waker_may_use_the_log() {
-    let uses: [(&str, fn(&Wal)); 4] = [
+    let uses: [(&str, Call); 4] = [
         ("cleans", |wal| _ = wal.clean_before_lsn(Lsn::MAX)),
         ("makes a cursor", |wal| _ = wal.cursor("woken")),
         ("appends", |wal| _ = wal.append(b"woken").and_then(|ticket| ticket.wait())),
         ("closes", |wal| _ = wal.close()),
     ];
-    let wakes: [(&str, Option<(Operation, u64)>, fn(&Wal)); 6] = [
+    let wakes: [(&str, Option<u64>, Call); 6] = [
         ("a sync", None, |wal| _ = wal.sync()),
         ("a clean", None, |wal| _ = wal.clean_before_lsn(Lsn::MAX)),
-        ("a clean that fails", Some((Operation::Write, 1)), |wal| _ = wal.clean_before_lsn(Lsn::MAX)),
-        ("a write that fails", Some((Operation::Write, 0)), |wal| _ = wal.sync()),
-        ("a cursor that fails", Some((Operation::Write, 0)), |wal| _ = wal.cursor("fails")),
+        ("a clean that fails", Some(1), |wal| _ = wal.clean_before_lsn(Lsn::MAX)),
+        ("a write that fails", Some(0), |wal| _ = wal.sync()),
+        ("a cursor that fails", Some(0), |wal| _ = wal.cursor("fails")),
         ("a close", None, |wal| _ = wal.close()),
     ];
     for (what, with) in uses {
@@ -199,8 +201,8 @@ fn a_waker_may_use_the_log() {
             let uses = Arc::new(Uses { wal: Arc::clone(&wal), with, done: AtomicU64::new(0) });
             let waker = Waker::from(Arc::clone(&uses));
             assert!(pin!(&mut ticket).as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-            if let Some((operation, nth)) = fails {
-                failing.fail(Fault::new(operation).nth(nth).for_good());
+            if let Some(nth) = fails {
+                failing.fail(Fault::new(Operation::Write).nth(nth).for_good());
             }
             let thread = std::thread::spawn(move || wake(&wal));
             soon(&format!("a waker {what}, woken by {by}"), || thread.is_finished());
