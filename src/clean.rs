@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, Result};
-use crate::format::{Cursor, segment_name};
+use crate::format::{Cursor, Seal, segment_name};
 use crate::lsn::{BatchTime, Lsn};
-use crate::segment::{Seal, Segment};
+use crate::segment::Segment;
 use crate::writer::{Writer, closed};
 
 /// What a clean did. Segments that the limit does not concern are not mentioned.

@@ -106,7 +106,7 @@ use std::sync::LazyLock;
 use crc32fast::Hasher;
 
 use check::{check, undo};
-pub(crate) use link::{Cursor, Link};
+pub(crate) use link::{Cursor, Link, Seal};
 pub(crate) use names::{is_unfinished, segment_base, segment_name, unfinished_name};
 
 /// Bytes of the block that holds a header; the offset of the first frame.

@@ -6,10 +6,10 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::bugs::{Bug, Bugs};
-use crate::format::{BLOCK, Cursor, FrameHeader, FrameKind, Link, NO_BASE, frame_size, sum};
+use crate::format::{BLOCK, Cursor, FrameHeader, FrameKind, Link, NO_BASE, Seal, frame_size, sum};
 use crate::pieces::Pieces;
 use crate::scan::Summary;
-use crate::segment::{Seal, Segment};
+use crate::segment::Segment;
 
 /// A payload up to this is summed under the lock, where the processor does it beside the copying: taking a lock waits
 /// for what was begun before.

@@ -4,8 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use crate::bugs::{Bug, Bugs};
-use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, frame_size, sum};
-use crate::segment::Seal;
+use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Seal, frame_size, sum};
 use crate::storage::{File, read_full};
 
 /// Bytes read at once.

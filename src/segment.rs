@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, is_full};
-use crate::format::{BLOCK, Header, segment_name, unfinished_name};
+use crate::format::{BLOCK, Header, Seal, segment_name, unfinished_name};
 use crate::recovery::{Found, Sealed};
 use crate::scan::Place;
 use crate::storage::{File, Map, Storage, write_full};
@@ -28,18 +28,6 @@ pub(crate) struct Segment {
     made: bool,
     seal: OnceLock<Seal>,
     map: Mapped,
-}
-
-/// How a segment ended.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seal {
-    /// The LSN past its last frame.
-    pub(crate) end: u64,
-    pub(crate) records: u64,
-    /// Past the last record of the log up to here, be it in a segment before.
-    pub(crate) records_end: u64,
-    pub(crate) min_time: u64,
-    pub(crate) max_time: u64,
 }
 
 /// The view of a sealed segment, made at the first read.

@@ -17,13 +17,13 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, frame_size, segment_base};
+use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Seal, frame_size, segment_base};
 use crate::options::RecoveryMode;
 use crate::read::Segments;
 use crate::readonly::Looked;
 use crate::recovery::{find, missing, read_marks, survey_beside};
 use crate::scan::{Chunk, Place, Window, frame_at};
-use crate::segment::{Seal, Segment};
+use crate::segment::Segment;
 use crate::storage::{Background, File, Next, Storage, read_full};
 
 /// How often it is looked again while somebody waits.

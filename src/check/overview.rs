@@ -7,11 +7,10 @@ use std::sync::Arc;
 use crate::bugs::Bugs;
 use crate::clean::{Holds, Why};
 use crate::error::{Error, Result};
-use crate::format::{self, BLOCK, Link, MARK, is_unfinished, segment_base, segment_name};
+use crate::format::{self, BLOCK, Link, MARK, Seal, is_unfinished, segment_base, segment_name};
 use crate::lsn::{BatchTime, Lsn};
 use crate::recovery::{TRIES, is_aside, missing, read_marks};
 use crate::scan::{Place, Scan, apply_notes, scan};
-use crate::segment::Seal;
 use crate::storage::Storage;
 
 use super::Fault;

@@ -1,7 +1,5 @@
 //! What the first frame of a segment says, and the cursors in it.
 
-use crate::segment::Seal;
-
 use super::{BLOCK, CAPACITY, CURSOR_NAME, LINK, MAX_CURSORS, u32_at, u64_at};
 
 /// A named place that cleaning does not pass.
@@ -30,6 +28,18 @@ impl Cursor {
         let name = std::str::from_utf8(name).ok()?.to_owned();
         Some((Cursor { lsn, name }, bytes.get(9 + length..)?))
     }
+}
+
+/// How a segment ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seal {
+    /// The LSN past its last frame.
+    pub(crate) end: u64,
+    pub(crate) records: u64,
+    /// Past the last record of the log up to here, be it in a segment before.
+    pub(crate) records_end: u64,
+    pub(crate) min_time: u64,
+    pub(crate) max_time: u64,
 }
 
 /// What the first frame of a segment says of all before it.

@@ -11,11 +11,10 @@ use std::path::PathBuf;
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, Cursor, Link, Mark};
+use crate::format::{BLOCK, Cursor, Link, Mark, Seal};
 use crate::lsn::Lsn;
 use crate::options::RecoveryMode;
 use crate::scan::{Scan, Summary, apply_notes, look_ahead, scan};
-use crate::segment::Seal;
 use crate::storage::{File, Storage, read_full, write_full};
 
 pub(crate) use damage::short;

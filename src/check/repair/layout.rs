@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, frame_size, segment_name};
+use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, frame_size, segment_name};
 use crate::scan::{Summary, apply_notes};
-use crate::segment::Seal;
 use crate::storage::Storage;
 
 use super::super::examine::Examined;
