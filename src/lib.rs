@@ -68,6 +68,7 @@ mod scan;
 mod segment;
 mod stats;
 pub mod storage;
+mod syncs;
 mod tasks;
 mod ticket;
 mod view;
@@ -86,6 +87,7 @@ pub use readonly::ReadOnly;
 pub use record::{Kind, Record};
 pub use recovery::{Recovery, Torn};
 pub use stats::Stats;
+pub use syncs::SyncTimes;
 pub use ticket::Ticket;
 pub use wal::{At, Wal};
 

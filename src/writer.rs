@@ -16,6 +16,7 @@ use crate::mark::{MarkFile, Said};
 use crate::options::{Durability, Options};
 use crate::segment::{Failed, Segment};
 use crate::storage::{Background, Storage, is_broken, write_full};
+use crate::syncs::Syncs;
 
 /// Everything that writes.
 pub(crate) struct Writer {
@@ -45,17 +46,15 @@ pub(crate) struct Writer {
     pub(crate) ended: RwLock<bool>,
     pub(crate) syncer: OnceLock<Box<dyn Background>>,
     pub(crate) making: OnceLock<Box<dyn Background>>,
-    pub(crate) syncs: AtomicU64,
-    pub(crate) synced_bytes: AtomicU64,
+    pub(crate) syncs: Syncs,
+    pub(crate) written_bytes: AtomicU64,
 }
 
 /// What has been written and not synced.
 #[derive(Debug, Default)]
 struct Output {
-    /// Segments written since the last sync, oldest first.
-    dirty: Vec<Arc<Segment>>,
-    /// Bytes written into them.
-    bytes: u64,
+    /// Segments written since the last sync, oldest first, and the bytes written into each.
+    dirty: Vec<(Arc<Segment>, u64)>,
 }
 
 impl Writer {
@@ -85,8 +84,8 @@ impl Writer {
             ended: RwLock::new(false),
             syncer: OnceLock::new(),
             making: OnceLock::new(),
-            syncs: AtomicU64::new(0),
-            synced_bytes: AtomicU64::new(0),
+            syncs: Syncs::default(),
+            written_bytes: AtomicU64::new(0),
         }
     }
 
@@ -144,9 +143,11 @@ impl Writer {
         while let Some(piece) = pieces.pop_front() {
             match write_full(&*piece.segment.file, piece.bytes(), piece.offset) {
                 Ok(()) => {
-                    output.bytes += piece.bytes().len() as u64;
-                    if output.dirty.last().is_none_or(|last| last.base != piece.segment.base) {
-                        output.dirty.push(Arc::clone(&piece.segment));
+                    let bytes = piece.bytes().len() as u64;
+                    self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    match output.dirty.last_mut().filter(|(last, _)| last.base == piece.segment.base) {
+                        Some((_, written)) => *written += bytes,
+                        None => output.dirty.push((Arc::clone(&piece.segment), bytes)),
                     }
                     self.framing.lock().pieces.written(piece);
                 }
@@ -174,20 +175,20 @@ impl Writer {
 
     /// Syncs the segments written since the last sync, oldest first.
     fn sync_dirty(&self) -> Result<()> {
-        let Output { mut dirty, bytes } = std::mem::take(&mut *self.output.lock());
+        let Output { mut dirty } = std::mem::take(&mut *self.output.lock());
         if self.bugs().has(Bug::OnlyNewestSynced) {
             dirty.drain(..dirty.len().saturating_sub(1));
         }
         // Crash: oldest first, so that a link is never proven before what it seals.
-        for segment in dirty {
+        for (segment, bytes) in dirty {
+            self.syncs.begin(self.storage.now());
             let mut synced = segment.file.sync();
             if self.bugs().has(Bug::RetryFailedSync) && synced.is_err() {
                 synced = segment.file.sync();
             }
-            self.syncs.fetch_add(1, Ordering::Relaxed);
             synced.map_err(|e| Error::io("sync", self.storage.path().join(&segment.name), e))?;
+            self.syncs.end(self.storage.now(), bytes);
         }
-        self.synced_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
