@@ -9,7 +9,7 @@ use parking_lot::MutexGuard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Cursor, FrameKind, MAX_PAYLOAD, OVERHEAD, frame_size};
 use crate::framing::{Batch, Framed, Framing, One, batch_size};
-use crate::maker::Need;
+use crate::need::Need;
 use crate::segment::Segment;
 use crate::writer::{Writer, closed};
 

@@ -57,6 +57,7 @@ mod log;
 mod lsn;
 mod maker;
 mod mark;
+mod need;
 mod options;
 mod pieces;
 mod progress;

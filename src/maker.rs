@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, HEAD, Header};
+use crate::need::Need;
 use crate::recovery::Void;
 use crate::scan::Place;
 use crate::segment::{Failed, NotMade, Segment, Spare, Stock};
@@ -69,34 +70,6 @@ impl State {
         let left = self.voids.iter().map(|void| void.length).chain(self.uncut.iter().map(|(_, more)| *more));
         let bound = if pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
         left.fold(bound.saturating_add(segment_size), u64::saturating_add)
-    }
-}
-
-/// How badly a segment is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// For ordinary records and notes of cursors: one must stay in reserve behind it.
-    Ordinary,
-    /// For a checkpoint, which helps to get out of a full disk.
-    Reserve,
-}
-
-impl Need {
-    fn prepared(self) -> usize {
-        match self {
-            Need::Ordinary => 2,
-            Need::Reserve => 1,
-        }
-    }
-
-    /// Bytes that the bound must leave for `missing` segments of `size`.
-    fn bytes(self, missing: usize, size: u64) -> u64 {
-        let segments = size.saturating_mul(missing as u64);
-        match self {
-            // The reserve is cut to its header when the log is closed, and made anew beside that.
-            Need::Ordinary => segments.saturating_add(u64::from(BLOCK)),
-            Need::Reserve => segments,
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::commit::Led;
-use crate::maker::Need;
+use crate::need::Need;
 use crate::options::Durability;
 use crate::writer::{Leader, Writer};
 
