@@ -159,9 +159,10 @@ impl Writer {
                     while let Some(piece) = pieces.pop_back() {
                         framing.pieces.full.push_front(piece);
                     }
-                    self.stalled.store(true, Ordering::Relaxed);
-                    // Whoever met it may not wait for anything: the syncer tries again.
-                    self.wake_syncer();
+                    // Whoever met it may not wait for anything: the syncer tries again, at its pace from then on.
+                    if !self.stalled.swap(true, Ordering::Relaxed) {
+                        self.wake_syncer();
+                    }
                     return Ok(None);
                 }
                 Err(e) => {
