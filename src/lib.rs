@@ -39,6 +39,7 @@
 //!   [`ReadOnly::follow`]. Keep what a reader has not done: [`Wal::cursor`].
 //! - Remember where you are: [`Wal::append_checkpoint`], [`Wal::checkpoint`]. Forget what is done:
 //!   [`Wal::clean_before_batch_time`], [`Wal::clean_before_lsn`].
+//! - Watch: [`Wal::health`], for a readiness probe too; [`Wal::stats`]; why segments stay: [`Wal::kept`].
 //!
 //! After `fork` only the parent may use an open log. `DESIGN.md` in the repository argues every decision and every
 //! crash point; the bytes are drawn in `src/format.rs`.
@@ -53,6 +54,7 @@ mod error;
 mod follow;
 mod format;
 mod framing;
+mod health;
 mod log;
 mod lsn;
 mod maker;
@@ -80,6 +82,7 @@ pub use clean::{Cleaned, Kept, Why};
 pub use cursor::Cursor;
 pub use error::{Damage, Error, ErrorKind, Result};
 pub use follow::Follower;
+pub use health::Health;
 pub use lsn::{BatchTime, Lsn};
 pub use options::{Durability, Options, RecoveryMode};
 pub use progress::Progress;

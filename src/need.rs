@@ -1,5 +1,8 @@
-//! What a segment is needed for.
+//! What a segment is needed for, and why there is none.
 
+use std::time::Duration;
+
+use crate::error::Error;
 use crate::format::BLOCK;
 
 /// How badly a segment is needed.
@@ -28,4 +31,24 @@ impl Need {
             Need::Reserve => segments,
         }
     }
+}
+
+/// A segment that somebody needs and that could not be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    /// Why, the last time.
+    pub(crate) error: Error,
+    /// Since when none could be made, by the storage's clock.
+    pub(crate) since: Duration,
+    /// Something was cleaned since: it may not hold any more.
+    pub(crate) cleaned: bool,
+}
+
+/// What must be given back for an ordinary append to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// Bytes that must be free on the disk.
+    pub(crate) disk: u64,
+    /// Bytes that the log's files take too much, by the caller's bound.
+    pub(crate) bound: u64,
 }

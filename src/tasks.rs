@@ -96,9 +96,7 @@ impl Writer {
         }
         if let Some(need) = self.maker.wanted() {
             // Only allocated: it is late already.
-            if let Err(e) = self.make_segment(need, false) {
-                self.maker.refuse(e);
-            }
+            _ = self.make_segment(need, false);
         } else if half_full && self.maker.wants_more() {
             // A full disk is met again, and told, by the append that needs the segment.
             _ = self.make_segment(Need::Ordinary, true);

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -33,6 +34,8 @@ pub(crate) struct Writer {
     pub(crate) segments: RwLock<VecDeque<Arc<Segment>>>,
     /// The writes met a full disk and wait in memory (copy-on-write file systems only: space is taken ahead).
     pub(crate) stalled: AtomicBool,
+    /// Since when, by the storage's clock.
+    pub(crate) stalled_since: Mutex<Duration>,
     /// The syncer knows that something is to be synced by the interval.
     pub(crate) armed: AtomicBool,
     /// Somebody who may not wait met the bound on what is in memory: the syncer writes it all.
@@ -77,6 +80,7 @@ impl Writer {
             output: Mutex::default(),
             segments: RwLock::new(segments),
             stalled: AtomicBool::new(false),
+            stalled_since: Mutex::default(),
             armed: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
             marked: AtomicU64::new(u64::MAX),
@@ -94,8 +98,18 @@ impl Writer {
         self.options.bugs
     }
 
-    /// Makes sure that there is a segment for this need.
+    /// Makes sure that there is a segment for this need; `written`: ahead of it, and nobody needs it yet.
     pub(crate) fn make_segment(&self, need: Need, written: bool) -> Result<()> {
+        let made = self.try_make_segment(need, written);
+        match &made {
+            Ok(()) => self.maker.made(),
+            Err(e) if !written => self.maker.refuse(e.clone(), self.storage.now()),
+            Err(_) => {}
+        }
+        made
+    }
+
+    fn try_make_segment(&self, need: Need, written: bool) -> Result<()> {
         let ended = self.ended.read_recursive();
         if *ended {
             return Err(closed());
@@ -159,8 +173,11 @@ impl Writer {
                     while let Some(piece) = pieces.pop_back() {
                         framing.pieces.full.push_front(piece);
                     }
-                    // Whoever met it may not wait for anything: the syncer tries again, at its pace from then on.
-                    if !self.stalled.swap(true, Ordering::Relaxed) {
+                    drop(framing);
+                    if !self.stalled.load(Ordering::Relaxed) {
+                        *self.stalled_since.lock() = self.storage.now();
+                        self.stalled.store(true, Ordering::Release);
+                        // Whoever met it may not wait for anything: the syncer tries again, at its pace from then on.
                         self.wake_syncer();
                     }
                     return Ok(None);
