@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::events;
 
 /// How soon a thread that met a full disk leads again.
 const FULL_RETRY: Duration = Duration::from_millis(100);
@@ -105,6 +106,7 @@ impl Commit {
     /// Ends all writing. The first failure stays; every waiter is told.
     pub(crate) fn fail(&self, error: &Error) -> Error {
         let mut state = self.state.lock();
+        let first = state.poison.is_none();
         let poison = state.poison.get_or_insert_with(|| error.poisoned()).clone();
         let wakers = Wakers(std::mem::take(&mut state.wakers));
         let watchers = Wakers(std::mem::take(&mut state.watchers));
@@ -113,6 +115,9 @@ impl Commit {
         self.turns.iter().chain([&self.full]).for_each(|waiting| _ = waiting.notify_all());
         wakers.wake();
         watchers.wake();
+        if first {
+            events::poisoned(&poison);
+        }
         poison
     }
 

@@ -40,6 +40,8 @@
 //! - Remember where you are: [`Wal::append_checkpoint`], [`Wal::checkpoint`]. Forget what is done:
 //!   [`Wal::clean_before_batch_time`], [`Wal::clean_before_lsn`].
 //! - Watch: [`Wal::health`], for a readiness probe too; [`Wal::stats`]; why segments stay: [`Wal::kept`].
+//!   With the feature `tracing` there are events under the target `seawall`: opened, segment begun, sync slow, appends
+//!   refused and resumed, cleaned, poisoned, closed. Whoever hears them must not block, nor use the log.
 //!
 //! After `fork` only the parent may use an open log. `DESIGN.md` in the repository argues every decision and every
 //! crash point; the bytes are drawn in `src/format.rs`.
@@ -51,6 +53,7 @@ mod clean;
 mod commit;
 mod cursor;
 mod error;
+mod events;
 mod follow;
 mod format;
 mod framing;

@@ -115,8 +115,7 @@ impl Maker {
         self.state.lock().prepared.len() < Need::Ordinary.prepared()
     }
 
-    /// Has the next background step make a segment for somebody who may not wait. Tells why there is none, if that
-    /// was so the last time.
+    /// Has the next background step make a segment for somebody who may not wait. Tells why the last try could not.
     pub(crate) fn want(&self, need: Need) -> Option<Refused> {
         let mut state = self.state.lock();
         state.wanted = Some(need);
@@ -136,28 +135,27 @@ impl Maker {
         self.state.lock().wanted.take()
     }
 
-    /// Keeps why what somebody needs could not be made at `now`.
-    pub(crate) fn refuse(&self, error: Error, now: Duration) {
+    /// Keeps why what somebody needs could not be made at `now`. Tells whether that is new.
+    pub(crate) fn refuse(&self, error: Error, now: Duration) -> bool {
         let mut state = self.state.lock();
-        let since = state.refused.take().map_or(now, |before| before.since);
-        state.refused = Some(Refused { error, since, cleaned: false });
+        let since = state.refused.as_ref().map(|before| before.since);
+        state.refused = Some(Refused { error, since: since.unwrap_or(now), cleaned: false });
+        since.is_none()
     }
 
-    /// All that somebody needs was made.
-    pub(crate) fn made(&self) {
-        self.state.lock().refused = None;
+    /// All that somebody needs was made. Tells since when it could not be.
+    pub(crate) fn made(&self) -> Option<Duration> {
+        self.state.lock().refused.take().map(|refused| refused.since)
     }
 
     /// What an ordinary append would have to find, to go on in a further segment.
     pub(crate) fn missing(&self) -> Missing {
         let state = self.state.lock();
         let missing = Need::Ordinary.prepared().saturating_sub(state.prepared.len());
-        let (used, spares) = (state.used(missing), state.disk_bytes - state.used(missing));
+        let used = state.used(missing);
+        let disk = self.segment_size.saturating_mul(missing as u64).saturating_sub(state.disk_bytes - used);
         let bound = used.saturating_add(Need::Ordinary.bytes(missing, self.segment_size));
-        Missing {
-            disk: self.segment_size.saturating_mul(missing as u64).saturating_sub(spares),
-            bound: bound.saturating_sub(self.max_disk_bytes),
-        }
+        Missing { disk, bound: bound.saturating_sub(self.max_disk_bytes) }
     }
 
     /// Makes segments until there is one for this need. `pinned`: nothing can be cleaned before a checkpoint is appended.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::commit::Led;
+use crate::events;
 use crate::need::Need;
 use crate::options::Durability;
 use crate::writer::{Leader, Writer};
@@ -90,6 +91,7 @@ impl Writer {
     /// One look of the maker: prepares segments once the active one is half full or somebody who may not wait needs
     /// one, tidies what may be tidied.
     pub(crate) fn maker_step(&self) {
+        self.tell_begun();
         let half_full = self.framing.lock().tip().is_some_and(|(segment, offset)| offset >= segment.capacity / 2);
         if self.commit.is_poisoned() {
             return;
@@ -102,6 +104,21 @@ impl Writer {
             _ = self.make_segment(Need::Ordinary, true);
         }
         _ = self.tidy();
+    }
+
+    /// Tells of the segments begun since it was called last, here and not where they are: there a lock is held.
+    pub(crate) fn tell_begun(&self) {
+        if !cfg!(feature = "tracing") {
+            return;
+        }
+        let told = self.begun_told.load(Ordering::Relaxed);
+        let segments = self.segments.read();
+        let begun: Vec<_> = segments.iter().filter(|segment| segment.base >= told).cloned().collect();
+        drop(segments);
+        for segment in begun {
+            self.begun_told.store(segment.base + 1, Ordering::Relaxed);
+            events::segment_begun(self.storage.path(), &segment.name);
+        }
     }
 
     /// Ends the background work and waits for it.

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::bugs::{Bug, Bugs};
 use crate::commit::{Commit, InHand, Lead, Led};
 use crate::error::{Error, ErrorKind, Result, is_full};
+use crate::events;
 use crate::framing::Framing;
 use crate::maker::Maker;
 use crate::mark::{MarkFile, Said};
@@ -18,7 +19,7 @@ use crate::need::Need;
 use crate::options::{Durability, Options};
 use crate::segment::{Failed, Segment};
 use crate::storage::{Background, Storage, is_broken, write_full};
-use crate::syncs::Syncs;
+use crate::syncs::{SLOW, Syncs};
 
 /// Everything that writes.
 pub(crate) struct Writer {
@@ -42,6 +43,8 @@ pub(crate) struct Writer {
     pub(crate) crowded: AtomicBool,
     /// The active segment's base when MARK was last written.
     marked: AtomicU64,
+    /// Segments begun below were told as events.
+    pub(crate) begun_told: AtomicU64,
     /// One clean at a time.
     pub(crate) cleaning: Mutex<()>,
     /// The background work is to end.
@@ -72,6 +75,7 @@ impl Writer {
     ) -> Writer {
         Writer {
             commit: Commit::new(framing.end),
+            begun_told: AtomicU64::new(framing.end),
             storage,
             options,
             maker,
@@ -102,8 +106,16 @@ impl Writer {
     pub(crate) fn make_segment(&self, need: Need, written: bool) -> Result<()> {
         let made = self.try_make_segment(need, written);
         match &made {
-            Ok(()) => self.maker.made(),
-            Err(e) if !written => self.maker.refuse(e.clone(), self.storage.now()),
+            Ok(()) => {
+                if let Some(since) = self.maker.made() {
+                    events::appends_resumed(self.storage.path(), self.storage.now().saturating_sub(since));
+                }
+            }
+            Err(e) if !written => {
+                if self.maker.refuse(e.clone(), self.storage.now()) {
+                    events::appends_refused(self.storage.path(), e);
+                }
+            }
             Err(_) => {}
         }
         made
@@ -167,6 +179,7 @@ impl Writer {
                     self.framing.lock().pieces.written(piece);
                 }
                 Err(e) if is_full(&e) => {
+                    let e = Error::io("write", self.storage.path().join(&piece.segment.name), e);
                     // Nothing that has an LSN is rolled back: the same write is tried again later.
                     pieces.push_front(piece);
                     let mut framing = self.framing.lock();
@@ -179,6 +192,7 @@ impl Writer {
                         self.stalled.store(true, Ordering::Release);
                         // Whoever met it may not wait for anything: the syncer tries again, at its pace from then on.
                         self.wake_syncer();
+                        events::appends_refused(self.storage.path(), &e);
                     }
                     return Ok(None);
                 }
@@ -188,7 +202,11 @@ impl Writer {
                 }
             }
         }
-        self.stalled.store(false, Ordering::Relaxed);
+        if self.stalled.load(Ordering::Relaxed) {
+            self.stalled.store(false, Ordering::Relaxed);
+            let since = *self.stalled_since.lock();
+            events::appends_resumed(self.storage.path(), self.storage.now().saturating_sub(since));
+        }
         Ok(Some(target))
     }
 
@@ -206,7 +224,10 @@ impl Writer {
                 synced = segment.file.sync();
             }
             synced.map_err(|e| Error::io("sync", self.storage.path().join(&segment.name), e))?;
-            self.syncs.end(self.storage.now(), bytes);
+            let took = self.syncs.end(self.storage.now(), bytes);
+            if took >= SLOW {
+                events::sync_slow(self.storage.path(), &segment.name, bytes, took);
+            }
         }
         Ok(())
     }
