@@ -9,7 +9,7 @@ use parking_lot::MutexGuard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Cursor, FrameKind, MAX_PAYLOAD, OVERHEAD, frame_size};
 use crate::framing::{Batch, Framed, Framing, One, batch_size};
-use crate::maker::Need;
+use crate::need::Need;
 use crate::segment::Segment;
 use crate::writer::{Writer, closed};
 
@@ -175,10 +175,10 @@ impl Writer {
         }
         drop(framing);
         if patience == Patience::Never {
-            let refused = self.maker.want(need);
+            let refused = self.maker.want(need).filter(|refused| !refused.cleaned);
             self.wake_maker();
             let not_ready = || Error::new(ErrorKind::Backpressure, "append", "the next segment is not ready");
-            return Err(refused.unwrap_or_else(not_ready));
+            return Err(refused.map_or_else(not_ready, |refused| refused.error));
         }
         self.make_segment(need, false)?;
         Ok(self.framing.lock())

@@ -170,6 +170,7 @@ pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     cleaned.failed = failed.into_iter().map(|(name, e)| (name, e.to_string())).collect();
     if gone > 0 {
         writer.storage.sync_dir().map_err(|e| writer.fail(&Error::io("sync", writer.storage.path(), e)))?;
+        crate::events::cleaned(writer.storage.path(), cleaned.first, gone, cleaned.failed.len());
     }
     Ok(cleaned)
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::events;
 
 /// How soon a thread that met a full disk leads again.
 const FULL_RETRY: Duration = Duration::from_millis(100);
@@ -49,6 +50,8 @@ struct State {
     poison: Option<Error>,
     /// Whoever holds a lock that a waker may want; until they let go nobody is woken by a failure.
     hushes: usize,
+    /// Whether the failure was told.
+    told: bool,
 }
 
 impl State {
@@ -58,12 +61,15 @@ impl State {
         self.aim = u64::MAX;
     }
 
-    /// Everybody who is to be woken by a failure now.
-    fn told(&mut self) -> [Wakers; 2] {
-        if self.hushes > 0 {
-            return <[Wakers; 2]>::default();
+    /// What is to be told of a failure now, if there was one.
+    fn failure(&mut self) -> Failure {
+        if self.hushes > 0 || self.poison.is_none() {
+            return Failure::default();
         }
-        [&mut self.wakers, &mut self.watchers].map(|waiting| Wakers(std::mem::take(waiting)))
+        let first = !std::mem::replace(&mut self.told, true);
+        let poison = self.poison.clone().filter(|_| first);
+        let woken = [&mut self.wakers, &mut self.watchers].map(|waiting| Wakers(std::mem::take(waiting)));
+        Failure { poison, woken }
     }
 }
 
@@ -117,10 +123,10 @@ impl Commit {
         let mut state = self.state.lock();
         let poison = state.poison.get_or_insert_with(|| error.poisoned()).clone();
         self.poisoned.store(true, Ordering::Release);
-        let told = state.told();
+        let failure = state.failure();
         drop(state);
         self.turns.iter().chain([&self.full]).for_each(|waiting| _ = waiting.notify_all());
-        told.into_iter().for_each(Wakers::wake);
+        failure.tell();
         poison
     }
 
@@ -276,6 +282,23 @@ impl Commit {
     }
 }
 
+/// A failure to be told, with no lock held.
+#[derive(Default)]
+struct Failure {
+    /// The first time.
+    poison: Option<Error>,
+    woken: [Wakers; 2],
+}
+
+impl Failure {
+    fn tell(self) {
+        self.woken.into_iter().for_each(Wakers::wake);
+        if let Some(poison) = &self.poison {
+            events::poisoned(poison);
+        }
+    }
+}
+
 /// From [`Commit::hush`]. To be made before the lock is taken, so that it ends after it.
 pub(crate) struct Hush<'a>(&'a Commit);
 
@@ -283,9 +306,9 @@ impl Drop for Hush<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.hushes -= 1;
-        let told = if state.poison.is_some() { state.told() } else { Default::default() };
+        let failure = state.failure();
         drop(state);
-        told.into_iter().for_each(Wakers::wake);
+        failure.tell();
     }
 }
 

@@ -39,6 +39,9 @@
 //!   [`ReadOnly::follow`]. Keep what a reader has not done: [`Wal::cursor`].
 //! - Remember where you are: [`Wal::append_checkpoint`], [`Wal::checkpoint`]. Forget what is done:
 //!   [`Wal::clean_before_batch_time`], [`Wal::clean_before_lsn`].
+//! - Watch: [`Wal::health`], for a readiness probe too; [`Wal::stats`]; why segments stay: [`Wal::kept`].
+//!   With the feature `tracing` there are events under the target `seawall`: opened, segment begun, sync slow, appends
+//!   refused and resumed, cleaned, poisoned, closed. Whoever hears them must not block, nor use the log.
 //!
 //! After `fork` only the parent may use an open log. `DESIGN.md` in the repository argues every decision and every
 //! crash point; the bytes are drawn in `src/format.rs`.
@@ -50,13 +53,16 @@ mod clean;
 mod commit;
 mod cursor;
 mod error;
+mod events;
 mod follow;
 mod format;
 mod framing;
+mod health;
 mod log;
 mod lsn;
 mod maker;
 mod mark;
+mod need;
 mod options;
 mod pieces;
 mod progress;
@@ -68,6 +74,7 @@ mod scan;
 mod segment;
 mod stats;
 pub mod storage;
+mod syncs;
 mod tasks;
 mod ticket;
 mod view;
@@ -78,6 +85,7 @@ pub use clean::{Cleaned, Kept, Why};
 pub use cursor::Cursor;
 pub use error::{Damage, Error, ErrorKind, Result};
 pub use follow::Follower;
+pub use health::Health;
 pub use lsn::{BatchTime, Lsn};
 pub use options::{Durability, Options, RecoveryMode};
 pub use progress::Progress;
@@ -86,6 +94,7 @@ pub use readonly::ReadOnly;
 pub use record::{Kind, Record};
 pub use recovery::{Recovery, Torn};
 pub use stats::Stats;
+pub use syncs::SyncTimes;
 pub use ticket::Ticket;
 pub use wal::{At, Wal};
 

@@ -13,6 +13,7 @@ use crate::append::ended_early;
 use crate::bugs::Bug;
 use crate::commit::InHand;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events;
 use crate::format::{CAPACITY, MARK_LEN, Mark};
 use crate::framing::Framing;
 use crate::maker::Maker;
@@ -66,6 +67,7 @@ impl Log {
         let closing = Mutex::new(Some(lock));
         let log = Arc::new(Log { writer, recovery, log_id, closed: AtomicBool::new(false), closing });
         start(&log).inspect_err(|_| log.writer.stop())?;
+        events::opened(log.writer.storage.path(), &log.recovery);
         Ok(log)
     }
 
@@ -83,6 +85,8 @@ impl Log {
         writer.commit.wake_watchers();
         // Crash: everything is synced by now; the next writer finds it so.
         drop(lock);
+        writer.tell_begun();
+        events::closed(writer.storage.path(), &closed);
         closed
     }
 }

@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, HEAD, Header};
+use crate::need::{Missing, Need, Refused};
 use crate::recovery::Void;
 use crate::scan::Place;
 use crate::segment::{Failed, NotMade, Segment, Spare, Stock};
@@ -53,8 +55,8 @@ struct State {
     stuck: Vec<(String, u64)>,
     /// What somebody needs who may not wait, for the next background step to make.
     wanted: Option<Need>,
-    /// Why that could not be made, until something is.
-    refused: Option<Error>,
+    /// Why none could be made, until one is.
+    refused: Option<Refused>,
 }
 
 impl State {
@@ -70,33 +72,10 @@ impl State {
         let bound = if pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
         left.fold(bound.saturating_add(segment_size), u64::saturating_add)
     }
-}
 
-/// How badly a segment is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// For ordinary records and notes of cursors: one must stay in reserve behind it.
-    Ordinary,
-    /// For a checkpoint, which helps to get out of a full disk.
-    Reserve,
-}
-
-impl Need {
-    fn prepared(self) -> usize {
-        match self {
-            Need::Ordinary => 2,
-            Need::Reserve => 1,
-        }
-    }
-
-    /// Bytes that the bound must leave for `missing` segments of `size`.
-    fn bytes(self, missing: usize, size: u64) -> u64 {
-        let segments = size.saturating_mul(missing as u64);
-        match self {
-            // The reserve is cut to its header when the log is closed, and made anew beside that.
-            Need::Ordinary => segments.saturating_add(u64::from(BLOCK)),
-            Need::Reserve => segments,
-        }
+    /// Bytes that count besides what `missing` segments are made out of.
+    fn used(&self, missing: usize) -> u64 {
+        self.disk_bytes - self.spares.iter().rev().take(missing).map(|spare| spare.length).sum::<u64>()
     }
 }
 
@@ -136,12 +115,19 @@ impl Maker {
         self.state.lock().prepared.len() < Need::Ordinary.prepared()
     }
 
-    /// Has the next background step make a segment for somebody who may not wait. Tells why the last such step could
-    /// not, if nothing was made since.
-    pub(crate) fn want(&self, need: Need) -> Option<Error> {
+    /// Has the next background step make a segment for somebody who may not wait. Tells why the last try could not.
+    pub(crate) fn want(&self, need: Need) -> Option<Refused> {
         let mut state = self.state.lock();
         state.wanted = Some(need);
         state.refused.clone()
+    }
+
+    /// The same for whoever only looks on: has it tried again.
+    pub(crate) fn want_again(&self) -> Option<Refused> {
+        let mut state = self.state.lock();
+        let refused = state.refused.clone()?;
+        state.wanted = state.wanted.or(Some(Need::Ordinary));
+        Some(refused)
     }
 
     /// What somebody needs who may not wait; asked once.
@@ -149,9 +135,27 @@ impl Maker {
         self.state.lock().wanted.take()
     }
 
-    /// Keeps for them why it could not be made.
-    pub(crate) fn refuse(&self, error: Error) {
-        self.state.lock().refused = Some(error);
+    /// Keeps why what somebody needs could not be made at `now`. Tells whether that is new.
+    pub(crate) fn refuse(&self, error: Error, now: Duration) -> bool {
+        let mut state = self.state.lock();
+        let since = state.refused.as_ref().map(|before| before.since);
+        state.refused = Some(Refused { error, since: since.unwrap_or(now), cleaned: false });
+        since.is_none()
+    }
+
+    /// All that somebody needs was made. Tells since when it could not be.
+    pub(crate) fn made(&self) -> Option<Duration> {
+        self.state.lock().refused.take().map(|refused| refused.since)
+    }
+
+    /// What an ordinary append would have to find, to go on in a further segment.
+    pub(crate) fn missing(&self) -> Missing {
+        let state = self.state.lock();
+        let missing = Need::Ordinary.prepared().saturating_sub(state.prepared.len());
+        let used = state.used(missing);
+        let disk = self.segment_size.saturating_mul(missing as u64).saturating_sub(state.disk_bytes - used);
+        let bound = used.saturating_add(Need::Ordinary.bytes(missing, self.segment_size));
+        Missing { disk, bound: bound.saturating_sub(self.max_disk_bytes) }
     }
 
     /// Makes segments until there is one for this need. `pinned`: nothing can be cleaned before a checkpoint is appended.
@@ -178,8 +182,7 @@ impl Maker {
             }
             // None is made where the bound does not leave room for all: who is refused leaves nothing behind.
             let wanted = need.bytes(missing, self.segment_size);
-            let used =
-                state.disk_bytes - state.spares.iter().rev().take(missing).map(|spare| spare.length).sum::<u64>();
+            let used = state.used(missing);
             let spare = state.spares.pop();
             let bound = state.bound(need, pinned, self.max_disk_bytes, self.segment_size);
             if used.saturating_add(wanted) > bound {
@@ -213,10 +216,7 @@ impl Maker {
             state.making = false;
             self.changed.notify_all();
             match made {
-                Ok(segment) => {
-                    state.refused = None;
-                    state.prepared.push_back(Arc::new(segment));
-                }
+                Ok(segment) => state.prepared.push_back(Arc::new(segment)),
                 Err(NotMade { failed, named }) => {
                     state.disk_bytes -= self.segment_size;
                     if !named {
@@ -344,7 +344,7 @@ impl Maker {
         let _tidying = self.tidying.lock();
         let before = {
             let mut state = self.state.lock();
-            state.refused = None;
+            state.refused.iter_mut().for_each(|refused| refused.cleaned = true);
             // What goes as a whole is not cut as well, nor counted twice.
             let stays = |segment: &Segment| segments.iter().all(|gone| gone.base != segment.base);
             state.trims.retain(|(segment, _)| stays(segment));

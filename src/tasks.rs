@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::commit::Led;
-use crate::maker::Need;
+use crate::events;
+use crate::need::Need;
 use crate::options::Durability;
 use crate::writer::{Leader, Writer};
 
@@ -90,20 +91,34 @@ impl Writer {
     /// One look of the maker: prepares segments once the active one is half full or somebody who may not wait needs
     /// one, tidies what may be tidied.
     pub(crate) fn maker_step(&self) {
+        self.tell_begun();
         let half_full = self.framing.lock().tip().is_some_and(|(segment, offset)| offset >= segment.capacity / 2);
         if self.commit.is_poisoned() {
             return;
         }
         if let Some(need) = self.maker.wanted() {
             // Only allocated: it is late already.
-            if let Err(e) = self.make_segment(need, false) {
-                self.maker.refuse(e);
-            }
+            _ = self.make_segment(need, false);
         } else if half_full && self.maker.wants_more() {
             // A full disk is met again, and told, by the append that needs the segment.
             _ = self.make_segment(Need::Ordinary, true);
         }
         _ = self.tidy();
+    }
+
+    /// Tells of the segments begun since it was called last, here and not where they are: there a lock is held.
+    pub(crate) fn tell_begun(&self) {
+        if !cfg!(feature = "tracing") {
+            return;
+        }
+        let told = self.begun_told.load(Ordering::Relaxed);
+        let segments = self.segments.read();
+        let begun: Vec<_> = segments.iter().filter(|segment| segment.base >= told).cloned().collect();
+        drop(segments);
+        for segment in begun {
+            self.begun_told.store(segment.base + 1, Ordering::Relaxed);
+            events::segment_begun(self.storage.path(), &segment.name);
+        }
     }
 
     /// Ends the background work and waits for it.

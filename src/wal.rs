@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::follow::Follower;
 use crate::format::FrameKind;
 use crate::framing::{Batch, Many, One, Parts};
+use crate::health::Health;
 use crate::log::Log;
 use crate::lsn::{BatchTime, Lsn};
 use crate::options::Options;
@@ -271,6 +272,24 @@ impl Wal {
     /// costs a look at each segment in memory. A log that grows says here why.
     pub fn kept(&self) -> Vec<Kept> {
         kept(&self.log.writer)
+    }
+
+    /// How the log is, for a readiness probe. Takes short locks and waits for no disk.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let wal = seawall::Wal::open(dir.path())?;
+    /// let health = wal.health();
+    /// let status = if health.takes_appends() { 200 } else { 503 };
+    /// println!("{status} {health}");
+    /// # assert_eq!(status, 200);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Where no further segment could be made, asking also has the background try again: a probe that keeps everybody
+    /// away sees by itself when there is room.
+    pub fn health(&self) -> Health {
+        Health::of(&self.log.writer)
     }
 
     /// Figures of this life of the log.

@@ -4,18 +4,22 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::bugs::{Bug, Bugs};
 use crate::commit::{Commit, InHand, Lead, Led};
 use crate::error::{Error, ErrorKind, Result, is_full};
+use crate::events;
 use crate::framing::Framing;
-use crate::maker::{Maker, Need};
+use crate::maker::Maker;
 use crate::mark::{MarkFile, Said};
+use crate::need::Need;
 use crate::options::{Durability, Options};
 use crate::segment::{Failed, Segment};
 use crate::storage::{Background, Storage, is_broken, write_full};
+use crate::syncs::{SLOW, Syncs};
 
 /// Everything that writes.
 pub(crate) struct Writer {
@@ -31,12 +35,16 @@ pub(crate) struct Writer {
     pub(crate) segments: RwLock<VecDeque<Arc<Segment>>>,
     /// The writes met a full disk and wait in memory (copy-on-write file systems only: space is taken ahead).
     pub(crate) stalled: AtomicBool,
+    /// Since when, by the storage's clock.
+    pub(crate) stalled_since: Mutex<Duration>,
     /// The syncer knows that something is to be synced by the interval.
     pub(crate) armed: AtomicBool,
     /// Somebody who may not wait met the bound on what is in memory: the syncer writes it all.
     pub(crate) crowded: AtomicBool,
     /// The active segment's base when MARK was last written.
     marked: AtomicU64,
+    /// Segments begun below were told as events.
+    pub(crate) begun_told: AtomicU64,
     /// One clean at a time.
     pub(crate) cleaning: Mutex<()>,
     /// The background work is to end.
@@ -45,17 +53,15 @@ pub(crate) struct Writer {
     pub(crate) ended: RwLock<bool>,
     pub(crate) syncer: OnceLock<Box<dyn Background>>,
     pub(crate) making: OnceLock<Box<dyn Background>>,
-    pub(crate) syncs: AtomicU64,
-    pub(crate) synced_bytes: AtomicU64,
+    pub(crate) syncs: Syncs,
+    pub(crate) written_bytes: AtomicU64,
 }
 
 /// What has been written and not synced.
 #[derive(Debug, Default)]
 struct Output {
-    /// Segments written since the last sync, oldest first.
-    dirty: Vec<Arc<Segment>>,
-    /// Bytes written into them.
-    bytes: u64,
+    /// Segments written since the last sync, oldest first, and the bytes written into each.
+    dirty: Vec<(Arc<Segment>, u64)>,
 }
 
 impl Writer {
@@ -69,6 +75,7 @@ impl Writer {
     ) -> Writer {
         Writer {
             commit: Commit::new(framing.end),
+            begun_told: AtomicU64::new(framing.end),
             storage,
             options,
             maker,
@@ -77,6 +84,7 @@ impl Writer {
             output: Mutex::default(),
             segments: RwLock::new(segments),
             stalled: AtomicBool::new(false),
+            stalled_since: Mutex::default(),
             armed: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
             marked: AtomicU64::new(u64::MAX),
@@ -85,8 +93,8 @@ impl Writer {
             ended: RwLock::new(false),
             syncer: OnceLock::new(),
             making: OnceLock::new(),
-            syncs: AtomicU64::new(0),
-            synced_bytes: AtomicU64::new(0),
+            syncs: Syncs::default(),
+            written_bytes: AtomicU64::new(0),
         }
     }
 
@@ -94,8 +102,26 @@ impl Writer {
         self.options.bugs
     }
 
-    /// Makes sure that there is a segment for this need.
+    /// Makes sure that there is a segment for this need; `written`: ahead of it, and nobody needs it yet.
     pub(crate) fn make_segment(&self, need: Need, written: bool) -> Result<()> {
+        let made = self.try_make_segment(need, written);
+        match &made {
+            Ok(()) => {
+                if let Some(since) = self.maker.made() {
+                    events::appends_resumed(self.storage.path(), self.storage.now().saturating_sub(since));
+                }
+            }
+            Err(e) if !written => {
+                if self.maker.refuse(e.clone(), self.storage.now()) {
+                    events::appends_refused(self.storage.path(), e);
+                }
+            }
+            Err(_) => {}
+        }
+        made
+    }
+
+    fn try_make_segment(&self, need: Need, written: bool) -> Result<()> {
         let _hush = self.commit.hush();
         let ended = self.ended.read();
         if *ended {
@@ -146,22 +172,30 @@ impl Writer {
         while let Some(piece) = pieces.pop_front() {
             match write_full(&*piece.segment.file, piece.bytes(), piece.offset) {
                 Ok(()) => {
-                    output.bytes += piece.bytes().len() as u64;
-                    if output.dirty.last().is_none_or(|last| last.base != piece.segment.base) {
-                        output.dirty.push(Arc::clone(&piece.segment));
+                    let bytes = piece.bytes().len() as u64;
+                    self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    match output.dirty.last_mut().filter(|(last, _)| last.base == piece.segment.base) {
+                        Some((_, written)) => *written += bytes,
+                        None => output.dirty.push((Arc::clone(&piece.segment), bytes)),
                     }
                     self.framing.lock().pieces.written(piece);
                 }
                 Err(e) if is_full(&e) => {
+                    let e = Error::io("write", self.storage.path().join(&piece.segment.name), e);
                     // Nothing that has an LSN is rolled back: the same write is tried again later.
                     pieces.push_front(piece);
                     let mut framing = self.framing.lock();
                     while let Some(piece) = pieces.pop_back() {
                         framing.pieces.full.push_front(piece);
                     }
-                    self.stalled.store(true, Ordering::Relaxed);
-                    // Whoever met it may not wait for anything: the syncer tries again.
-                    self.wake_syncer();
+                    drop(framing);
+                    if !self.stalled.load(Ordering::Relaxed) {
+                        *self.stalled_since.lock() = self.storage.now();
+                        self.stalled.store(true, Ordering::Release);
+                        // Whoever met it may not wait for anything: the syncer tries again, at its pace from then on.
+                        self.wake_syncer();
+                        events::appends_refused(self.storage.path(), &e);
+                    }
                     return Ok(None);
                 }
                 Err(e) => {
@@ -170,26 +204,33 @@ impl Writer {
                 }
             }
         }
-        self.stalled.store(false, Ordering::Relaxed);
+        if self.stalled.load(Ordering::Relaxed) {
+            self.stalled.store(false, Ordering::Relaxed);
+            let since = *self.stalled_since.lock();
+            events::appends_resumed(self.storage.path(), self.storage.now().saturating_sub(since));
+        }
         Ok(Some(target))
     }
 
     /// Syncs the segments written since the last sync, oldest first.
     fn sync_dirty(&self) -> Result<()> {
-        let Output { mut dirty, bytes } = std::mem::take(&mut *self.output.lock());
+        let Output { mut dirty } = std::mem::take(&mut *self.output.lock());
         if self.bugs().has(Bug::OnlyNewestSynced) {
             dirty.drain(..dirty.len().saturating_sub(1));
         }
         // Crash: oldest first, so that a link is never proven before what it seals.
-        for segment in dirty {
+        for (segment, bytes) in dirty {
+            self.syncs.begin(self.storage.now());
             let mut synced = segment.file.sync();
             if self.bugs().has(Bug::RetryFailedSync) && synced.is_err() {
                 synced = segment.file.sync();
             }
-            self.syncs.fetch_add(1, Ordering::Relaxed);
             synced.map_err(|e| Error::io("sync", self.storage.path().join(&segment.name), e))?;
+            let took = self.syncs.end(self.storage.now(), bytes);
+            if took >= SLOW {
+                events::sync_slow(self.storage.path(), &segment.name, bytes, took);
+            }
         }
-        self.synced_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 

@@ -152,6 +152,26 @@ fn a_full_disk_ends_by_itself_when_nobody_waits() {
     wal.sync().unwrap();
 }
 
+/// The syncer that met a full disk woke itself, and tried again without a pause for as long as it was full.
+#[test]
+fn a_full_disk_is_tried_at_a_pace() {
+    let disk = Disk::new(3);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    disk.fail(Fault::new(Operation::Write).on(".wal").kind(std::io::ErrorKind::StorageFull).for_good());
+    drop(wal.append(b"waits").unwrap());
+    wal.clean_before_lsn(Lsn::ZERO).unwrap();
+    for _ in 0..3 {
+        let tried = disk.count(Operation::Write);
+        assert!((0..100).any(|_| !disk.step()), "it is due again and again");
+        assert!(disk.count(Operation::Write) > tried, "it is never tried again");
+        disk.advance(Duration::from_millis(100));
+    }
+    disk.heal();
+    disk.settle();
+    wal.append(b"again").unwrap().wait().unwrap();
+}
+
 /// Spares kept from a life without a bound filled the bound of the next.
 #[test]
 fn spares_do_not_fill_the_bound() {

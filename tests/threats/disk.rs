@@ -3,11 +3,11 @@
 use std::io;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
 use seawall::storage::{Fs, Storage};
-use seawall::{ErrorKind, Lsn, Wal};
+use seawall::{ErrorKind, Health, Lsn, Wal};
 
 use crate::common::{CAPACITY, everything, fill, filled, kind, payload, payloads, segments, small};
 
@@ -422,9 +422,17 @@ fn row_12_while_a_sync_takes_long_appends_go_on_and_readers_are_not_blocked() {
         }
         assert_eq!(wal.durable_lsn(), Lsn(lsns[9].0 + 1024));
         assert!(wal.stats().buffered_bytes <= 512 << 10);
+        // Health says so, while the sync is under way and when it is done, and that appends go on.
+        let began = Instant::now();
+        while matches!(wal.health(), Health::Healthy) && began.elapsed() < Duration::from_secs(60) {
+            std::thread::yield_now();
+        }
+        let slow = |health: Health| health.takes_appends() && matches!(health, Health::SlowSync { .. });
+        assert!(slow(wal.health()), "{:?}", wal.health());
         assert!(!waiting.is_finished());
         drop(hold);
         waiting.join().unwrap().unwrap();
+        assert!(slow(wal.health()), "{:?}", wal.health());
     });
     wal.sync().unwrap();
     assert_eq!(payloads(&wal), filled(0..400, 1000));
