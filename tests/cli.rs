@@ -2,6 +2,8 @@
 #![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::panic)]
 
+#[path = "cli/back.rs"]
+mod back;
 mod common;
 #[path = "cli/demo.rs"]
 mod demo;
@@ -313,6 +315,36 @@ fn damage_is_the_outcome_although_nobody_reads_what_is_written() {
         let output = command.args(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
         assert!(!said(&output).contains("error"), "{arguments:?}: {}", said(&output));
+    }
+}
+
+#[test]
+fn with_json_an_error_is_an_object_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, none) = (text(temp.path()), text(&temp.path().join("none")).to_owned());
+    log(temp.path(), 2000).close().unwrap();
+    for command in ["dump", "verify", "inspect", "tail", "stats", "repair", "salvage"] {
+        let output = seawall(&[command, &none, "--json"]);
+        assert_eq!(output.status.code(), Some(1));
+        let error = &lines(&output).pop().unwrap()["error"];
+        let kind = if command == "salvage" { "io" } else { "not-found" };
+        assert_eq!(error["kind"], kind, "{command} {error}");
+        assert!(said(&output).starts_with("error: ") && said(&output).contains("\n  next     "), "{}", said(&output));
+    }
+    let newest = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().path());
+    let newest = newest.filter(|path| fs::metadata(path).unwrap().len() > 8192 && path.extension().is_some()).max();
+    flip(&newest.unwrap(), 4096 + 300);
+    let receive = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--json", "--dir", dir];
+    for arguments in [&["tail", dir, "--json"][..], &receive] {
+        let output = seawall(arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let line = lines(&output).pop().unwrap();
+        assert_eq!(line.get("event").is_some(), arguments == receive);
+        let (error, damage) = (&line["error"], &line["error"]["damage"]);
+        assert_eq!((&error["kind"], &damage["lost_records"]), (&json!("damage"), &json!(1)), "{line}");
+        let first = error["next"][0].as_str().unwrap();
+        assert_eq!(first, format!("seawall inspect {dir} --at {}", damage["lsn"]));
+        assert!(said(&output).contains(&format!("  next     {first}   |   seawall repair --dry-run {dir}\n")));
     }
 }
 
