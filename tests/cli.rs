@@ -318,6 +318,33 @@ fn damage_is_the_outcome_although_nobody_reads_what_is_written() {
     }
 }
 
+/// Once the pipe was found closed, what was read next was thrown away unseen.
+#[test]
+fn damage_that_is_met_as_the_reader_goes_away_is_the_outcome() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    drop(log(temp.path(), 20_000));
+    let shown = String::from_utf8(seawall(&["dump", dir]).stdout).unwrap();
+    // The first that does not fit beside those before it into what is written at once.
+    let mut bytes = 0;
+    let full = shown.lines().position(|line| {
+        bytes += line.len() + 1;
+        bytes > 1 << 16
+    });
+    let next: u64 = shown.lines().nth(full.unwrap() + 1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    let segments = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().path());
+    let base = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+    let (base, path) =
+        segments.filter_map(|path| Some((base(&path)?, path))).filter(|(b, _)| *b <= next).max().unwrap();
+    flip(&path, next - base + 40);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+    let output = command.args(["dump", dir]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("\nnext     seawall inspect "), "{}", said(&output));
+}
+
 #[test]
 fn with_json_an_error_is_an_object_too() {
     let temp = tempfile::tempdir().unwrap();

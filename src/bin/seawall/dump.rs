@@ -83,11 +83,8 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     // A bar among the records would be in their way.
     let meter = if out.is_terminal() { Meter::silent() } else { Meter::new(arguments.json) };
     while let Some(item) = frames.next() {
-        if !out.has_reader() {
-            break;
-        }
         match item? {
-            Item::Record(record) if record.lsn >= to => break,
+            Item::Record(record) if record.lsn >= to || !out.has_reader() => break,
             Item::Record(record) => {
                 let shown = Shown::new(&record);
                 if arguments.asks_for(&record, &shown) {

@@ -6,8 +6,8 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use anyhow::Context;
 use serde_json::Value;
 
-/// Standard output. That nobody reads it any more is no error, and changes no outcome. What cannot be written is
-/// told once; after either, the rest is written nowhere.
+/// Standard output. That nobody reads it any more is no error: a command that ends for it ends as what it met until then
+/// has it. What cannot be written is told once; after either, the rest is written nowhere.
 pub struct Out {
     writer: BufWriter<Stdout>,
     has_reader: bool,
