@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::lsn::Lsn;
+use crate::lsn::{BatchTime, Lsn};
 
 /// The result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -30,7 +30,7 @@ pub enum ErrorKind {
     /// The system refused a call. A read that ends so has changed nothing, and an open nothing that anybody needs.
     Io,
     /// Bytes known to be durable are not there, or not what was written. Nothing was changed.
-    Damage(Damage),
+    Damage(Box<Damage>),
     /// The log does not end where it is known to be durable, and [`RecoveryMode::Strict`](crate::RecoveryMode)
     /// was asked for. Nothing was changed.
     NotStrict,
@@ -80,37 +80,106 @@ pub enum ErrorKind {
     Cancelled,
 }
 
-/// Where durable bytes are damaged, and what is lost under each way out.
+/// Where durable bytes are damaged, what was found there, and what is lost under each way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Damage {
-    /// The segment file.
+    /// The segment file; empty where there is none left.
     pub segment: String,
     /// The byte in it where the damage begins.
     pub offset: u64,
     /// The same place as an address in the log.
     pub lsn: Lsn,
+    /// The batch time of the record there, where its header still tells.
+    pub batch_time: Option<BatchTime>,
+    /// What is wrong, in words.
+    pub what: String,
+    /// What was found there, and what was expected, in words.
+    pub found: String,
     /// Everything below was durable once, by a claim that was found.
     pub durable: Lsn,
-    /// The first valid frame, or the first sound segment, beyond the damage.
+    /// The first valid frame beyond the damage.
     pub next: Option<Lsn>,
+    /// The last valid record beyond it, where that can be told without reading sealed segments.
+    pub last: Option<Lsn>,
     /// Bytes of frames, at most, that are lost if the damage is passed over.
     pub bytes: u64,
-    /// Valid frames beyond the damage: lost too if the log is cut where it begins.
+    /// Records that are lost then, where that can be told.
+    pub records: Option<u64>,
+    /// Valid records before it in the same batch: they go with it if the log is repaired or cut.
+    pub before: u64,
+    /// Valid records beyond it, lost too if the log is cut where it begins. Of a segment that another follows, as many
+    /// as the next link says.
     pub beyond: u64,
+}
+
+impl Damage {
+    /// Damage of which only the place is known yet.
+    pub(crate) fn at(segment: &str, offset: u64, lsn: u64) -> Damage {
+        Damage {
+            segment: segment.to_owned(),
+            offset,
+            lsn: Lsn(lsn),
+            batch_time: None,
+            what: String::new(),
+            found: String::new(),
+            durable: Lsn(lsn),
+            next: None,
+            last: None,
+            bytes: 0,
+            records: None,
+            before: 0,
+            beyond: 0,
+        }
+    }
+
+    /// Adds a segment beyond, of which its successor's link says how many records it holds.
+    pub(crate) fn pass(&mut self, first: u64, records: u64) {
+        self.next.get_or_insert(Lsn(first));
+        self.beyond = self.beyond.saturating_add(records);
+        if records > 0 {
+            self.last = None;
+        }
+    }
+
+    /// Sets how many bytes are lost. `only`: the size of the frame there and how many records it is, where that can be
+    /// told: if it is all of the bytes, the records are known.
+    pub(crate) fn lose(&mut self, bytes: u64, only: Option<(u64, u64)>) {
+        self.bytes = bytes;
+        self.records = only.filter(|(size, _)| *size == bytes).map(|(_, records)| records);
+    }
+
+    /// Records that are lost if the log is cut where the damage begins, where that can be told.
+    pub fn cut(&self) -> Option<u64> {
+        Some(self.records?.saturating_add(self.before).saturating_add(self.beyond))
+    }
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage { lsn, durable, next, bytes, beyond, .. } = self;
-        write!(f, "LSN {lsn}, all below LSN {durable} was durable; lost if it is passed over: ")?;
-        match (bytes, next) {
-            (0, _) => write!(f, "nothing that is known of")?,
-            (bytes, Some(next)) => write!(f, "{bytes} bytes, up to LSN {next}")?,
-            (bytes, None) => write!(f, "{bytes} bytes, the rest")?,
+        let Damage { lsn, what, found, durable, next, bytes, records, beyond, .. } = self;
+        write!(
+            f,
+            "{what}: found {found}; LSN {lsn}, all below LSN {durable} was durable; lost if it is passed over: "
+        )?;
+        match (records, bytes, next) {
+            (_, 0, _) => write!(f, "nothing that is known of")?,
+            (Some(records), bytes, _) => write!(f, "{} of {bytes} bytes", plural(*records, "record"))?,
+            (None, bytes, Some(next)) => write!(f, "at most {bytes} bytes, up to LSN {next}")?,
+            (None, bytes, None) => write!(f, "at most {bytes} bytes, the rest")?,
         }
-        write!(f, "; if the log is cut here: {beyond} valid frames more; nothing was changed")
+        write!(f, "; if the log is cut here: ")?;
+        match self.cut() {
+            Some(records) => write!(f, "{}", plural(records, "record"))?,
+            None => write!(f, "{} more", plural(beyond.saturating_add(self.before), "valid record"))?,
+        }
+        write!(f, "; nothing was changed")
     }
+}
+
+/// `1 record`, `2 records`.
+pub(crate) fn plural(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 impl Error {
@@ -126,11 +195,22 @@ impl Error {
         Error(Arc::new(Inner { kind, operation, path, offset: None, message: String::new(), source: Some(source) }))
     }
 
-    /// The same error with its place.
-    pub(crate) fn at(self, path: impl AsRef<Path>, offset: u64) -> Error {
-        let path = Some(path.as_ref().to_path_buf());
+    /// The error for damage to the log in `directory`. On one line, as all of them are: it goes into somebody's log file.
+    /// What it is made of stands in [`Damage`], and the command line tool lays it out.
+    pub(crate) fn damage(operation: &'static str, directory: &Path, damage: Damage) -> Error {
+        let message = format!("damaged: {damage}; `seawall repair` lists all that is damaged, and the ways out");
+        let place = match damage.segment.is_empty() {
+            true => (directory.to_path_buf(), None),
+            false => (directory.join(&damage.segment), Some(damage.offset)),
+        };
+        Error::new(ErrorKind::Damage(Box::new(damage)), operation, message).at(place.0, place.1)
+    }
+
+    /// The same error with its place: a byte of a file, or a directory.
+    pub(crate) fn at(self, path: impl AsRef<Path>, offset: impl Into<Option<u64>>) -> Error {
+        let (path, offset) = (Some(path.as_ref().to_path_buf()), offset.into());
         match Arc::try_unwrap(self.0) {
-            Ok(inner) => Error(Arc::new(Inner { path, offset: Some(offset), ..inner })),
+            Ok(inner) => Error(Arc::new(Inner { path, offset, ..inner })),
             Err(shared) => Error(shared),
         }
     }

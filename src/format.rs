@@ -225,6 +225,11 @@ impl Header {
         Header::parse(block).unwrap_or(Err(BadHeader::Bad))
     }
 
+    /// The checksum of the header at the start of `block`, and the one that it bears; `None` without a length.
+    pub(crate) fn sums(block: &[u8]) -> Option<(u32, u32)> {
+        Some((header_checksum(block)?, u32_at(block, 12)?))
+    }
+
     fn parse(block: &[u8]) -> Option<Result<(Header, u32), BadHeader>> {
         let seed = u32_at(block, 12)?;
         if field(block, 0)? != SEGMENT_MAGIC || header_checksum(block)? != seed {
@@ -365,6 +370,12 @@ impl FrameHeader {
         let words = [pair(offset, u32_at(frame, 4)?), u64_at(frame, 8)?, u64_at(frame, 16)?];
         let kind = frame[7] >> 4 & 7;
         (kind != 0 && check(seed, words) == u32_at(frame, 0)?).then_some(header)
+    }
+
+    /// The check of a frame's first bytes at `offset` of a segment with `seed`, and the one that they bear.
+    pub(crate) fn checks(frame: &[u8; FRAME as usize], seed: u32, offset: u32) -> Option<(u32, u32)> {
+        let words = [pair(offset, u32_at(frame, 4)?), u64_at(frame, 8)?, u64_at(frame, 16)?];
+        Some((check(seed, words), u32_at(frame, 0)?))
     }
 
     /// The header in a frame's first bytes, whatever its check says.

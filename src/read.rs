@@ -1,5 +1,7 @@
 //! Reading: one record by its LSN, or all of a range. Out of the map of a sealed segment without a copy.
 
+mod damage;
+
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::path::PathBuf;
@@ -10,13 +12,14 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::bugs::Bugs;
-use crate::error::{Damage, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Link, frame_size};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
-use crate::scan::{Chunk, Place, Window, frame_at, look_ahead};
+use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::segment::Segment;
+use damage::{damaged, passed_over};
 
 /// What records are read from: a log that is written, or one that is only read.
 pub(crate) trait Segments: Send + Sync {
@@ -204,47 +207,6 @@ fn walk(segments: &impl Segments, mut open: Open, lsn: Lsn) -> Error {
             Err(e) => return open.error(segments, e),
         }
     }
-}
-
-/// The error for an LSN in a gap, which ends at an offset.
-fn passed_over(segments: &impl Segments, open: &Open, lsn: Lsn, end: u64) -> Error {
-    let segment = &open.segment;
-    let offset = lsn.0 - segment.base;
-    let damage = Damage {
-        segment: segment.name.clone(),
-        offset,
-        lsn,
-        durable: Lsn(open.end()),
-        next: Some(Lsn(segment.base + end)),
-        bytes: end - offset,
-        beyond: 0,
-    };
-    let message = format!("what was at LSN {lsn} was lost and passed over by a repair");
-    Error::new(ErrorKind::Damage(damage), "read", message).at(segments.path(&segment.name), offset)
-}
-
-/// The error for a place where a durable frame should be.
-#[cold]
-fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64) -> Error {
-    let segment = &open.segment;
-    let path = segments.path(&segment.name);
-    match segments.removed(segment.base) {
-        Ok(None) => {}
-        Ok(Some(first)) => return removed(segment.base + offset, first),
-        Err(e) => return e,
-    }
-    let ahead = look_ahead(&*segment.file, &open.place, offset, Bugs::default()).unwrap_or_default();
-    let damage = Damage {
-        segment: segment.name.clone(),
-        offset,
-        lsn: Lsn(segment.base + offset),
-        durable: Lsn(open.end()),
-        next: ahead.first.map(|first| Lsn(segment.base + first)),
-        bytes: ahead.first.map_or(open.place.limit, |first| first).saturating_sub(offset),
-        beyond: ahead.frames,
-    };
-    let message = format!("damaged: no valid frame here: {damage}");
-    Error::new(ErrorKind::Damage(damage), "read", message).at(path, offset)
 }
 
 /// The segments from `first` on that begin below `end`: their bases, and the bytes of their frames up to there.

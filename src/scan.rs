@@ -1,11 +1,14 @@
 //! Reads frames out of one segment's bytes: one by one, up to the first bad place, and ahead of it.
 
+mod bad;
+
 use std::io;
 use std::ops::Range;
 
 use crate::bugs::{Bug, Bugs};
 use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Seal, frame_size, sum};
 use crate::storage::{File, read_full};
+pub(crate) use bad::{Bad, bad, damage_at, look_beyond};
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
@@ -120,16 +123,15 @@ pub(crate) fn frame_at<S: Source>(
     Ok(payload.is_some_and(|payload| sum(payload) == header.sum).then_some(header))
 }
 
-/// A frame whose header holds and whose payload does not: the header, and the checksum that the payload has.
-pub(crate) fn spoiled(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Result<Option<(FrameHeader, u32)>> {
-    let Some(bytes) = window.bytes(offset, FRAME as usize)? else { return Ok(None) };
+/// Whether a frame lies here whose header holds, in full length.
+fn spoiled(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Result<bool> {
+    let Some(bytes) = window.bytes(offset, FRAME as usize)? else { return Ok(false) };
     let short = u32::try_from(offset).unwrap_or(u32::MAX);
-    let Some(header) = FrameHeader::decode(bytes, place.seed, short) else { return Ok(None) };
+    let Some(header) = FrameHeader::decode(bytes, place.seed, short) else { return Ok(false) };
     if frame_size(u64::from(header.length)) > place.limit - offset {
-        return Ok(None);
+        return Ok(false);
     }
-    let payload = window.bytes(offset + u64::from(FRAME), header.length as usize)?;
-    Ok(payload.map(|payload| (header, sum(payload))))
+    Ok(window.bytes(offset + u64::from(FRAME), header.length as usize)?.is_some())
 }
 
 /// What a segment holds up to its first bad place.
@@ -242,15 +244,13 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
             scan.whole.merge(std::mem::take(&mut open));
         }
     }
-    scan.spoiled = !scan.too_new && spoiled(&mut window, place, scan.end)?.is_some();
+    scan.spoiled = !scan.too_new && spoiled(&mut window, place, scan.end)?;
     Ok(scan)
 }
 
 /// What valid frames lie ahead of a bad place.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ahead {
-    /// The offset of the first.
-    pub(crate) first: Option<u64>,
     /// How many.
     pub(crate) frames: u64,
     /// The highest claim among them.
@@ -264,7 +264,6 @@ pub(crate) fn look_ahead(file: &dyn File, place: &Place, from: u64, bugs: Bugs) 
     let mut ahead = Ahead::default();
     let mut offset = from.max(u64::from(BLOCK)).next_multiple_of(4);
     while let Some((found, header)) = next_frame(&mut window, place, offset, bugs)? {
-        ahead.first.get_or_insert(found);
         ahead.frames += 1;
         ahead.claim = ahead.claim.max(header.claim(place.base + found).unwrap_or(0));
         offset = found + frame_size(u64::from(header.length));

@@ -2,6 +2,8 @@
 #![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::panic)]
 
+#[path = "cli/back.rs"]
+mod back;
 mod common;
 #[path = "cli/demo.rs"]
 mod demo;
@@ -313,6 +315,63 @@ fn damage_is_the_outcome_although_nobody_reads_what_is_written() {
         let output = command.args(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
         assert!(!said(&output).contains("error"), "{arguments:?}: {}", said(&output));
+    }
+}
+
+/// Once the pipe was found closed, what was read next was thrown away unseen.
+#[test]
+fn damage_that_is_met_as_the_reader_goes_away_is_the_outcome() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    drop(log(temp.path(), 20_000));
+    let shown = String::from_utf8(seawall(&["dump", dir]).stdout).unwrap();
+    // The first that does not fit beside those before it into what is written at once.
+    let mut bytes = 0;
+    let full = shown.lines().position(|line| {
+        bytes += line.len() + 1;
+        bytes > 1 << 16
+    });
+    let next: u64 = shown.lines().nth(full.unwrap() + 1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    let segments = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().path());
+    let base = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+    let (base, path) =
+        segments.filter_map(|path| Some((base(&path)?, path))).filter(|(b, _)| *b <= next).max().unwrap();
+    flip(&path, next - base + 40);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+    let output = command.args(["dump", dir]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("\nnext     seawall inspect "), "{}", said(&output));
+}
+
+#[test]
+fn with_json_an_error_is_an_object_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, none) = (text(temp.path()), text(&temp.path().join("none")).to_owned());
+    log(temp.path(), 2000).close().unwrap();
+    for command in ["dump", "verify", "inspect", "tail", "stats", "repair", "salvage"] {
+        let output = seawall(&[command, &none, "--json"]);
+        assert_eq!(output.status.code(), Some(1));
+        let error = &lines(&output).pop().unwrap()["error"];
+        let kind = if command == "salvage" { "io" } else { "not-found" };
+        assert_eq!(error["kind"], kind, "{command} {error}");
+        assert!(said(&output).starts_with("error: ") && said(&output).contains("\n  next     "), "{}", said(&output));
+    }
+    let newest = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().path());
+    let newest = newest.filter(|path| fs::metadata(path).unwrap().len() > 8192 && path.extension().is_some()).max();
+    flip(&newest.unwrap(), 4096 + 300);
+    let receive = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--json", "--dir", dir];
+    for arguments in [&["tail", dir, "--json"][..], &receive] {
+        let output = seawall(arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let line = lines(&output).pop().unwrap();
+        assert_eq!(line.get("event").is_some(), arguments == receive);
+        let (error, damage) = (&line["error"], &line["error"]["damage"]);
+        assert_eq!((&error["kind"], &damage["lost_records"]), (&json!("damage"), &json!(1)), "{line}");
+        let first = error["next"][0].as_str().unwrap();
+        assert_eq!(first, format!("seawall inspect {dir} --at {}", damage["lsn"]));
+        assert!(said(&output).contains(&format!("  next     {first}   |   seawall repair --dry-run {dir}\n")));
     }
 }
 

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use seawall::check::{Report, verify};
-use seawall::{Damage, ErrorKind, Options, Wal};
+use seawall::check::{Item, Repair, Report, frames, verify};
+use seawall::{BatchTime, Damage, ErrorKind, Lsn, Options, Wal};
 
 const BLOCK: u64 = 4096;
 const LINK: u64 = 24 + 80;
@@ -76,7 +76,42 @@ impl Closed {
         assert_eq!(read_only.kind(), error.kind());
         let report = verify(self.dir.path()).unwrap();
         assert_eq!(files(), before);
-        (damage.clone(), report)
+        self.check(damage, &report);
+        ((**damage).clone(), report)
+    }
+
+    /// Holds what is said of one damaged place against what verifying finds, and what repairing keeps.
+    fn check(&self, damage: &Damage, report: &Report) {
+        let (all, lsn) = (self.records.len() as u64, damage.lsn);
+        let kept = Repair::new().cut(lsn).plan(self.dir.path()).unwrap().kept_records;
+        match damage.cut() {
+            Some(cut) => assert_eq!(kept, all - cut, "{damage}"),
+            None => assert!(kept + damage.before + damage.beyond <= all, "{damage}"),
+        }
+        if let Some(records) = damage.records {
+            assert_eq!(lost(report).1, Some(records), "{damage}: {report}");
+        }
+        assert!(damage.bytes >= report.faults[0].lost_bytes, "{damage}: {report}");
+        let valid: Vec<_> = frames(self.dir.path()).unwrap().filter_map(|item| record(item.unwrap())).collect();
+        let beyond: Vec<_> = valid.iter().filter(|valid| **valid >= lsn).collect();
+        if damage.last.is_some() {
+            assert_eq!(damage.last, beyond.last().copied().copied(), "{damage}");
+        }
+        if damage.beyond == beyond.len() as u64 && damage.beyond > 0 {
+            let link = Lsn(beyond[0].0 - LINK);
+            assert!(damage.next == Some(*beyond[0]) || damage.next == Some(link), "{damage}");
+        }
+        assert!(!damage.what.is_empty() && !damage.found.is_empty(), "{damage:?}");
+    }
+
+    fn lsn(&self, record: &Placed) -> Lsn {
+        Lsn(name(&self.segments[record.segment])[..20].parse::<u64>().unwrap() + record.offset)
+    }
+
+    fn change(&self, segment: usize, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = fs::read(&self.segments[segment]).unwrap();
+        change(&mut bytes);
+        fs::write(&self.segments[segment], bytes).unwrap();
     }
 
     fn damaged_by(hurt: impl FnOnce(&Closed)) -> (Closed, Damage, Report) {
@@ -85,6 +120,10 @@ impl Closed {
         let (damage, report) = closed.damage();
         (closed, damage, report)
     }
+}
+
+fn record(item: Item) -> Option<Lsn> {
+    if let Item::Record(record) = item { Some(record.lsn) } else { None }
 }
 
 fn length(n: usize) -> usize {
@@ -123,6 +162,102 @@ fn a_flipped_bit_in_the_newest_segment_of_a_closed_log() {
     assert_eq!((damage.segment, damage.offset), (name(&closed.segments[newest]), record.offset));
     assert_eq!((damage.bytes, damage.beyond), (record.size, closed.count([newest]) - 3));
     assert_eq!(lost(&report), (record.size, Some(1)));
+    let n = closed.records.len() - closed.count([newest]) as usize + 2;
+    let mut payload = vec![n as u8; length(n)];
+    let expected = crc32fast::hash(&payload);
+    payload[0] ^= 1;
+    let found = crc32fast::hash(&payload);
+    assert_eq!(damage.found, format!("checksum {found:08x}, expected {expected:08x}, length {}", payload.len()));
+    assert_eq!((damage.batch_time, damage.records), (Some(BatchTime(0)), Some(1)));
+    assert_eq!(damage.last, closed.records.last().map(|record| closed.lsn(record)));
+}
+
+/// What was found instead of a frame, in the newest segment.
+fn found_instead(hurt: impl Fn(&mut Vec<u8>, &Placed)) -> (Closed, Damage) {
+    let (closed, damage, _) = Closed::damaged_by(|closed| {
+        let newest = closed.segments.len() - 1;
+        let record = closed.of(newest).nth(2).unwrap();
+        closed.change(newest, |bytes| hurt(bytes, record));
+    });
+    (closed, damage)
+}
+
+#[test]
+fn what_was_found_instead_of_a_frame() {
+    let (_, damage) = found_instead(|bytes, record| bytes[record.offset as usize..][..40].fill(0));
+    assert_eq!((damage.found.as_str(), damage.records), ("40 bytes of zeros", None));
+    let (_, damage) = found_instead(|bytes, record| bytes.truncate(record.offset as usize));
+    assert_eq!(damage.found, format!("the file ends at byte {}", damage.offset));
+    let (_, damage) = found_instead(|bytes, record| bytes.truncate(record.offset as usize + 10));
+    let end = damage.offset + 10;
+    assert_eq!(damage.found, format!("the file ends at byte {end}, 10 bytes further, less than a frame"));
+    let (_, damage) = found_instead(|bytes, record| bytes.truncate(record.offset as usize + 30));
+    let (end, length) = (damage.offset + 30, damage.bytes - 24);
+    let said: Vec<_> = damage.found.split(", ").collect();
+    let told: u64 = said[0].strip_prefix("length ").unwrap().parse().unwrap();
+    assert!(told <= length && said[1..] == ["beyond the file", &format!("which ends at byte {end}")], "{damage}");
+    // A header that does not hold: what it says of its length may be anything.
+    let (closed, damage) = found_instead(|bytes, record| {
+        bytes[record.offset as usize + 4..][..4].copy_from_slice(&0x1fff_ffff_u32.to_le_bytes());
+    });
+    let bytes = fs::read(closed.segments.last().unwrap()).unwrap();
+    let frame = &bytes[damage.offset as usize..][..24];
+    let u32_at = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let mut hasher = crc32fast::Hasher::new_with_initial(u32_at(&bytes, 12));
+    hasher.update(&(damage.offset as u32).to_le_bytes());
+    hasher.update(&frame[4..]);
+    let (found, expected, end) = (hasher.finalize(), u32_at(frame, 0), bytes.len());
+    let head = format!("frame header with checksum {found:08x}, expected {expected:08x}, length 268435455");
+    assert_eq!(damage.found, format!("{head}, beyond the file, which ends at byte {end}"));
+}
+
+/// Only what the same segment held was said to be lost by a cut.
+#[test]
+fn damage_that_reading_meets_tells_what_lies_in_later_segments_too() {
+    for segment in [0, 2] {
+        let closed = Closed::new();
+        let hit = closed.of(segment).nth(3).unwrap();
+        closed.change(segment, |bytes| bytes[hit.offset as usize + 24] ^= 1);
+        let report = verify(closed.dir.path()).unwrap();
+        let wal = small().open(closed.dir.path()).unwrap();
+        let view = small().open_read_only(closed.dir.path()).unwrap();
+        let lsn = closed.lsn(hit);
+        for error in [
+            wal.get(lsn).unwrap_err(),
+            wal.read(..).unwrap().last().unwrap().unwrap_err(),
+            view.read(..).unwrap().last().unwrap().unwrap_err(),
+        ] {
+            let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+            let later = closed.count(segment + 1..closed.segments.len());
+            assert_eq!((damage.lsn, damage.offset, damage.bytes), (lsn, hit.offset, hit.size), "{error}");
+            assert_eq!((damage.records, damage.before), (Some(1), 0), "{error}");
+            assert_eq!(damage.beyond, closed.count([segment]) - 4 + later, "{error}");
+            closed.check(damage, &report);
+        }
+    }
+}
+
+#[test]
+fn of_a_batch_what_lies_before_the_damage_is_counted_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    wal.append(&[1; 100]).unwrap().wait().unwrap();
+    let batch = wal.append_batch(&[[2; 100]; 5]).unwrap().wait().unwrap();
+    let last = wal.append(&[3; 100]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let segment = dir.path().join(format!("{:020}.wal", 0));
+    let whole = fs::read(&segment).unwrap();
+    for nth in 0..5 {
+        let mut bytes = whole.clone();
+        bytes[batch.0 as usize + nth * 124 - 4 * 124 + 24] ^= 1;
+        fs::write(&segment, bytes).unwrap();
+        let error = small().open(dir.path()).unwrap_err();
+        let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+        assert_eq!((damage.before, damage.records, damage.beyond), (nth as u64, Some(1), 5 - nth as u64), "{error}");
+        assert_eq!((damage.cut(), damage.last), (Some(6), Some(last)), "{error}");
+        let cut = Repair::new().cut(damage.lsn).plan(dir.path()).unwrap();
+        assert_eq!(cut.kept_records, 1, "{cut}");
+    }
 }
 
 #[test]
@@ -157,7 +292,7 @@ fn a_middle_segment_cut() {
     let size = closed.of(2).skip(3).map(|record| record.size).sum();
     let later = 3..closed.segments.len();
     assert_eq!((damage.segment, damage.offset), (name(&closed.segments[2]), closed.of(2).nth(3).unwrap().offset));
-    assert_eq!((damage.bytes, damage.beyond), (size, closed.count(later.clone()) + later.len() as u64));
+    assert_eq!((damage.bytes, damage.beyond), (size, closed.count(later)));
     assert_eq!(lost(&report), (size, Some(closed.count([2]) - 3)));
 }
 
@@ -169,7 +304,7 @@ fn a_middle_segment_removed_or_emptied() {
         let (closed, damage, report) = Closed::damaged_by(hurt);
         let later = 3..closed.segments.len();
         assert_eq!((damage.segment, damage.offset), (name(&closed.segments[2]), 0));
-        assert_eq!((damage.bytes, damage.beyond), (closed.bytes(2), closed.count(later.clone()) + later.len() as u64));
+        assert_eq!((damage.bytes, damage.beyond), (closed.bytes(2), closed.count(later)));
         assert_eq!(lost(&report), (closed.bytes(2), Some(closed.count([2]))));
         assert_eq!(report.faults.iter().map(|fault| fault.beyond).sum::<u64>(), 0);
     }

@@ -515,5 +515,5 @@ fn the_plan_reads_as_what_is_done() {
     assert!(matches!(&plan.steps[0], Step::Rewrite { segment: s, passed_over } if s == segment && *passed_over > 0));
     assert!(matches!(&plan.steps[1], Step::Continue { .. }), "{plan}");
     let text = plan.to_string();
-    assert!(text.contains(&format!("copy {segment} aside")) && text.contains("records stay"), "{text}");
+    assert!(text.contains(&format!("copy {segment} aside")) && text.contains("keeps "), "{text}");
 }

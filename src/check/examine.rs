@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::error::{Error, ErrorKind, Result, cancelled};
+use crate::error::{Error, ErrorKind, Result, cancelled, plural};
 use crate::format::{BLOCK, segment_name};
 use crate::lsn::Lsn;
 use crate::progress::Progress;
@@ -200,7 +200,10 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
                 if !sum.member(&plan, index, walked, n + 1 == pieces.len())? {
                     let later = pieces.len() - n - 1;
                     if later > 0 {
-                        sum.report.notes.push(format!("{later} segments above the torn tail, not part of the log"));
+                        sum.report.notes.push(format!(
+                            "{} above the torn tail, not part of the log",
+                            plural(later as u64, "segment")
+                        ));
                     }
                     break;
                 }
@@ -295,7 +298,7 @@ impl Sum {
             lost_bytes: base.saturating_sub(sure.saturating_add(whole).saturating_add(u64::from(BLOCK))),
             lost_records: Some(lost),
             beyond: 0,
-            what: format!("{lost} records between LSN {sure} and this segment are in no file that is left"),
+            what: format!("in no file that is left: {} between LSN {sure} and this segment", plural(lost, "record")),
         });
     }
 
@@ -365,7 +368,8 @@ impl Sum {
         }
         let whole = walked.holes.is_empty() && walked.gaps.is_empty();
         if let Some(seal) = part.seal.filter(|seal| whole && seal.records != walked.records) {
-            let what = format!("{} valid records, the next segment's link says {}", walked.records, seal.records);
+            let what =
+                format!("{}, the next segment's link says {}", plural(walked.records, "valid record"), seal.records);
             self.report.faults.push(place(u64::from(BLOCK), &what));
         }
         Ok(true)

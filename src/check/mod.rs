@@ -29,7 +29,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Result, plural};
 use crate::lsn::Lsn;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -190,8 +190,12 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "; {} segments, {} records, {} bytes, LSN {} to {}",
-            self.segments, self.records, self.bytes, self.first, self.end
+            "; {}, {}, {} bytes, LSN {} to {}",
+            plural(self.segments as u64, "segment"),
+            plural(self.records, "record"),
+            self.bytes,
+            self.first,
+            self.end
         )?;
         for fault in &self.faults {
             write!(f, "\n{fault}")?;
@@ -211,10 +215,10 @@ impl fmt::Display for Fault {
         write!(f, "LSN {}: {}; lost: ", self.lsn, self.what)?;
         match (self.lost_records, self.lost_bytes) {
             (Some(0), 0) => write!(f, "no record")?,
-            (Some(records), bytes) => write!(f, "{records} records, {bytes} bytes")?,
+            (Some(records), bytes) => write!(f, "{}, {bytes} bytes", plural(records, "record"))?,
             (None, 0) => write!(f, "nothing that is known of")?,
             (None, bytes) => write!(f, "{bytes} bytes, it cannot be told how many records")?,
         }
-        write!(f, "; {} valid records follow in the segment", self.beyond)
+        write!(f, "; behind it in the segment: {}", plural(self.beyond, "valid record"))
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::bugs::Bugs;
 use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, LINK, frame_size};
-use crate::scan::{Chunk, Place, Source, Window, frame_at, next_frame, spoiled};
+use crate::scan::{Bad, Chunk, Place, Source, Window, bad, frame_at, next_frame};
 use crate::storage::File;
 
 /// Bytes between two reports of progress.
@@ -107,20 +107,14 @@ impl Walk {
         let (place, from) = (&self.place, self.offset);
         let mut window = Window::new(file, place.limit, &mut self.chunk);
         let mut search = from + 4;
-        let mut what = "no valid frame".to_owned();
         let (mut only, mut more) = (None, false);
-        if from >= place.limit {
-            what = format!("the file ends at byte {from}");
-        } else if let Some((header, found)) = spoiled(&mut window, place, from)? {
+        let Bad { found: mut what, header } = bad(&mut window, place, from)?;
+        if let Some(header) = header {
             // The header still holds, so its length does.
             search = from + frame_size(u64::from(header.length));
-            let counts = matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint));
-            only = Some((search, u64::from(counts)));
+            only = Some((search, u64::from(header.is_record())));
             more = header.more;
-            what = format!(
-                "payload of {} bytes with checksum {found:08x}, expected {:08x}, batch time {}",
-                header.length, header.sum, header.batch_time
-            );
+            what = format!("payload with {what}, batch time {}", header.batch_time);
         }
         let next = next_frame(&mut window, place, search, Bugs::default())?.map(|(offset, _)| offset);
         let (to, batch) = (next.unwrap_or(self.end), self.batch);
@@ -175,7 +169,7 @@ pub(super) fn walk(
     while let Some(step) = walk.next(file)? {
         match step {
             Step::Frame(offset, header) => {
-                walked.records += u64::from(matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint)));
+                walked.records += u64::from(header.is_record());
                 let size = frame_size(u64::from(header.length));
                 match header.kind {
                     Some(FrameKind::Gap) => walked.gaps.push((offset, size)),

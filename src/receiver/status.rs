@@ -238,7 +238,9 @@ impl Notice {
             }
             Notice::SourceError(error) => error.to_string(),
             Notice::Checkpoint(lsn) => format!("offset table at LSN {lsn}"),
-            Notice::Cleaned { segments, first } => format!("{segments} segments, the log begins at {first}"),
+            Notice::Cleaned { segments, first } => {
+                format!("{segments} segment{}, the log begins at {first}", if *segments == 1 { "" } else { "s" })
+            }
             Notice::Resumed | Notice::Stopping => String::new(),
         }
     }

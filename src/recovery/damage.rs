@@ -4,12 +4,12 @@ use std::path::Path;
 
 use crate::bugs::Bugs;
 use crate::error::{Damage, Error, ErrorKind, Result};
-use crate::format::{BLOCK, NO_BASE};
+use crate::format::{BLOCK, Header, MARK, NO_BASE, segment_name};
 use crate::lsn::Lsn;
-use crate::scan::look_ahead;
-use crate::storage::Storage;
+use crate::scan::{damage_at, look_beyond};
+use crate::storage::{Storage, read_full};
 
-use super::survey::Survey;
+use super::survey::{Found, Survey};
 use super::{Tail, read_segment};
 
 /// A segment that is not as any crash would leave it.
@@ -48,55 +48,125 @@ pub(super) fn damage(
     broken: Option<Broken>,
     short: Option<String>,
 ) -> Result<Error> {
-    let (Broken { segment, base, from, to, what }, next, beyond) = match broken {
-        Some(mut broken) => {
-            broken.from = first_bad(storage, survey, &broken)?;
-            let next = survey.segments.iter().map(|found| found.base).find(|base| *base >= broken.to);
-            let beyond = frames_from(storage, survey, broken.to)?;
-            (broken, next, beyond)
+    let segment = |index: Option<usize>| index.and_then(|index| survey.segments.get(index));
+    let unlinked = segment(tail.unlinked.filter(|_| !tail.is_torn(&survey.segments)));
+    let damage = match (broken, unlinked, segment(tail.bad)) {
+        (Some(broken), ..) => of_segment(storage, survey, tail, broken)?,
+        (None, Some(found), _) => {
+            let what = "the link is damaged, which says how the log goes on here";
+            of_frame(storage, survey, tail, found, u64::from(BLOCK), what.to_owned())?
         }
-        None if tail.unlinked.is_some() && !tail.is_torn(&survey.segments) => {
-            let found = tail.unlinked.and_then(|index| survey.segments.get(index));
-            let base = found.map_or(0, |found| found.base);
-            let from = base.saturating_add(u64::from(BLOCK));
-            let what = "the link is damaged, which says how the log goes on here".to_owned();
-            let segment = found.map(|found| found.name.clone()).unwrap_or_default();
-            let to = tail.first_beyond.unwrap_or(tail.claim).max(from);
-            (Broken { segment, base, from, to, what }, tail.first_beyond, tail.beyond)
+        (None, None, Some(found)) => {
+            let what = short.unwrap_or_else(|| "no valid frame here, not a torn tail".to_owned());
+            of_frame(storage, survey, tail, found, tail.offset, what)?
         }
-        None => {
-            let found = tail.bad.and_then(|index| survey.segments.get(index));
-            let base = found.map_or(survey.front, |found| found.base);
-            let what = if found.is_none() { "every segment is gone" } else { "no valid frame here, not a torn tail" };
-            let what = short.unwrap_or_else(|| what.to_owned());
-            let segment = found.map(|found| found.name.clone()).unwrap_or_default();
-            let from = base.saturating_add(tail.offset);
-            let to = tail.first_beyond.unwrap_or(tail.claim).max(from);
-            (Broken { segment, base, from, to, what }, tail.first_beyond, tail.beyond)
+        (None, None, None) => {
+            let what = "every segment is gone".to_owned();
+            let found = format!("{MARK} alone, expected records up to LSN {}", tail.claim);
+            let bytes = lost(survey, survey.front, tail.claim.max(survey.front));
+            Damage { what, found, bytes, ..Damage::at("", 0, survey.front) }
         }
     };
-    let damage = Damage {
-        segment: segment.clone(),
-        offset: from.saturating_sub(base),
-        lsn: Lsn(from),
-        durable: Lsn(tail.claim),
-        next: next.map(Lsn),
-        bytes: lost(survey, from, to),
-        beyond,
-    };
-    let offset = damage.offset;
-    let message = format!("damaged: {what}: {damage}; `seawall verify` lists all that is damaged");
-    let directory = storage.path();
-    let path = if segment.is_empty() { directory.to_path_buf() } else { directory.join(segment) };
-    Ok(Error::new(ErrorKind::Damage(damage), "open", message).at(path, offset))
+    Ok(Error::damage("open", storage.path(), Damage { durable: Lsn(tail.claim), ..damage }))
 }
 
-/// Where it is broken: in a segment that was cut, the first bad place lies before the cut.
-fn first_bad(storage: &dyn Storage, survey: &Survey, broken: &Broken) -> Result<u64> {
-    let cut = survey.segments.iter().find(|found| found.base == broken.base && found.base < broken.from);
-    let Some(found) = cut else { return Ok(broken.from) };
-    let scan = read_segment(storage, found, Some(broken.to), Bugs::default())?;
-    Ok(found.base + scan.end)
+/// The damage at an offset of a segment whose header holds.
+fn of_frame(
+    storage: &dyn Storage,
+    survey: &Survey,
+    tail: &Tail,
+    found: &Found,
+    offset: u64,
+    what: String,
+) -> Result<Damage> {
+    let from = found.base.saturating_add(offset);
+    let Some(place) = found.place(Bugs::default()) else { return Ok(Damage::at(&found.name, offset, from)) };
+    let (mut damage, only) = damage_at(&*found.file, &place, &found.name, offset).map_err(io(storage, found))?;
+    look_above(storage, survey, tail, found.base.saturating_add(1), &mut damage)?;
+    let to = damage.next.map_or(tail.claim, |next| next.0).max(from);
+    damage.lose(lost(survey, from, to), only);
+    Ok(Damage { what, ..damage })
+}
+
+/// The damage of a segment that is not as any crash would leave it.
+fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broken) -> Result<Damage> {
+    let Broken { segment, base, from, to, what } = broken;
+    let link = survey.links().find(|link| link.prev_base == base);
+    let mut damage = Damage::at(&segment, 0, from);
+    let mut bytes = None;
+    match survey.segments.iter().find(|found| found.base == base) {
+        None => {
+            damage.found = format!("no such file, expected records up to LSN {to}");
+            damage.records = link.map(|link| link.prev_records);
+        }
+        Some(found) if found.header.is_err() => {
+            damage.found = header_of(found, survey).map_err(io(storage, found))?;
+            if link.is_none() {
+                // Nothing says where it ended, but what was durable in it lay below the next one.
+                let above = survey.segments.iter().map(|found| found.base).find(|above| *above > base);
+                let upto = above.map_or(tail.claim, |above| above.min(tail.claim));
+                bytes = Some(upto.saturating_sub(base.saturating_add(u64::from(BLOCK))));
+            }
+        }
+        // It was cut: the first bad place lies before that.
+        Some(found) if from > base => {
+            let scan = read_segment(storage, found, Some(to), Bugs::default())?;
+            if let Some(place) = found.place(Bugs::default()) {
+                damage = damage_at(&*found.file, &place, &segment, scan.end).map_err(io(storage, found))?.0;
+                let there = scan.whole.records + damage.before + damage.beyond;
+                damage.records = link.map(|link| link.prev_records.saturating_sub(there));
+            }
+        }
+        Some(found) => match (link, &found.header) {
+            (Some(link), Ok((_, seed))) => {
+                damage.found = format!("a header with checksum {seed:08x}, expected {:08x}", link.prev_seed);
+                damage.records = Some(link.prev_records);
+            }
+            _ => damage.found = format!("a segment at LSN {base}, and none below"),
+        },
+    }
+    look_above(storage, survey, tail, to.max(base.saturating_add(1)), &mut damage)?;
+    let bytes = bytes.unwrap_or_else(|| lost(survey, damage.lsn.0, to));
+    Ok(Damage { what, bytes, ..damage })
+}
+
+/// What is wrong with a segment's header, in words.
+fn header_of(found: &Found, survey: &Survey) -> std::io::Result<String> {
+    let mut head = [0; BLOCK as usize];
+    let filled = read_full(&*found.file, &mut head, 0)?;
+    let id = |id: &[u8; 16]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Ok(match (Header::decode(&head), Header::sums(&head)) {
+        (Ok((header, _)), _) if header.base != found.base => {
+            format!("the header of {}, expected one of this name", segment_name(header.base))
+        }
+        (Ok((header, _)), _) => {
+            let ours = survey.log_id.as_ref().map_or_else(String::new, id);
+            format!("a header with log id {}, expected {ours}", id(&header.log_id))
+        }
+        _ if filled < head.len() => format!("the file ends at byte {filled}, within the header"),
+        _ if head.iter().all(|byte| *byte == 0) => format!("{filled} bytes of zeros"),
+        (Err(_), Some((found, expected))) => format!("a header with checksum {found:08x}, expected {expected:08x}"),
+        (Err(_), None) => "no header".to_owned(),
+    })
+}
+
+fn io<'a>(storage: &'a dyn Storage, found: &'a Found) -> impl FnOnce(std::io::Error) -> Error + 'a {
+    |e| Error::io("read", storage.path().join(&found.name), e)
+}
+
+/// Adds to the damage what is valid in the segments from `lsn` on; of those that a durable link seals, as many records
+/// as it says.
+fn look_above(storage: &dyn Storage, survey: &Survey, tail: &Tail, lsn: u64, damage: &mut Damage) -> Result<()> {
+    let first = u64::from(BLOCK);
+    for found in survey.segments.iter().filter(|found| found.base >= lsn) {
+        let Some(place) = found.place(Bugs::default()) else { continue };
+        let mut seals = survey.links().filter(|link| link.prev_base == found.base && link.prev_end <= tail.claim);
+        match seals.next() {
+            Some(link) => damage.pass(found.base.saturating_add(first), link.prev_records),
+            None => look_beyond(damage, &*found.file, &place, first).map_err(io(storage, found))?,
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of frames from one LSN to another, at most: without headers, and without what lies between the end of a
@@ -124,25 +194,6 @@ fn lost(survey: &Survey, from: u64, to: u64) -> u64 {
         at = at.max(limit);
     }
     bytes + to.saturating_sub(if at == from { at } else { at.saturating_add(block) })
-}
-
-/// Valid frames in the segments from `lsn` on; of those that a link seals, as many as it says.
-fn frames_from(storage: &dyn Storage, survey: &Survey, lsn: u64) -> Result<u64> {
-    let links = survey.segments.iter().filter_map(|found| found.link.as_ref()).map(|(link, _)| link);
-    let mut frames = 0;
-    for found in survey.segments.iter().filter(|found| found.base >= lsn) {
-        let sealed = links.clone().find(|link| link.prev_base == found.base);
-        let more = match (sealed, found.place(Bugs::default())) {
-            (Some(link), Some(_)) => link.prev_records.saturating_add(1),
-            (None, Some(place)) => {
-                let ahead = look_ahead(&*found.file, &place, u64::from(BLOCK), Bugs::default());
-                ahead.map_err(|e| Error::io("read", storage.path().join(&found.name), e))?.frames
-            }
-            (_, None) => 0,
-        };
-        frames = more.saturating_add(frames);
-    }
-    Ok(frames)
 }
 
 /// The error of [`RecoveryMode::Strict`](crate::RecoveryMode) for a log that did not end in order.

@@ -133,9 +133,8 @@ struct Tail {
     spoiled: bool,
     /// The highest claim found.
     claim: u64,
-    /// Valid frames beyond the first bad place, and the first of them.
+    /// Valid frames beyond the first bad place.
     beyond: u64,
-    first_beyond: Option<u64>,
     /// Segments above the tip without any frame, by index.
     empty: Vec<usize>,
     /// The lowest segment above the tip, by index, that holds frames and no link.
@@ -203,9 +202,7 @@ impl Tail {
                 self.unlinked.get_or_insert(index);
             }
             let passed = Some(index) > self.bad && self.bad.is_some();
-            let first = if passed && before > 0 { Some(u64::from(BLOCK)) } else { ahead.first };
             self.beyond += ahead.frames + if passed { before } else { 0 };
-            self.first_beyond = self.first_beyond.or(first.map(|offset| found.base + offset));
         }
         Ok(())
     }

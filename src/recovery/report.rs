@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::error::plural;
 use crate::format::Link;
 use crate::lsn::Lsn;
 
@@ -45,7 +46,8 @@ impl Recovery {
         mut notes: Vec<String>,
     ) -> Recovery {
         if !recovered.voids.is_empty() {
-            notes.push(format!("{} segments prepared or cut off, not part of the log", recovered.voids.len()));
+            let voids = plural(recovered.voids.len() as u64, "segment");
+            notes.push(format!("{voids} prepared or cut off, not part of the log"));
         }
         Recovery {
             first: Lsn(recovered.segments.first().map_or(recovered.front, |sealed| sealed.found.base)),
@@ -62,9 +64,12 @@ impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.torn {
             None => write!(f, "clean")?,
-            Some(torn) => write!(f, "torn tail dropped at LSN {}, {} frames beyond it", torn.lsn, torn.beyond)?,
+            Some(torn) => {
+                write!(f, "torn tail dropped at LSN {}, {} beyond it", torn.lsn, plural(torn.beyond, "frame"))?;
+            }
         }
-        write!(f, "; {} segments, {} records, LSN {} to {}", self.segments, self.records, self.first, self.end)?;
+        let (segments, records) = (plural(self.segments as u64, "segment"), plural(self.records, "record"));
+        write!(f, "; {segments}, {records}, LSN {} to {}", self.first, self.end)?;
         for note in &self.notes {
             write!(f, "; {note}")?;
         }

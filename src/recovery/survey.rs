@@ -251,6 +251,11 @@ impl Survey {
         self.front = front.max(self.mark.map_or(0, |mark| mark.front));
     }
 
+    /// All links.
+    pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.segments.iter().filter_map(|found| found.link.as_ref()).map(|(link, _)| link)
+    }
+
     /// The highest claim of MARK and of all links.
     pub(crate) fn claim(&self) -> u64 {
         let links = self.segments.iter().filter_map(|found| found.link.as_ref());
@@ -300,8 +305,7 @@ impl Survey {
 
     /// Where the segment at `base` ended, if the link above it says so.
     pub(crate) fn sealed_end(&self, base: u64) -> Option<u64> {
-        let links = self.segments.iter().filter_map(|found| found.link.as_ref());
-        links.map(|(link, _)| link).find(|link| link.prev_base == base).map(|link| link.prev_end)
+        self.links().find(|link| link.prev_base == base).map(|link| link.prev_end)
     }
 
     /// What no crash leaves: the third row of the table, but for the tip's length.

@@ -33,7 +33,7 @@ fn a_damaged_log_is_brought_back_by_what_the_plan_proposes() {
     assert_eq!(plan.status.code(), Some(2), "{}", said(&plan));
     let plan = told(&plan);
     for part in
-        ["damage   ", "where  00000000000000000000.wal byte", "lost   1 records", "plan     copy", "touched  nothing"]
+        ["damage   ", "where  00000000000000000000.wal byte", "lost   1 record, ", "plan     copy", "touched  nothing"]
     {
         assert!(plan.contains(part), "{plan}");
     }

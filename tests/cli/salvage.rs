@@ -69,7 +69,7 @@ fn what_is_left_of_a_batch_is_written_apart_and_damage_is_the_outcome() {
     let output = seawall(&["salvage", text(&old), "--to", text(&new)]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     let shown = String::from_utf8(output.stdout).unwrap();
-    assert!(shown.contains("1 places passed over") && shown.contains("LSNs are new"), "{shown}");
+    assert!(shown.contains("1 place passed over") && shown.contains("LSNs are new"), "{shown}");
     let mut expected: Vec<_> = records.iter().map(told).collect();
     expected.remove(hit);
     expected[hit - 1].2 = true;

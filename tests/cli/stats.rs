@@ -51,7 +51,9 @@ fn damage_that_is_met_exits_with_2_and_no_log_with_1() {
     fs::remove_file(first_segment(temp.path())).unwrap();
     let output = seawall(&["stats", dir]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(String::from_utf8(output.stdout).unwrap().contains("damage       in 1 places"));
+    assert!(
+        String::from_utf8(output.stdout).unwrap().contains("damage       in 1 place\nnext         seawall verify ")
+    );
     let shown = String::from_utf8(seawall(&["stats", "--prometheus", dir]).stdout).unwrap();
     assert!(shown.contains("\nseawall_faults 1\n"), "{shown}");
     assert_eq!(seawall(&["stats", text(&temp.path().join("none"))]).status.code(), Some(1));

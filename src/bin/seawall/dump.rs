@@ -10,8 +10,9 @@ use seawall::check::{self, Item};
 use seawall::{BatchTime, Lsn, Record};
 
 use crate::exit;
+use crate::failure::{self, About, NOTHING};
 use crate::meter::Meter;
-use crate::out::{self, Out, count};
+use crate::out::{self, Out, counted};
 use crate::record::{Form, Shown};
 use crate::units;
 pub use help::JSON;
@@ -77,16 +78,13 @@ error), 5 written by a newer version.";
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let form = Form::of(arguments.json, arguments.hex);
     let to = arguments.to.map_or(Lsn::MAX, Lsn);
-    let mut damaged = false;
+    let mut damaged = None;
     let mut frames = check::frames(&arguments.path)?.starting_at(Lsn(arguments.from));
     // A bar among the records would be in their way.
     let meter = if out.is_terminal() { Meter::silent() } else { Meter::new(arguments.json) };
     while let Some(item) = frames.next() {
-        if !out.has_reader() {
-            break;
-        }
         match item? {
-            Item::Record(record) if record.lsn >= to => break,
+            Item::Record(record) if record.lsn >= to || !out.has_reader() => break,
             Item::Record(record) => {
                 let shown = Shown::new(&record);
                 if arguments.asks_for(&record, &shown) {
@@ -95,7 +93,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
             }
             Item::Damage(fault) if fault.lsn >= to => break,
             Item::Damage(fault) => {
-                damaged = true;
+                damaged.get_or_insert(fault.lsn);
                 // What is around it goes out first.
                 out.flush()?;
                 meter.say(format_args!("damage: {fault}"));
@@ -110,16 +108,23 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         out::warn(format_args!("note: {note}"));
     }
     if frames.unproven() > 0 {
-        let (records, from) = (count(frames.unproven()), frames.end());
+        let (records, from) = (counted(frames.unproven(), "valid record"), frames.end());
         out::warn(format_args!(
-            "note: {records} valid records at LSN {from} or above are not shown, for nothing says that they are durable; \
-             opening the log makes them so"
+            "note: not shown: {records} at LSN {from} or above, of which nothing says that they are durable; opening the \
+             log makes them so"
         ));
     }
-    Ok(if damaged { exit::damage() } else { exit::CLEAN })
+    if damaged.is_some() {
+        out::warn(failure::next(&failure::ways(&arguments.path, damaged)));
+    }
+    Ok(if damaged.is_some() { exit::damage() } else { exit::CLEAN })
 }
 
 impl Arguments {
+    pub fn about(&self) -> About<'_> {
+        About { path: &self.path, touched: NOTHING, json: self.json }
+    }
+
     fn asks_for(&self, record: &Record, shown: &Shown<'_>) -> bool {
         let BatchTime(time) = record.batch_time;
         let kind = Kind::from_str(shown.kind(), false);

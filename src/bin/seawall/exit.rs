@@ -25,9 +25,9 @@ pub fn too_new() -> ExitCode {
     ExitCode::from(5)
 }
 
-/// The code for an error: by what the log said, wherever it stands in the chain.
+/// The code for an error: by what the log said.
 pub fn code(error: &anyhow::Error) -> ExitCode {
-    match error.chain().find_map(kind) {
+    match of_log(error).map(Error::kind) {
         Some(ErrorKind::Damage(_)) => damage(),
         Some(ErrorKind::Locked) => ExitCode::from(4),
         Some(ErrorKind::TooNew) => too_new(),
@@ -35,9 +35,10 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-fn kind<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a ErrorKind> {
-    match cause.downcast_ref::<ReceiveError>() {
-        Some(ReceiveError::Log(error)) => Some(error.kind()),
-        _ => cause.downcast_ref::<Error>().map(Error::kind),
-    }
+/// What the log said, wherever it stands in the chain.
+pub fn of_log(error: &anyhow::Error) -> Option<&Error> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<ReceiveError>() {
+        Some(ReceiveError::Log(error)) => Some(error),
+        _ => cause.downcast_ref::<Error>(),
+    })
 }

@@ -10,8 +10,9 @@ use seawall::{BatchTime, Kind, Lsn, Options, Record, Wal};
 use serde_json::json;
 
 use crate::exit;
+use crate::failure::{self, About};
 use crate::meter::Meter;
-use crate::out::{Out, count};
+use crate::out::{self, Out, counted};
 
 /// Write a part of a log into a new log, with the same batch times, kinds and batches
 ///
@@ -49,6 +50,12 @@ Exit codes: 0 all of that was written, 1 usage or I/O, 2 the new log would be da
 damaged and is not there (what and where stands on standard error), 4 the new log is locked, 5 written by a newer
 version.";
 
+impl Arguments {
+    pub fn about(&self) -> About<'_> {
+        About { path: &self.path, touched: "nothing of this log; the new one may hold a part", json: self.json }
+    }
+}
+
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     refuse_used(&arguments.out)?;
     let overview = check::inspect(&arguments.path)?;
@@ -63,7 +70,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let wal = options.open(&arguments.out)?;
     let meter = Meter::new(arguments.json);
     let mut export = Export { wal: &wal, redact: arguments.redact, batch: Vec::new(), records: 0, batches: 0 };
-    let mut damaged = 0;
+    let (mut damaged, mut first) = (0, None);
     while let Some(item) = frames.next() {
         match item? {
             Item::Record(record) if record.lsn >= to => break,
@@ -71,6 +78,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
             Item::Damage(fault) if fault.lsn >= to => break,
             Item::Damage(fault) => {
                 damaged += 1;
+                first.get_or_insert(fault.lsn);
                 export.end_batch()?;
                 meter.say(format_args!("damage: {fault}"));
             }
@@ -80,6 +88,9 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     }
     export.end_batch()?;
     drop(meter);
+    if first.is_some() {
+        out::warn(failure::next(&failure::ways(&arguments.path, first)));
+    }
     let Export { records, batches, .. } = export;
     let end = wal.sync()?;
     wal.close()?;
@@ -89,11 +100,9 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         });
         out.json(&told)?;
     } else {
-        let (records, place) = (count(records), arguments.out.display());
-        out.line(format_args!(
-            "{records} records in {} batches written to {place}; their LSNs are new",
-            count(batches)
-        ))?;
+        let (records, batches, place) =
+            (counted(records, "record"), counted(batches, "batch"), arguments.out.display());
+        out.line(format_args!("{records} in {batches} written to {place}; their LSNs are new"))?;
     }
     Ok(if damaged > 0 { exit::loss() } else { exit::CLEAN })
 }

@@ -14,6 +14,7 @@ use seawall::{Lsn, Why};
 use serde_json::{Value, json};
 
 use crate::exit;
+use crate::failure::{self, About, NOTHING};
 use crate::out::{Out, count};
 use crate::units::bytes;
 use crate::verify;
@@ -48,6 +49,12 @@ const EXAMPLES: &str = "Examples:
 
 Exit codes: 0 no damage was met, 1 usage or I/O, 2 damage was met, 5 written by a newer version.";
 
+impl Arguments {
+    pub fn about(&self) -> About<'_> {
+        About { path: &self.path, touched: NOTHING, json: self.json }
+    }
+}
+
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let overview = check::inspect(&arguments.path)?;
     let at = arguments.at.map(|lsn| At::find(&arguments.path, &overview, Lsn(lsn))).transpose()?;
@@ -67,6 +74,10 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         }
     }
     let damaged = !overview.faults.is_empty() || at.is_some_and(|at| at.is_damaged());
+    if damaged && !arguments.json {
+        out.line("touched  nothing")?;
+        out.line(failure::next(&failure::ways(&arguments.path, None)))?;
+    }
     Ok(if damaged { exit::damage() } else { exit::CLEAN })
 }
 
@@ -107,7 +118,7 @@ fn mark(mark: MarkState) -> &'static str {
 }
 
 /// Bytes as they are written in hexadecimal.
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -5,6 +5,7 @@ mod demo;
 mod dump;
 mod exit;
 mod export;
+mod failure;
 mod inspect;
 mod meter;
 mod out;
@@ -20,7 +21,9 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde_json::json;
 
+use failure::About;
 use out::Out;
 
 /// A write-ahead log: receive a stream into it, look inside, verify it.
@@ -28,7 +31,7 @@ use out::Out;
 /// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 3 acted with loss, 4 locked by another writer, 5 written by a
 /// newer version.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", failure::JSON), max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -66,25 +69,49 @@ fn main() -> ExitCode {
             return if told.use_stderr() { exit::USAGE } else { exit::CLEAN };
         }
     };
-    let done = match arguments.command {
+    let about = arguments.command.about();
+    let done = match &arguments.command {
         // It does not wait for whoever reads what it tells.
-        Command::Receive(arguments) => receive::run(*arguments),
-        Command::Inspect(arguments) => telling(|out| inspect::run(&arguments, out)),
-        Command::Tail(arguments) => telling(|out| tail::run(&arguments, out)),
-        Command::Stats(arguments) => telling(|out| stats::run(&arguments, out)),
-        Command::Export(arguments) => telling(|out| export::run(&arguments, out)),
-        Command::Completions(arguments) => telling(|out| completions::run(&arguments, Arguments::command(), out)),
-        Command::Dump(arguments) => telling(|out| dump::run(&arguments, out)),
-        Command::Verify(arguments) => telling(|out| verify::run(&arguments, out)),
-        Command::Repair(arguments) => telling(|out| repair::run(&arguments, out)),
-        Command::Salvage(arguments) => telling(|out| salvage::run(&arguments, out)),
-        Command::Demo(arguments) => telling(|out| demo::run(&arguments, out)),
+        Command::Receive(arguments) => receive::run(arguments),
+        Command::Inspect(arguments) => telling(|out| inspect::run(arguments, out)),
+        Command::Tail(arguments) => telling(|out| tail::run(arguments, out)),
+        Command::Stats(arguments) => telling(|out| stats::run(arguments, out)),
+        Command::Export(arguments) => telling(|out| export::run(arguments, out)),
+        Command::Completions(arguments) => telling(|out| completions::run(arguments, Arguments::command(), out)),
+        Command::Dump(arguments) => telling(|out| dump::run(arguments, out)),
+        Command::Verify(arguments) => telling(|out| verify::run(arguments, out)),
+        Command::Repair(arguments) => telling(|out| repair::run(arguments, out)),
+        Command::Salvage(arguments) => telling(|out| salvage::run(arguments, out)),
+        Command::Demo(arguments) => telling(|out| demo::run(arguments, out)),
     };
     match done {
         Ok(code) => code,
         Err(error) => {
-            out::complain(&error);
+            out::warn(failure::text(&error, about));
+            if about.is_some_and(|about| about.json) {
+                // That it cannot be written is nothing to say beside that.
+                let mut out = Out::new();
+                _ = out.json(&json!({ "error": failure::object(&error, about) })).and_then(|()| out.flush());
+            }
             exit::code(&error)
+        }
+    }
+}
+
+impl Command {
+    /// What it is about; `None` if that is no log.
+    fn about(&self) -> Option<About<'_>> {
+        match self {
+            Command::Receive(arguments) => Some(arguments.about()),
+            Command::Inspect(arguments) => Some(arguments.about()),
+            Command::Dump(arguments) => Some(arguments.about()),
+            Command::Tail(arguments) => Some(arguments.about()),
+            Command::Stats(arguments) => Some(arguments.about()),
+            Command::Export(arguments) => Some(arguments.about()),
+            Command::Verify(arguments) => Some(arguments.about()),
+            Command::Repair(arguments) => Some(arguments.about()),
+            Command::Salvage(arguments) => arguments.about(),
+            Command::Demo(_) | Command::Completions(_) => None,
         }
     }
 }

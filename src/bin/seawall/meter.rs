@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use seawall::Progress;
 
-use crate::out::{self, count};
+use crate::out::{self, counted};
 use crate::units::bytes;
 
 /// How often a line is written.
@@ -74,5 +74,5 @@ fn line(progress: &Progress) -> String {
     let Progress { bytes: done, total_bytes: total, records, .. } = *progress;
     let rate = progress.bytes_per_second();
     let left = progress.left().map_or_else(String::new, |left| format!(", {} s left", left.as_secs()));
-    format!("progress: {} of {}, {} records, {}/s{left}", bytes(done), bytes(total), count(records), bytes(rate))
+    format!("progress: {} of {}, {}, {}/s{left}", bytes(done), bytes(total), counted(records, "record"), bytes(rate))
 }

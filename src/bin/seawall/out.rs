@@ -6,8 +6,8 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use anyhow::Context;
 use serde_json::Value;
 
-/// Standard output. That nobody reads it any more is no error, and changes no outcome. What cannot be written is
-/// told once; after either, the rest is written nowhere.
+/// Standard output. That nobody reads it any more is no error: a command that ends for it ends as what it met until then
+/// has it. What cannot be written is told once; after either, the rest is written nowhere.
 pub struct Out {
     writer: BufWriter<Stdout>,
     has_reader: bool,
@@ -55,23 +55,6 @@ impl Out {
     }
 }
 
-/// Says on standard error what went wrong.
-pub fn complain(error: &anyhow::Error) {
-    warn(complaint(error));
-}
-
-/// What went wrong, as a line.
-pub fn complaint(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        // Errors of the log and the client say their cause themselves.
-        if !text.contains(&cause) {
-            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
-        }
-    }
-    format!("error: {text}")
-}
-
 /// Writes a line to standard error, where somebody may be listening.
 pub fn warn(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
@@ -80,6 +63,16 @@ pub fn warn(line: impl Display) {
 /// Whether a person looks at standard error: progress bars go there.
 pub fn has_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// As many as there are of something: `1 record`, `2 181 records`.
+pub fn counted(number: u64, what: &str) -> String {
+    let end = match (number, what.ends_with("ch")) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{} {what}{end}", count(number))
 }
 
 /// A count with its thousands apart.
@@ -97,7 +90,15 @@ pub fn count(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::count;
+    use super::{count, counted};
+
+    #[test]
+    fn one_is_no_plural() {
+        for (number, text) in [(0, "0 valid records"), (1, "1 valid record"), (2181, "2 181 valid records")] {
+            assert_eq!(counted(number, "valid record"), text);
+        }
+        assert_eq!([counted(1, "batch"), counted(2, "batch")], ["1 batch", "2 batches"]);
+    }
 
     #[test]
     fn thousands_stand_apart() {

@@ -19,8 +19,9 @@ use seawall::receiver::{Config, KafkaConfig, KafkaSource, Mode, Receiver, Reset,
 use seawall::{ErrorKind, Options, Wal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::exit;
+use crate::failure::{self, About};
 use crate::units;
-use crate::{exit, out};
 use lines::Lines;
 use report::Report;
 
@@ -133,17 +134,21 @@ fn setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     receive(arguments).or_else(|error| {
+        let about = Some(arguments.about());
         // Said as everything is: it must not take more than a moment to end.
         let Ok(mut last) = Lines::new(report::warning) else { return Err(error) };
-        last.put(out::complaint(&error), |_| String::new());
+        last.put(failure::text(&error, about), |_| String::new());
+        if arguments.json {
+            report::failed(failure::object(&error, about));
+        }
         last.finish();
         Ok(exit::code(&error))
     })
 }
 
-fn receive(arguments: Arguments) -> anyhow::Result<ExitCode> {
+fn receive(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("waiting for signals")?;
@@ -215,6 +220,10 @@ fn look_for(
 }
 
 impl Arguments {
+    pub fn about(&self) -> About<'_> {
+        About { path: &self.dir, touched: "nothing that was stored", json: self.json }
+    }
+
     fn kafka(&self) -> anyhow::Result<KafkaConfig> {
         let mut kafka = KafkaConfig::new(&self.brokers, &self.group);
         let mut topics = BTreeSet::new();

@@ -6,7 +6,7 @@ use seawall::receiver::{Block, BlockRecord, Entry, Handover, Mark, OffsetTable, 
 use seawall::{Kind, Record};
 use serde_json::{Map, Value, json};
 
-use crate::out::{Out, count};
+use crate::out::{Out, counted};
 
 /// How records are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl<'a> Shown<'a> {
     /// Where it is and what it is, on a line.
     pub fn summary(&self) -> String {
         let Record { lsn, batch_time, payload, .. } = self.record;
-        format!("lsn {lsn}, batch time {batch_time}, {} of {} bytes", self.kind(), count(payload.len() as u64))
+        format!("lsn {lsn}, batch time {batch_time}, {} of {}", self.kind(), counted(payload.len() as u64, "byte"))
     }
 
     pub fn write(&self, form: Form, out: &mut Out) -> anyhow::Result<()> {
@@ -178,7 +178,7 @@ fn text(record: &Record, entry: Option<&Entry<'_>>, out: &mut Out) -> anyhow::Re
         Some(Entry::Block(block)) => {
             let ranges: Vec<String> =
                 block.ranges().iter().map(|r| format!("{}[{}, {})", r.partition, r.from, r.next)).collect();
-            out.line(format_args!("{head}  {} records  {}", block.len(), ranges.join(" ")))?;
+            out.line(format_args!("{head}  {}  {}", counted(block.len() as u64, "record"), ranges.join(" ")))?;
             for message in block.records() {
                 out.line(line(block, &message?))?;
             }
@@ -190,7 +190,11 @@ fn text(record: &Record, entry: Option<&Entry<'_>>, out: &mut Out) -> anyhow::Re
                 table.iter().map(|(partition, _, mark)| format!("{partition}@{}", mark.next)).collect();
             out.line(format_args!("{head}  {}", rows.join(" ")))?;
         }
-        _ => out.line(format_args!("{head}  {} bytes  {}", record.payload.len(), preview(&record.payload)))?,
+        _ => out.line(format_args!(
+            "{head}  {}  {}",
+            counted(record.payload.len() as u64, "byte"),
+            preview(&record.payload)
+        ))?,
     }
     Ok(())
 }

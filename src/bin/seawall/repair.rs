@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use seawall::Lsn;
-use seawall::check::{Fault, Repair, RepairPlan, Step};
+use seawall::check::{self, Fault, Repair, RepairPlan, Step};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::out::{Out, count};
+use crate::failure::{self, About, NOTHING};
+use crate::inspect::hex;
+use crate::out::{Out, count, counted};
 
 /// Bring a damaged log back: first the plan, then the act
 ///
@@ -50,10 +52,23 @@ with loss, 4 a writer has the log, 5 written by a newer version.";
 
 const JSON: &str = "Tell the plan as one JSON object:
   {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"end\":LSN,\"faults\":[..as verify..],
-   \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}";
+   \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
+What is told of an error: `seawall --help`.";
+
+impl Arguments {
+    pub fn about(&self) -> About<'_> {
+        let acts = self.acts() && !self.dry_run;
+        let touched = if acts { "the log is damaged still or repaired, and nothing is lost by that" } else { NOTHING };
+        About { path: &self.dir, touched, json: self.json }
+    }
+
+    fn acts(&self) -> bool {
+        self.pass_over || self.cut.is_some() || !self.quarantine.is_empty()
+    }
+}
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
-    let asked = arguments.pass_over || arguments.cut.is_some() || !arguments.quarantine.is_empty();
+    let asked = arguments.acts();
     let act = asked && !arguments.dry_run;
     let mut repair = arguments.quarantine.iter().fold(Repair::new(), Repair::quarantine);
     if let Some(lsn) = arguments.cut {
@@ -63,7 +78,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     if arguments.json {
         out.json(&object(&plan, act))?;
     } else {
-        text(&plan, act, out)?;
+        text(&plan, act, arguments, out)?;
         if !asked && !plan.steps.is_empty() {
             ways(&plan, arguments, out)?;
         }
@@ -93,44 +108,50 @@ fn object(plan: &RepairPlan, done: bool) -> Value {
     })
 }
 
-fn text(plan: &RepairPlan, done: bool, out: &mut Out) -> anyhow::Result<()> {
+fn text(plan: &RepairPlan, done: bool, arguments: &Arguments, out: &mut Out) -> anyhow::Result<()> {
     plan.faults.iter().try_for_each(|fault| crate::verify::fault_text(fault, out))?;
     if plan.steps.is_empty() {
-        let (records, end) = (count(plan.kept_records), plan.end);
-        return out.line(format_args!("nothing to repair: {records} records, the log ends at lsn {end}"));
+        let (records, end) = (counted(plan.kept_records, "record"), plan.end);
+        return out.line(format_args!("nothing to repair: {records}, the log ends at lsn {end}"));
     }
     let told = if done { "done" } else { "plan" };
     plan.steps.iter().try_for_each(|step| out.line(format_args!("{told}     {step}")))?;
-    let (kept, dropped) = (count(plan.kept_records), count(plan.dropped_records));
-    let (stay, go) = if done { ("stayed", "went") } else { ("stay", "go") };
-    out.line(format_args!("{kept} valid records {stay}, {dropped} {go}; the log ends at lsn {}", plan.end))?;
+    let (kept, dropped) = (counted(plan.kept_records, "valid record"), count(plan.dropped_records));
+    let (keep, drop) = if done { ("kept", "dropped") } else { ("keeps", "drops") };
+    out.line(format_args!("{keep} {kept}, {drop} {dropped}; the log ends at lsn {}", plan.end))?;
     match done {
-        true => out.line("touched  the originals are beside it as *.aside; `seawall verify` shows that it is clean"),
+        true => {
+            out.line("touched  the log; what was replaced is beside it as *.aside")?;
+            out.line(failure::next(&[format!("seawall verify {}", failure::shell(&arguments.dir))]))
+        }
         false => out.line("touched  nothing"),
     }
 }
 
 /// The commands to choose from, with what each loses.
 fn ways(plan: &RepairPlan, arguments: &Arguments, out: &mut Out) -> anyhow::Result<()> {
-    let dir = arguments.dir.display();
+    let dir = failure::shell(&arguments.dir);
     out.line(format_args!(
         "next     seawall repair {dir} --pass-over     does this; first copy the directory, if you can"
     ))?;
     let Some(first) = plan.faults.iter().map(|fault| fault.lsn).min() else { return Ok(()) };
+    // Beside what the first way finds again.
+    let whole = plan.kept_records + plan.dropped_records;
+    let dropped = |other: &RepairPlan| counted(whole.saturating_sub(other.kept_records), "valid record");
     if let Ok(cut) = Repair::new().cut(first).plan(&arguments.dir) {
-        let dropped = count(cut.dropped_records);
-        out.line(format_args!("    or   seawall repair {dir} --cut {first}     drops {dropped} valid records"))?;
+        let dropped = dropped(&cut);
+        out.line(format_args!("    or   seawall repair {dir} --cut {first}     drops {dropped}"))?;
     }
     let damaged = |fault: &&Fault| arguments.dir.join(&fault.segment).is_file();
     if let Some(fault) = plan.faults.iter().find(damaged)
         && let Ok(quarantine) = Repair::new().quarantine(&fault.segment).plan(&arguments.dir)
     {
-        let (segment, dropped) = (&fault.segment, count(quarantine.dropped_records));
-        out.line(format_args!(
-            "    or   seawall repair {dir} --quarantine {segment}     drops {dropped} valid records"
-        ))?;
+        let (segment, dropped) = (&fault.segment, dropped(&quarantine));
+        out.line(format_args!("    or   seawall repair {dir} --quarantine {segment}     drops {dropped}"))?;
     }
+    let log = check::inspect(&arguments.dir).ok().and_then(|overview| overview.log_id).map(|id| hex(&id));
     out.line(format_args!(
-        "    or   seawall salvage {dir} --to NEW     writes what is left into a new log, and leaves this one"
+        "    or   {}     writes what is left into a new log, and leaves this one",
+        failure::salvage(&[&arguments.dir], log.as_deref())
     ))
 }

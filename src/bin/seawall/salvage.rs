@@ -13,8 +13,9 @@ use seawall::{Kind, Lsn, Options, Record, Wal};
 use serde_json::{Value, json};
 
 use crate::exit;
+use crate::failure::{self, About};
 use crate::meter::Meter;
-use crate::out::{self, Out, count};
+use crate::out::{self, Out, count, counted};
 use crate::units::bytes;
 
 /// Find every record whose bytes are whole: in directories, single files, raw images of disks; changes none of them
@@ -46,6 +47,13 @@ Memory: up to 72 bytes for each record that is found, and 1 MiB for each GiB of 
 Exit codes: 0 nothing is known to be missing, 1 usage or I/O, or no record was found, 2 damage was passed over, 5 written by
 a newer version, at least in part.";
 
+impl Arguments {
+    pub fn about(&self) -> Option<About<'_>> {
+        let path = self.sources.first()?;
+        Some(About { path, touched: "none of the sources; the new log may hold a part", json: self.json })
+    }
+}
+
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     if let Some(to) = &arguments.to {
         check_empty(to)?;
@@ -71,7 +79,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     if arguments.json {
         out.json(&object(&found, &logs, arguments.to.as_deref(), written.as_ref()))?;
     } else {
-        text(&found, &logs, arguments.to.as_deref(), written.as_ref(), out)?;
+        text(&found, &logs, arguments, written.as_ref(), out)?;
     }
     let is_whole = found.unreadable == 0
         && logs.iter().all(|log| log.damaged == 0)
@@ -194,28 +202,30 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
 fn text(
     found: &Salvaged,
     logs: &[&SalvagedLog],
-    to: Option<&Path>,
+    arguments: &Arguments,
     written: Option<&Written>,
     out: &mut Out,
 ) -> anyhow::Result<()> {
+    let (sources, to) = (&arguments.sources, arguments.to.as_deref());
     for log in logs {
         out.line(format_args!("log      {}", log.name))?;
         out.line(format_args!(
-            "  found    {} records, {}, in {} segments, lsn {} to {}",
-            count(log.records),
+            "  found    {}, {}, in {}, lsn {} to {}",
+            counted(log.records, "record"),
             bytes(log.bytes),
-            count(log.segments as u64),
+            counted(log.segments as u64, "segment"),
             log.first,
             log.last
         ))?;
         for (number, name, what) in [
-            (log.damaged, "damage", "places passed over: records were there and are not found"),
+            (log.damaged, "damage", "passed over: records were there and are not found"),
             (log.cut_off, "cut off", "of the records lie where recovery had cut a torn tail off"),
             (log.cleaned, "cleaned", "of the records had been cleaned away"),
             (log.doubled, "doubled", "of the records lie in the place of others: a copy of the log had gone on apart"),
         ] {
             if number > 0 {
-                out.line(format_args!("  {name:<8} {} {what}", count(number)))?;
+                let number = if name == "damage" { counted(number, "place") } else { count(number) };
+                out.line(format_args!("  {name:<8} {number} {what}"))?;
             }
         }
     }
@@ -223,20 +233,24 @@ fn text(
         out.line(format_args!("note     {note}"))?;
     }
     if found.unreadable > 0 {
-        out.line(format_args!("damage   {} bytes of the sources cannot be read", count(found.unreadable)))?;
+        out.line(format_args!("damage   {} of the sources cannot be read", counted(found.unreadable, "byte")))?;
     }
     if found.too_new > 0 {
         let number = count(found.too_new);
-        out.line(format_args!("too new  {number} headers and frames are a newer version's; salvage with that"))?;
+        out.line(format_args!("too new  of the headers and frames, a newer version's: {number}; salvage with that"))?;
     }
     match (written, to) {
         (Some(written), Some(to)) => {
-            let (records, batches) = (count(written.records), count(written.batches));
-            out.line(format_args!("wrote    {records} records in {batches} batches to {}", to.display()))?;
+            let (records, batches) = (counted(written.records, "record"), counted(written.batches, "batch"));
+            out.line(format_args!("wrote    {records} in {batches} to {}", to.display()))?;
             let lsns = written.first.zip(written.last).map(|(first, last)| format!(": {first} to {last}"));
             let lsns = lsns.unwrap_or_default();
             out.line(format_args!("         a new log, and the LSNs are new{lsns}; cursors are not taken over"))
         }
-        _ => out.line("next     the same command with --to NEWDIR writes the records of one of them into a new log"),
+        _ => {
+            let name = |log: &&SalvagedLog| (logs.len() > 1).then(|| log.name.clone());
+            let ways: Vec<_> = logs.iter().map(|log| failure::salvage(sources, name(log).as_deref())).collect();
+            out.line(failure::next(&ways))
+        }
     }
 }

@@ -12,8 +12,9 @@ use seawall::check::{self, Overview};
 use serde_json::{Value, json};
 
 use crate::exit;
+use crate::failure::{self, About, NOTHING};
 use crate::inspect;
-use crate::out::{Out, count};
+use crate::out::{Out, count, counted};
 use crate::units::{self, bytes};
 use growth::Growth;
 
@@ -49,7 +50,7 @@ One JSON object, a line for each look
   growth            with --watch, from the second look on: records_per_second, bytes_per_second (of
                     log, with what rotation left unused);
                     otherwise null
-Further fields may come.";
+Further fields may come. What is told of an error: `seawall --help`.";
 
 const EXAMPLES: &str = "Examples:
   seawall stats /var/lib/billing
@@ -57,6 +58,12 @@ const EXAMPLES: &str = "Examples:
   seawall stats --prometheus /var/lib/billing > /var/lib/node_exporter/billing.prom
 
 Exit codes: 0 no damage was met, or nobody reads on, 1 usage or I/O, 2 damage was met, 5 written by a newer version.";
+
+impl Arguments {
+    pub fn about(&self) -> About<'_> {
+        About { path: &self.dir, touched: NOTHING, json: self.json }
+    }
+}
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let mut overview = check::inspect(&arguments.dir)?;
@@ -66,7 +73,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     } else if arguments.json {
         out.json(&object(&overview, None))?;
     } else {
-        text(&overview, out)?;
+        text(arguments, &overview, out)?;
     }
     out.flush()?;
     while let Some(interval) = arguments.watch.filter(|_| out.has_reader()) {
@@ -103,7 +110,7 @@ fn object(overview: &Overview, growth: Option<&Growth>) -> Value {
     })
 }
 
-fn text(overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
+fn text(arguments: &Arguments, overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
     let rows = [
         ("segments", count(segments(overview) as u64)),
         ("disk", bytes(overview.disk_bytes)),
@@ -119,17 +126,18 @@ fn text(overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
         out.line(format_args!("cursor       {}: {lag} behind, keeps {holds}", cursor.name))?;
     }
     if !overview.faults.is_empty() {
-        out.line(format_args!("damage       in {} places; `seawall inspect` tells", overview.faults.len()))?;
+        out.line(format_args!("damage       in {}", counted(overview.faults.len() as u64, "place")))?;
+        out.line(format_args!("next         {}", failure::ways(&arguments.dir, None).join("   |   ")))?;
     }
     Ok(())
 }
 
 /// A look after another.
 fn line(overview: &Overview, growth: &Growth) -> String {
-    let (records, rate) = (count(overview.records), count(growth.records));
+    let (records, rate) = (counted(overview.records, "record"), count(growth.records));
     let (disk, since) = (bytes(overview.disk_bytes), bytes(overview.since_checkpoint));
     let mut line = format!(
-        "lsn {}  {records} records  {rate}/s  {}/s  disk {disk}  checkpoint {since} ago",
+        "lsn {}  {records}  {rate}/s  {}/s  disk {disk}  checkpoint {since} ago",
         overview.durable,
         bytes(growth.bytes)
     );

@@ -10,6 +10,7 @@ use seawall::{ErrorKind, Lsn, Options, ReadOnly, Record};
 
 use crate::dump;
 use crate::exit;
+use crate::failure::{About, NOTHING};
 use crate::out::{self, Out};
 use crate::record::{Form, Shown};
 
@@ -47,6 +48,12 @@ Records that the writer cleans before they can be read are passed over, which is
 
 Exit codes: 0 all of that was written out, or nobody reads on, 1 usage or I/O, 2 damage was met, 5 written by a newer
 version.";
+
+impl Arguments {
+    pub fn about(&self) -> About<'_> {
+        About { path: &self.dir, touched: NOTHING, json: self.json }
+    }
+}
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let form = Form::of(arguments.json, arguments.hex);

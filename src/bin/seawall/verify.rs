@@ -1,7 +1,7 @@
 //! `seawall verify`: every checksum of a log, beside a live writer or without one.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,8 +10,9 @@ use seawall::check::{Fault, Report, Verify};
 use serde_json::{Value, json};
 
 use crate::exit;
+use crate::failure::{self, About, NOTHING};
 use crate::meter::Meter;
-use crate::out::{Out, count};
+use crate::out::{Out, counted};
 use crate::units::bytes;
 
 /// Check every checksum of a log, in parallel; works on a live log and changes nothing
@@ -39,7 +40,7 @@ Tell what was found as one JSON object
   faults    what is damaged: segment, offset (the byte in it), lsn, what (in words), lost_bytes,
             lost_records (null where it cannot be told), beyond (valid records after it in the segment)
   notes     what else there is to know, in words
-Further fields may come.";
+Further fields may come. What is told of an error: `seawall --help`.";
 
 const EXAMPLES: &str = "Examples:
   seawall verify /var/lib/billing
@@ -49,6 +50,12 @@ const EXAMPLES: &str = "Examples:
 
 Exit codes: 0 all that was known to be durable is there as it was written, 1 usage or I/O, 2 it is not, 5 written by
 a newer version.";
+
+impl Arguments {
+    pub fn about(&self) -> About<'_> {
+        About { path: &self.path, touched: NOTHING, json: self.json }
+    }
+}
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let meter = Meter::new(arguments.json);
@@ -66,7 +73,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     if arguments.json {
         out.json(&object(&report))?;
     } else {
-        text(&report, out)?;
+        text(&arguments.path, &report, out)?;
     }
     Ok(if report.is_clean() { exit::CLEAN } else { exit::damage() })
 }
@@ -90,32 +97,39 @@ fn object(report: &Report) -> Value {
 /// A fault as text.
 pub fn fault_text(fault: &Fault, out: &mut Out) -> anyhow::Result<()> {
     out.line(format_args!("damage   {}", fault.what))?;
-    out.line(format_args!("  where  {} byte {}, lsn {}", fault.segment, fault.offset, fault.lsn))?;
+    match fault.segment.is_empty() {
+        true => out.line(format_args!("  where  lsn {}", fault.lsn))?,
+        false => out.line(format_args!("  where  {} byte {}, lsn {}", fault.segment, fault.offset, fault.lsn))?,
+    }
     let lost = match fault.lost_records {
-        Some(0) if fault.lost_bytes == 0 => "no record".to_owned(),
+        Some(0) => "no record".to_owned(),
         None if fault.lost_bytes == 0 => "nothing that is known of".to_owned(),
-        Some(records) => format!("{} records, {} bytes", count(records), count(fault.lost_bytes)),
-        None => format!("{} bytes; how many records, cannot be told", count(fault.lost_bytes)),
+        Some(records) => format!("{}, {}", counted(records, "record"), counted(fault.lost_bytes, "byte")),
+        None => format!("{}; how many records, cannot be told", counted(fault.lost_bytes, "byte")),
     };
     out.line(format_args!("  lost   {lost}"))?;
-    out.line(format_args!("  after  {} valid records follow in the segment", count(fault.beyond)))
+    out.line(format_args!("  after  {} in the segment", counted(fault.beyond, "valid record")))
 }
 
-fn text(report: &Report, out: &mut Out) -> anyhow::Result<()> {
+fn text(path: &Path, report: &Report, out: &mut Out) -> anyhow::Result<()> {
     report.faults.iter().try_for_each(|fault| fault_text(fault, out))?;
     for note in &report.notes {
         out.line(format_args!("note     {note}"))?;
     }
     let found = match report.faults.len() {
         0 => "clean".to_owned(),
-        1 => "damaged in 1 place".to_owned(),
-        places => format!("damaged in {places} places"),
+        places => format!("damaged in {}", counted(places as u64, "place")),
     };
-    let (segments, records) = (count(report.segments as u64), count(report.records));
+    let (segments, records) = (counted(report.segments as u64, "segment"), counted(report.records, "valid record"));
     out.line(format_args!(
-        "{found}: {segments} segments, {records} valid records, {}, lsn {} to {}",
+        "{found}: {segments}, {records}, {}, lsn {} to {}",
         bytes(report.bytes),
         report.first,
         report.end
-    ))
+    ))?;
+    if !report.is_clean() {
+        out.line("touched  nothing")?;
+        out.line(failure::next(&failure::ways(path, report.faults.first().map(|fault| fault.lsn))))?;
+    }
+    Ok(())
 }

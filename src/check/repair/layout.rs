@@ -88,14 +88,14 @@ impl Layout {
 fn unknown_log(storage: &dyn Storage) -> Error {
     let message = "no segment's header and no MARK tells which log this is, so there is nothing to go on with; nothing \
                    was changed, and `seawall salvage` finds the records that are left";
-    Error::new(ErrorKind::NotFound, "repair", message).at(storage.path(), 0)
+    Error::new(ErrorKind::NotFound, "repair", message).at(storage.path(), None)
 }
 
 fn next_base(storage: &dyn Storage, ceiling: u64) -> Result<u64> {
     let base = ceiling.checked_next_multiple_of(u64::from(BLOCK)).and_then(|base| base.checked_add(JUMP));
     base.filter(|base| base.checked_add(*CAPACITY.end()).is_some()).ok_or_else(|| {
         let kind = ErrorKind::TooLarge { needs: JUMP, limit: u64::MAX - ceiling };
-        Error::new(kind, "repair", "no LSNs are left above this log; nothing was changed").at(storage.path(), 0)
+        Error::new(kind, "repair", "no LSNs are left above this log; nothing was changed").at(storage.path(), None)
     })
 }
 

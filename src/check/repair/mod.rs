@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{is_unfinished, segment_name};
 use crate::log::lock_error;
 use crate::lsn::Lsn;
@@ -173,7 +173,7 @@ impl Repair {
     /// Whether what was asked for is there.
     fn check(&self, storage: &dyn Storage, examined: &Examined) -> Result<()> {
         let (first, end) = (examined.report.first, examined.report.end);
-        let invalid = |message| Err(Error::new(ErrorKind::Invalid, "repair", message).at(storage.path(), 0));
+        let invalid = |message| Err(Error::new(ErrorKind::Invalid, "repair", message).at(storage.path(), None));
         if let Some(cut) = self.cut.filter(|cut| *cut < first || *cut > end) {
             return invalid(format!("the log reaches from LSN {first} to {end} and cannot be cut at {cut}"));
         }
@@ -269,11 +269,13 @@ impl fmt::Display for RepairPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RepairPlan { faults, steps, kept_records, dropped_records, end } = self;
         if steps.is_empty() {
-            return write!(f, "nothing to repair; {kept_records} records, the log ends at LSN {end}");
+            let records = plural(*kept_records, "record");
+            return write!(f, "nothing to repair; {records}, the log ends at LSN {end}");
         }
         faults.iter().try_for_each(|fault| writeln!(f, "damage: {fault}"))?;
         steps.iter().try_for_each(|step| writeln!(f, "step: {step}"))?;
-        write!(f, "{kept_records} records stay, {dropped_records} valid ones go; the log ends at LSN {end}")
+        let kept = plural(*kept_records, "valid record");
+        write!(f, "keeps {kept}, drops {dropped_records}; the log ends at LSN {end}")
     }
 }
 
@@ -282,7 +284,7 @@ impl fmt::Display for Step {
         match self {
             Step::Rewrite { segment, passed_over: 0 } => write!(f, "copy {segment} aside and write it anew"),
             Step::Rewrite { segment, passed_over } => {
-                write!(f, "copy {segment} aside and write it anew with {passed_over} bytes passed over")
+                write!(f, "copy {segment} aside and write it anew with {} passed over", plural(*passed_over, "byte"))
             }
             Step::MoveAside { file } => write!(f, "move {file} aside"),
             Step::Continue { segment } => write!(f, "let the log go on in {segment}"),

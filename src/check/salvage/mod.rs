@@ -25,7 +25,7 @@ use std::path::Path;
 use std::slice;
 use std::time::Instant;
 
-use crate::error::{Error, Result, cancelled};
+use crate::error::{Error, Result, cancelled, plural};
 use crate::format::{FRAME, FrameHeader, FrameKind, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
@@ -225,12 +225,15 @@ pub struct SalvagedLog {
 impl fmt::Display for SalvagedLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SalvagedLog { name, segments, records, bytes, first, last, .. } = self;
-        write!(f, "{name}: {records} records of {bytes} bytes in {segments} segments, LSN {first} to {last}")?;
+        let (records, segments) = (plural(*records, "record"), plural(*segments as u64, "segment"));
+        write!(f, "{name}: {records} of {bytes} bytes in {segments}, LSN {first} to {last}")?;
+        if self.damaged > 0 {
+            write!(f, "; passed over: {}", plural(self.damaged, "damaged place"))?;
+        }
         for (count, what) in [
-            (self.damaged, "damaged places passed over"),
-            (self.cut_off, "records that recovery had cut off"),
-            (self.cleaned, "records that had been cleaned away"),
-            (self.doubled, "records in the place of others"),
+            (self.cut_off, "that recovery had cut off"),
+            (self.cleaned, "that had been cleaned away"),
+            (self.doubled, "in the place of others"),
         ] {
             if count > 0 {
                 write!(f, "; {count} {what}")?;

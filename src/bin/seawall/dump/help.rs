@@ -17,4 +17,4 @@ Keys, values and payloads are base64, or null where there is none; names are tex
   checkpoint  payload, and if a receiver wrote it: offsets (of each partition: topic, partition,
               next, lsn of the record that brought it there)
   record      payload (any that no receiver wrote, or that this version cannot read)
-Further fields and kinds may come.";
+Further fields and kinds may come. What is told of an error: `seawall --help`.";

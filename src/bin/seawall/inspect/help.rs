@@ -24,4 +24,4 @@ One JSON object
   at                with --at: lsn, segment, offset (null where there is none), found (record, inside,
                     damage or nothing), and before, here, next: the records there (lsn, end,
                     batch_time, kind, bytes) or null; damage: as in faults, or null
-Further fields and words may come.";
+Further fields and words may come. What is told of an error: `seawall --help`.";

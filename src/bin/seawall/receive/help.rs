@@ -23,5 +23,6 @@ Each has `event` and `time` (RFC 3339, UTC). The other fields, by event:
   stopped        all_durable, all_committed, recorded, recorded_bytes, duplicates, blocks, paused, pauses, assigned,
                  revoked, lost, source_errors, commits (sent, ok, failed, timed_out),
                  partitions (topic, partition, next, durable, committed)
+  failed         error (what ended it otherwise; its fields stand in `seawall --help`)
   notice         text (anything else)
 Further fields and events may come.";

@@ -16,7 +16,7 @@ use seawall::receiver::{
 use serde_json::{Value, json};
 
 use super::lines::Lines;
-use crate::out::{self, Out, count};
+use crate::out::{self, Out, count, counted};
 use crate::units::bytes;
 
 /// How often the pace is told: where nobody looks, and on a terminal.
@@ -86,7 +86,7 @@ impl Report {
     pub fn recovered(&mut self, recovered: &Recovered) {
         let marks = recovered.table.iter().map(|(partition, _, mark)| (partition.to_string(), mark.next));
         let marks: BTreeMap<_, _> = marks.collect();
-        let mut text = format!("{} partitions", marks.len());
+        let mut text = counted(marks.len() as u64, "partition");
         if !marks.is_empty() {
             text.push_str("; resume at");
             marks.iter().take(8).for_each(|(partition, next)| text.push_str(&format!(" {partition}@{next}")));
@@ -98,9 +98,9 @@ impl Report {
     /// Tells how a stop went. What ended it otherwise is told as an error and not here.
     pub fn stopped(&mut self, status: &Status, outcome: Result<(), &ReceiveError>) {
         let Some((durable, committed)) = reached(outcome) else { return };
-        let (recorded, duplicates) = (count(status.recorded), count(status.duplicates));
+        let (recorded, duplicates) = (counted(status.recorded, "record"), counted(status.duplicates, "duplicate"));
         let reached = words(durable, committed);
-        let text = format!("{recorded} records recorded, {duplicates} duplicates dropped; {reached}");
+        let text = format!("{recorded} recorded, {duplicates} dropped; {reached}");
         let mut value = figures(status);
         if let Some(fields) = value.as_object_mut() {
             fields.insert("all_durable".into(), durable.into());
@@ -112,7 +112,7 @@ impl Report {
     pub fn warn(&mut self, text: &str) {
         let line = format!("warning: {text}");
         above(self.bar.as_ref(), || {
-            self.warnings.put(line, |missing| format!("warning: {missing} warnings are missing here"));
+            self.warnings.put(line, |missing| format!("warning: missing here: {}", counted(missing, "warning")));
         });
     }
 
@@ -144,7 +144,7 @@ impl Report {
             }
             self.errors.insert(code, (Instant::now(), 0));
             if let (Some(more @ 1..), Some(fields)) = (since, value.as_object_mut()) {
-                text.push_str(&format!(" ({} times more since it was told last)", count(more)));
+                text.push_str(&format!(" ({} more since it was told last)", counted(more, "time")));
                 fields.insert("more".into(), more.into());
             }
         }
@@ -167,11 +167,11 @@ impl Report {
         let volume = per_second(now.recorded_bytes, before.recorded_bytes);
         let changed = now.recorded != before.recorded;
         let text = format!(
-            "{} rec/s {}/s | {} records in {} blocks | {} not committed{}",
+            "{} rec/s {}/s | {} in {} | {} not committed{}",
             count(records),
             bytes(volume),
-            count(now.recorded),
-            count(now.blocks),
+            counted(now.recorded, "record"),
+            counted(now.blocks, "block"),
             count(uncommitted(&now.partitions)),
             if now.paused { " | paused" } else { "" },
         );
@@ -192,7 +192,7 @@ impl Report {
     fn tell(&mut self, event: &str, text: &str, value: Value) {
         let json = self.json;
         self.lines.put(line(json, event, text, value), |missing| {
-            let text = format!("{} lines are missing here: nobody read those before them", count(missing));
+            let text = format!("missing here: {}; nobody read those before", counted(missing, "line"));
             line(json, "notice", &text, json!({ "text": text }))
         });
     }
@@ -202,7 +202,7 @@ impl Drop for Report {
     /// Ends the output; it is told where something of it is missing.
     fn drop(&mut self) {
         if let missing @ 1.. = self.lines.finish() {
-            self.warn(&format!("standard output was not read: {} lines are missing there", count(missing)));
+            self.warn(&format!("standard output was not read: {} missing there", counted(missing, "line")));
         }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -231,6 +231,13 @@ fn writer(bar: Option<ProgressBar>) -> impl FnMut(&str) -> bool + Send {
         }
         written.is_ok() && out.has_reader()
     }
+}
+
+/// Tells as a last event what ended it.
+pub fn failed(error: Value) {
+    let Ok(mut last) = Lines::new(writer(None)) else { return };
+    last.put(line(true, "failed", "", json!({ "error": error })), |_| String::new());
+    last.finish();
 }
 
 fn above(bar: Option<&ProgressBar>, write: impl FnOnce()) {

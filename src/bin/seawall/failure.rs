@@ -1,0 +1,281 @@
+//! What is said of a command that failed: what is wrong, where, what is lost, what was touched, and what to do next.
+
+use std::path::{Path, PathBuf};
+
+use seawall::{Damage, Error, ErrorKind, Lsn};
+use serde_json::{Value, json};
+
+use crate::exit;
+use crate::out::counted;
+
+/// The help of `--json` for what fails.
+pub const JSON: &str = "\
+With --json a command that fails writes a last line to standard output, beside what it says on standard error:
+  error             kind (a word: damage, not-found, locked, too-new, disk-full, io ..), text, path and
+                    offset (the byte in it; null where there is none), touched (in words), next
+                    (commands to choose from, or a step in words), and damage: null, or segment,
+                    offset, lsn, batch_time, what, found (both in words), durable (all below that LSN
+                    was), next and last (LSNs of what is valid beyond), lost_bytes (at most) and
+                    lost_records if it is passed over, before (valid records before it in the same
+                    batch), beyond (valid records after it), lost_records_if_cut; null where it is
+                    not known
+Of `seawall receive` it is a line with the event `failed`. Further fields and words may come.";
+
+/// What a command is about.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// The log, or a file of one.
+    pub path: &'a Path,
+    /// What there is to say of what it changed, if it fails midway.
+    pub touched: &'static str,
+    pub json: bool,
+}
+
+/// Commands to choose from, on a line.
+pub fn next(ways: &[String]) -> String {
+    format!("next     {}", ways.join("   |   "))
+}
+
+/// The commands that lead on from damage, met at `at`.
+pub fn ways(path: &Path, at: Option<Lsn>) -> Vec<String> {
+    let dir = shell(path);
+    if path.is_file() {
+        return vec![salvage(&[path], None)];
+    }
+    let look = at.map_or_else(|| format!("seawall verify {dir}"), |lsn| format!("seawall inspect {dir} --at {lsn}"));
+    vec![look, format!("seawall repair --dry-run {dir}")]
+}
+
+/// The command that writes what can still be read into a new log.
+pub fn salvage(sources: &[impl AsRef<Path>], log: Option<&str>) -> String {
+    let first = sources.first().map_or(Path::new("log"), AsRef::as_ref);
+    let name = |n: u32| {
+        let mut name = PathBuf::from(first.components().as_path()).into_os_string();
+        name.push(if n == 0 { ".new".to_owned() } else { format!(".new.{n}") });
+        PathBuf::from(name)
+    };
+    let new = (0..).map(name).find(|new| !new.exists()).unwrap_or_default();
+    let sources: Vec<String> = sources.iter().map(|source| shell(source.as_ref())).collect();
+    let log = log.map_or_else(String::new, |log| format!(" --log {log}"));
+    format!("seawall salvage {}{log} --to {}", sources.join(" "), shell(&new))
+}
+
+/// A path as a shell takes it.
+pub fn shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    let text = if text.starts_with('-') { format!("./{text}") } else { text };
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// What went wrong, for people: a line, and a block below it if the log said so.
+pub fn text(error: &anyhow::Error, about: Option<About<'_>>) -> String {
+    let mut text = format!("error: {}", headline(error));
+    if let (Some(error), Some(about)) = (exit::of_log(error), about) {
+        for (label, value) in Told::new(error, about).rows() {
+            text.push_str(&format!("\n  {label:<8} {value}"));
+        }
+    }
+    text
+}
+
+/// The same for programs.
+pub fn object(error: &anyhow::Error, about: Option<About<'_>>) -> Value {
+    let text = headline(error);
+    let (Some(error), Some(about)) = (exit::of_log(error), about) else {
+        return json!({ "kind": "other", "text": text });
+    };
+    let Told { path, offset, touched, next, .. } = Told::new(error, about);
+    json!({
+        "kind": word(error.kind()), "text": text, "path": path.display().to_string(), "offset": offset,
+        "touched": touched, "next": next, "damage": damage(error).map(facts),
+    })
+}
+
+/// What went wrong, on a line.
+fn headline(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    let log = exit::of_log(error);
+    for cause in error.chain() {
+        let cause = match log.and_then(damage) {
+            // The rest stands in the block.
+            Some(damage) if log.is_some_and(|log| cause.to_string() == log.to_string()) => {
+                format!("damaged: {}", damage.what)
+            }
+            _ => cause.to_string(),
+        };
+        // Errors of the log and the client say their cause themselves.
+        if !text.contains(&cause) {
+            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+        }
+    }
+    text
+}
+
+fn damage(error: &Error) -> Option<&Damage> {
+    match error.kind() {
+        ErrorKind::Damage(damage) => Some(&**damage),
+        _ => None,
+    }
+}
+
+fn facts(damage: &Damage) -> Value {
+    let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.0);
+    json!({
+        "segment": damage.segment, "offset": damage.offset, "lsn": damage.lsn.0,
+        "batch_time": damage.batch_time.map(|time| time.0), "what": damage.what, "found": damage.found,
+        "durable": damage.durable.0, "next": lsn(damage.next), "last": lsn(damage.last), "lost_bytes": damage.bytes,
+        "lost_records": damage.records, "before": damage.before, "beyond": damage.beyond,
+        "lost_records_if_cut": damage.cut(),
+    })
+}
+
+/// What is said below the first line.
+struct Told<'a> {
+    error: &'a Error,
+    path: PathBuf,
+    offset: Option<u64>,
+    touched: &'static str,
+    next: Vec<String>,
+}
+
+impl<'a> Told<'a> {
+    fn new(error: &'a Error, about: About<'_>) -> Told<'a> {
+        let told = error.path().unwrap_or(about.path);
+        // As the caller named it, if it is in there.
+        let named = |path: &Path| {
+            let whole = std::path::absolute(about.path).unwrap_or_default();
+            path.strip_prefix(&whole)
+                .map_or_else(|_| path.to_owned(), |rest| about.path.components().chain(rest.components()).collect())
+        };
+        let in_file = error.offset().is_some() || told.is_file();
+        let dir = if in_file { told.parent().unwrap_or(told) } else { told };
+        let (path, dir, offset) = (named(told), named(dir), error.offset());
+        let midway =
+            matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::LogFull | ErrorKind::Poisoned);
+        let touched = if midway { about.touched } else { NOTHING };
+        Told { error, touched, next: steps(error, &dir), path, offset }
+    }
+
+    fn rows(self) -> Vec<(&'static str, String)> {
+        let byte = self.offset.map(|offset| format!(" byte {offset}"));
+        let mut place = format!("{}{}", self.path.display(), byte.unwrap_or_default());
+        let mut rows = Vec::new();
+        if let Some(damage) = damage(self.error) {
+            place += &format!(", lsn {}", damage.lsn);
+            if let Some(time) = damage.batch_time {
+                place += &format!(", batch time {}", time.0);
+            }
+            rows.push(("found", damage.found.clone()));
+            rows.push(("context", context(damage)));
+            rows.push(("lost", lost(damage)));
+        }
+        rows.insert(0, ("where", place));
+        rows.push(("touched", self.touched.to_owned()));
+        if !self.next.is_empty() {
+            rows.push(("next", self.next.join("   |   ")));
+        }
+        rows
+    }
+}
+
+/// What a command that changes nothing touched.
+pub const NOTHING: &str = "nothing";
+
+fn context(damage: &Damage) -> String {
+    let (records, verb) =
+        (counted(damage.beyond, "valid record"), if damage.beyond == 1 { "follows" } else { "follow" });
+    let follow = match (damage.beyond, damage.next, damage.last) {
+        (0, ..) => "no valid record follows".to_owned(),
+        (1, _, Some(last)) => format!("{records} {verb} (lsn {last})"),
+        (_, Some(next), Some(last)) => format!("{records} {verb} (lsn {next} ..= {last})"),
+        (_, next, _) => format!("{records} {verb}, from lsn {} on", next.unwrap_or_default()),
+    };
+    format!("{follow}; all below lsn {} was durable", damage.durable)
+}
+
+fn lost(damage: &Damage) -> String {
+    let passed = match (damage.records, damage.bytes) {
+        (_, 0) => "nothing that is known of".to_owned(),
+        (Some(0), _) => "no record".to_owned(),
+        (Some(records), bytes) => format!("{} of {}", counted(records, "record"), counted(bytes, "byte")),
+        (None, bytes) => format!("at most {}", counted(bytes, "byte")),
+    };
+    let cut = match damage.cut() {
+        Some(records) => counted(records, "record"),
+        None => match damage.before.saturating_add(damage.beyond) {
+            0 => "the same".to_owned(),
+            more => format!("{} more", counted(more, "valid record")),
+        },
+    };
+    let batch = match damage.before {
+        0 => String::new(),
+        before => format!("; its batch goes as a whole, {} before it too", counted(before, "record")),
+    };
+    format!("{passed} if passed over; {cut} if cut here{batch}")
+}
+
+fn word(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Io => "io",
+        ErrorKind::Damage(_) => "damage",
+        ErrorKind::NotStrict => "not-strict",
+        ErrorKind::TooNew => "too-new",
+        ErrorKind::NotFound => "not-found",
+        ErrorKind::Locked => "locked",
+        ErrorKind::DiskFull => "disk-full",
+        ErrorKind::LogFull => "log-full",
+        ErrorKind::TooLarge { .. } => "too-large",
+        ErrorKind::Removed { .. } => "removed",
+        ErrorKind::Poisoned => "poisoned",
+        ErrorKind::Invalid => "invalid",
+        _ => "other",
+    }
+}
+
+/// The next command, or the next step where there is none.
+fn steps(error: &Error, dir: &Path) -> Vec<String> {
+    let step = |text: &str| vec![text.to_owned()];
+    let refused = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    match error.kind() {
+        ErrorKind::Damage(damage) => ways(dir, Some(damage.lsn)),
+        ErrorKind::NotStrict => {
+            let verify = format!("seawall verify {}", shell(dir));
+            vec![verify, "open it with RecoveryMode::TornTail, which drops the torn tail".to_owned()]
+        }
+        ErrorKind::Invalid if error.operation() == "repair" => vec![format!("seawall inspect {}", shell(dir))],
+        ErrorKind::TooNew => vec![format!(
+            "the same command of the version that wrote it, or a later one; this is {}",
+            env!("CARGO_PKG_VERSION")
+        )],
+        // Of a directory that holds a log nobody can tell which.
+        ErrorKind::NotFound if error.operation() == "repair" => vec![salvage(&[dir], None)],
+        ErrorKind::NotFound => step("the same command with the directory that holds the log: MARK and *.wal lie in it"),
+        ErrorKind::Locked => {
+            vec![format!("seawall inspect {}", shell(dir)), "the same command once the other writer has ended".into()]
+        }
+        ErrorKind::Io if refused.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) => {
+            step("the same command as a user who may do this")
+        }
+        ErrorKind::Io if error.operation() == "read" => {
+            let again = "mend what the system says, then the same command again".to_owned();
+            vec![again, salvage(&[dir], None)]
+        }
+        ErrorKind::Io => step("mend what the system says, then the same command again"),
+        ErrorKind::DiskFull => step("make room on the disk, then the same command again"),
+        ErrorKind::LogFull => {
+            step("clean the log or give it more room (--retain, --max-disk-bytes), then the same again")
+        }
+        ErrorKind::Removed { first, .. } => vec![format!("seawall dump {} --from {first}", shell(dir))],
+        ErrorKind::Poisoned => {
+            step("mend what the system says, then the same command again: opening trusts only what is proven")
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;
