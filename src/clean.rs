@@ -90,8 +90,9 @@ pub(crate) struct Holds {
 }
 
 impl Holds {
-    /// What holds a segment back that ends at `end`, its records at `records_end`, before the one at the base `next`.
-    pub(crate) fn back(&self, end: u64, records_end: u64, next: Option<u64>) -> Option<Why> {
+    /// What holds a segment back that ends at `end`, with its last record or the last before it, before the one at the
+    /// base `next`.
+    pub(crate) fn back(&self, end: u64, last_record: u64, next: Option<u64>) -> Option<Why> {
         // Crash: the front must not pass the durable point. A segment begins there once its link is durable.
         if next.is_none_or(|next| next >= self.synced) {
             return Some(Why::NotDurable);
@@ -99,7 +100,7 @@ impl Holds {
         if self.checkpoint > 0 && self.checkpoint < end && !self.bugs.has(Bug::CleanPastCheckpoint) {
             return Some(Why::Checkpoint(Lsn(self.checkpoint)));
         }
-        let holds = |cursor: &&Cursor| cursor.lsn < records_end && !self.bugs.has(Bug::CleanPastCursor);
+        let holds = |cursor: &&Cursor| cursor.lsn <= last_record && !self.bugs.has(Bug::CleanPastCursor);
         let cursor = self.cursor.as_ref().filter(holds);
         cursor.map(|cursor| Why::Cursor { name: cursor.name.clone(), lsn: Lsn(cursor.lsn) })
     }
@@ -221,7 +222,7 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
             _ if newest => Some(Why::Newest),
             None => Some(Why::Newest),
             Some(seal) if !limit.covers(seal) => Some(limit.passed(seal)),
-            Some(seal) => holds.back(seal.end, seal.records_end, segments.get(n + 1).map(|next| next.base)),
+            Some(seal) => holds.back(seal.end, seal.last_record, segments.get(n + 1).map(|next| next.base)),
         };
         match (why, &kept) {
             (None, None) => gone += 1,

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::events;
+use crate::wakers::Wakers;
 
 /// How soon a thread that met a full disk leads again.
 const FULL_RETRY: Duration = Duration::from_millis(100);
@@ -48,8 +50,8 @@ struct State {
     watchers: BTreeMap<u64, Waker>,
     /// The first failure. Never cleared.
     poison: Option<Error>,
-    /// Whoever holds a lock that a waker may want; until they let go nobody is woken by a failure.
-    hushes: usize,
+    /// Threads that hold a lock which a waker may want: until they let go they wake nobody for a failure.
+    hushes: Vec<ThreadId>,
     /// Whether the failure was told.
     told: bool,
 }
@@ -63,7 +65,7 @@ impl State {
 
     /// What is to be told of a failure now, if there was one.
     fn failure(&mut self) -> Failure {
-        if self.hushes > 0 || self.poison.is_none() {
+        if self.poison.is_none() || self.hushes.contains(&thread::current().id()) {
             return Failure::default();
         }
         let first = !std::mem::replace(&mut self.told, true);
@@ -118,7 +120,8 @@ impl Commit {
         self.state.lock().poison.clone()
     }
 
-    /// Ends all writing. The first failure stays; every waiter is told, futures once nothing is [hushed](Commit::hush).
+    /// Ends all writing. The first failure stays; every waiter is told, futures once this thread is not
+    /// [hushed](Commit::hush).
     pub(crate) fn fail(&self, error: &Error) -> Error {
         let mut state = self.state.lock();
         let poison = state.poison.get_or_insert_with(|| error.poisoned()).clone();
@@ -130,9 +133,9 @@ impl Commit {
         poison
     }
 
-    /// While this lives a failure wakes no future: what a waker does is not ours, and it may want a lock that is held.
+    /// While this lives this thread wakes no future for a failure, which may want a lock that the thread holds.
     pub(crate) fn hush(&self) -> Hush<'_> {
-        self.state.lock().hushes += 1;
+        self.state.lock().hushes.push(thread::current().id());
         Hush(self)
     }
 
@@ -210,10 +213,12 @@ impl Commit {
 
     /// With the token: leads, publishes, gives the token back, wakes.
     fn lead(&self, lead: &impl Lead) -> Result<Led> {
+        // Woken last, with no lock held and the token given back.
         let mut left = Left::default();
+        let hush = self.hush();
         let token = Token(self, &mut left);
         let in_hand = InHand::new(self);
-        let led = lead.lead();
+        let led = lead.lead().map_err(|error| self.fail(&error));
         // Crash: published only now, after the sync that `led` speaks of; whoever is woken may tell the world.
         match &led {
             Ok(Led::Written(end)) => _ = self.acknowledged.fetch_max(*end, Ordering::AcqRel),
@@ -221,15 +226,13 @@ impl Commit {
                 self.synced.fetch_max(*end, Ordering::AcqRel);
                 self.acknowledged.fetch_max(*end, Ordering::AcqRel);
             }
-            Ok(Led::Full) => {}
-            Err(error) => return Err(self.fail(error)),
+            Ok(Led::Full) | Err(_) => {}
         }
         drop(token);
-        lead.moved(left.awaited);
-        drop(in_hand);
-        // Last, for what a waker does is not ours: it may panic.
-        left.wakers.wake();
-        left.watchers.wake();
+        if led.is_ok() {
+            lead.moved(left.awaited);
+        }
+        drop((in_hand, hush));
         led
     }
 
@@ -278,7 +281,7 @@ impl Commit {
     /// Wakes all watchers: the log is closed.
     pub(crate) fn wake_watchers(&self) {
         let watchers = Wakers(std::mem::take(&mut self.state.lock().watchers));
-        watchers.wake();
+        drop(watchers);
     }
 }
 
@@ -292,7 +295,7 @@ struct Failure {
 
 impl Failure {
     fn tell(self) {
-        self.woken.into_iter().for_each(Wakers::wake);
+        drop(self.woken);
         if let Some(poison) = &self.poison {
             events::poisoned(poison);
         }
@@ -305,7 +308,10 @@ pub(crate) struct Hush<'a>(&'a Commit);
 impl Drop for Hush<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
-        state.hushes -= 1;
+        let own = thread::current().id();
+        if let Some(last) = state.hushes.iter().rposition(|hushed| *hushed == own) {
+            state.hushes.swap_remove(last);
+        }
         let failure = state.failure();
         drop(state);
         failure.tell();
@@ -359,28 +365,6 @@ impl Drop for Token<'_> {
         self.0.turn(round).notify_all();
         self.0.turn(round + 1).notify_one();
         self.0.full.notify_all();
-    }
-}
-
-/// Futures to wake. One whose waker panics does not keep the others asleep.
-#[derive(Default)]
-struct Wakers(BTreeMap<u64, Waker>);
-
-impl Wakers {
-    fn wake(mut self) {
-        self.wake_all();
-    }
-
-    fn wake_all(&mut self) {
-        while let Some((_, waker)) = self.0.pop_first() {
-            waker.wake();
-        }
-    }
-}
-
-impl Drop for Wakers {
-    fn drop(&mut self) {
-        self.wake_all();
     }
 }
 

@@ -215,6 +215,15 @@ impl Error {
         }
     }
 
+    /// The same error with a message, if it has none.
+    pub(crate) fn noting(self, message: &str) -> Error {
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) if inner.message.is_empty() => Error(Arc::new(Inner { message: message.to_owned(), ..inner })),
+            Ok(inner) => Error(Arc::new(inner)),
+            Err(shared) => Error(shared),
+        }
+    }
+
     /// The error that a poisoned log gives from now on, for its first failure.
     pub(crate) fn poisoned(&self) -> Error {
         Error(Arc::new(Inner {

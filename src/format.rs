@@ -69,7 +69,7 @@
 //!   0  prev base 8 (all ones: none)   8  prev end 8    16  prev seed 4   20  zero 4   24  prev records 8
 //!  32  prev min time 8               40  prev max time 8
 //!  48  front 8: all below is cleaned 56  last checkpoint 8 (0: none)     64  records before this segment 8
-//!  72  records end 8: past the last record before this segment (0: none)
+//!  72  last record 8: before this segment (0: none)
 //!  80  cursors: (lsn 8, length 1, name)*, at most 16 of 1 to 200 bytes
 //! ```
 //!

@@ -42,7 +42,7 @@ struct Active {
 impl Active {
     /// How it would be sealed now, after a segment that ended so.
     fn seal(&self, previous: &Previous) -> Seal {
-        self.whole.seal(self.segment.base + self.offset, previous.seal.records_end)
+        self.whole.seal(self.segment.base + self.offset, previous.seal.last_record)
     }
 }
 
@@ -163,7 +163,7 @@ impl Framing {
             front: self.front,
             checkpoint: self.checkpoints.back().copied().unwrap_or(0),
             records_before: self.records_before,
-            records_end: seal.records_end,
+            last_record: seal.last_record,
             cursors: self.cursors.clone(),
         };
         self.pieces.turn();
@@ -210,7 +210,7 @@ impl Framing {
         piece.framed(size);
         active.offset = offset;
         self.end = base + offset;
-        active.whole.add(kind, count as u64, time, lsn..self.end);
+        active.whole.add(kind, count as u64, time, lsn);
         if matches!(kind, FrameKind::Record | FrameKind::Checkpoint) {
             active.first_time.get_or_insert(time);
             self.batch_time = self.batch_time.max(time);

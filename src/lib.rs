@@ -78,6 +78,7 @@ mod syncs;
 mod tasks;
 mod ticket;
 mod view;
+mod wakers;
 mod wal;
 mod writer;
 

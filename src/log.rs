@@ -75,19 +75,33 @@ impl Log {
     pub(crate) fn close(&self) -> Result<()> {
         // Taken out: a waker that closes as well, or ends the thread that does, is not to wait for itself.
         let Some(lock) = self.closing.lock().take() else { return Ok(()) };
+        let ending = Ending { log: self, _lock: lock };
         let writer = &self.writer;
         writer.framing.lock().closed = true;
         let drained = writer.drain();
         writer.stop();
         writer.end(&drained);
         let closed = drained.and_then(|()| writer.settle());
-        self.closed.store(true, Ordering::Release);
-        writer.commit.wake_watchers();
         // Crash: everything is synced by now; the next writer finds it so.
-        drop(lock);
+        drop(ending);
         writer.tell_begun();
         events::closed(writer.storage.path(), &closed);
         closed
+    }
+}
+
+/// However closing ends, nothing works on the directory once the lock is let go, which is last.
+struct Ending<'a> {
+    log: &'a Log,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.log.writer.stop();
+        *self.log.writer.ended.write() = true;
+        self.log.closed.store(true, Ordering::Release);
+        self.log.writer.commit.wake_watchers();
     }
 }
 

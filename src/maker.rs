@@ -197,6 +197,7 @@ impl Maker {
             }
             let base = state.next_base;
             let Some(next_base) = base.checked_add(self.segment_size) else {
+                state.spares.extend(spare);
                 // Not `LogFull`, which cleaning mends.
                 let kind = ErrorKind::TooLarge { needs: self.segment_size, limit: u64::MAX - base };
                 return Err(Failed::File(Error::new(kind, "append", "the last LSN was handed out")));
@@ -478,6 +479,3 @@ pub(crate) fn aside_name(storage: &dyn Storage, name: &str) -> std::io::Result<S
     let free = |aside: &String| taken.iter().all(|(name, _)| name.as_os_str() != aside.as_str());
     (0..).map(aside).find(free).ok_or_else(|| std::io::ErrorKind::AlreadyExists.into())
 }
-
-#[cfg(test)]
-mod tests;

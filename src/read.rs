@@ -188,6 +188,13 @@ fn removed(lsn: u64, first: u64) -> Error {
     Error::new(kind, "read", format!("LSN {lsn} was cleaned away, the first left is {first}"))
 }
 
+/// The error for a frame that only a newer version can read.
+#[cold]
+fn too_new(segments: &(impl Segments + ?Sized), open: &Open, offset: u64) -> Error {
+    let message = "a frame of a newer version; read the log with that";
+    Error::new(ErrorKind::TooNew, "read", message).at(segments.path(&open.segment.name), offset)
+}
+
 /// Why there is no valid frame at `lsn`.
 fn walk(segments: &impl Segments, mut open: Open, lsn: Lsn) -> Error {
     let mut offset = u64::from(BLOCK);
@@ -198,6 +205,9 @@ fn walk(segments: &impl Segments, mut open: Open, lsn: Lsn) -> Error {
         match open.frame(offset) {
             Ok(Some(header)) => {
                 let next = offset + frame_size(u64::from(header.length));
+                if header.kind.is_none() {
+                    return too_new(segments, &open, offset);
+                }
                 if header.kind == Some(FrameKind::Gap) && lsn.0 < open.segment.base + next {
                     return passed_over(segments, &open, lsn, next);
                 }
@@ -240,7 +250,7 @@ pub(crate) fn split(segments: &dyn Segments, parts: usize) -> Vec<Range<Lsn>> {
 /// The records of a range, in order. A snapshot: records that become durable later are not among them.
 ///
 /// Ends after the first error. Holds one segment at a time, so that cleaning may overtake it; then it yields
-/// [`ErrorKind::Removed`]. It takes as much memory as 256 KiB or the largest record, however long the range is. To
+/// [`ErrorKind::Removed`], be it that all that was cleaned lay beyond its end. It takes as much memory as 256 KiB or the largest record, however long the range is. To
 /// cancel a replay, drop it.
 #[must_use = "an iterator does nothing until it is driven"]
 pub struct Records<'a> {
@@ -343,11 +353,11 @@ impl<'a> Records<'a> {
         Ok(())
     }
 
-    /// An error if records from `lsn` on were cleaned away before the open segment was entered.
+    /// An error if a record at `lsn` or above was cleaned away before the open segment was entered.
     fn missed(&mut self, lsn: u64) -> Result<()> {
         let above = self.open.as_ref().is_some_and(|open| open.segment.base > lsn);
-        // Of what was cleaned, its link tells where the records ended.
-        if above && self.link()?.is_none_or(|link| link.records_end > lsn) {
+        // Its link tells the last record of what was cleaned.
+        if above && self.link()?.is_none_or(|link| link.last_record >= lsn) {
             return Err(removed(lsn, self.segments.first()));
         }
         Ok(())
@@ -410,7 +420,7 @@ impl<'a> Records<'a> {
     /// ```
     ///
     /// # Errors
-    /// As the iterator: `Damage`, `Removed`, `Io`, `Closed`; it ends after the first.
+    /// As the iterator: `Damage`, `Removed`, `TooNew`, `Io`, `Closed`; it ends after the first.
     #[inline]
     pub fn next_borrowed(&mut self) -> Option<Result<Record<&[u8]>>> {
         match self.advance()? {
@@ -446,6 +456,10 @@ impl<'a> Records<'a> {
             self.frames += 1;
             if let Some(kind) = kind(&header).filter(|_| lsn >= self.from) {
                 return Some(Ok(Found { lsn, offset, kind, header }));
+            }
+            if header.kind.is_none() {
+                let error = too_new(self.segments, open, offset);
+                return self.fail(error);
             }
             self.skipped += 1;
         }

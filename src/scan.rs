@@ -3,7 +3,6 @@
 mod bad;
 
 use std::io;
-use std::ops::Range;
 
 use crate::bugs::{Bug, Bugs};
 use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Seal, frame_size, sum};
@@ -159,8 +158,8 @@ pub(crate) struct Scan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) records: u64,
-    /// Past the last one; 0 if there is none.
-    pub(crate) records_end: u64,
+    /// The LSN of the last one; 0 if there is none.
+    pub(crate) last_record: u64,
     pub(crate) min_time: u64,
     pub(crate) max_time: u64,
     pub(crate) checkpoint: u64,
@@ -169,35 +168,35 @@ pub(crate) struct Summary {
 
 impl Default for Summary {
     fn default() -> Summary {
-        Summary { records: 0, records_end: 0, min_time: u64::MAX, max_time: 0, checkpoint: 0, notes: Vec::new() }
+        Summary { records: 0, last_record: 0, min_time: u64::MAX, max_time: 0, checkpoint: 0, notes: Vec::new() }
     }
 }
 
 impl Summary {
-    /// Adds as many records or checkpoints, and where the last one lies.
+    /// Adds as many records or checkpoints; `lsn` is the last one's.
     #[inline]
-    pub(crate) fn add(&mut self, kind: FrameKind, records: u64, batch_time: u64, last: Range<u64>) {
+    pub(crate) fn add(&mut self, kind: FrameKind, records: u64, batch_time: u64, lsn: u64) {
         if matches!(kind, FrameKind::Record | FrameKind::Checkpoint) {
             self.records += records;
-            self.records_end = last.end;
+            self.last_record = lsn;
             self.min_time = self.min_time.min(batch_time);
             self.max_time = self.max_time.max(batch_time);
         }
         if kind == FrameKind::Checkpoint {
-            self.checkpoint = last.start;
+            self.checkpoint = lsn;
         }
     }
 
-    /// How a segment of these ends at `end`, after segments whose records ended at `before`.
+    /// How a segment of these ends at `end`, after segments whose last record is at `before`.
     pub(crate) fn seal(&self, end: u64, before: u64) -> Seal {
         let Summary { records, min_time, max_time, .. } = *self;
-        Seal { end, records, records_end: self.records_end.max(before), min_time, max_time }
+        Seal { end, records, last_record: self.last_record.max(before), min_time, max_time }
     }
 
     /// Adds the batch that follows.
     pub(crate) fn merge(&mut self, batch: Summary) {
         self.records += batch.records;
-        self.records_end = self.records_end.max(batch.records_end);
+        self.last_record = self.last_record.max(batch.last_record);
         self.min_time = self.min_time.min(batch.min_time);
         self.max_time = self.max_time.max(batch.max_time);
         self.checkpoint = self.checkpoint.max(batch.checkpoint);
@@ -231,13 +230,12 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
         scan.frames += 1;
         batch_time = batch_time.max(header.batch_time);
         scan.claim = scan.claim.max(header.claim(lsn).unwrap_or(0));
-        let next = scan.end + frame_size(u64::from(header.length));
-        open.add(kind, 1, header.batch_time, lsn..place.base + next);
+        open.add(kind, 1, header.batch_time, lsn);
         if kind == FrameKind::CursorNote && !bugs.has(Bug::NotesNotRead) {
             let payload = window.bytes(scan.end + u64::from(FRAME), header.length as usize)?;
             open.notes.extend(payload.and_then(Cursor::decode).map(|(cursor, _)| cursor));
         }
-        scan.end = next;
+        scan.end += frame_size(u64::from(header.length));
         if !header.more || bugs.has(Bug::BatchCutInside) {
             scan.batch = scan.end;
             scan.batch_time = batch_time;

@@ -191,4 +191,20 @@ mod tests {
         let (_dir, log) = log(Options::new().sync_bytes(0).sync_interval(Duration::from_secs(1)));
         assert_eq!(log.writer.syncer_step(&mut None), None);
     }
+
+    /// A segment that was to be trimmed was cleaned first: its bytes were taken off twice.
+    #[test]
+    fn what_was_cleaned_is_not_trimmed() {
+        let (_dir, log) = log(Options::new().segment_size(16 << 10));
+        let writer = &log.writer;
+        writer.append(FrameKind::Record, &One::new(b"record"), None, Patience::Wait).unwrap();
+        writer.rotate_now().unwrap();
+        let held = writer.segments.read().front().cloned();
+        let gone: Vec<_> = writer.segments.write().pop_front().into_iter().collect();
+        assert!(writer.maker.discard(&*writer.storage, gone, || true).is_empty());
+        let left = writer.maker.disk_bytes();
+        writer.maker.tidy(&*writer.storage, u64::MAX).unwrap();
+        assert_eq!(writer.maker.disk_bytes(), left);
+        drop(held);
+    }
 }

@@ -16,8 +16,8 @@ use crate::writer::Writer;
 /// Dropping it forgets the wait, never the record. It borrows the log, for counting who holds the log would take a
 /// tenth of the time of a small append; [`into_owned`](Ticket::into_owned) gives one to send away.
 ///
-/// Awaited, it is woken from the thread that led the commit: a `Waker` of your own must not close or drop the log from
-/// within `wake`.
+/// Awaited, it is woken from the thread that led the commit, which holds no lock then: a `Waker` of your own may use the
+/// log, and what it takes the next commit waits for.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

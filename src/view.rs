@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -25,6 +26,7 @@ use crate::recovery::{find, missing, read_marks, survey_beside};
 use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::segment::Segment;
 use crate::storage::{Background, File, Next, Storage, read_full};
+use crate::wakers::Wakers;
 
 /// How often it is looked again while somebody waits.
 const POLL: Duration = Duration::from_millis(5);
@@ -107,14 +109,16 @@ impl View {
         let ours: Vec<_> = marks.iter().filter(|mark| mark.log_id == self.log_id).collect();
         let marked = ours.iter().map(|mark| mark.shown).max().unwrap_or(0);
         let front = ours.iter().map(|mark| mark.front).max().unwrap_or(0);
-        let newest = self.segments.read().back().cloned().filter(|newest| newest.base >= front);
-        let goes_on = match newest {
+        let goes_on = match self.newest().filter(|newest| newest.base >= front) {
             // Without a MARK of ours the log may be gone: its files are open here all the same.
             Some(newest) => (!ours.is_empty() || self.is_there(&newest)?) && self.go_on(&mut tip, newest, marked)?,
             None => false,
         };
         if !goes_on {
-            return self.look_anew(&mut tip);
+            self.look_anew(&mut tip)?;
+            if let Some(newest) = self.newest() {
+                self.go_on(&mut tip, newest, marked)?;
+            }
         }
         let now = marked.max(tip.claim).min(tip.end);
         let now = self.shown.fetch_max(now, Ordering::AcqRel).max(now);
@@ -160,7 +164,7 @@ impl View {
     }
 
     /// Begins anew with all that lies in the directory: nothing that was known is left, or what is known is not there.
-    fn look_anew(&self, tip: &mut Tip) -> Result<u64> {
+    fn look_anew(&self, tip: &mut Tip) -> Result<()> {
         let found = Looked::at(&*self.storage, self.mode, Bugs::default())?;
         if found.log_id != self.log_id {
             let message = "the log is gone, and another is in its place: open that; nothing was changed";
@@ -169,7 +173,12 @@ impl View {
         *tip = Tip::new(&found);
         let Looked { segments, shown, .. } = found;
         *self.segments.write() = segments;
-        Ok(self.shown.fetch_max(shown, Ordering::AcqRel).max(shown))
+        self.shown.fetch_max(shown, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn newest(&self) -> Option<Arc<Segment>> {
+        self.segments.read().back().cloned()
     }
 
     /// The segment after `newest`, once it is known to have durably begun, and how that ended. Several may link to
@@ -214,12 +223,15 @@ impl View {
         if self.watchers.lock().is_empty() {
             return Next::Idle(None);
         }
-        let shown = self.look().unwrap_or(u64::MAX);
+        // Whoever is woken for an error or a panic meets it by looking.
+        let looked = catch_unwind(AssertUnwindSafe(|| self.look()));
+        let shown = looked.ok().and_then(Result::ok).unwrap_or(u64::MAX);
         let mut watchers = self.watchers.lock();
-        let due: Vec<_> = watchers.iter().filter(|(_, (seen, _))| shown > *seen).map(|(id, _)| *id).collect();
-        let woken: Vec<_> = due.iter().filter_map(|id| watchers.remove(id)).collect();
+        let (due, waiting) = std::mem::take(&mut *watchers).into_iter().partition(|(_, (seen, _))| shown > *seen);
+        *watchers = waiting;
         drop(watchers);
-        woken.into_iter().for_each(|(_, waker)| waker.wake());
+        let due: BTreeMap<u64, (u64, Waker)> = due;
+        drop(Wakers(due.into_iter().map(|(id, (_, waker))| (id, waker)).collect()));
         Next::Idle(Some(POLL))
     }
 
@@ -343,7 +355,8 @@ impl Segments for Arc<View> {
         if self.shown() > seen {
             return Ok(false);
         }
-        let replaced = self.watchers.lock().insert(id, (seen, waker.clone()));
+        let waker = waker.clone();
+        let replaced = self.watchers.lock().insert(id, (seen, waker));
         drop(replaced);
         self.start()?;
         Ok(true)

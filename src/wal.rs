@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeBounds};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -70,7 +71,8 @@ impl Wal {
     /// [`max_buffered_bytes`](Options::max_buffered_bytes) are in memory, or for the next segment.
     ///
     /// # Errors
-    /// `DiskFull`, `LogFull`, `TooLarge`: nothing was appended. `Poisoned`, `Closed`.
+    /// `DiskFull`, `LogFull`, `TooLarge`; `Io` if a segment or MARK is to be made and the system refuses: nothing was
+    /// appended. `Poisoned`, `Closed`.
     #[inline]
     pub fn append(&self, payload: &[u8]) -> Result<Ticket<'_>> {
         self.push(FrameKind::Record, &One::new(payload), None, Patience::Wait)
@@ -168,7 +170,7 @@ impl Wal {
     ///
     /// # Errors
     /// `NotDurable` above what readers may see; `Removed` below the front; `NoRecord` if none begins there;
-    /// `Damage`, `Io`, `Closed`.
+    /// `Damage`, `TooNew`, `Io`, `Closed`.
     pub fn get(&self, lsn: Lsn) -> Result<Record> {
         get(&*self.log, lsn)
     }
@@ -179,7 +181,7 @@ impl Wal {
     /// [`ReadOnly`](crate::ReadOnly) reads without maps.
     ///
     /// # Errors
-    /// `Removed` if the range begins below the front (`Lsn::ZERO` begins at the front); `Io`, `Closed`.
+    /// `Removed` if a record of the range was cleaned away (`Lsn::ZERO` begins at the front); `Io`, `Closed`.
     pub fn read(&self, range: impl RangeBounds<Lsn>) -> Result<Records<'_>> {
         Records::new(&*self.log, range)
     }
@@ -310,7 +312,8 @@ impl Wal {
 
 impl Drop for Wal {
     fn drop(&mut self) {
-        _ = self.log.close();
+        // A storage of the caller's may panic, and whoever drops the log may be panicking already.
+        _ = catch_unwind(AssertUnwindSafe(|| self.log.close()));
     }
 }
 

@@ -104,7 +104,7 @@ impl Writer {
 
     /// Makes sure that there is a segment for this need; `written`: ahead of it, and nobody needs it yet.
     pub(crate) fn make_segment(&self, need: Need, written: bool) -> Result<()> {
-        let made = self.try_make_segment(need, written);
+        let made = self.try_make_segment(need, written).map_err(|e| e.noting("nothing was appended"));
         match &made {
             Ok(()) => {
                 if let Some(since) = self.maker.made() {
@@ -364,7 +364,6 @@ impl Lead for Leader<'_> {
             framing.forget_checkpoints(writer.commit.synced(), writer.commit.acknowledged());
             framing.active().unwrap_or(0)
         };
-        let _hush = writer.commit.hush();
         let ended = writer.ended.read();
         // Crash: MARK speaks of a sync that has returned. While one round follows another the frames say it; but a
         // frame that nobody waits for may lie in memory for ever.

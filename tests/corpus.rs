@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use recover::Step;
+use seawall::ErrorKind;
 use seawall::sim::Bug;
 
 /// One byte of a program.
@@ -23,7 +24,7 @@ fn appends(count: usize, length: u16) -> Vec<u8> {
     [op(Step::Append), low, high].repeat(count)
 }
 
-/// Three segments, all of it durable and closed. Files: MARK 0, segments 1, 2, ..
+/// Three segments of records and one without, all of it durable. Files: MARK 0, segments 1, 2, ..
 fn rotated() -> Vec<u8> {
     let mut program = Vec::new();
     for _ in 0..3 {
@@ -37,6 +38,9 @@ fn with(mut program: Vec<u8>, steps: &[u8]) -> Vec<u8> {
     program.extend_from_slice(steps);
     program
 }
+
+/// Where the first record of a segment lies: behind the header and a link without cursors.
+const RECORD: u16 = 4096 + 24 + 80;
 
 /// The seeds, by name.
 fn seeds() -> Vec<(&'static str, Vec<u8>)> {
@@ -67,12 +71,12 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("newer", with(closed.clone(), &[op(Step::Flip), 2, 8, 0, 3, op(Step::MendHeader), 2])),
         ("zeros", with(closed.clone(), &write(1, 4300, &[0; 64]))),
         ("huge-length", {
-            let damaged = with(closed.clone(), &write(1, 4196, &[0xff, 0xff, 0xff, 0x1f]));
-            with(damaged, &[op(Step::MendFrame), 1, 0x60, 0x10])
+            let damaged = with(closed.clone(), &write(1, RECORD + 4, &[0xff, 0xff, 0xff, 0x1f]));
+            with(damaged, &[&[op(Step::MendFrame), 1][..], &RECORD.to_le_bytes()].concat())
         }),
         ("unknown-kind", {
-            let damaged = with(closed.clone(), &write(3, 4199, &[0x50]));
-            with(damaged, &[op(Step::MendFrame), 3, 0x60, 0x10])
+            let damaged = with(closed.clone(), &write(3, RECORD + 7, &[0x60]));
+            with(damaged, &[&[op(Step::MendFrame), 3][..], &RECORD.to_le_bytes()].concat())
         }),
         ("claims-the-future", {
             let damaged = with(rotated(), &write(3, 4112, &[0, 0, 0, 0]));
@@ -117,6 +121,64 @@ fn the_seeds_are_as_this_file_says() {
         }
         assert_eq!(fs::read(&path).unwrap(), program, "{name}: SEAWALL_WRITE_SEEDS=1 writes it");
     }
+}
+
+/// What opening says of each seed, in a word. `Crash` and `Kill` open the log again within the program.
+#[rustfmt::skip]
+const VERDICTS: &[(&str, &str)] = &[
+    ("empty", "sound"),
+    ("clean", "sound"),
+    ("rotated", "sound"),
+    ("two-lives", "sound"),
+    ("torn", "sound"),
+    ("torn-twice", "sound"),
+    ("killed", "sound"),
+    ("flipped-payload", "damaged inside"),
+    ("flipped-header", "damaged"),
+    ("another-capacity", "damaged"),
+    ("newer", "too new"),
+    ("zeros", "damaged inside"),
+    ("huge-length", "damaged inside"),
+    ("unknown-kind", "too new inside"),
+    ("claims-the-future", "sound"),
+    ("another-front", "sound"),
+    ("link-to-above", "damaged"),
+    ("mark-lost", "damaged"),
+    ("mark-ahead", "damaged"),
+    ("first-gone", "damaged"),
+    ("middle-gone", "damaged"),
+    ("newest-gone", "damaged"),
+    ("cut", "damaged"),
+    ("grown", "sound"),
+    ("swapped", "damaged"),
+    ("copied", "damaged"),
+    ("foreign", "sound"),
+    ("recycled", "sound"),
+    ("recycled-torn", "sound"),
+    ("cleaned", "damaged"),
+];
+
+#[test]
+fn the_seeds_reach_what_they_are_named_for() {
+    for (name, program) in seeds() {
+        let disk = recover::build(&program, &recover::options());
+        let verdict = match recover::options().open_on(disk.mount()) {
+            Ok(wal) if wal.recovery().torn.is_some() => "torn",
+            Ok(wal) => match wal.read(..).unwrap().find_map(Result::err).map(|e| e.kind().clone()) {
+                None => "sound",
+                Some(ErrorKind::TooNew) => "too new inside",
+                Some(_) => "damaged inside",
+            },
+            Err(e) => match e.kind() {
+                ErrorKind::Damage(_) => "damaged",
+                ErrorKind::TooNew => "too new",
+                ErrorKind::NotFound => "no log",
+                _ => "another error",
+            },
+        };
+        assert!(VERDICTS.contains(&(name, verdict)), "{name} is {verdict}");
+    }
+    assert_eq!(VERDICTS.len(), seeds().len());
 }
 
 #[test]

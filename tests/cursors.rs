@@ -47,7 +47,8 @@ fn cleaning_never_passes_a_cursor_and_says_so() {
     assert_eq!(cleaned.removed.len(), 1, "{cleaned:?}");
     // Its segment ended there, and is gone; nothing that it was to read is.
     assert_eq!(wal.read(slow.lsn().unwrap()..).unwrap().count(), 5);
-    let below = Lsn(slow.lsn().unwrap().0 - 4);
+    assert_eq!(wal.read(Lsn(ends[3].0 - 4)..).unwrap().count(), 5, "no record began there");
+    let below = Lsn(ends[3].0 - 24 - 5000);
     let error = wal.read(below..).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Removed { lsn: below, first: cleaned.first });
     slow.remove().unwrap();

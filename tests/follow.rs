@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
 
 use std::future::Future;
+use std::ops::Bound;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -202,7 +203,7 @@ fn notes_that_are_cleaned_are_not_missed() {
     let wal = open();
     append(&wal, 0);
     wal.cursor("reader").unwrap();
-    append(&wal, 1);
+    let last = append(&wal, 1);
     let view = small().open_read_only(dir.path()).unwrap();
     let [mut looked, mut late] = [(); 2].map(|()| wal.follow(Lsn::ZERO));
     let mut beside = view.follow(Lsn::ZERO);
@@ -224,11 +225,12 @@ fn notes_that_are_cleaned_are_not_missed() {
     let mut records = wal.read(..).unwrap();
     assert_eq!(records.by_ref().take(2).count(), 2);
     append(&wal, 2);
-    let [mut read, mut missed] = [position, Lsn(position.0 - 4)].map(|lsn| wal.follow(lsn));
+    let [mut read, mut missed] = [position, last].map(|lsn| wal.follow(lsn));
     let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
     assert_eq!((cleaned.removed.len(), cleaned.kept.len()), (3, 1), "{cleaned:?}");
     assert_eq!((number(&mut read), number(&mut beside)), (Some(2), Some(2)));
     assert!(records.next().is_none(), "what it was to read was read");
+    assert_eq!(wal.read((Bound::Excluded(last), Bound::Unbounded)).unwrap().count(), 1);
     let removed = |error: seawall::Error| assert!(matches!(error.kind(), ErrorKind::Removed { .. }), "{error}");
     removed(missed.try_next().unwrap_err());
     // And what nobody looked at is missed by whoever has looked before.
@@ -285,5 +287,55 @@ fn a_log_that_is_gone_is_told() {
         };
         assert_eq!(*error.kind(), ErrorKind::NotFound, "{error}");
         assert_eq!(error.to_string().contains("another"), again, "{error}");
+    }
+}
+
+/// A view whose newest segment was cleaned away looks anew: it said that there was no checkpoint, for a later one was
+/// written and not yet durable.
+#[test]
+fn a_view_that_looks_anew_knows_the_last_durable_checkpoint() {
+    let disk = Disk::new(1);
+    let options = Options::new().segment_size(2 << 20);
+    let wal = options.open_on(disk.mount()).unwrap();
+    append(&wal, 0);
+    let view = options.open_read_only_on(disk.mount()).unwrap();
+    wal.rotate().unwrap();
+    let durable = wal.append_checkpoint(b"durable").unwrap().wait().unwrap();
+    wal.clean_before_lsn(Lsn::MAX).unwrap();
+    drop(wal.append_checkpoint(b"written").unwrap());
+    // More than a piece: written, and not synced.
+    (0..4).for_each(|_| drop(wal.append(&[7; 100_000]).unwrap()));
+    assert!(view.look().unwrap() > durable);
+    assert_eq!(view.checkpoint().unwrap().map(|record| record.lsn), Some(durable));
+}
+
+/// The thread that looks for all of a view's followers died of it, and they waited for ever.
+#[test]
+fn a_waker_that_panics_leaves_the_other_followers_waiting_for_nothing() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("planned");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    append(&wal, 0);
+    let view = small().open_read_only(dir.path()).unwrap();
+    let [mut panics, mut waits] = [(); 2].map(|()| view.follow(wal.durable_lsn()));
+    let waker = Waker::from(Arc::new(Panics));
+    for n in 1..3 {
+        assert!(pin!(panics.next()).as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                let began = Instant::now();
+                (number(&mut waits), began.elapsed())
+            });
+            thread::sleep(Duration::from_millis(50));
+            append(&wal, n);
+            let (found, after) = waits.join().unwrap();
+            assert!(found == Some(n) && after < LONG, "{found:?} after {after:?}");
+        });
+        assert_eq!(number(&mut panics), Some(n));
     }
 }

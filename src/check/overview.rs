@@ -77,8 +77,8 @@ pub struct SegmentInfo {
     pub state: State,
     /// Why it was not cleaned; `None` if it is not part of the log.
     pub kept: Option<Why>,
-    /// Past the last record up to here, as far as that is known.
-    records_end: u64,
+    /// The last record up to here, as far as that is known.
+    last_record: u64,
 }
 
 /// What a segment file is.
@@ -290,13 +290,13 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
                 Ok(_) => State::Prepared,
             },
             kept: is_newest.then_some(Why::Newest).filter(|_| !subject.is_lone()),
-            records_end: 0,
+            last_record: 0,
         };
         let sealed = links().find(|link| link.prev_base == found.base && is_member && !is_newest);
         if let Some(link) = sealed {
             info.hold(link.seal());
         } else if is_newest {
-            info.hold(newest.scan.whole.seal(examined.shown.max(found.base), newest.link.records_end));
+            info.hold(newest.scan.whole.seal(examined.shown.max(found.base), newest.link.last_record));
         } else if let Some(scan) = if is_member { contents(subject, examined, index)? } else { None } {
             // The link that said how it ended is lost.
             info.hold(scan.whole.seal(found.base.saturating_add(scan.batch), 0));
@@ -319,14 +319,14 @@ fn absent(piece: &Piece) -> Option<SegmentInfo> {
         batch_times: None,
         state: State::Missing,
         kept: None,
-        records_end: end,
+        last_record: end.saturating_sub(4),
     })
 }
 
 impl SegmentInfo {
     fn hold(&mut self, seal: Seal) {
-        let Seal { end, records, records_end, min_time, max_time } = seal;
-        (self.end, self.records, self.records_end) = (Some(Lsn(end)), Some(records), records_end);
+        let Seal { end, records, last_record, min_time, max_time } = seal;
+        (self.end, self.records, self.last_record) = (Some(Lsn(end)), Some(records), last_record);
         self.batch_times = (records > 0).then_some((BatchTime(min_time), BatchTime(max_time)));
     }
 
@@ -361,7 +361,7 @@ impl Overview {
                 Some(base) if Lsn(base) < self.first && !known(&self.segments, &name) => {
                     let base = Lsn(base);
                     let (end, capacity, records, batch_times) = (None, None, None, None);
-                    let (file, state, kept, records_end) = (name, State::Spare, None, 0);
+                    let (file, state, kept, last_record) = (name, State::Spare, None, 0);
                     let spare = SegmentInfo {
                         file,
                         base,
@@ -372,7 +372,7 @@ impl Overview {
                         batch_times,
                         state,
                         kept,
-                        records_end,
+                        last_record,
                     };
                     self.segments.push(spare);
                 }
@@ -403,7 +403,7 @@ impl Overview {
         let mut first: Option<String> = None;
         for segment in self.segments.iter_mut().filter(|segment| segment.is_log() && segment.kept.is_none()) {
             let next = log.iter().find(|(base, _)| *base > segment.base).map(|(base, _)| base.0);
-            let held = holds.back(segment.end.unwrap_or_default().0, segment.records_end, next);
+            let held = holds.back(segment.end.unwrap_or_default().0, segment.last_record, next);
             let free = first.clone().map_or(Why::NotCleaned, Why::Behind);
             if held.is_some() {
                 first.get_or_insert_with(|| segment.file.clone());
@@ -413,7 +413,7 @@ impl Overview {
         let cost = |cursor: &format::Cursor| {
             let lsn = Lsn(cursor.lsn);
             let holds =
-                self.log().filter(|s| s.kept != Some(Why::Newest) && s.records_end > lsn.0).map(|s| s.length).sum();
+                self.log().filter(|s| s.kept != Some(Why::Newest) && s.last_record >= lsn.0).map(|s| s.length).sum();
             CursorInfo { name: cursor.name.clone(), lsn, lag: self.bytes_from(lsn), holds }
         };
         self.cursors = cursors.iter().map(cost).collect();

@@ -36,8 +36,8 @@ pub(crate) struct Seal {
     /// The LSN past its last frame.
     pub(crate) end: u64,
     pub(crate) records: u64,
-    /// Past the last record of the log up to here, be it in a segment before.
-    pub(crate) records_end: u64,
+    /// The last record of the log up to here, be it in a segment before; 0 if there is none.
+    pub(crate) last_record: u64,
     pub(crate) min_time: u64,
     pub(crate) max_time: u64,
 }
@@ -54,8 +54,8 @@ pub(crate) struct Link {
     pub(crate) front: u64,
     pub(crate) checkpoint: u64,
     pub(crate) records_before: u64,
-    /// Past the last record before, be it cleaned long ago; 0 if there was none.
-    pub(crate) records_end: u64,
+    /// The last record before, be it cleaned long ago; 0 if there was none.
+    pub(crate) last_record: u64,
     pub(crate) cursors: Vec<Cursor>,
 }
 
@@ -73,7 +73,7 @@ impl Link {
             self.front,
             self.checkpoint,
             self.records_before,
-            self.records_end,
+            self.last_record,
         ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -102,7 +102,7 @@ impl Link {
             front: u64_at(payload, 48)?,
             checkpoint: u64_at(payload, 56)?,
             records_before: u64_at(payload, 64)?,
-            records_end: u64_at(payload, 72)?,
+            last_record: u64_at(payload, 72)?,
             cursors,
         };
         link.is_sound().then_some(link)
@@ -113,7 +113,7 @@ impl Link {
         Seal {
             end: self.prev_end,
             records: self.prev_records,
-            records_end: self.records_end,
+            last_record: self.last_record,
             min_time: self.prev_min_time,
             max_time: self.prev_max_time,
         }
@@ -124,7 +124,7 @@ impl Link {
         let prev = self.prev_base.checked_add(u64::from(BLOCK)).is_none_or(|first| {
             (first..=first.saturating_add(*CAPACITY.end())).contains(&self.prev_end)
                 && self.prev_records <= self.records_before
-                && self.records_end <= self.prev_end
+                && self.last_record < self.prev_end
         });
         prev && self.records_before <= u64::MAX / 2
     }

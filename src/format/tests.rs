@@ -84,14 +84,14 @@ fn a_claim_never_says_too_much() {
 #[test]
 fn a_link_of_numbers_that_cannot_be_is_none() {
     let sound = Link { prev_base: 65536, prev_end: 70000, prev_records: 4, records_before: 9, ..Link::default() };
-    let sound = Link { records_end: 69996, ..sound };
+    let sound = Link { last_record: 69972, ..sound };
     assert_eq!(Link::decode(&sound.encode()), Some(sound.clone()));
     for forged in [
         Link { prev_end: 65535, ..sound.clone() },
         Link { prev_end: 65536 + 4095, ..sound.clone() },
         Link { prev_end: u64::MAX, ..sound.clone() },
         Link { prev_records: 10, ..sound.clone() },
-        Link { records_end: 70004, ..sound.clone() },
+        Link { last_record: 70000, ..sound.clone() },
         Link { records_before: u64::MAX, ..sound },
     ] {
         assert_eq!(Link::decode(&forged.encode()), None, "{forged:?}");
@@ -110,7 +110,7 @@ fn links_marks_and_cursors_come_back() {
         front: 7,
         checkpoint: 8,
         records_before: 9,
-        records_end: 10,
+        last_record: 10,
         cursors: (0..16).map(|n| Cursor { lsn: n, name: "ä".repeat(100) }).collect(),
     };
     let bytes = link.encode();

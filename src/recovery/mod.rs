@@ -287,7 +287,7 @@ fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
     let last = last.unwrap_or_default();
     recovered.batch_time = last.batch_time;
     let Some(link) = links.last() else { return };
-    let last_seal = last.whole.seal(recovered.end, link.records_end);
+    let last_seal = last.whole.seal(recovered.end, link.last_record);
     let seals = links.iter().skip(1).map(Link::seal).chain(std::iter::once(last_seal));
     recovered.segments.iter_mut().zip(seals).for_each(|(sealed, seal)| sealed.seal = seal);
     let Summary { records, checkpoint, notes, .. } = last.whole;

@@ -21,7 +21,7 @@ use crate::storage::{Background, File, Map, Next, Storage};
 /// shows. A file is known by its name, also after it was renamed through this storage.
 ///
 /// ```
-/// use std::sync::{Arc, Weak};
+/// use std::sync::Arc;
 /// use seawall::sim::{Failing, Fault, Operation};
 /// use seawall::storage::{Fs, Storage};
 ///

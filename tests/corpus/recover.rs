@@ -227,7 +227,7 @@ fn write(disk: &Disk, options: &Options) {
     }
 }
 
-fn build(input: &[u8], options: &Options) -> Disk {
+pub fn build(input: &[u8], options: &Options) -> Disk {
     let disk = Disk::new(7);
     let mut input = Input(input);
     let mut wal = options.open_on(disk.mount()).ok();
@@ -300,7 +300,8 @@ fn live(wal: &Wal, disk: &Disk, step: Step, input: &mut Input<'_>, model: &mut M
 
 /// A file that there is.
 fn file(disk: &Disk, input: &mut Input<'_>) -> Option<(String, Vec<u8>)> {
-    let names = disk.names();
+    let mut names = disk.names();
+    names.sort_by_key(|name| name != "MARK");
     let which = usize::from(input.byte());
     let name = names.get(which.checked_rem(names.len())?)?.clone();
     let bytes = disk.file(&name)?;

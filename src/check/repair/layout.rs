@@ -122,7 +122,7 @@ impl Upto {
 
     /// What the next segment's link says. `before`: how many records lie before it, if that is known better.
     fn link(&self, before: Option<u64>) -> Link {
-        let Seal { end, records, records_end, min_time, max_time } = self.seal;
+        let Seal { end, records, last_record, min_time, max_time } = self.seal;
         Link {
             prev_base: self.prev_base,
             prev_end: end,
@@ -133,7 +133,7 @@ impl Upto {
             front: self.front,
             checkpoint: self.checkpoint,
             records_before: before.unwrap_or(self.records).max(records),
-            records_end,
+            last_record,
             cursors: self.cursors.clone(),
         }
     }
@@ -151,7 +151,7 @@ impl Upto {
         let linked = filler.add_link(&self.link(None), self.batch_time)?;
         filler.pass_over(linked..end - from)?;
         self.lost.push(self.seal.end..base);
-        self.seal = Seal { records, records_end: end, ..Summary::default().seal(end, 0) };
+        self.seal = Seal { records, last_record: end - 4, ..Summary::default().seal(end, 0) };
         (self.prev_base, self.prev_seed, self.records) = (from, filler.seed, before);
         Ok(Some(filler))
     }
@@ -171,9 +171,9 @@ impl Upto {
         if sifted.whole.checkpoint > 0 {
             self.checkpoint = sifted.whole.checkpoint;
         }
-        // What is passed over may have been records.
-        let lost = sifted.gaps().map(|gap| segment.base + gap.end).max().unwrap_or(0);
-        let seal = sifted.whole.seal(segment.base + sifted.end, link.records_end.max(lost));
+        // What is passed over may have been records, up to its end.
+        let lost = sifted.gaps().map(|gap| segment.base + gap.end - 4).max().unwrap_or(0);
+        let seal = sifted.whole.seal(segment.base + sifted.end, link.last_record.max(lost));
         self.seal = Seal { records, ..seal };
         (self.prev_base, self.prev_seed) = (segment.base, segment.seed);
         self.records = link.records_before.saturating_add(records);

@@ -89,7 +89,7 @@ pub(super) fn sift(file: &dyn File, place: &Place, end: Option<u64>, bounds: Bou
                     fate = if header.claim(lsn) == Some(lsn) { Next::Keep } else { Next::Drop };
                 }
                 if let Some(kind) = header.kind {
-                    open.add(kind, 1, header.batch_time, lsn..place.base + next);
+                    open.add(kind, 1, header.batch_time, lsn);
                 }
                 match header.kind {
                     Some(FrameKind::Link) if offset == u64::from(BLOCK) => {
