@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,22 +82,22 @@ impl Running {
         self.said.iter().collect()
     }
 
-    /// Closes its standard input and waits for its orderly end.
-    fn end(&mut self) {
+    /// Closes its standard input and waits for its end.
+    fn end(&mut self) -> ExitStatus {
         drop(self.stdin.take());
-        self.ended();
+        self.status()
     }
 
-    fn ended(&mut self) {
+    /// Waits for its end.
+    fn status(&mut self) -> ExitStatus {
         let begun = Instant::now();
-        let status = loop {
+        loop {
             match self.child.try_wait().unwrap() {
-                Some(status) => break status,
+                Some(status) => return status,
                 None if begun.elapsed() > PATIENCE => panic!("it does not end"),
                 None => thread::sleep(Duration::from_millis(2)),
             }
-        };
-        assert!(status.success(), "{status}");
+        }
     }
 }
 
@@ -169,7 +169,7 @@ fn kv_keeps_each_answered_change_over_kills_and_its_disk_use_flat() {
         map = list(&mut store);
         let survived = states[answers.len()..].contains(&map);
         assert!(survived, "life {life}: {} answers, and the state is that after none of these or more", answers.len());
-        store.end();
+        assert!(store.end().success());
     }
 }
 
@@ -263,7 +263,7 @@ fn ingest_shares_syncs_among_requests_and_stops_in_order() {
 
     // Idle connections do not keep it from stopping.
     assert!(Command::new("kill").arg(running.child.id().to_string()).status().unwrap().success());
-    running.ended();
+    assert!(running.status().success());
     assert_eq!(running.said.iter().last().as_deref(), Some("closed"));
     // Strict: nothing is there that was not synced.
     let wal = Options::new().recovery_mode(RecoveryMode::Strict).open(dir.path()).unwrap();
@@ -425,7 +425,12 @@ fn replica_misses_nothing_and_doubles_nothing_whoever_is_killed() {
     }
     pair.check(pair.next);
     println!("{} lines, {} of them answered", pair.next, pair.answered.len());
-    pair.writer.take().unwrap().end();
+    // A copy that is lost is not begun anew with a hole.
+    drop(pair.replica.take());
+    std::fs::remove_dir_all(pair.path("copy")).unwrap();
+    pair.follow();
+    assert!(!pair.replica.take().unwrap().status().success(), "it goes on without what was cleaned away");
+    assert!(pair.writer.take().unwrap().end().success());
 }
 
 // The storage.
