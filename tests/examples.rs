@@ -303,6 +303,7 @@ fn ingest_answers_429_while_the_log_is_full_and_goes_on_once_it_was_cleaned() {
     };
     assert_eq!(status, 429, "{body}");
     assert!(head.contains("retry-after: 1"), "{head}");
+    assert_eq!(client.ask("GET", "/ready", "").unwrap().0, 503);
     assert!(disk_bytes(dir.path()) <= 5 << 20);
     let (status, _, body) = client.ask("DELETE", &format!("/events/{}", last.unwrap()), "").unwrap();
     assert_eq!(status, 200, "{body}");
