@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use seawall::Ticket;
 
-use crate::Result;
-use crate::disk::Ring;
-use crate::engine::Engine;
+use crate::common::Result;
+use crate::common::disk::Ring;
+use crate::common::engine::Engine;
+use crate::common::measure::{
+    Bench, Limit, Measured, Side, Slice, Syncs, Target, Workload, best, interleave, payload, race,
+};
+use crate::common::report::size_of;
 use crate::floor::{Buffered, Group, append_durably};
-use crate::measure::{Bench, Limit, Measured, Side, Slice, Syncs, Target, Workload, best, interleave, race};
-use crate::report::size_of;
 
 /// What the floors' buffers are chosen from.
 const BUFFERS: [usize; 7] = [32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 4 << 20];
@@ -218,9 +220,4 @@ fn repeat(bytes: usize, limit: Limit, mut op: impl FnMut() -> Result<()>) -> Res
         calls += 1;
     }
     Ok((calls, start.elapsed()))
-}
-
-/// Bytes that are not all alike.
-pub fn payload(size: usize) -> Vec<u8> {
-    (0..=250).cycle().take(size).collect()
 }

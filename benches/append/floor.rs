@@ -6,7 +6,7 @@ use std::io;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::disk::Ring;
+use crate::common::disk::Ring;
 
 /// Bytes in front of every record.
 pub const HEAD: usize = 8;

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Result;
-use crate::appends::payload;
-use crate::engine::Engine;
-use crate::measure::{Bench, Limit, Measured, Side, Syncs, Target, Workload, median, permille, race};
-use crate::report::size_of;
+use crate::common::Result;
+use crate::common::engine::Engine;
+use crate::common::measure::{Bench, Limit, Measured, Side, Syncs, Target, Workload, median, payload, permille, race};
+use crate::common::report::size_of;
 
 /// Threads of the load, many more than are under way at once.
 const THREADS: usize = 32;
@@ -22,6 +21,8 @@ const LOAD: f64 = 0.25;
 /// Commits of a slice.
 const SLICE: usize = 2_000;
 const SIZE: usize = 1 << 10;
+/// The option that sets how many commits there are on each side.
+pub const COMMITS: &str = "--commits";
 /// One rotation in about a thousand commits: were only they slow, p99.9 would show it.
 const SMALL: u64 = 1 << 20;
 /// Pairs of percentiles that the commits are divided into.
@@ -37,7 +38,8 @@ fn rotations(bench: &Bench) -> Result<Measured> {
     let large = if bench.short { 16 << 20 } else { 256 << 20 };
     let without = Engine::warm(&bench.dir, "without", large)?;
     let with = Engine::warm(&bench.dir, "with", SMALL)?;
-    let slices = bench.commits.div_ceil(SLICE).div_ceil(BLOCKS);
+    let commits = bench.number(COMMITS).unwrap_or(if bench.short { 20_000 } else { 1_000_000 });
+    let slices = commits.div_ceil(SLICE).div_ceil(BLOCKS);
     let (mut floor, mut log) = (Arm::default(), Arm::default());
     let mut rates = Vec::new();
     let mut room;

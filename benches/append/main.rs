@@ -11,70 +11,28 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod appends;
-mod args;
-mod disk;
-mod engine;
+#[path = "../common/mod.rs"]
+mod common;
 mod floor;
 mod latency;
-mod measure;
 mod reading;
-mod report;
-mod system;
 
 use std::process::ExitCode;
 
-use args::Args;
-use measure::Bench;
-use report::Outcome;
+use common::args::Usage;
 
-/// What every part of the bench returns.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+const USAGE: Usage = Usage {
+    bench: "append",
+    numbers: &[(
+        latency::COMMITS,
+        "commits on each side of the latency workload (default 1000000; 20000 with --short)",
+    )],
+    space: "4 GiB",
+};
 
 fn main() -> ExitCode {
-    let args = match Args::parse(std::env::args().skip(1)) {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            print!("{}", args::HELP);
-            return ExitCode::SUCCESS;
-        }
-        Err(message) => {
-            eprintln!("{message}\n\n{}", args::HELP);
-            return ExitCode::FAILURE;
-        }
-    };
-    match run(&args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("bench failed: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Runs what was asked for; `false` if floor and log did not sync alike somewhere.
-fn run(args: &Args) -> Result<bool> {
     let mut workloads = appends::workloads();
     workloads.extend(reading::workloads());
     workloads.extend(latency::workloads());
-    workloads.retain(|workload| args.only.as_ref().is_none_or(|only| workload.name.contains(only.as_str())));
-    if workloads.is_empty() {
-        return Err("no workload has that in its name; --list shows them".into());
-    }
-    if args.list {
-        workloads.iter().for_each(|workload| println!("{}", workload.name));
-        return Ok(true);
-    }
-    let bench = Bench::new(args)?;
-    report::head(&bench);
-    let mut outcomes = Vec::new();
-    for workload in &workloads {
-        let outcome = Outcome::new(workload, (workload.run)(&bench)?);
-        report::row(&outcome);
-        outcomes.push(outcome);
-    }
-    if args.markdown {
-        report::markdown(&outcomes);
-    }
-    Ok(report::alike(&outcomes))
+    common::main(&USAGE, workloads)
 }

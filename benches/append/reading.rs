@@ -9,12 +9,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use seawall::Options;
 
-use crate::appends::payload;
-use crate::disk::{Ring, remove};
+use crate::common::disk::{Ring, remove};
+use crate::common::measure::{Bench, Measured, Side, Slice, Syncs, Target, Workload, best, interleave, payload};
+use crate::common::report::size_of;
+use crate::common::{Result, system};
 use crate::floor::{Buffered, HEAD};
-use crate::measure::{Bench, Measured, Side, Slice, Syncs, Target, Workload, best, interleave};
-use crate::report::size_of;
-use crate::{Result, system};
 
 /// How a floor reads its file.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! What is printed: the head, the table, the same as Markdown.
 
-use crate::measure::{Bench, EACH, GROUPED, Measured, Side, Target, Totals, Workload, median, permille};
+use super::measure::{Bench, EACH, GROUPED, Measured, Side, Target, Totals, Workload, median, permille};
 
 /// One row of the table.
 pub struct Outcome {
@@ -15,9 +15,12 @@ impl Outcome {
         Outcome { name: workload.name.clone(), target: workload.target, measured }
     }
 
-    /// Why the two did not sync alike, if so.
-    pub fn unlike(&self) -> Option<String> {
-        self.measured.unlike().map(|why| format!("{}: {why}", self.name))
+    /// Why the two did not sync alike, or by how much a bound was passed, if so.
+    pub fn wrong(&self) -> Option<String> {
+        let ratio = self.ratio_of_medians();
+        let beyond = matches!(self.target, Target::Bounded) && ratio > 1.0;
+        let beyond = beyond.then(|| format!("{ratio:.2} of what it may take"));
+        self.measured.unlike().or(beyond).map(|why| format!("{}: {why}", self.name))
     }
 
     fn ratio_of_medians(&self) -> f64 {
@@ -33,6 +36,7 @@ impl Outcome {
         let (target, verdict) = match self.target {
             Target::AtLeast(target) => (format!(">= {target}"), verdict(ratio / target)),
             Target::AtMost(target) => (format!("<= {target}"), verdict(target / ratio)),
+            Target::Bounded => ("<= 1".into(), verdict(1.0 / ratio)),
         };
         let label = if log.label.is_empty() { floor.label.clone() } else { format!("{}; {}", floor.label, log.label) };
         [
@@ -55,6 +59,7 @@ impl Outcome {
             Target::AtLeast(_) if figure >= 1e6 => format!("{:.2} M/s", figure / 1e6),
             Target::AtLeast(_) => format!("{:.1} k/s", figure / 1e3),
             Target::AtMost(_) => format!("{figure:.0} us"),
+            Target::Bounded => format!("{figure:.1} MiB"),
         }
     }
 }
@@ -107,8 +112,8 @@ pub fn head(bench: &Bench) {
 /// Prints one row.
 pub fn row(outcome: &Outcome) {
     line(&outcome.cells());
-    if let Some(why) = outcome.unlike() {
-        println!("    NOT ALIKE: {why}");
+    if let Some(why) = outcome.wrong() {
+        println!("    WRONG: {why}");
     }
 }
 
@@ -126,9 +131,9 @@ pub fn markdown(outcomes: &[Outcome]) {
     outcomes.iter().for_each(|outcome| row(&outcome.cells()));
 }
 
-/// Prints every row that did not sync alike; tells whether there was none.
-pub fn alike(outcomes: &[Outcome]) -> bool {
-    let unlike: Vec<String> = outcomes.iter().filter_map(Outcome::unlike).collect();
-    unlike.iter().for_each(|why| eprintln!("not alike: {why}"));
-    unlike.is_empty()
+/// Prints every row that did not sync alike or passed a bound; tells whether there was none.
+pub fn right(outcomes: &[Outcome]) -> bool {
+    let wrong: Vec<String> = outcomes.iter().filter_map(Outcome::wrong).collect();
+    wrong.iter().for_each(|why| eprintln!("wrong: {why}"));
+    wrong.is_empty()
 }

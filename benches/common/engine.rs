@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use seawall::{Options, Wal};
 
-use crate::Result;
-use crate::disk::{BenchDir, remove};
-use crate::measure::Slice;
+use super::Result;
+use super::disk::{BenchDir, remove};
+use super::measure::Slice;
 
 /// Segments that a warm log has been through before anything is measured.
 const LAPS: u64 = 4;
@@ -18,7 +18,8 @@ pub struct Engine {
     pub wal: Wal,
     /// Bytes of a segment.
     pub segment: u64,
-    path: PathBuf,
+    /// Where it is.
+    pub path: PathBuf,
 }
 
 impl Engine {

@@ -3,9 +3,9 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use crate::Result;
-use crate::args::Args;
-use crate::disk::BenchDir;
+use super::Result;
+use super::args::Args;
+use super::disk::BenchDir;
 
 /// One row of the table, to be run.
 pub struct Workload {
@@ -27,6 +27,8 @@ pub enum Target {
     AtLeast(f64),
     /// Of times: this or less.
     AtMost(f64),
+    /// Of memory, held against a bound: no more than that, or the bench fails.
+    Bounded,
 }
 
 /// What the workloads share.
@@ -37,14 +39,18 @@ pub struct Bench {
     pub short: bool,
     /// Pairs of slices per workload.
     pub rounds: usize,
-    /// Commits on each side of the latency workload.
-    pub commits: usize,
+    args: Args,
 }
 
 impl Bench {
     /// Makes the directory.
-    pub fn new(args: &Args) -> Result<Bench> {
-        Ok(Bench { dir: BenchDir::new()?, short: args.short, rounds: args.rounds(), commits: args.commits() })
+    pub fn new(args: Args) -> Result<Bench> {
+        Ok(Bench { dir: BenchDir::new()?, short: args.short, rounds: args.rounds(), args })
+    }
+
+    /// One of the bench's own numbers, if it was given.
+    pub fn number(&self, option: &str) -> Option<usize> {
+        self.args.number(option)
     }
 
     /// Bytes of a segment: the default, or less for a moment.
@@ -113,7 +119,7 @@ impl Totals {
 pub struct Side {
     /// What it was, with the settings that served it best.
     pub label: String,
-    /// Rates a second, or times in microseconds.
+    /// Rates a second, times in microseconds, or MiB of memory.
     pub figures: Vec<f64>,
     /// Sums.
     pub totals: Totals,
@@ -215,6 +221,11 @@ pub fn best<T: Copy>(candidates: &[T], mut trial: impl FnMut(T) -> Result<Slice>
     let medians = rates.iter().map(|rates| median(rates));
     let best = candidates.iter().zip(medians).max_by(|(_, a), (_, b)| a.total_cmp(b));
     best.map(|(candidate, _)| *candidate).ok_or_else(|| "no candidates".into())
+}
+
+/// Bytes that are not all alike.
+pub fn payload(size: usize) -> Vec<u8> {
+    (0..=250).cycle().take(size).collect()
 }
 
 /// The middle one, or the lower of the two.

@@ -1,20 +1,42 @@
 //! The command line.
 
-/// What `--help` prints.
-pub const HELP: &str = "\
-cargo bench --bench append -- [OPTIONS]
+use std::fmt::Write;
+
+/// What a bench takes beside what all take.
+pub struct Usage {
+    /// Its name.
+    pub bench: &'static str,
+    /// Options that take a number, and what it is.
+    pub numbers: &'static [(&'static str, &'static str)],
+    /// What it needs on the disk.
+    pub space: &'static str,
+}
+
+impl Usage {
+    /// What `--help` prints.
+    pub fn help(&self) -> String {
+        let Usage { bench, space, .. } = self;
+        let mut own = String::new();
+        for (option, what) in self.numbers {
+            _ = writeln!(own, "  {:<14} {what}", format!("{option} N"));
+        }
+        format!(
+            "\
+cargo bench --bench {bench} -- [OPTIONS]
 
   --only NAME    only workloads whose name contains NAME
   --list         print the names of the workloads and stop
-  --short        a moment of everything (under a minute): that it runs and syncs alike, no figures to keep
+  --short        a moment of everything (about a minute): that it runs and syncs alike, no figures to keep
   --rounds N     pairs of slices per workload (default 25; 3 with --short)
-  --commits N    commits on each side of the latency workload (default 1000000; 20000 with --short)
-  --markdown     print the table for DESIGN.md as well
+{own}  --markdown     print the table for DESIGN.md as well
   --help         this
 
-SEAWALL_BENCH_DIR names the directory to work in: on the disk that is to be measured, with 4 GiB free.
+SEAWALL_BENCH_DIR names the directory to work in: on the disk that is to be measured, with {space} free.
 Default: target/tmp. What is made there is removed at the end.
-";
+"
+        )
+    }
+}
 
 /// What was asked for.
 #[derive(Debug, Default)]
@@ -29,13 +51,13 @@ pub struct Args {
     pub markdown: bool,
     /// Pairs of slices, if given.
     rounds: Option<usize>,
-    /// Commits per side of the latency workload, if given.
-    commits: Option<usize>,
+    /// The bench's own numbers.
+    numbers: Vec<(&'static str, usize)>,
 }
 
 impl Args {
     /// Reads the arguments; `None` if help was asked for.
-    pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
+    pub fn parse(usage: &Usage, arguments: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
         let mut args = Args::default();
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
@@ -48,8 +70,10 @@ impl Args {
                 "--short" => args.short = true,
                 "--markdown" => args.markdown = true,
                 "--rounds" => args.rounds = Some(number(&value()?)?),
-                "--commits" => args.commits = Some(number(&value()?)?),
-                other => return Err(format!("unknown argument {other:?}")),
+                other => match usage.numbers.iter().find(|(option, _)| *option == other) {
+                    Some((option, _)) => args.numbers.push((option, number(&value()?)?)),
+                    None => return Err(format!("unknown argument {other:?}")),
+                },
             }
         }
         Ok(Some(args))
@@ -60,9 +84,9 @@ impl Args {
         self.rounds.unwrap_or(if self.short { 3 } else { 25 })
     }
 
-    /// Commits on each side of the latency workload.
-    pub fn commits(&self) -> usize {
-        self.commits.unwrap_or(if self.short { 20_000 } else { 1_000_000 })
+    /// One of the bench's own numbers, if it was given.
+    pub fn number(&self, option: &str) -> Option<usize> {
+        self.numbers.iter().rev().find(|(name, _)| *name == option).map(|(_, number)| *number)
     }
 }
 
