@@ -71,12 +71,12 @@ struct Open {
 }
 
 impl Open {
-    fn new(segments: &(impl Segments + ?Sized), segment: Arc<Segment>) -> Result<Open> {
+    fn new(segments: &(impl Segments + ?Sized), segment: Arc<Segment>, chunk: Chunk) -> Result<Open> {
         let place = segment.place(segments.shown());
         let sealed = segment.sealed().is_some_and(|seal| seal.end <= segments.mapped_below());
         let mapped = if sealed { segment.bytes() } else { Ok(None) };
         let mapped = mapped.map_err(|e| Error::io("map", segments.path(&segment.name), e))?;
-        Ok(Open { segment, place, mapped, chunk: Chunk::default() })
+        Ok(Open { segment, place, mapped, chunk })
     }
 
     /// Where its frames end, or what may be shown of them.
@@ -164,7 +164,7 @@ pub(crate) fn get(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
         return Err(removed(lsn.0, segments.first()));
     };
     let offset = lsn.0 - segment.base;
-    let mut open = Open::new(segments, segment)?;
+    let mut open = Open::new(segments, segment, Chunk::one())?;
     if offset < u64::from(BLOCK) || lsn.0 >= open.end() {
         return Err(no_record(lsn));
     }
@@ -197,6 +197,7 @@ fn too_new(segments: &(impl Segments + ?Sized), open: &Open, offset: u64) -> Err
 
 /// Why there is no valid frame at `lsn`.
 fn walk(segments: &impl Segments, mut open: Open, lsn: Lsn) -> Error {
+    open.chunk = Chunk::default();
     let mut offset = u64::from(BLOCK);
     loop {
         if open.segment.base + offset > lsn.0 {
@@ -318,11 +319,13 @@ impl<'a> Records<'a> {
 
     /// Goes to the first frame of a segment, or straight to `from` if a frame begins or the segment ends there.
     fn enter(&mut self, segment: Arc<Segment>) -> Result<()> {
-        let mut open = Open::new(self.segments, segment)?;
+        let mut open = Open::new(self.segments, segment, Chunk::default())?;
         let within = self.from.saturating_sub(open.segment.base);
         let ended = open.segment.sealed().is_some_and(|seal| seal.end <= self.from);
         let begins = within > u64::from(BLOCK) && within.is_multiple_of(4);
-        let straight = ended || begins && open.frame(within).is_ok_and(|frame| frame.is_some());
+        // Nor is a first frame looked for where nothing is to be read.
+        let straight =
+            ended || self.from >= self.end || begins && open.frame(within).is_ok_and(|frame| frame.is_some());
         self.offset = if straight { within } else { u64::from(BLOCK) };
         self.entered = self.offset;
         self.open = Some(open);

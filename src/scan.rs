@@ -9,8 +9,11 @@ use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Seal, frame_si
 use crate::storage::{File, read_full};
 pub(crate) use bad::{Bad, bad, damage_at, look_beyond};
 
-/// Bytes read at once.
+/// Bytes read at once where one frame is read after the other.
 const CHUNK: usize = 256 << 10;
+
+/// The same where a single frame is wanted: a small record comes with its header.
+const ONE: usize = 4 << 10;
 
 /// Where frames are read from. `bytes` gives `length` bytes at `offset`, or `None` where there are not so many.
 pub(crate) trait Source {
@@ -18,14 +21,27 @@ pub(crate) trait Source {
 }
 
 /// A chunk of a file, or one verified frame if that is larger.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Chunk {
+    /// Bytes read at once, if not more are wanted.
+    least: usize,
     start: u64,
     bytes: Vec<u8>,
     filled: usize,
 }
 
+impl Default for Chunk {
+    fn default() -> Chunk {
+        Chunk { least: CHUNK, start: 0, bytes: Vec::new(), filled: 0 }
+    }
+}
+
 impl Chunk {
+    /// For a single frame.
+    pub(crate) fn one() -> Chunk {
+        Chunk { least: ONE, ..Chunk::default() }
+    }
+
     /// Bytes of the file that it holds.
     #[inline]
     pub(crate) fn held(&self, offset: u64, length: usize) -> Option<&[u8]> {
@@ -58,7 +74,7 @@ impl Window<'_> {
         let chunk = &mut *self.chunk;
         if offset < chunk.start || end > chunk.start + chunk.filled as u64 {
             let left = usize::try_from(self.limit - offset).unwrap_or(usize::MAX);
-            let want = length.max(CHUNK).min(left);
+            let want = length.max(chunk.least).min(left);
             if chunk.bytes.len() < want {
                 chunk.bytes.resize(want, 0);
             }
