@@ -49,6 +49,7 @@ impl Log {
     pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<Arc<Log>> {
         check(&options)?;
         let storage: Arc<dyn Storage> = Arc::new(Gate::new(storage));
+        let begun = storage.now();
         if options.create {
             storage.create_dir().map_err(|e| Error::io("create", storage.path(), e))?;
         }
@@ -62,8 +63,9 @@ impl Log {
             Some(id) => id,
             None => new_log_id(&*storage)?,
         };
-        let recovery = std::mem::take(&mut recovered.report);
+        let mut recovery = std::mem::take(&mut recovered.report);
         let writer = take_over(storage, options, recovered, log_id)?;
+        recovery.elapsed = writer.storage.now().saturating_sub(begun);
         let closing = Mutex::new(Some(lock));
         let log = Arc::new(Log { writer, recovery, log_id, closed: AtomicBool::new(false), closing });
         start(&log).inspect_err(|_| log.writer.stop())?;

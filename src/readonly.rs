@@ -100,8 +100,10 @@ impl Looked {
 
 impl ReadOnly {
     pub(crate) fn with(storage: Arc<dyn Storage>, options: Options) -> Result<ReadOnly> {
+        let begun = storage.now();
         let mut found = Looked::at(&*storage, options.recovery_mode, options.bugs)?;
-        let (cursors, recovery) = (std::mem::take(&mut found.cursors), std::mem::take(&mut found.report));
+        let (cursors, mut recovery) = (std::mem::take(&mut found.cursors), std::mem::take(&mut found.report));
+        recovery.elapsed = storage.now().saturating_sub(begun);
         let view = View::new(storage, found, options.recovery_mode)?;
         Ok(ReadOnly { view: Arc::new(view), cursors, recovery })
     }

@@ -80,7 +80,7 @@ fn a_life_is_told_and_appends_are_not() {
         let wal = small().open_on(disk.mount()).unwrap();
         assert_eq!(
             heard.take(),
-            [r#"INFO opened log=sim records=0 torn=false recovery=clean; 0 segments, 0 records, LSN 0 to 0"#]
+            [r#"INFO opened log=sim records=0 torn=false recovery=clean; 0 segments, 0 records, LSN 0 to 0, 0ns"#]
         );
         append(&wal, 10);
         disk.settle();

@@ -1,6 +1,7 @@
 //! What opening tells about the log that it found.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::error::plural;
 use crate::format::Link;
@@ -26,6 +27,8 @@ pub struct Recovery {
     /// What an operator should know: files that are not the log's, files moved aside, a MARK that is missing,
     /// damaged in part, or another log's.
     pub notes: Vec<String>,
+    /// How long opening took.
+    pub elapsed: Duration,
 }
 
 /// A tail that was dropped.
@@ -56,6 +59,7 @@ impl Recovery {
             segments: recovered.segments.len(),
             torn,
             notes,
+            elapsed: Duration::ZERO,
         }
     }
 }
@@ -69,7 +73,7 @@ impl fmt::Display for Recovery {
             }
         }
         let (segments, records) = (plural(self.segments as u64, "segment"), plural(self.records, "record"));
-        write!(f, "; {segments}, {records}, LSN {} to {}", self.first, self.end)?;
+        write!(f, "; {segments}, {records}, LSN {} to {}, {:.0?}", self.first, self.end, self.elapsed)?;
         for note in &self.notes {
             write!(f, "; {note}")?;
         }
