@@ -13,7 +13,7 @@ pub(crate) use bad::{Bad, bad, damage_at, look_beyond};
 const CHUNK: usize = 256 << 10;
 
 /// The same where a single frame is wanted: a small record comes with its header.
-const ONE: usize = 4 << 10;
+const ONE: usize = 2 << 10;
 
 /// Where frames are read from. `bytes` gives `length` bytes at `offset`, or `None` where there are not so many.
 pub(crate) trait Source {
