@@ -251,8 +251,8 @@ pub(crate) fn split(segments: &dyn Segments, parts: usize) -> Vec<Range<Lsn>> {
 /// The records of a range, in order. A snapshot: records that become durable later are not among them.
 ///
 /// Ends after the first error. Holds one segment at a time, so that cleaning may overtake it; then it yields
-/// [`ErrorKind::Removed`], be it that all that was cleaned lay beyond its end. It takes as much memory as 256 KiB or the largest record, however long the range is. To
-/// cancel a replay, drop it.
+/// [`ErrorKind::Removed`], be it that all that was cleaned lay beyond its end. It takes as much memory as 256 KiB or the
+/// largest record, however long the range is. To cancel a replay, drop it.
 #[must_use = "an iterator does nothing until it is driven"]
 pub struct Records<'a> {
     segments: &'a dyn Segments,
