@@ -265,3 +265,29 @@ fn beside_a_writer_that_rotates_cleans_and_recycles_nothing_is_taken_for_damage(
         }
     });
 }
+
+/// What opening refuses and 8 KiB of each file show was no fault, and only a note: nobody was warned.
+#[test]
+fn what_is_seen_to_be_damaged_without_reading_all_is_told() {
+    type Hurt = fn(&Path);
+    let hurts: [(&str, Hurt); 2] = [
+        ("cut", |file| fs::File::options().write(true).open(file).unwrap().set_len(9000).unwrap()),
+        ("a link", |file| {
+            let mut bytes = fs::read(file).unwrap();
+            bytes[4096..4100].fill(0xff);
+            fs::write(file, bytes).unwrap();
+        }),
+    ];
+    for (what, hurt) in hurts {
+        let dir = tempfile::tempdir().unwrap();
+        log(dir.path(), 200).close().unwrap();
+        let sound = inspect(dir.path()).unwrap();
+        let file = path(dir.path(), &sound, 2);
+        hurt(&file);
+        let damaged = inspect(dir.path()).unwrap();
+        assert!(sound.faults.is_empty() && !damaged.faults.is_empty(), "{what}: {damaged:?}");
+        assert!(file.ends_with(&damaged.faults[0].segment), "{what}: {damaged:?}");
+        let error = Options::new().open(dir.path()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Damage(_)), "{what}: {error}");
+    }
+}

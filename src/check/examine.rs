@@ -23,8 +23,8 @@ use super::{Fault, Report, Tell};
 pub(super) enum Depth {
     /// All segments.
     All,
-    /// What it takes to know where the log ends: the segments whose end no link or MARK says is durable, and those
-    /// without a sound header.
+    /// What it takes to know where the log ends: the segments whose end no link or MARK says is durable, and those that
+    /// are seen to be damaged without reading all of them, by their header, their link or their length.
     End,
 }
 
@@ -87,7 +87,9 @@ fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sou
     for (index, part) in plan.parts.iter().enumerate() {
         let end = part.seal.map(|seal| seal.end);
         let proven = end.is_some_and(|end| plan.base(index) + end <= known);
-        let vouched = plan.survey.segments.get(index).is_some_and(|found| found.header.is_ok());
+        let vouched = plan.survey.segments.get(index).is_some_and(|found| {
+            found.header.is_ok() && part.link.is_some() && end.is_none_or(|end| found.length >= end)
+        });
         let read = part.place.as_ref().filter(|_| depth == Depth::All || !proven || !vouched);
         let before = read.and_then(|place| sound.get(&(place.base, place.seed, end?)).cloned());
         if let (Some(place), None) = (read, &before) {

@@ -143,13 +143,24 @@ fn the_page_has_every_segment_and_nothing_in_it_is_markup_but_its_own() {
 #[test]
 fn a_page_is_written_over_nothing_but_a_page() {
     let temp = tempfile::tempdir().unwrap();
-    drop(log(temp.path(), 10));
-    let segment = first_segment(temp.path());
+    let (dir, other) = (temp.path().join("log"), temp.path().join("other"));
+    drop(log(&dir, 10));
+    let segment = first_segment(&dir);
+    fs::copy(&segment, &other).unwrap();
     let before = fs::read(&segment).unwrap();
-    let output = seawall(&["inspect", text(temp.path()), "--html", text(&segment)]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("left as it is"), "{}", said(&output));
-    assert_eq!(fs::read(&segment).unwrap(), before);
+    // A page that is named as a segment is would be one to whoever opens the log.
+    let unused = dir.join("00000000000000786432.wal");
+    for (file, says) in
+        [(&segment, "among the log's files"), (&unused, "among the log's files"), (&other, "left as it")]
+    {
+        for log in [&dir, &segment] {
+            let output = seawall(&["inspect", text(log), "--html", text(file)]);
+            assert_eq!(output.status.code(), Some(1));
+            assert!(said(&output).contains(says), "{}", said(&output));
+        }
+    }
+    assert_eq!([&segment, &other].map(|file| fs::read(file).unwrap()), [before.clone(), before]);
+    assert!(!unused.exists());
 }
 
 /// The names of all fields of a value.

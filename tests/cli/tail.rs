@@ -118,6 +118,16 @@ fn what_it_was_overtaken_by_is_said_and_it_goes_on() {
 
 #[test]
 fn a_reader_that_goes_away_ends_it_in_order() {
+    goes_away(false);
+}
+
+/// It looked only when there was something to write: `tail -f | head -1` hung on an idle log.
+#[test]
+fn a_reader_that_goes_away_ends_it_beside_an_idle_log() {
+    goes_away(true);
+}
+
+fn goes_away(idle: bool) {
     let temp = tempfile::tempdir().unwrap();
     let wal = log(temp.path(), 10);
     let (mut tail, mut shown) = Following::new(text(temp.path()), &["-n", "1"]);
@@ -125,7 +135,9 @@ fn a_reader_that_goes_away_ends_it_in_order() {
     drop(shown);
     let begun = Instant::now();
     let status = loop {
-        wal.append(b"more").unwrap().wait().unwrap();
+        if !idle {
+            wal.append(b"more").unwrap().wait().unwrap();
+        }
         if let Some(status) = tail.0.try_wait().unwrap() {
             break status;
         }

@@ -260,6 +260,13 @@ fn steps(error: &Error, dir: &Path) -> Vec<String> {
         ErrorKind::Io if refused.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) => {
             step("the same command as a user who may do this")
         }
+        ErrorKind::Io if refused.is_some_and(|e| e.kind() == std::io::ErrorKind::NotADirectory) => {
+            let file = error.path().unwrap_or(dir);
+            vec!["the same command with the directory that holds the log".to_owned(), salvage(&[file], None)]
+        }
+        ErrorKind::Io if refused.and_then(std::io::Error::raw_os_error) == Some(libc::EMFILE) => {
+            step("allow more open files (`ulimit -n`; each segment takes one), then the same command again")
+        }
         ErrorKind::Io if error.operation() == "read" => {
             let again = "mend what the system says, then the same command again".to_owned();
             vec![again, salvage(&[dir], None)]

@@ -4,10 +4,12 @@ mod at;
 mod help;
 mod page;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use clap::Args;
 use seawall::check::{self, CursorInfo, FileInfo, MarkState, Overview, SegmentInfo, State};
 use seawall::{Lsn, Why};
@@ -59,7 +61,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let overview = check::inspect(&arguments.path)?;
     let at = arguments.at.map(|lsn| At::find(&arguments.path, &overview, Lsn(lsn))).transpose()?;
     if let Some(file) = &arguments.html {
-        write_page(file, &page::page(&arguments.path, &overview))?;
+        write_page(&arguments.path, file, &page::page(&arguments.path, &overview))?;
     }
     if arguments.json {
         let mut object = object(&overview);
@@ -81,14 +83,24 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     Ok(if damaged { exit::damage() } else { exit::CLEAN })
 }
 
-/// Writes a page, over an older one too, but over nothing else: it might be a part of the log.
-fn write_page(file: &Path, page: &str) -> anyhow::Result<()> {
-    match std::fs::read(file) {
-        Ok(there) if !there.starts_with(page::BEGINS.as_bytes()) => {
-            bail!("{} is there and is no page of this command; it was left as it is", file.display())
-        }
-        _ => std::fs::write(file, page).with_context(|| format!("writing {}", file.display())),
+/// Writes a page, over an older one too, but over nothing else: it might be a part of the log. Nor does a page belong
+/// among the log's files, under whatever name.
+fn write_page(log: &Path, file: &Path, page: &str) -> anyhow::Result<()> {
+    let log = if log.is_file() { directory(log) } else { log };
+    let [log, target] = [log, directory(file)].map(|dir| std::fs::canonicalize(dir).ok());
+    ensure!(log.is_none() || log != target, "{} lies among the log's files; name a place elsewhere", file.display());
+    let mut begins = Vec::new();
+    if file.is_file() {
+        File::open(file)?.take(page::BEGINS.len() as u64).read_to_end(&mut begins)?;
+        let own = begins == page::BEGINS.as_bytes();
+        ensure!(own, "{} is there and is no page of this command; it was left as it is", file.display());
     }
+    std::fs::write(file, page).with_context(|| format!("writing {}", file.display()))
+}
+
+/// The directory that a path lies in.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A state in a word.

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::os::fd::AsRawFd;
 
 use anyhow::Context;
 use serde_json::Value;
@@ -42,6 +43,12 @@ impl Out {
         self.has_reader
     }
 
+    /// Whether somebody still reads, found out without writing: for a command that may have nothing to write for long.
+    pub fn is_read(&mut self) -> bool {
+        self.has_reader = self.has_reader && !is_closed(self.writer.get_ref());
+        self.has_reader
+    }
+
     fn write(&mut self, write: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<()>) -> anyhow::Result<()> {
         if !self.has_reader {
             return Ok(());
@@ -53,6 +60,16 @@ impl Out {
             written => written.context("writing to standard output"),
         }
     }
+}
+
+/// Whether standard output is a pipe whose other end is closed.
+#[expect(unsafe_code, reason = "a system call that std does not offer")]
+fn is_closed(out: &Stdout) -> bool {
+    // A closed end is always told, be it that nothing is asked for.
+    let mut poll = libc::pollfd { fd: out.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: it points to one `pollfd`, which lives for the call.
+    let told = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    told > 0 && poll.revents & libc::POLLERR != 0
 }
 
 /// Writes a line to standard error, where somebody may be listening.

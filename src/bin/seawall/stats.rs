@@ -76,8 +76,8 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         text(arguments, &overview, out)?;
     }
     out.flush()?;
-    while let Some(interval) = arguments.watch.filter(|_| out.has_reader()) {
-        std::thread::sleep(interval);
+    while let Some(interval) = arguments.watch.filter(|_| out.is_read()) {
+        wait(interval, out);
         let (now, then) = (check::inspect(&arguments.dir)?, looked);
         looked = Instant::now();
         let growth = Growth::between(&overview, &now, looked - then);
@@ -90,6 +90,14 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         overview = now;
     }
     Ok(if overview.faults.is_empty() { exit::CLEAN } else { exit::damage() })
+}
+
+/// Waits, and no longer than a second once nobody reads any more.
+fn wait(interval: Duration, out: &mut Out) {
+    let begun = Instant::now();
+    while let Some(left) = interval.checked_sub(begun.elapsed()).filter(|_| out.is_read()) {
+        std::thread::sleep(left.min(Duration::from_secs(1)));
+    }
 }
 
 fn segments(overview: &Overview) -> usize {

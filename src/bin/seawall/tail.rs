@@ -15,7 +15,7 @@ use crate::out::{self, Out};
 use crate::record::{Form, Shown};
 
 /// How long to wait for a record at once.
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Write out the last records of a log, and go on as more become durable
 ///
@@ -95,7 +95,7 @@ fn last(view: &ReadOnly, count: usize) -> anyhow::Result<Vec<Record>> {
 /// Writes out what becomes durable from `from` on, for as long as somebody reads it.
 fn follow(view: &ReadOnly, from: Lsn, form: Form, out: &mut Out) -> anyhow::Result<()> {
     let mut follower = view.follow(from);
-    while out.has_reader() {
+    while out.is_read() {
         let next = match follower.try_next() {
             Ok(None) => {
                 out.flush()?;
