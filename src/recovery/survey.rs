@@ -60,7 +60,7 @@ pub(crate) struct Survey {
 /// Lists the directory and reads MARK and the first two blocks of each segment.
 pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<Survey> {
     let mut survey = Survey::default();
-    let mut names = Vec::new();
+    let (mut names, mut aside) = (Vec::new(), Vec::new());
     let listed = storage.list().map_err(|e| Error::io("list", storage.path(), e))?;
     let marked = listed.iter().any(|(name, plain)| *plain && name == MARK);
     let marks = if marked { read_marks(storage)? } else { Vec::new() };
@@ -70,8 +70,16 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
             Some(name) if name == MARK => {}
             Some(name) if segment_base(&name).is_some() => names.push(name),
             Some(name) if is_unfinished(&name) => survey.unfinished.push(name),
-            Some(name) if is_aside(&name) => survey.notes.push(format!("{name}: moved aside earlier, not read")),
+            Some(name) if is_aside(&name) => aside.push(name),
             _ => survey.notes.push(format!("{}: not a file of the log, left alone", name.to_string_lossy())),
+        }
+    }
+    aside.sort();
+    match (aside.first(), aside.len()) {
+        (None, _) => {}
+        (Some(name), 1) => survey.notes.push(format!("{name}: moved aside earlier, not read")),
+        (Some(name), count) => {
+            survey.notes.push(format!("{count} files moved aside earlier, not read: {name} and others"))
         }
     }
     names.sort();

@@ -1,6 +1,6 @@
 //! Figures in the text format of Prometheus.
 
-use seawall::check::Overview;
+use seawall::check::{CursorInfo, Overview};
 
 use super::segments;
 use crate::out::Out;
@@ -20,13 +20,15 @@ pub fn write(overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
         head(name, help, out)?;
         out.line(format_args!("seawall_{name} {value}"))?;
     }
-    for (name, help, value) in [
-        ("cursor_lag_bytes", "Bytes of log between a cursor and the durable point.", 0),
-        ("cursor_held_bytes", "Bytes of segments that cannot be cleaned because of a cursor.", 1),
-    ] {
+    type Figure = fn(&CursorInfo) -> u64;
+    let of_cursors: [(_, _, Figure); 2] = [
+        ("cursor_lag_bytes", "Bytes of log between a cursor and the durable point.", |cursor| cursor.lag),
+        ("cursor_held_bytes", "Bytes of segments that cannot be cleaned because of a cursor.", |cursor| cursor.holds),
+    ];
+    for (name, help, figure) in of_cursors {
         head(name, help, out)?;
         for cursor in &overview.cursors {
-            let value = if value == 0 { cursor.lag } else { cursor.holds };
+            let value = figure(cursor);
             out.line(format_args!("seawall_{name}{{cursor=\"{}\"}} {value}", label(&cursor.name)))?;
         }
     }
