@@ -51,7 +51,17 @@ impl Writer {
         cursor.encode_into(&mut payload);
         let time = framing.batch_time;
         let framed = framing.frame(kind, &One::new(&payload), size, time, self.commit.synced());
+        framing.owed.remove(name);
         self.framed(framing, framed, Patience::Wait)
+    }
+
+    /// Frames the notes that had no room, as far as there is room now. Tells whether there were any.
+    pub(crate) fn note_owed(&self) -> bool {
+        let owed = self.framing.lock().owed.clone();
+        for name in &owed {
+            _ = self.note(name, |framing| Ok(framing.cursor(name).unwrap_or(0)));
+        }
+        !owed.is_empty()
     }
 
     /// Has written, made and watched what a batch that was framed brings with it.

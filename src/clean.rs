@@ -117,10 +117,10 @@ pub(crate) enum Limit {
 
 impl Limit {
     /// Whether a segment lies wholly below.
-    fn covers(self, seal: &Seal) -> bool {
+    fn covers(self, segment: &Segment, seal: &Seal) -> bool {
         match self {
             Limit::BatchTime(time) => seal.records == 0 || seal.max_time < time.0,
-            Limit::Lsn(lsn) => seal.end <= lsn.0,
+            Limit::Lsn(lsn) => segment.base < lsn.0 && seal.last_record < lsn.0,
         }
     }
 
@@ -146,6 +146,15 @@ impl Limit {
 /// Needs no block, no segment and no frame, so that it works with zero bytes free; only a MARK that is missing has to
 /// be made first.
 pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
+    let cleaned = clean_all(writer, limit)?;
+    // Where there was no room before there may be now.
+    if writer.note_owed() {
+        _ = writer.sync_once()?;
+    }
+    Ok(cleaned)
+}
+
+fn clean_all(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     // On a disk too full for what waits in memory, what is durable already can still go. Before any lock: this wakes
     // whoever waited, and what they do may be to clean.
     _ = writer.sync_once()?;
@@ -209,7 +218,7 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
             (None, Some((base, seal))) => base == segment.base && limit.touches(segment, &seal),
             (None, None) => false,
         };
-        let before = kept.is_none() && (newest || seal.is_none_or(|seal| limit.covers(seal)));
+        let before = kept.is_none() && (newest || seal.is_none_or(|seal| limit.covers(segment, seal)));
         if !touched && !before {
             if let (None, Some(seal)) = (&kept, seal) {
                 above = Some(Kept { segment: segment.name.clone(), why: limit.passed(seal) });
@@ -221,7 +230,7 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
         let why = match seal {
             _ if newest => Some(Why::Newest),
             None => Some(Why::Newest),
-            Some(seal) if !limit.covers(seal) => Some(limit.passed(seal)),
+            Some(seal) if !limit.covers(segment, seal) => Some(limit.passed(seal)),
             Some(seal) => holds.back(seal.end, seal.last_record, segments.get(n + 1).map(|next| next.base)),
         };
         match (why, &kept) {

@@ -85,11 +85,11 @@ impl Cursor {
     ///
     /// Counts at once: the next clean may take it. It is durable with the next commit, or with that clean; a crash
     /// before either sets the cursor back to where it stood. A full disk or log has no room to note it: there it is
-    /// durable with that clean, or with the next segment. It never goes back by itself: a lower `lsn` changes nothing.
+    /// durable with that clean, or with the next segment, and closing before either sets the cursor back. It never goes back by itself: a lower `lsn` changes nothing.
     ///
     /// # Errors
-    /// `NotDurable` above what readers may see; `Invalid` if it was removed; `Poisoned`, `Closed`. A full disk or log is
-    /// none.
+    /// `NotDurable` above what readers may see; `Invalid` if it was removed; `Poisoned`, `Closed`. That it could not be
+    /// noted yet is none.
     pub fn release(&self, lsn: Lsn) -> Result<()> {
         self.log.check()?;
         let durable = self.log.shown();
@@ -133,11 +133,14 @@ impl Cursor {
         })
     }
 
-    /// Has a note of it framed. Without room for one, but for what is held in reserve, the next link tells.
+    /// Has a note of it framed. It counts already, so that nothing but the end of the log is an error: without room for
+    /// the note, but for what is held in reserve, the next link tells, or the next clean or the closing finds room.
     fn noted(&self, lsn: impl FnOnce(&mut Framing) -> Result<u64>) -> Result<()> {
-        match self.log.writer.note(&self.name, lsn) {
-            Err(e) if e.is_backpressure() => Ok(()),
-            noted => noted.map(drop),
+        let writer = &self.log.writer;
+        writer.framing.lock().owed.insert(self.name.clone());
+        match writer.note(&self.name, lsn) {
+            Err(e) if matches!(e.kind(), ErrorKind::Poisoned | ErrorKind::Closed | ErrorKind::Invalid) => Err(e),
+            _ => Ok(()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The log's end in memory: where the next frame goes, and the running summary of the active segment. No I/O;
 //! everything here happens under the framing lock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -78,6 +78,8 @@ pub(crate) struct Framing {
     /// Checkpoints framed: the last synced one, the last acknowledged one and those after it.
     checkpoints: VecDeque<u64>,
     pub(crate) cursors: Vec<Cursor>,
+    /// Cursors that were released or removed and had no room for a note.
+    pub(crate) owed: BTreeSet<String>,
     /// The LSN past the note of the cursor that was made last.
     pub(crate) cursor_made: u64,
     pub(crate) front: u64,
@@ -112,6 +114,7 @@ impl Framing {
             records_before: recovered.records,
             checkpoints: if recovered.checkpoint > 0 { [recovered.checkpoint].into() } else { VecDeque::new() },
             cursors: recovered.cursors.clone(),
+            owed: BTreeSet::new(),
             cursor_made: 0,
             front: recovered.front,
             appended: (0, 0),
@@ -166,6 +169,8 @@ impl Framing {
             last_record: seal.last_record,
             cursors: self.cursors.clone(),
         };
+        // The link tells of all of them.
+        self.owed.clear();
         self.pieces.turn();
         let payload = link.encode();
         let offset = u64::from(BLOCK);

@@ -79,6 +79,7 @@ impl Log {
         let Some(lock) = self.closing.lock().take() else { return Ok(()) };
         let ending = Ending { log: self, _lock: lock };
         let writer = &self.writer;
+        writer.note_owed();
         writer.framing.lock().closed = true;
         let drained = writer.drain();
         writer.stop();
@@ -214,8 +215,11 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
     let maker = Maker::new(log_id, segment_size, max_disk_bytes, ceiling, disk_bytes, voids, bugs);
     // A MARK beside no segment may never have reached the disk; it is made again before there is one.
     let found = mark.is_some() && !segments.is_empty();
-    let mark = Mark { log_id, ..mark.unwrap_or_default() };
-    let mark = MarkFile::open(&*storage, mark, found, foreign_mark)?;
+    let mut mark = Mark { log_id, ..mark.unwrap_or_default() };
+    // What an earlier life showed and a power cut took is not to be shown again before it is durable.
+    let lowered = mark.shown > end;
+    mark.shown = mark.shown.min(end);
+    let mark = MarkFile::open(&*storage, mark, found, foreign_mark, lowered)?;
     let mut uncut = Vec::new();
     let taken_over = |sealed: Sealed| {
         let more = sealed.found.length.saturating_sub(sealed.seal.end - sealed.found.base);

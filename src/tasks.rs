@@ -73,7 +73,13 @@ impl Writer {
                 // Somebody else leads, and may be the one who met the full disk and will not try again.
                 None if self.stalled.load(Ordering::Relaxed) => return Some(RETRY),
                 // Somebody else leads, and may not have seen all that is to be synced.
-                None if self.options.sync_interval.is_some() || enough => return Some(AGAIN),
+                None if self.options.sync_interval.is_some()
+                    || enough
+                    || full
+                    || self.crowded.load(Ordering::SeqCst) =>
+                {
+                    return Some(AGAIN);
+                }
                 // Somebody else leads, and wakes us when futures are left over.
                 Some(_) | None => return None,
             }

@@ -65,6 +65,8 @@ struct Tip {
     checkpoints: VecDeque<u64>,
     /// Looks since anything was new.
     idle: u32,
+    /// What MARK said when all was looked at and less was there: a power cut may have left it so (`Durability::Os`).
+    unreached: u64,
 }
 
 impl fmt::Debug for View {
@@ -107,7 +109,8 @@ impl View {
             marks => marks?,
         };
         let ours: Vec<_> = marks.iter().filter(|mark| mark.log_id == self.log_id).collect();
-        let marked = ours.iter().map(|mark| mark.shown).max().unwrap_or(0);
+        // It may have gone down: an earlier life showed what a power cut took.
+        let marked = ours.iter().max_by_key(|mark| mark.sequence).map_or(0, |mark| mark.shown);
         let front = ours.iter().map(|mark| mark.front).max().unwrap_or(0);
         let goes_on = match self.newest().filter(|newest| newest.base >= front) {
             // Without a MARK of ours the log may be gone: its files are open here all the same.
@@ -116,6 +119,7 @@ impl View {
         };
         if !goes_on {
             self.look_anew(&mut tip)?;
+            tip.unreached = marked;
             if let Some(newest) = self.newest() {
                 self.go_on(&mut tip, newest, marked)?;
             }
@@ -137,8 +141,8 @@ impl View {
         loop {
             let moved = tip.read_on(self, &newest)?;
             tip.idle = if moved { 0 } else { tip.idle.saturating_add(1) };
-            let known = marked.max(tip.claim);
             let lists = tip.idle > 0 && tip.idle.is_multiple_of(IDLE_LOOKS);
+            let known = tip.claim.max(if marked == tip.unreached && !lists { 0 } else { marked });
             if known <= tip.end && !lists {
                 return Ok(true);
             }
@@ -273,7 +277,7 @@ impl Tip {
         let read = segments.back().map_or(0, |newest| shown.saturating_sub(newest.base));
         let offset = if *more_checkpoints { first } else { read.max(first) };
         let checkpoints = VecDeque::from_iter((*checkpoint > 0).then_some(*checkpoint));
-        Tip { offset, end: *shown, claim: 0, checkpoints, idle: 0 }
+        Tip { offset, end: *shown, checkpoints, ..Tip::default() }
     }
 
     /// Reads on in the newest segment; tells whether a batch was found.

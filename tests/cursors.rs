@@ -181,3 +181,66 @@ fn a_cursor_that_another_thread_is_making_is_durable_too_when_it_is_given() {
         second.join().unwrap().unwrap();
     });
 }
+
+/// Without room for a note, what was removed came back over an orderly close and held the log for ever, and what was
+/// released went back, although a clean had made room.
+#[test]
+fn what_had_no_room_for_a_note_is_durable_with_the_clean_that_makes_room() {
+    for removed in [false, true] {
+        let disk = Disk::new(7);
+        let options = small().max_disk_bytes(96 << 10);
+        let wal = options.open_on(disk.mount()).unwrap();
+        wal.append_checkpoint(b"state").unwrap().wait().unwrap();
+        let cursor = wal.cursor("billing").unwrap();
+        while wal.append(&[1; 100]).is_ok() {}
+        while wal.append(b"").is_ok() {}
+        wal.sync().unwrap();
+        let durable = wal.durable_lsn();
+        if removed {
+            cursor.remove().unwrap();
+        } else {
+            cursor.release(durable).unwrap();
+        }
+        wal.append_checkpoint(b"here").unwrap().wait().unwrap();
+        assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+        disk.crash(Keep::None);
+        drop(wal);
+        let wal = options.open_on(disk.mount()).unwrap();
+        let left = stand(&wal);
+        assert!(if removed { left.is_empty() } else { left[0].1 >= durable.0 }, "{left:?}");
+    }
+}
+
+/// It was an error that the note could not be made, although the release counted, and removing used the handle up.
+#[test]
+fn a_note_that_cannot_be_made_yet_is_no_error() {
+    let disk = Disk::new(8);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(disk.mount()).unwrap();
+    let [released, removed] = ["released", "removed"].map(|name| wal.cursor(name).unwrap().name().to_owned());
+    let ends = fill(&wal, 3);
+    wal.close().unwrap();
+    let wal = small().open_on(failing.clone()).unwrap();
+    failing.fail(Fault::new(Operation::Create).kind(std::io::ErrorKind::PermissionDenied).for_good());
+    wal.cursor(&released).unwrap().release(ends[3]).unwrap();
+    wal.cursor(&removed).unwrap().remove().unwrap();
+    failing.heal();
+    // Closing finds room for both notes.
+    wal.close().unwrap();
+    assert_eq!(stand(&small().open_on(disk.mount()).unwrap()), [(released, ends[3].0)]);
+}
+
+/// A note behind the last record kept its segment from a clean up to there.
+#[test]
+fn a_clean_up_to_the_last_record_takes_the_notes_behind_it() {
+    let disk = Disk::new(9);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let cursor = wal.cursor("billing").unwrap();
+    let last = wal.append(b"last").unwrap().wait().unwrap();
+    let end = wal.get(last).unwrap().end();
+    cursor.release(end).unwrap();
+    wal.rotate().unwrap();
+    wal.append(b"newest").unwrap().wait().unwrap();
+    assert!(wal.clean_before_lsn(last).unwrap().removed.is_empty());
+    assert_eq!(wal.clean_before_lsn(end).unwrap().removed.len(), 1);
+}

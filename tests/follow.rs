@@ -11,9 +11,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
+use seawall::sim::{Disk, Failing, Fault, Keep, Operation, Unit};
 use seawall::storage::Fs;
-use seawall::{ErrorKind, Follower, Lsn, Options, Wal};
+use seawall::{Durability, ErrorKind, Follower, Lsn, Options, Wal};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -337,5 +337,38 @@ fn a_waker_that_panics_leaves_the_other_followers_waiting_for_nothing() {
             assert!(found == Some(n) && after < LONG, "{found:?} after {after:?}");
         });
         assert_eq!(number(&mut panics), Some(n));
+    }
+}
+
+/// What an `Os` log had shown and a power cut took: a view looked for it in all of the log, again and again.
+#[test]
+fn a_view_does_not_look_for_what_a_power_cut_took() {
+    let disk = Disk::new(5);
+    let options = small().durability(Durability::Os);
+    let wal = options.open_on(disk.mount()).unwrap();
+    append(&wal, 0);
+    wal.sync().unwrap();
+    (1..9).for_each(|n| _ = append(&wal, n));
+    let dirty = disk.dirty();
+    let marks: Vec<_> =
+        dirty.iter().map(|unit| matches!(unit, Unit::Sector { file, .. } if file.ends_with("MARK"))).collect();
+    assert!(marks.contains(&true));
+    disk.crash(Keep::Units(&marks));
+    drop(wal);
+    for writer in [false, true] {
+        let wal = writer.then(|| options.open_on(disk.mount()).unwrap());
+        let failing = Failing::new(disk.mount());
+        let view = options.open_read_only_on(failing.clone()).unwrap();
+        let before = failing.count(Operation::List);
+        for _ in 0..300 {
+            view.look().unwrap();
+        }
+        assert!(failing.count(Operation::List) - before < 20, "{}", failing.count(Operation::List) - before);
+        assert_eq!(view.read(..).unwrap().count(), 1);
+        if let Some(wal) = wal {
+            append(&wal, 1);
+            assert_eq!(view.look().unwrap(), wal.durable_lsn());
+            assert_eq!(view.read(..).unwrap().count(), 2);
+        }
     }
 }
