@@ -18,7 +18,7 @@ use super::Fault;
 use super::examine::{Depth, Examined, examine, fault};
 use super::plan::Piece;
 use super::subject::Subject;
-use super::walk::{Step, Walk, walk};
+use super::walk::{Hole, Step, Walk, walk};
 
 /// What [`Frames`] yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +28,22 @@ pub enum Item {
     Record(Record),
     /// Something that was durable is not here as it was written.
     Damage(Fault),
+    /// A writer cleaned faster than this reads: records from `from` on were cleaned away meanwhile, and reading goes on
+    /// in the segment at `first`, or nowhere if that is [`Frames::end`]. Not told where all of them had been read.
+    Removed {
+        /// Where reading would have gone on.
+        from: Lsn,
+        /// Where it goes on.
+        first: Lsn,
+    },
 }
 
 /// All valid records of the log in the directory `path`, or of a segment file on its own, in the order of their LSNs,
 /// with the damage between them.
 ///
 /// Only what is known to be durable is shown, as by [`ReadOnly`](crate::ReadOnly), but a damaged log opens too. Of a
-/// batch that is damaged the other records are shown. Segments that a writer cleans meanwhile are passed over.
+/// batch that is damaged the other records are shown. Records that a writer cleans meanwhile are passed over, and this is
+/// told.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -47,6 +56,7 @@ pub enum Item {
 ///     match item? {
 ///         Item::Record(record) => println!("{}: {:?}", record.lsn, record.payload),
 ///         Item::Damage(fault) => eprintln!("{fault}"),
+///         Item::Removed { from, first } => eprintln!("cleaned meanwhile: LSN {from} to {first}"),
 ///         _ => {}
 ///     }
 /// }
@@ -86,6 +96,10 @@ pub struct Frames {
     offset: u64,
     /// Read, while the damage before it is yielded.
     held: Option<Record>,
+    /// Where reading would have gone on in a segment that was cleaned.
+    overtaken: Option<u64>,
+    /// The same with where it went on, not yet yielded.
+    removed: Option<(Lsn, Lsn)>,
     /// Records in whole batches that are not shown.
     unproven: u64,
     done: bool,
@@ -114,6 +128,8 @@ impl Frames {
             passed: 0,
             offset: 0,
             held: None,
+            overtaken: None,
+            removed: None,
             unproven: 0,
             done: false,
         })
@@ -180,6 +196,7 @@ impl Frames {
         loop {
             let Some((index, walk)) = &mut self.open else {
                 let Some(piece) = self.pieces.pop_front() else {
+                    self.miss_end()?;
                     return Ok(None);
                 };
                 if let Piece::Member(index) = piece
@@ -196,6 +213,13 @@ impl Frames {
             match walk.next(&*found.file).map_err(io)? {
                 Some(Step::Frame(offset, header)) => {
                     let lsn = found.base + offset;
+                    if let Some(from) = self.overtaken.take() {
+                        let link = self.examined.plan.parts.get(index).and_then(|part| part.link.as_ref());
+                        // Its link tells the last record of what was cleaned.
+                        if link.is_none_or(|link| link.last_record >= from) {
+                            self.removed.get_or_insert((Lsn(from), Lsn::MAX)).1 = Lsn(found.base);
+                        }
+                    }
                     self.offset = offset + frame_size(u64::from(header.length)) - u64::from(BLOCK);
                     if lsn + frame_size(u64::from(header.length)) > self.examined.shown {
                         batch += u64::from(matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint)));
@@ -223,8 +247,8 @@ impl Frames {
                     self.leave();
                     self.pieces.clear();
                 }
-                Some(Step::Hole(_)) if self.examined.walked.get(index) == Some(&true) => {}
-                Some(Step::Hole(_)) => self.meet_damage(index)?,
+                Some(Step::Hole(hole)) if self.is_known(found.base, &hole) => {}
+                Some(Step::Hole(hole)) => self.meet_damage(index, hole.from)?,
                 Some(Step::TooNew(offset)) => {
                     let error = Error::new(ErrorKind::TooNew, "read", "a frame of a newer version; read it with that");
                     return Err(error.at(self.subject.path(&found.name), offset));
@@ -234,22 +258,47 @@ impl Frames {
         }
     }
 
-    /// In a segment that was not read before: finds out what all is damaged in it, or that it was cleaned.
-    fn meet_damage(&mut self, index: usize) -> Result<()> {
+    /// Whether a hole is damage that is to be yielded.
+    fn is_known(&self, base: u64, hole: &Hole) -> bool {
+        let at = base + hole.from;
+        self.pending.iter().any(|fault| fault.lsn.0 == at && at + fault.lost_bytes == base + hole.to)
+    }
+
+    /// At a hole: finds out whether the segment was cleaned, or what all is damaged in one that was not read before.
+    fn meet_damage(&mut self, index: usize, offset: u64) -> Result<()> {
         let plan = &self.examined.plan;
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else { return Ok(()) };
         let Some(place) = &part.place else { return Ok(()) };
-        let (end, records) = (part.seal.map(|seal| seal.end), part.seal.map(|seal| seal.records));
         let io = |e| Error::io("read", self.subject.path(&found.name), e);
-        let walked = walk(&*found.file, place, end, records, |_| true).map_err(io)?;
+        let walked = match self.examined.walked.get(index) {
+            Some(false) => {
+                let (end, records) = (part.seal.map(|seal| seal.end), part.seal.map(|seal| seal.records));
+                Some(walk(&*found.file, place, end, records, |_| true).map_err(io)?)
+            }
+            _ => None,
+        };
         if self.subject.front()? > found.base {
+            let at = (found.base + offset).max(self.from.0);
+            let next = self.pieces.front().map_or(u64::MAX, |piece| plan.base_of(piece));
+            self.pending.retain(|fault| fault.lsn.0 < at || fault.lsn.0 >= next);
+            self.overtaken.get_or_insert(at);
             self.leave();
             return Ok(());
         }
+        let Some(walked) = walked else { return Ok(()) };
         self.pending.extend(walked.holes.iter().map(|hole| fault(&found.name, found.base, hole, None)));
         self.pending.make_contiguous().sort_by_key(|fault| (fault.lsn, fault.offset));
         if let Some(walked) = self.examined.walked.get_mut(index) {
             *walked = true;
+        }
+        Ok(())
+    }
+
+    /// Nothing is left to read: whether a record was cleaned away that would have been shown.
+    fn miss_end(&mut self) -> Result<()> {
+        let Some(from) = self.overtaken.take().filter(|from| *from < self.examined.shown) else { return Ok(()) };
+        if self.subject.last_cleaned()?.is_none_or(|last| last >= from) {
+            self.removed.get_or_insert((Lsn(from), Lsn::MAX)).1 = self.end();
         }
         Ok(())
     }
@@ -272,9 +321,13 @@ impl Iterator for Frames {
             }
         }
         let before = self.held.as_ref().map_or(Lsn::MAX, |record| record.lsn);
+        let hole = self.removed.map_or(before, |(from, _)| from);
         let item = match self.pending.front() {
-            Some(fault) if fault.lsn <= before => self.pending.pop_front().map(Item::Damage),
-            _ => self.held.take().map(Item::Record),
+            Some(fault) if fault.lsn <= hole => self.pending.pop_front().map(Item::Damage),
+            _ => match self.removed.take() {
+                Some((from, first)) => Some(Item::Removed { from, first }),
+                None => self.held.take().map(Item::Record),
+            },
         };
         self.done = item.is_none();
         item.map(Ok)

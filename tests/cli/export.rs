@@ -58,7 +58,10 @@ fn a_part_of_a_live_log_is_written_as_it_was() {
     assert_eq!(told(&written), told(&all[700..1500]));
     let batches = written.iter().filter(|record| record.ends_batch).count();
     let end = Options::new().open_read_only(&new).unwrap().durable_lsn();
-    assert_eq!(lines(&output), [json!({ "records": 800, "batches": batches, "damaged": 0, "end": end.0 })]);
+    assert_eq!(
+        lines(&output),
+        [json!({ "records": 800, "batches": batches, "damaged": 0, "removed": 0, "end": end.0 })]
+    );
     assert_eq!(seawall(&["verify", text(&new)]).status.code(), Some(0));
     drop(wal);
 

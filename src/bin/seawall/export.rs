@@ -35,8 +35,8 @@ pub struct Arguments {
     /// Write zeros in place of each payload, as many as it has bytes
     #[arg(long)]
     redact: bool,
-    /// Tell what was written as one JSON object: records, batches, damaged (places passed over), end (LSN in the new
-    /// log)
+    /// Tell what was written as one JSON object: records, batches, damaged (places passed over), removed (places in
+    /// the middle where a writer cleaned records away first), end (LSN in the new log)
     #[arg(long)]
     json: bool,
 }
@@ -47,7 +47,7 @@ const EXAMPLES: &str = "Examples:
   seawall export 00000000000067108864.wal.aside --out /tmp/saved
 
 Exit codes: 0 all of that was written, 1 usage or I/O, 2 the new log would be damaged, 3 written, but for what was
-damaged and is not there (what and where stands on standard error), 4 the new log is locked, 5 written by a newer
+damaged, or cleaned away in the middle meanwhile (what and where stands on standard error), 4 the new log is locked, 5 written by a newer
 version.";
 
 impl Arguments {
@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let wal = options.open(&arguments.out)?;
     let meter = Meter::new(arguments.json);
     let mut export = Export { wal: &wal, redact: arguments.redact, batch: Vec::new(), records: 0, batches: 0 };
-    let (mut damaged, mut first) = (0, None);
+    let (mut damaged, mut removed, mut first) = (0, 0, None);
     while let Some(item) = frames.next() {
         match item? {
             Item::Record(record) if record.lsn >= to => break,
@@ -81,6 +81,16 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
                 first.get_or_insert(fault.lsn);
                 export.end_batch()?;
                 meter.say(format_args!("damage: {fault}"));
+            }
+            Item::Removed { from, .. } if from >= to => break,
+            // The new log begins behind it.
+            Item::Removed { from, first } if export.is_empty() => {
+                meter.say(format_args!("note: {}", out::removed(from, first)));
+            }
+            Item::Removed { from, first } => {
+                removed += 1;
+                export.end_batch()?;
+                meter.say(format_args!("missing: {}", out::removed(from, first)));
             }
             _ => {}
         }
@@ -96,7 +106,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     wal.close()?;
     if arguments.json {
         let told = json!({
-            "records": records, "batches": batches, "damaged": damaged, "end": end.0,
+            "records": records, "batches": batches, "damaged": damaged, "removed": removed, "end": end.0,
         });
         out.json(&told)?;
     } else {
@@ -104,7 +114,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
             (counted(records, "record"), counted(batches, "batch"), arguments.out.display());
         out.line(format_args!("{records} in {batches} written to {place}; their LSNs are new"))?;
     }
-    Ok(if damaged > 0 { exit::loss() } else { exit::CLEAN })
+    Ok(if damaged + removed > 0 { exit::loss() } else { exit::CLEAN })
 }
 
 /// Nothing is written into a directory that holds anything.
@@ -129,6 +139,10 @@ struct Export<'a> {
 }
 
 impl Export<'_> {
+    fn is_empty(&self) -> bool {
+        self.records == 0 && self.batch.is_empty()
+    }
+
     fn take(&mut self, record: Record) -> anyhow::Result<()> {
         let ends = record.ends_batch;
         self.batch.push(record);

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 use anyhow::Context;
+use seawall::Lsn;
 use serde_json::Value;
 
 /// Standard output. That nobody reads it any more is no error: a command that ends for it ends as what it met until then
@@ -73,6 +74,11 @@ pub fn counted(number: u64, what: &str) -> String {
         (_, false) => "s",
     };
     format!("{} {what}{end}", count(number))
+}
+
+/// What a writer cleaned away before it was read.
+pub fn removed(from: Lsn, first: Lsn) -> String {
+    format!("records from LSN {from} on were cleaned away meanwhile; reading went on at LSN {first}")
 }
 
 /// A count with its thousands apart.
