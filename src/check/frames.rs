@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, FrameKind, frame_size};
+use crate::format::{BLOCK, FrameHeader, FrameKind, frame_size};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
@@ -24,7 +25,7 @@ use super::walk::{Hole, Step, Walk, walk};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Item {
-    /// A valid record.
+    /// A valid record. Whether the whole of its batch is there, [`Frames::is_part`] tells.
     Record(Record),
     /// Something that was durable is not here as it was written.
     Damage(Fault),
@@ -42,7 +43,7 @@ pub enum Item {
 /// with the damage between them.
 ///
 /// Only what is known to be durable is shown, as by [`ReadOnly`](crate::ReadOnly), but a damaged log opens too. Of a
-/// batch that is damaged the other records are shown. Records that a writer cleans meanwhile are passed over, and this is
+/// batch that is damaged the other records are shown, and [`Frames::is_part`] tells them. Records that a writer cleans meanwhile are passed over, and this is
 /// told.
 ///
 /// ```
@@ -94,6 +95,9 @@ pub struct Frames {
     /// Bytes read in the segments before the open one, and where reading is in that.
     passed: u64,
     offset: u64,
+    batch: Batch,
+    /// Whether the record read last is of a batch that is not whole.
+    part: bool,
     /// Read, while the damage before it is yielded.
     held: Option<Record>,
     /// Where reading would have gone on in a segment that was cleaned.
@@ -103,6 +107,35 @@ pub struct Frames {
     /// Records in whole batches that are not shown.
     unproven: u64,
     done: bool,
+}
+
+/// The batch that the next frame is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Batch {
+    /// It begins there.
+    Next,
+    Whole,
+    Part,
+    /// It may have begun in the hole before.
+    Doubt,
+}
+
+impl Batch {
+    /// Whether a frame is of a batch that is not whole. As a repair decides: behind a lost header only a claim that
+    /// everything before the frame was durable says that a batch begins there, for a batch is framed at once.
+    fn go_on(&mut self, header: &FrameHeader, lsn: u64, ends: impl FnOnce() -> io::Result<bool>) -> io::Result<bool> {
+        if *self == Batch::Doubt {
+            *self = if header.claim(lsn) == Some(lsn) { Batch::Next } else { Batch::Part };
+        }
+        if *self == Batch::Next {
+            *self = if !header.more || ends()? { Batch::Whole } else { Batch::Part };
+        }
+        let part = *self == Batch::Part;
+        if !header.more {
+            *self = Batch::Next;
+        }
+        Ok(part)
+    }
 }
 
 impl fmt::Debug for Frames {
@@ -127,6 +160,8 @@ impl Frames {
             records: 0,
             passed: 0,
             offset: 0,
+            batch: Batch::Next,
+            part: false,
             held: None,
             overtaken: None,
             removed: None,
@@ -171,7 +206,15 @@ impl Frames {
     /// Goes on to the next segment.
     fn leave(&mut self) {
         self.open = None;
+        self.batch = Batch::Next;
         self.passed += std::mem::take(&mut self.offset);
+    }
+
+    /// Whether the record that was yielded last is of a batch that is not whole, or not known to be: its beginning, or
+    /// what may be the rest of one that began in damage. If a batch is cleaned away while it is read, its beginning was
+    /// no part yet, and [`Item::Removed`] comes before its end.
+    pub fn is_part(&self) -> bool {
+        self.part
     }
 
     /// Everything below is shown.
@@ -228,6 +271,7 @@ impl Frames {
                         }
                         continue;
                     }
+                    self.part = self.batch.go_on(&header, lsn, || walk.ends_whole(&*found.file)).map_err(io)?;
                     let kind = match header.kind {
                         Some(FrameKind::Record) => Kind::Record,
                         Some(FrameKind::Checkpoint) => Kind::Checkpoint,
@@ -247,8 +291,16 @@ impl Frames {
                     self.leave();
                     self.pieces.clear();
                 }
-                Some(Step::Hole(hole)) if self.is_known(found.base, &hole) => {}
-                Some(Step::Hole(hole)) => self.meet_damage(index, hole.from)?,
+                Some(Step::Hole(hole)) => {
+                    self.batch = match hole.goes_on {
+                        Some(false) => Batch::Next,
+                        Some(true) => Batch::Part,
+                        None => Batch::Doubt,
+                    };
+                    if !self.is_known(found.base, &hole) {
+                        self.meet_damage(index, hole.from)?;
+                    }
+                }
                 Some(Step::TooNew(offset)) => {
                     let error = Error::new(ErrorKind::TooNew, "read", "a frame of a newer version; read it with that");
                     return Err(error.at(self.subject.path(&found.name), offset));

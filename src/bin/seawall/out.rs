@@ -81,6 +81,11 @@ pub fn removed(from: Lsn, first: Lsn) -> String {
     format!("records from LSN {from} on were cleaned away meanwhile; reading went on at LSN {first}")
 }
 
+/// Of batches that were damaged.
+pub fn parts(batches: u64) -> String {
+    format!("parts of {}, not known to be whole: their records stand each on its own", counted(batches, "batch"))
+}
+
 /// A count with its thousands apart.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();

@@ -31,7 +31,7 @@ use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
 
-use hunt::{Finds, Frame, agreed_seed};
+use hunt::{Finds, Frame, PART, agreed_seed};
 use image::{Files, Image, images};
 use join::{Breaks, frame_bytes, join};
 use lives::Lives;
@@ -138,7 +138,7 @@ impl<'a> Salvage<'a> {
         }
         let mut files = Files::default();
         let breaks = join(&mut finds, &lives, &images, &mut files)?;
-        index::settle(&mut finds.frames, &lives);
+        index::settle(&mut finds, &lives);
         let logs = index::logs(&mut finds, &lives);
         let Finds { frames, too_new, .. } = finds;
         let too_new = too_new + seen.too_new;
@@ -264,7 +264,7 @@ impl Salvaged {
     /// [`doubled`](SalvagedLog::doubled) ones. The payloads are read again, one at a time, and checked again.
     pub fn records(&self, log: &SalvagedLog) -> SalvagedRecords<'_> {
         let frames = self.frames.get(log.frames.clone()).unwrap_or_default();
-        SalvagedRecords { salvaged: self, frames: frames.iter(), files: Files::default() }
+        SalvagedRecords { salvaged: self, frames: frames.iter(), files: Files::default(), part: false }
     }
 }
 
@@ -275,6 +275,7 @@ pub struct SalvagedRecords<'a> {
     salvaged: &'a Salvaged,
     frames: slice::Iter<'a, Frame>,
     files: Files,
+    part: bool,
 }
 
 impl fmt::Debug for SalvagedRecords<'_> {
@@ -284,6 +285,11 @@ impl fmt::Debug for SalvagedRecords<'_> {
 }
 
 impl SalvagedRecords<'_> {
+    /// Whether the record that was yielded last is of a batch that is not whole, or not known to be.
+    pub fn is_part(&self) -> bool {
+        self.part
+    }
+
     fn read(&mut self, frame: &Frame) -> Result<Record> {
         let Salvaged { images, lives, breaks, .. } = self.salvaged;
         let length = FRAME as usize + frame.length as usize;
@@ -312,6 +318,7 @@ impl Iterator for SalvagedRecords<'_> {
 
     fn next(&mut self) -> Option<Result<Record>> {
         let frame = self.frames.next()?;
+        self.part = frame.batch & PART != 0;
         Some(self.read(frame))
     }
 }
