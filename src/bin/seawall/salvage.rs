@@ -194,7 +194,7 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
     let log = |log: &&SalvagedLog| {
         json!({
             "log": log.name, "segments": log.segments, "records": log.records, "bytes": log.bytes,
-            "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size, "damaged": log.damaged,
+            "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size, "damaged": log.damaged, "absent": log.absent,
             "cut_off": log.cut_off, "cleaned": log.cleaned, "doubled": log.doubled,
         })
     };
@@ -229,6 +229,9 @@ fn text(
             log.first,
             log.last
         ))?;
+        if log.absent {
+            out.line("  absent   segments before these are not among the sources, nor is MARK")?;
+        }
         for (number, name, what) in [
             (log.damaged, "damage", "passed over: records were there and are not found"),
             (log.cut_off, "cut off", "of the records lie where recovery had cut a torn tail off"),

@@ -27,6 +27,11 @@ pub(super) fn settle(finds: &mut Finds, lives: &Lives) {
     }
 }
 
+/// Whether nothing but a link has room before `offset`.
+fn is_link(offset: u32) -> bool {
+    u64::from(offset) < u64::from(BLOCK) + frame_size(LINK as u64) + u64::from(FRAME)
+}
+
 /// Marks the frames of one segment whose batches are not whole, or not known to be: as a repair decides.
 fn tell_parts(frames: &mut [Frame], torn: &[Frame]) {
     let mark = |frame: &mut Frame| frame.batch |= PART;
@@ -37,8 +42,7 @@ fn tell_parts(frames: &mut [Frame], torn: &[Frame]) {
         if frame.offset > next {
             before.iter_mut().skip(begin).for_each(mark);
             let only = torn.iter().find(|torn| torn.offset == next && torn.end() == frame.offset);
-            let only_link =
-                next == BLOCK && u64::from(frame.offset - BLOCK) < frame_size(LINK as u64) + u64::from(FRAME);
+            let only_link = next == BLOCK && is_link(frame.offset);
             is_part = match only {
                 Some(torn) => torn.batch & MORE != 0,
                 None => !only_link && frame.batch & SURE == 0,
@@ -147,12 +151,22 @@ impl<'a> Tally<'a> {
             log.segment_size = log.segment_size.max(life.size()).max(u64::from(last.end()));
         }
         let mut next = BLOCK;
+        let found = frames.iter().filter(|frame| frame.is_record).count() as u64;
         let mut miss = |offset: u32| {
+            // All of its records are there: what was damaged is the log's own.
+            if life.records == Some(found) {
+                return;
+            }
+            // No more than that the log began before what was given.
+            if frames.is_empty() && log.records == 0 && !self.past.is_marked {
+                log.absent = life.lsn(offset) >= self.past.front;
+                return;
+            }
             let lsn = life.lsn(offset);
             log.damaged += u64::from(lsn >= self.past.front && !self.past.is_cut_off(lsn));
         };
         for frame in frames {
-            if frame.offset > next {
+            if frame.offset > next && !(next == BLOCK && is_link(frame.offset)) {
                 miss(next);
             }
             next = frame.end();

@@ -209,9 +209,12 @@ pub struct SalvagedLog {
     pub last: Lsn,
     /// What the largest segment can hold: a log for these records needs segments as large.
     pub segment_size: u64,
-    /// Places where a frame was and is not found, or many: missing segments count as one. 0: nothing that is known of is
+    /// Places where a record was and is not found, or many: missing segments count as one. 0: nothing that is known of is
     /// missing. A log's last records leave no trace if `MARK` is not among the sources.
     pub damaged: u64,
+    /// Whether segments lay before the first that is found, of which nothing is among the sources, nor `MARK`: then they
+    /// do not count as damage, for it may be that they were not given.
+    pub absent: bool,
     /// How many of the records lie where recovery had cut a torn tail off. Nobody was told that they were durable.
     pub cut_off: u64,
     /// How many of the records had been cleaned away.
