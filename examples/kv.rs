@@ -12,8 +12,8 @@
 //!   never more than about the state twice.
 //!
 //! What it does not: a `get` beside a `put` may show what is not durable yet. And a checkpoint is one record, which a
-//! segment must hold: a store of more than a few MiB writes its snapshot into a file of its own, syncs that, and
-//! appends the file's name.
+//! segment must hold, here 1 MiB: beyond that there is none, and the log grows. A larger store writes its snapshot into a
+//! file of its own, syncs that, and appends the file's name. Nor can a change be larger: it is refused.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use std::io::Write;
 use std::path::Path;
 
 use parking_lot::Mutex;
-use seawall::{Kind, Lsn, Options, Wal};
+use seawall::{ErrorKind, Kind, Lsn, Options, Wal};
 
 /// Bytes of a segment: small, so that cleaning is soon to be seen. The default, 64 MiB, is the better one.
 const SEGMENT: u64 = 1 << 20;
@@ -54,7 +54,8 @@ impl Store {
 
     /// Puts or, without a value, deletes. Durable when this returns.
     ///
-    /// If the log is full nothing was changed, and the same call may succeed later (`is_backpressure`). After any other
+    /// If the log is full nothing was changed, and the same call may succeed later (`is_backpressure`); nor was it if the
+    /// change is too large. After any other
     /// error nobody knows whether the change survives: open the store again, and what it holds is what counts.
     fn change(&self, key: &str, value: Option<&str>) -> seawall::Result<()> {
         let change = encode(key, value);
@@ -69,7 +70,7 @@ impl Store {
         // Without the lock: whoever else changes something meanwhile shares the sync.
         ticket.wait()?;
         if let Err(e) = self.checkpoint_if_due() {
-            eprintln!("no checkpoint, the next change tries again: {e}");
+            eprintln!("no checkpoint: {e}");
         }
         Ok(())
     }
@@ -83,9 +84,12 @@ impl Store {
             }
             // Under the lock: the snapshot is the state at this place of the log, with all before it and nothing after.
             let snapshot = state.snapshot();
-            let ticket = self.wal.append_checkpoint(&snapshot)?;
-            (state.since, state.snapshot) = (0, snapshot.len());
-            ticket
+            let appended = self.wal.append_checkpoint(&snapshot);
+            // Of a state too large for one, too, the next is due once as much again was appended: it may be smaller then.
+            if appended.as_ref().err().is_none_or(is_too_large) {
+                (state.since, state.snapshot) = (0, snapshot.len());
+            }
+            appended?
         };
         let lsn = ticket.wait()?;
         self.wal.clean_before_lsn(lsn)?;
@@ -95,6 +99,11 @@ impl Store {
     fn get(&self, key: &str) -> Option<String> {
         self.state.lock().map.get(key).cloned()
     }
+}
+
+/// Nothing was appended, and never will be as it is.
+fn is_too_large(error: &seawall::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TooLarge { .. })
 }
 
 /// What the log says.
@@ -184,6 +193,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         match changed {
             Ok(()) => writeln!(out, "ok")?,
             Err(e) if e.is_backpressure() => writeln!(out, "full, try again later: {e}")?,
+            Err(e) if is_too_large(&e) => writeln!(out, "too large: {e}")?,
             // Unknown whether it survives: whoever starts the store again is told by what it holds.
             Err(e) => return Err(e.into()),
         }

@@ -644,3 +644,72 @@ fn what_cannot_be_known_is_not_said_to_be_nothing() {
     assert_eq!((cut.lost_bytes, cut.lost_records), (0, None));
     assert!(cut.to_string().contains("lost: nothing that is known of"), "{cut}");
 }
+
+/// What is left to read from a log of twenty segments with four records each, of which `read` records are read before it
+/// is cleaned up to record `clean`, and the files cleaned are overwritten: the records, and what was removed.
+fn overtaken(read: usize, clean: usize) -> (Vec<Lsn>, Vec<Lsn>, Vec<(Lsn, Lsn)>) {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let mut lsns = Vec::new();
+    let append = |lsns: &mut Vec<Lsn>| {
+        for n in 0..4 {
+            lsns.push(wal.append(&[n; 2000]).unwrap().wait().unwrap());
+        }
+        wal.rotate().unwrap();
+    };
+    for _ in 0..20 {
+        append(&mut lsns);
+    }
+    let mut all = frames(dir.path()).unwrap();
+    for lsn in &lsns[..read] {
+        let item = all.next().unwrap().unwrap();
+        assert!(matches!(&item, Item::Record(record) if record.lsn == *lsn), "{item:?}");
+    }
+    while lsns.len() <= clean {
+        append(&mut lsns);
+    }
+    let names: Vec<_> = segments(dir.path()).into_iter().filter(|path| base(path) < lsns[clean].0 - 8000).collect();
+    let files: Vec<_> = names.iter().map(|path| fs::File::options().write(true).open(path).unwrap()).collect();
+    wal.clean_before_lsn(lsns[clean]).unwrap();
+    // As if all of them held newer segments: how many become so is the writer's choice.
+    for file in files {
+        file.write_all_at(&[0; 10_000], 4096).unwrap();
+    }
+    append(&mut lsns);
+    let (mut left, mut removed) = (Vec::new(), Vec::new());
+    for item in all {
+        match item.unwrap() {
+            Item::Record(record) => left.push(record.lsn),
+            Item::Removed { from, first } => removed.push((from, first)),
+            item => panic!("{item:?}"),
+        }
+    }
+    lsns.truncate(80);
+    (lsns, left, removed)
+}
+
+#[test]
+fn a_reader_that_cleaning_overtakes_is_told_what_it_missed() {
+    let (lsns, left, removed) = overtaken(8, 40);
+    let [(from, first)] = removed[..] else { panic!("{removed:?}") };
+    // It may hold bytes that it read before.
+    assert!(lsns[7] < from && from <= lsns[8], "{from}, {first}");
+    assert!(lsns[39] < first && first < lsns[40], "{from}, {first}");
+    assert_eq!(left, lsns[40..]);
+}
+
+#[test]
+fn a_reader_is_told_of_no_cleaning_of_what_it_had_read() {
+    let (lsns, left, removed) = overtaken(8, 8);
+    assert_eq!((left, removed), (lsns[8..].to_vec(), vec![]));
+}
+
+#[test]
+fn a_reader_of_which_all_is_cleaned_is_told_up_to_its_end() {
+    for clean in [76, 88] {
+        let (lsns, left, removed) = overtaken(0, clean);
+        let [(from, first)] = removed[..] else { panic!("{removed:?}") };
+        assert!(from <= lsns[0] && first > lsns[clean.min(80) - 1], "{from}, {first}");
+        assert_eq!(left, lsns[clean.min(80)..]);
+    }
+}

@@ -173,6 +173,28 @@ fn kv_keeps_each_answered_change_over_kills_and_its_disk_use_flat() {
     }
 }
 
+#[test]
+fn kv_too_large_for_a_checkpoint_goes_on_and_seldom_tries() {
+    let dir = directory();
+    let errors = std::fs::File::create_new(dir.path().join("errors")).unwrap();
+    let log = dir.path().join("log");
+    let mut store = Running::start(example("kv").arg(&log).stderr(errors));
+    store.ask(&format!("put big {}\n", "x".repeat(2 << 20)));
+    assert!(store.next().starts_with("too large"));
+    for n in 0..800 {
+        store.ask(&format!("put key-{n} {}\n", "x".repeat(4000)));
+        assert_eq!(store.next(), "ok");
+    }
+    assert!(store.end().success());
+    let errors = std::fs::read_to_string(dir.path().join("errors")).unwrap();
+    let tries = errors.lines().filter(|line| line.starts_with("no checkpoint")).count();
+    // After 1, 2 and 4 MiB at most.
+    assert!((1..=3).contains(&tries), "{errors}");
+    let mut store = Running::start(example("kv").arg(&log));
+    store.ask("get big\nget key-799\n");
+    assert_eq!((store.next(), store.next().len()), ("none".into(), 4006));
+}
+
 // The service.
 
 /// A client's connection.

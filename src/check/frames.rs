@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, FrameKind, frame_size};
+use crate::format::{BLOCK, FrameHeader, FrameKind, frame_size};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
@@ -18,23 +19,32 @@ use super::Fault;
 use super::examine::{Depth, Examined, examine, fault};
 use super::plan::Piece;
 use super::subject::Subject;
-use super::walk::{Step, Walk, walk};
+use super::walk::{Hole, Step, Walk, walk};
 
 /// What [`Frames`] yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Item {
-    /// A valid record.
+    /// A valid record. Whether the whole of its batch is there, [`Frames::is_part`] tells.
     Record(Record),
     /// Something that was durable is not here as it was written.
     Damage(Fault),
+    /// A writer cleaned faster than this reads: records from `from` on were cleaned away meanwhile, and reading goes on
+    /// in the segment at `first`, or nowhere if that is [`Frames::end`]. Not told where all of them had been read.
+    Removed {
+        /// Where reading would have gone on.
+        from: Lsn,
+        /// Where it goes on.
+        first: Lsn,
+    },
 }
 
 /// All valid records of the log in the directory `path`, or of a segment file on its own, in the order of their LSNs,
 /// with the damage between them.
 ///
 /// Only what is known to be durable is shown, as by [`ReadOnly`](crate::ReadOnly), but a damaged log opens too. Of a
-/// batch that is damaged the other records are shown. Segments that a writer cleans meanwhile are passed over.
+/// batch that is damaged the other records are shown, and [`Frames::is_part`] tells them. Records that a writer cleans meanwhile are passed over, and this is
+/// told.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -47,6 +57,7 @@ pub enum Item {
 ///     match item? {
 ///         Item::Record(record) => println!("{}: {:?}", record.lsn, record.payload),
 ///         Item::Damage(fault) => eprintln!("{fault}"),
+///         Item::Removed { from, first } => eprintln!("cleaned meanwhile: LSN {from} to {first}"),
 ///         _ => {}
 ///     }
 /// }
@@ -84,11 +95,47 @@ pub struct Frames {
     /// Bytes read in the segments before the open one, and where reading is in that.
     passed: u64,
     offset: u64,
+    batch: Batch,
+    /// Whether the record read last is of a batch that is not whole.
+    part: bool,
     /// Read, while the damage before it is yielded.
     held: Option<Record>,
+    /// Where reading would have gone on in a segment that was cleaned.
+    overtaken: Option<u64>,
+    /// The same with where it went on, not yet yielded.
+    removed: Option<(Lsn, Lsn)>,
     /// Records in whole batches that are not shown.
     unproven: u64,
     done: bool,
+}
+
+/// The batch that the next frame is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Batch {
+    /// It begins there.
+    Next,
+    Whole,
+    Part,
+    /// It may have begun in the hole before.
+    Doubt,
+}
+
+impl Batch {
+    /// Whether a frame is of a batch that is not whole. As a repair decides: behind a lost header only a claim that
+    /// everything before the frame was durable says that a batch begins there, for a batch is framed at once.
+    fn go_on(&mut self, header: &FrameHeader, lsn: u64, ends: impl FnOnce() -> io::Result<bool>) -> io::Result<bool> {
+        if *self == Batch::Doubt {
+            *self = if header.claim(lsn) == Some(lsn) { Batch::Next } else { Batch::Part };
+        }
+        if *self == Batch::Next {
+            *self = if !header.more || ends()? { Batch::Whole } else { Batch::Part };
+        }
+        let part = *self == Batch::Part;
+        if !header.more {
+            *self = Batch::Next;
+        }
+        Ok(part)
+    }
 }
 
 impl fmt::Debug for Frames {
@@ -113,7 +160,11 @@ impl Frames {
             records: 0,
             passed: 0,
             offset: 0,
+            batch: Batch::Next,
+            part: false,
             held: None,
+            overtaken: None,
+            removed: None,
             unproven: 0,
             done: false,
         })
@@ -155,7 +206,15 @@ impl Frames {
     /// Goes on to the next segment.
     fn leave(&mut self) {
         self.open = None;
+        self.batch = Batch::Next;
         self.passed += std::mem::take(&mut self.offset);
+    }
+
+    /// Whether the record that was yielded last is of a batch that is not whole, or not known to be: its beginning, or
+    /// what may be the rest of one that began in damage. If a batch is cleaned away while it is read, its beginning was
+    /// no part yet, and [`Item::Removed`] comes before its end.
+    pub fn is_part(&self) -> bool {
+        self.part
     }
 
     /// Everything below is shown.
@@ -180,6 +239,7 @@ impl Frames {
         loop {
             let Some((index, walk)) = &mut self.open else {
                 let Some(piece) = self.pieces.pop_front() else {
+                    self.miss_end()?;
                     return Ok(None);
                 };
                 if let Piece::Member(index) = piece
@@ -196,6 +256,13 @@ impl Frames {
             match walk.next(&*found.file).map_err(io)? {
                 Some(Step::Frame(offset, header)) => {
                     let lsn = found.base + offset;
+                    if let Some(from) = self.overtaken.take() {
+                        let link = self.examined.plan.parts.get(index).and_then(|part| part.link.as_ref());
+                        // Its link tells the last record of what was cleaned.
+                        if link.is_none_or(|link| link.last_record >= from) {
+                            self.removed.get_or_insert((Lsn(from), Lsn::MAX)).1 = Lsn(found.base);
+                        }
+                    }
                     self.offset = offset + frame_size(u64::from(header.length)) - u64::from(BLOCK);
                     if lsn + frame_size(u64::from(header.length)) > self.examined.shown {
                         batch += u64::from(matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint)));
@@ -204,6 +271,7 @@ impl Frames {
                         }
                         continue;
                     }
+                    self.part = self.batch.go_on(&header, lsn, || walk.ends_whole(&*found.file)).map_err(io)?;
                     let kind = match header.kind {
                         Some(FrameKind::Record) => Kind::Record,
                         Some(FrameKind::Checkpoint) => Kind::Checkpoint,
@@ -223,8 +291,16 @@ impl Frames {
                     self.leave();
                     self.pieces.clear();
                 }
-                Some(Step::Hole(_)) if self.examined.walked.get(index) == Some(&true) => {}
-                Some(Step::Hole(_)) => self.meet_damage(index)?,
+                Some(Step::Hole(hole)) => {
+                    self.batch = match hole.goes_on {
+                        Some(false) => Batch::Next,
+                        Some(true) => Batch::Part,
+                        None => Batch::Doubt,
+                    };
+                    if !self.is_known(found.base, &hole) {
+                        self.meet_damage(index, hole.from)?;
+                    }
+                }
                 Some(Step::TooNew(offset)) => {
                     let error = Error::new(ErrorKind::TooNew, "read", "a frame of a newer version; read it with that");
                     return Err(error.at(self.subject.path(&found.name), offset));
@@ -234,22 +310,47 @@ impl Frames {
         }
     }
 
-    /// In a segment that was not read before: finds out what all is damaged in it, or that it was cleaned.
-    fn meet_damage(&mut self, index: usize) -> Result<()> {
+    /// Whether a hole is damage that is to be yielded.
+    fn is_known(&self, base: u64, hole: &Hole) -> bool {
+        let at = base + hole.from;
+        self.pending.iter().any(|fault| fault.lsn.0 == at && at + fault.lost_bytes == base + hole.to)
+    }
+
+    /// At a hole: finds out whether the segment was cleaned, or what all is damaged in one that was not read before.
+    fn meet_damage(&mut self, index: usize, offset: u64) -> Result<()> {
         let plan = &self.examined.plan;
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else { return Ok(()) };
         let Some(place) = &part.place else { return Ok(()) };
-        let (end, records) = (part.seal.map(|seal| seal.end), part.seal.map(|seal| seal.records));
         let io = |e| Error::io("read", self.subject.path(&found.name), e);
-        let walked = walk(&*found.file, place, end, records, |_| true).map_err(io)?;
+        let walked = match self.examined.walked.get(index) {
+            Some(false) => {
+                let (end, records) = (part.seal.map(|seal| seal.end), part.seal.map(|seal| seal.records));
+                Some(walk(&*found.file, place, end, records, |_| true).map_err(io)?)
+            }
+            _ => None,
+        };
         if self.subject.front()? > found.base {
+            let at = (found.base + offset).max(self.from.0);
+            let next = self.pieces.front().map_or(u64::MAX, |piece| plan.base_of(piece));
+            self.pending.retain(|fault| fault.lsn.0 < at || fault.lsn.0 >= next);
+            self.overtaken.get_or_insert(at);
             self.leave();
             return Ok(());
         }
+        let Some(walked) = walked else { return Ok(()) };
         self.pending.extend(walked.holes.iter().map(|hole| fault(&found.name, found.base, hole, None)));
         self.pending.make_contiguous().sort_by_key(|fault| (fault.lsn, fault.offset));
         if let Some(walked) = self.examined.walked.get_mut(index) {
             *walked = true;
+        }
+        Ok(())
+    }
+
+    /// Nothing is left to read: whether a record was cleaned away that would have been shown.
+    fn miss_end(&mut self) -> Result<()> {
+        let Some(from) = self.overtaken.take().filter(|from| *from < self.examined.shown) else { return Ok(()) };
+        if self.subject.last_cleaned()?.is_none_or(|last| last >= from) {
+            self.removed.get_or_insert((Lsn(from), Lsn::MAX)).1 = self.end();
         }
         Ok(())
     }
@@ -272,9 +373,13 @@ impl Iterator for Frames {
             }
         }
         let before = self.held.as_ref().map_or(Lsn::MAX, |record| record.lsn);
+        let hole = self.removed.map_or(before, |(from, _)| from);
         let item = match self.pending.front() {
-            Some(fault) if fault.lsn <= before => self.pending.pop_front().map(Item::Damage),
-            _ => self.held.take().map(Item::Record),
+            Some(fault) if fault.lsn <= hole => self.pending.pop_front().map(Item::Damage),
+            _ => match self.removed.take() {
+                Some((from, first)) => Some(Item::Removed { from, first }),
+                None => self.held.take().map(Item::Record),
+            },
         };
         self.done = item.is_none();
         item.map(Ok)

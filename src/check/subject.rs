@@ -71,6 +71,13 @@ impl Subject {
         if self.is_lone() { Ok(0) } else { survey_beside(&*self.storage).map(|survey| survey.front) }
     }
 
+    /// The last record below the first segment that is left now, by its link.
+    pub(super) fn last_cleaned(&self) -> Result<Option<u64>> {
+        let survey = survey_beside(&*self.storage)?;
+        let left = survey.segments.iter().find(|found| found.base >= survey.front && found.link.is_some());
+        Ok(left.and_then(|found| found.link.as_ref()).map(|(link, _)| link.last_record))
+    }
+
     /// One file as a log of its own: its header says where it lies, whatever its name is, and the name does if the
     /// header is damaged.
     fn lone(&self, name: &str) -> Result<Plan> {

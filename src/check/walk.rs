@@ -84,6 +84,20 @@ impl Walk {
         Ok(Some(Step::Frame(offset, header)))
     }
 
+    /// Whether the batch that goes on behind the frame that `next` gave is whole up to its end.
+    pub(super) fn ends_whole(&mut self, file: &dyn File) -> io::Result<bool> {
+        let (place, mut offset) = (&self.place, self.offset);
+        let mut window = Window::new(file, place.limit, &mut self.chunk);
+        while offset < self.end {
+            let Some(header) = frame_at(&mut window, place, offset, Bugs::default())? else { return Ok(false) };
+            if !header.more {
+                return Ok(true);
+            }
+            offset += frame_size(u64::from(header.length));
+        }
+        Ok(false)
+    }
+
     /// The payload of the frame that `next` gave.
     pub(super) fn payload(&mut self, file: &dyn File, offset: u64, header: &FrameHeader) -> io::Result<Bytes> {
         let mut window = Window::new(file, self.place.limit, &mut self.chunk);

@@ -58,7 +58,10 @@ fn a_part_of_a_live_log_is_written_as_it_was() {
     assert_eq!(told(&written), told(&all[700..1500]));
     let batches = written.iter().filter(|record| record.ends_batch).count();
     let end = Options::new().open_read_only(&new).unwrap().durable_lsn();
-    assert_eq!(lines(&output), [json!({ "records": 800, "batches": batches, "damaged": 0, "end": end.0 })]);
+    assert_eq!(
+        lines(&output),
+        [json!({ "records": 800, "batches": batches, "parts": 0, "damaged": 0, "removed": 0, "end": end.0 })]
+    );
     assert_eq!(seawall(&["verify", text(&new)]).status.code(), Some(0));
     drop(wal);
 
@@ -134,4 +137,43 @@ fn nothing_is_written_where_there_is_something() {
     let none = temp.path().join("none");
     assert_eq!(export(&none, &temp.path().join("unmade"), None, &[]).status.code(), Some(1));
     assert!(!temp.path().join("unmade").exists());
+}
+
+/// Payloads, each with whether its batch ends there.
+fn batches(dir: &Path) -> Vec<(String, bool)> {
+    records(dir).iter().map(|r| (String::from_utf8(r.payload.to_vec()).unwrap(), r.ends_batch)).collect()
+}
+
+#[test]
+fn of_a_damaged_batch_each_record_is_written_on_its_own() {
+    // In the header, which alone tells whether the batch goes on, and in the payload.
+    for (hit, at) in (0..3).flat_map(|hit| [(hit, 2), (hit, 30)]) {
+        for command in ["export", "salvage"] {
+            let temp = tempfile::tempdir().unwrap();
+            let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+            let wal = Wal::open(&old).unwrap();
+            let payload = |n: u32| format!("payload {n}");
+            wal.append(b"before").unwrap().wait().unwrap();
+            wal.append_batch(&[payload(0), payload(1), payload(2)]).unwrap().wait().unwrap();
+            wal.append_batch(&["after", "it"]).unwrap().wait().unwrap();
+            wal.append(b"last").unwrap().wait().unwrap();
+            wal.close().unwrap();
+            flip(&first_segment(&old), records_at(&old)[1 + hit] + at);
+            let output = match command {
+                "export" => export(&old, &new, None, &[]),
+                _ => seawall(&["salvage", text(&old), "--to", text(&new)]),
+            };
+            let told = String::from_utf8(output.stdout.clone()).unwrap();
+            assert_eq!(output.status.code(), Some(if command == "export" { 3 } else { 2 }), "{told}");
+            assert!(told.contains("parts of 1 batch, "), "{command} {hit} {at}: {told}");
+            let parts = (0..3).filter(|n| *n != hit).map(|n| (payload(n as u32), true));
+            let whole = [("after".into(), false), ("it".into(), true), ("last".into(), true)];
+            let expected: Vec<_> = [("before".into(), true)].into_iter().chain(parts).chain(whole).collect();
+            assert_eq!(batches(&new), expected, "{command} {hit} {at}");
+        }
+    }
+}
+
+fn records_at(dir: &Path) -> Vec<u64> {
+    records(dir).iter().map(|record| record.lsn.0).collect()
 }

@@ -117,3 +117,34 @@ fn an_image_is_salvaged_and_noise_is_said_to_hold_nothing() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).starts_with("error: no record of any log was found"), "{}", said(&output));
 }
+
+#[test]
+fn what_is_whole_is_not_called_damaged_and_the_new_log_lies_beside_the_old() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, new) = (temp.path().join("old"), temp.path().join("old.new"));
+    let count = mixed(&old).len();
+    let mut segments: Vec<_> = fs::read_dir(&old).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| fs::metadata(path).unwrap().len() > 8192);
+    segments.sort();
+    // One of its own, in the middle of the log.
+    let output = seawall(&["salvage", text(&segments[1])]);
+    let shown = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("not among the sources") && !shown.contains("passed over"), "{shown}");
+    assert!(shown.trim_end().ends_with(&format!(" --to {}", text(&new))), "{shown}");
+    // Only links are damaged.
+    for path in &segments[1..] {
+        flip(path, 4100);
+    }
+    let output = seawall(&["salvage", text(&old), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(lines(&output)[0]["logs"][0]["records"], json!(count));
+    // Several logs, several new ones.
+    let other = temp.path().join("other");
+    mixed(&other);
+    let output = seawall(&["salvage", text(&old), text(&other)]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let ways: String = shown.lines().filter(|line| line.contains(" --to ")).collect();
+    let to: Vec<_> = ways.split("   |   ").map(|way| way.rsplit(' ').next().unwrap().to_owned()).collect();
+    assert!(to.len() == 2 && to[0] != to[1], "{shown}");
+}

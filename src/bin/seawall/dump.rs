@@ -73,7 +73,8 @@ Only what is known to be durable is written out; how much more lies in the log i
 its own all valid records are.
 
 Exit codes: 0 all of that was written out, 1 usage or I/O, 2 damage was passed over (what and where stands on standard
-error), 5 written by a newer version.";
+error), 5 written by a newer version. What a writer cleans away before it was read is no damage; it is said on standard
+error.";
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let form = Form::of(arguments.json, arguments.hex);
@@ -97,6 +98,11 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
                 // What is around it goes out first.
                 out.flush()?;
                 meter.say(format_args!("damage: {fault}"));
+            }
+            Item::Removed { from, .. } if from >= to => break,
+            Item::Removed { from, first } => {
+                out.flush()?;
+                meter.say(format_args!("note: {}", out::removed(from, first)));
             }
             _ => {}
         }

@@ -35,8 +35,9 @@ pub struct Arguments {
     /// Write zeros in place of each payload, as many as it has bytes
     #[arg(long)]
     redact: bool,
-    /// Tell what was written as one JSON object: records, batches, damaged (places passed over), end (LSN in the new
-    /// log)
+    /// Tell what was written as one JSON object: records, batches, parts (batches of which a
+    /// part is there, its records written each on its own), damaged (places passed over), removed (places in
+    /// the middle where a writer cleaned records away first), end (LSN in the new log)
     #[arg(long)]
     json: bool,
 }
@@ -47,7 +48,7 @@ const EXAMPLES: &str = "Examples:
   seawall export 00000000000067108864.wal.aside --out /tmp/saved
 
 Exit codes: 0 all of that was written, 1 usage or I/O, 2 the new log would be damaged, 3 written, but for what was
-damaged and is not there (what and where stands on standard error), 4 the new log is locked, 5 written by a newer
+damaged, or cleaned away in the middle meanwhile (what and where stands on standard error), 4 the new log is locked, 5 written by a newer
 version.";
 
 impl Arguments {
@@ -69,42 +70,57 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     }
     let wal = options.open(&arguments.out)?;
     let meter = Meter::new(arguments.json);
-    let mut export = Export { wal: &wal, redact: arguments.redact, batch: Vec::new(), records: 0, batches: 0 };
-    let (mut damaged, mut first) = (0, None);
+    let mut export = Export { redact: arguments.redact, ..Export::new(&wal) };
+    let (mut damaged, mut removed, mut first) = (0, 0, None);
     while let Some(item) = frames.next() {
         match item? {
             Item::Record(record) if record.lsn >= to => break,
+            Item::Record(record) if frames.is_part() => export.take_part(record)?,
             Item::Record(record) => export.take(record)?,
             Item::Damage(fault) if fault.lsn >= to => break,
             Item::Damage(fault) => {
                 damaged += 1;
                 first.get_or_insert(fault.lsn);
-                export.end_batch()?;
+                export.end_apart()?;
                 meter.say(format_args!("damage: {fault}"));
+            }
+            Item::Removed { from, .. } if from >= to => break,
+            // The new log begins behind it.
+            Item::Removed { from, first } if export.is_empty() => {
+                meter.say(format_args!("note: {}", out::removed(from, first)));
+            }
+            Item::Removed { from, first } => {
+                removed += 1;
+                export.end_apart()?;
+                meter.say(format_args!("missing: {}", out::removed(from, first)));
             }
             _ => {}
         }
         meter.tick(|| frames.progress());
     }
+    // The range may end inside a batch.
     export.end_batch()?;
     drop(meter);
     if first.is_some() {
         out::warn(failure::next(&failure::ways(&arguments.path, first)));
     }
-    let Export { records, batches, .. } = export;
+    let Export { records, batches, parts, .. } = export;
     let end = wal.sync()?;
     wal.close()?;
     if arguments.json {
         let told = json!({
-            "records": records, "batches": batches, "damaged": damaged, "end": end.0,
+            "records": records, "batches": batches, "parts": parts, "damaged": damaged, "removed": removed, "end": end.0,
         });
         out.json(&told)?;
     } else {
         let (records, batches, place) =
             (counted(records, "record"), counted(batches, "batch"), arguments.out.display());
         out.line(format_args!("{records} in {batches} written to {place}; their LSNs are new"))?;
+        if parts > 0 {
+            out.line(out::parts(parts))?;
+        }
     }
-    Ok(if damaged > 0 { exit::loss() } else { exit::CLEAN })
+    Ok(if damaged + removed > 0 { exit::loss() } else { exit::CLEAN })
 }
 
 /// Nothing is written into a directory that holds anything.
@@ -126,13 +142,38 @@ struct Export<'a> {
     batch: Vec<Record>,
     records: u64,
     batches: u64,
+    /// Batches of which only a part is there, and whether the last record taken was of one that goes on.
+    parts: u64,
+    in_part: bool,
 }
 
 impl Export<'_> {
+    fn new(wal: &Wal) -> Export<'_> {
+        Export { wal, redact: false, batch: Vec::new(), records: 0, batches: 0, parts: 0, in_part: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records == 0 && self.batch.is_empty()
+    }
+
     fn take(&mut self, record: Record) -> anyhow::Result<()> {
         let ends = record.ends_batch;
+        self.in_part = false;
         self.batch.push(record);
         if ends { self.end_batch() } else { Ok(()) }
+    }
+
+    /// Takes a record of a batch that is not whole, as a batch of its own.
+    fn take_part(&mut self, record: Record) -> anyhow::Result<()> {
+        self.parts += u64::from(!self.in_part);
+        self.in_part = !record.ends_batch;
+        self.batch.push(record);
+        self.end_batch()
+    }
+
+    /// Appends what there is of a batch, whose rest is gone, each record on its own.
+    fn end_apart(&mut self) -> anyhow::Result<()> {
+        std::mem::take(&mut self.batch).into_iter().try_for_each(|record| self.take_part(record))
     }
 
     /// Appends what there is of a batch.

@@ -49,8 +49,18 @@ pub fn ways(path: &Path, at: Option<Lsn>) -> Vec<String> {
 /// The command that writes what can still be read into a new log.
 pub fn salvage(sources: &[impl AsRef<Path>], log: Option<&str>) -> String {
     let first = sources.first().map_or(Path::new("log"), AsRef::as_ref);
+    // Not in the log's own directory.
+    let beside = first.parent().filter(|dir| first.is_file() && dir.join("MARK").exists());
+    let beside = match beside {
+        Some(dir) if dir.as_os_str().is_empty() => std::env::current_dir().unwrap_or_default(),
+        dir => dir.unwrap_or(first).to_owned(),
+    };
     let name = |n: u32| {
-        let mut name = PathBuf::from(first.components().as_path()).into_os_string();
+        let mut name = PathBuf::from(beside.components().as_path()).into_os_string();
+        // Each log has its own.
+        if let Some(log) = log {
+            name.push(format!(".{}", log.chars().take(16).collect::<String>()));
+        }
         name.push(if n == 0 { ".new".to_owned() } else { format!(".new.{n}") });
         PathBuf::from(name)
     };

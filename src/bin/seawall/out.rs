@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::os::fd::AsRawFd;
 
 use anyhow::Context;
+use seawall::Lsn;
 use serde_json::Value;
 
 /// Standard output. That nobody reads it any more is no error: a command that ends for it ends as what it met until then
@@ -90,6 +91,16 @@ pub fn counted(number: u64, what: &str) -> String {
         (_, false) => "s",
     };
     format!("{} {what}{end}", count(number))
+}
+
+/// What a writer cleaned away before it was read.
+pub fn removed(from: Lsn, first: Lsn) -> String {
+    format!("records from LSN {from} on were cleaned away meanwhile; reading went on at LSN {first}")
+}
+
+/// Of batches that were damaged.
+pub fn parts(batches: u64) -> String {
+    format!("parts of {}, not known to be whole: their records stand each on its own", counted(batches, "batch"))
 }
 
 /// A count with its thousands apart.

@@ -118,6 +118,9 @@ fn names(logs: &[impl std::borrow::Borrow<SalvagedLog>]) -> String {
 struct Written {
     records: u64,
     batches: u64,
+    /// Batches of which only a part is there, and whether the last record was of one that goes on.
+    parts: u64,
+    in_part: bool,
     /// Records that were found and could not be read any more.
     unreadable: u64,
     first: Option<Lsn>,
@@ -132,25 +135,28 @@ fn write(found: &Salvaged, log: &SalvagedLog, to: &Path) -> anyhow::Result<Writt
     let wal = Options::new().segment_size(size).open(to)?;
     let mut written = Written::default();
     let mut batch: Vec<Record> = Vec::new();
-    for record in found.records(log) {
+    let (mut records, mut unread) = (found.records(log), false);
+    while let Some(record) = records.next() {
         let record = match record {
             Ok(record) => record,
             Err(e) => {
                 out::warn(format_args!("damage: {e}"));
                 written.unreadable += 1;
+                written.append_apart(&wal, std::mem::take(&mut batch))?;
+                // Nobody can tell any more whether its batch goes on.
+                unread = true;
                 continue;
             }
         };
-        if batch.last().is_some_and(|last| last.end() != record.lsn) {
-            written.append_apart(&wal, std::mem::take(&mut batch))?;
-        }
-        let is_whole = record.ends_batch;
+        let ends = record.ends_batch;
         batch.push(record);
-        if is_whole {
+        if unread || records.is_part() {
+            written.append_apart(&wal, std::mem::take(&mut batch))?;
+        } else if ends {
             written.append(&wal, &std::mem::take(&mut batch))?;
         }
+        unread &= !ends;
     }
-    written.append_apart(&wal, batch)?;
     wal.sync()?;
     written.first = wal.read(..)?.next().transpose()?.map(|record| record.lsn);
     wal.close()?;
@@ -169,12 +175,18 @@ impl Written {
         self.last = Some(ticket.lsn());
         self.records += batch.len() as u64;
         self.batches += 1;
+        self.in_part = false;
         Ok(())
     }
 
     /// Appends what is left of a batch: each record as one of its own.
     fn append_apart(&mut self, wal: &Wal, batch: Vec<Record>) -> anyhow::Result<()> {
-        batch.iter().try_for_each(|record| self.append(wal, std::slice::from_ref(record)))
+        for record in &batch {
+            self.parts += u64::from(!self.in_part);
+            self.append(wal, std::slice::from_ref(record))?;
+            self.in_part = !record.ends_batch;
+        }
+        Ok(())
     }
 }
 
@@ -182,14 +194,14 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
     let log = |log: &&SalvagedLog| {
         json!({
             "log": log.name, "segments": log.segments, "records": log.records, "bytes": log.bytes,
-            "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size, "damaged": log.damaged,
+            "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size, "damaged": log.damaged, "absent": log.absent,
             "cut_off": log.cut_off, "cleaned": log.cleaned, "doubled": log.doubled,
         })
     };
     let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.0);
     let written = written.map(|written| {
         json!({
-            "dir": to, "records": written.records, "batches": written.batches, "unreadable": written.unreadable,
+            "dir": to, "records": written.records, "batches": written.batches, "parts": written.parts, "unreadable": written.unreadable,
             "first": lsn(written.first), "last": lsn(written.last),
         })
     });
@@ -217,6 +229,9 @@ fn text(
             log.first,
             log.last
         ))?;
+        if log.absent {
+            out.line("  absent   segments before these are not among the sources, nor is MARK")?;
+        }
         for (number, name, what) in [
             (log.damaged, "damage", "passed over: records were there and are not found"),
             (log.cut_off, "cut off", "of the records lie where recovery had cut a torn tail off"),
@@ -243,6 +258,9 @@ fn text(
         (Some(written), Some(to)) => {
             let (records, batches) = (counted(written.records, "record"), counted(written.batches, "batch"));
             out.line(format_args!("wrote    {records} in {batches} to {}", to.display()))?;
+            if written.parts > 0 {
+                out.line(format_args!("         {}", out::parts(written.parts)))?;
+            }
             let lsns = written.first.zip(written.last).map(|(first, last)| format!(": {first} to {last}"));
             let lsns = lsns.unwrap_or_default();
             out.line(format_args!("         a new log, and the LSNs are new{lsns}; cursors are not taken over"))

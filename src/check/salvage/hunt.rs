@@ -23,8 +23,20 @@ pub(super) struct Frame {
     pub(super) length: u32,
     pub(super) image: u16,
     pub(super) is_record: bool,
-    /// Whether the batch goes on in the next.
-    pub(super) more: bool,
+    /// What is known of its batch: any of [`MORE`], [`SURE`] and [`PART`].
+    pub(super) batch: u8,
+}
+
+/// The batch goes on in the next frame.
+pub(super) const MORE: u8 = 1;
+/// A batch begins with it, for it claims that all before it was durable.
+pub(super) const SURE: u8 = 2;
+/// The batch is not whole.
+pub(super) const PART: u8 = 4;
+
+/// What a frame says of its batch.
+pub(super) fn batch(header: &FrameHeader, lsn: u64) -> u8 {
+    u8::from(header.more) * MORE + u8::from(header.claim(lsn) == Some(lsn)) * SURE
 }
 
 impl Frame {
@@ -93,8 +105,8 @@ impl Finds {
                 continue;
             }
             let is_record = matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint));
-            let (length, image, more) = (header.length, place.index, header.more);
-            let frame = Frame { at: place.at, life, offset, length, image, is_record, more };
+            let (length, image, batch) = (header.length, place.index, batch(&header, known.lsn(offset)));
+            let frame = Frame { at: place.at, life, offset, length, image, is_record, batch };
             if whole.is_none() && !place.holds(&header)? {
                 self.torn.push(frame);
                 continue;

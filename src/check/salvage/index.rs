@@ -2,15 +2,16 @@
 
 use std::collections::HashSet;
 
-use crate::format::BLOCK;
+use crate::format::{BLOCK, FRAME, LINK, frame_size};
 use crate::lsn::Lsn;
 
 use super::SalvagedLog;
-use super::hunt::{Finds, Frame};
+use super::hunt::{Finds, Frame, MORE, PART, SURE};
 use super::lives::{Family, Life, Lives, Past};
 
 /// Each frame once, by segment and offset, without those that cannot be there beside others.
-pub(super) fn settle(frames: &mut Vec<Frame>, lives: &Lives) {
+pub(super) fn settle(finds: &mut Finds, lives: &Lives) {
+    let Finds { frames, torn, .. } = finds;
     frames
         .sort_unstable_by_key(|frame| (frame.place(), frame.length, !lives.is_anchored(frame), frame.image, frame.at));
     // Copies: the check and the payload's sum are the same, and so are the bytes.
@@ -20,6 +21,43 @@ pub(super) fn settle(frames: &mut Vec<Frame>, lives: &Lives) {
         kept.extend(consistent(life, lives));
     }
     *frames = kept;
+    for life in frames.chunk_by_mut(|a, b| a.life == b.life) {
+        let torn = life.first().map_or(&[][..], |frame| of_life(torn, frame.life));
+        tell_parts(life, torn);
+    }
+}
+
+/// Whether nothing but a link has room before `offset`.
+fn is_link(offset: u32) -> bool {
+    u64::from(offset) < u64::from(BLOCK) + frame_size(LINK as u64) + u64::from(FRAME)
+}
+
+/// Marks the frames of one segment whose batches are not whole, or not known to be: as a repair decides.
+fn tell_parts(frames: &mut [Frame], torn: &[Frame]) {
+    let mark = |frame: &mut Frame| frame.batch |= PART;
+    let (mut next, mut begin, mut is_part) = (BLOCK, 0, false);
+    for index in 0..frames.len() {
+        let (before, rest) = frames.split_at_mut(index);
+        let Some(frame) = rest.first_mut() else { return };
+        if frame.offset > next {
+            before.iter_mut().skip(begin).for_each(mark);
+            let only = torn.iter().find(|torn| torn.offset == next && torn.end() == frame.offset);
+            let only_link = next == BLOCK && is_link(frame.offset);
+            is_part = match only {
+                Some(torn) => torn.batch & MORE != 0,
+                None => !only_link && frame.batch & SURE == 0,
+            };
+            begin = index;
+        }
+        if is_part {
+            mark(frame);
+        }
+        next = frame.end();
+        if frame.batch & MORE == 0 {
+            (begin, is_part) = (index + 1, false);
+        }
+    }
+    frames.iter_mut().skip(begin).for_each(mark);
 }
 
 /// Frames of one segment that do not overlap: what lies inside another frame is its payload. First those that are where
@@ -113,12 +151,22 @@ impl<'a> Tally<'a> {
             log.segment_size = log.segment_size.max(life.size()).max(u64::from(last.end()));
         }
         let mut next = BLOCK;
+        let found = frames.iter().filter(|frame| frame.is_record).count() as u64;
         let mut miss = |offset: u32| {
+            // All of its records are there: what was damaged is the log's own.
+            if life.records == Some(found) {
+                return;
+            }
+            // No more than that the log began before what was given.
+            if frames.is_empty() && log.records == 0 && !self.past.is_marked {
+                log.absent = life.lsn(offset) >= self.past.front;
+                return;
+            }
             let lsn = life.lsn(offset);
             log.damaged += u64::from(lsn >= self.past.front && !self.past.is_cut_off(lsn));
         };
         for frame in frames {
-            if frame.offset > next {
+            if frame.offset > next && !(next == BLOCK && is_link(frame.offset)) {
                 miss(next);
             }
             next = frame.end();
@@ -158,7 +206,7 @@ mod tests {
     use super::*;
 
     fn frame(offset: u32, length: u32, at: u64) -> Frame {
-        Frame { at, life: 0, offset, length, image: 0, is_record: true, more: false }
+        Frame { at, life: 0, offset, length, image: 0, is_record: true, batch: 0 }
     }
 
     #[test]
@@ -167,13 +215,14 @@ mod tests {
         let inside = [frame(8220, 10, 50_028), frame(8256, 10, 50_064)];
         let across = frame(8000, 9000, 90_000);
         let apart = frame(20_000, 8, 70_000);
-        let mut frames = [&run[..], &inside, &[across, apart, apart]].concat();
-        settle(&mut frames, &Lives::default());
-        assert_eq!(frames, [run[0], run[1], run[2], apart]);
+        let settled = |frames: &[&[Frame]]| {
+            let mut finds = Finds { frames: frames.concat(), ..Finds::default() };
+            settle(&mut finds, &Lives::default());
+            finds.frames.iter().map(|frame| frame.offset).collect::<Vec<_>>()
+        };
+        assert_eq!(settled(&[&run, &inside, &[across, apart, apart]]), [8192, 8316, 8440, 20_000]);
         // Where it must be, a frame holds whatever others say.
         let anchored = frame(8200, 1000, 8200);
-        let mut frames = [&run[..], &[anchored]].concat();
-        settle(&mut frames, &Lives::default());
-        assert_eq!(frames, [anchored]);
+        assert_eq!(settled(&[&run, &[anchored]]), [8200]);
     }
 }

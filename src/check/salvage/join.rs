@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::{FRAME, FrameHeader, FrameKind};
 use crate::storage::read_full;
 
-use super::hunt::{Finds, Frame};
+use super::hunt::{Finds, Frame, batch};
 use super::image::{Files, Image, appended};
 use super::lives::Lives;
 use super::survey::SECTOR;
@@ -199,7 +199,8 @@ impl Joiner<'_> {
             let whole = (broken.image, payload, payload + u64::from(header.length));
             if self.sum([(broken.image, payload, payload), whole])? == Some(header.sum) {
                 let is_record = matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint));
-                let joined = Frame { length: header.length, is_record, more: header.more, ..head };
+                let joined =
+                    Frame { length: header.length, is_record, batch: batch(&header, life.lsn(offset)), ..head };
                 self.breaks.insert(joined.place(), broken);
                 self.joined.push(joined);
             }

@@ -29,6 +29,8 @@ pub(super) struct Life {
     pub(super) limit: u64,
     /// The offset where it ended, if a successor says so.
     pub(super) end: Option<u64>,
+    /// How many records it held, if a successor says so.
+    pub(super) records: Option<u64>,
     /// A header tells of it.
     is_headed: bool,
     /// Another life has the same seed: a frame is its only where its header is.
@@ -61,6 +63,8 @@ pub(super) struct Past {
     pub(super) durable: u64,
     /// Where recovery cut the log off, and where it went on; in order.
     pub(super) cuts: Vec<(u64, u64)>,
+    /// Whether its `MARK` is among the sources.
+    pub(super) is_marked: bool,
 }
 
 impl Past {
@@ -139,8 +143,8 @@ impl Lives {
 
     fn push(&mut self, seed: u32, base: Option<u64>) -> usize {
         let limit = *CAPACITY.end();
-        let (family, end, is_headed, is_twin, claim) = (None, None, false, false, 0);
-        self.all.push(Life { seed, base, family, limit, end, is_headed, is_twin, claim });
+        let (family, end, records, is_headed, is_twin, claim) = (None, None, None, false, false, 0);
+        self.all.push(Life { seed, base, family, limit, end, records, is_headed, is_twin, claim });
         self.by_seed.entry(seed).or_default().push(self.all.len() - 1);
         self.all.len() - 1
     }
@@ -213,18 +217,19 @@ impl Lives {
             }
             self.inherit(parent, own);
         }
-        let mut gaps: HashMap<usize, (u64, u64)> = HashMap::new();
+        let mut gaps: HashMap<usize, (u64, u64, u64)> = HashMap::new();
         for (seen, own, parent) in edges {
             let Some((family, base)) = self.all.get(own).map(|life| (life.family(), life.base)) else { continue };
             let past = self.pasts.entry(family).or_default();
             past.front = past.front.max(seen.link.front);
             if let Some(parent) = parent {
                 let end = seen.link.prev_end;
-                gaps.insert(parent, (end, base.unwrap_or(end)));
+                gaps.insert(parent, (end, base.unwrap_or(end), seen.link.prev_records));
             }
         }
-        for (parent, (end, next)) in gaps {
+        for (parent, (end, next, records)) in gaps {
             let Some(life) = self.all.get_mut(parent) else { continue };
+            life.records = Some(records);
             life.end = life.base.and_then(|base| end.checked_sub(base));
             let past = self.pasts.entry(life.family()).or_default();
             past.cuts.extend((end < next).then_some((end, next)));
@@ -234,6 +239,7 @@ impl Lives {
             let past = self.pasts.entry(Family::Id(mark.log_id)).or_default();
             past.front = past.front.max(mark.front);
             past.durable = past.durable.max(mark.synced);
+            past.is_marked = true;
         }
     }
 

@@ -31,7 +31,7 @@ use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
 
-use hunt::{Finds, Frame, agreed_seed};
+use hunt::{Finds, Frame, PART, agreed_seed};
 use image::{Files, Image, images};
 use join::{Breaks, frame_bytes, join};
 use lives::Lives;
@@ -138,7 +138,7 @@ impl<'a> Salvage<'a> {
         }
         let mut files = Files::default();
         let breaks = join(&mut finds, &lives, &images, &mut files)?;
-        index::settle(&mut finds.frames, &lives);
+        index::settle(&mut finds, &lives);
         let logs = index::logs(&mut finds, &lives);
         let Finds { frames, too_new, .. } = finds;
         let too_new = too_new + seen.too_new;
@@ -209,9 +209,12 @@ pub struct SalvagedLog {
     pub last: Lsn,
     /// What the largest segment can hold: a log for these records needs segments as large.
     pub segment_size: u64,
-    /// Places where a frame was and is not found, or many: missing segments count as one. 0: nothing that is known of is
+    /// Places where a record was and is not found, or many: missing segments count as one. 0: nothing that is known of is
     /// missing. A log's last records leave no trace if `MARK` is not among the sources.
     pub damaged: u64,
+    /// Whether segments lay before the first that is found, of which nothing is among the sources, nor `MARK`: then they
+    /// do not count as damage, for it may be that they were not given.
+    pub absent: bool,
     /// How many of the records lie where recovery had cut a torn tail off. Nobody was told that they were durable.
     pub cut_off: u64,
     /// How many of the records had been cleaned away.
@@ -264,7 +267,7 @@ impl Salvaged {
     /// [`doubled`](SalvagedLog::doubled) ones. The payloads are read again, one at a time, and checked again.
     pub fn records(&self, log: &SalvagedLog) -> SalvagedRecords<'_> {
         let frames = self.frames.get(log.frames.clone()).unwrap_or_default();
-        SalvagedRecords { salvaged: self, frames: frames.iter(), files: Files::default() }
+        SalvagedRecords { salvaged: self, frames: frames.iter(), files: Files::default(), part: false }
     }
 }
 
@@ -275,6 +278,7 @@ pub struct SalvagedRecords<'a> {
     salvaged: &'a Salvaged,
     frames: slice::Iter<'a, Frame>,
     files: Files,
+    part: bool,
 }
 
 impl fmt::Debug for SalvagedRecords<'_> {
@@ -284,6 +288,11 @@ impl fmt::Debug for SalvagedRecords<'_> {
 }
 
 impl SalvagedRecords<'_> {
+    /// Whether the record that was yielded last is of a batch that is not whole, or not known to be.
+    pub fn is_part(&self) -> bool {
+        self.part
+    }
+
     fn read(&mut self, frame: &Frame) -> Result<Record> {
         let Salvaged { images, lives, breaks, .. } = self.salvaged;
         let length = FRAME as usize + frame.length as usize;
@@ -312,6 +321,7 @@ impl Iterator for SalvagedRecords<'_> {
 
     fn next(&mut self) -> Option<Result<Record>> {
         let frame = self.frames.next()?;
+        self.part = frame.batch & PART != 0;
         Some(self.read(frame))
     }
 }
