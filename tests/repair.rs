@@ -410,6 +410,46 @@ fn what_was_cut_off_stays_cut_off() {
     assert_eq!(again[..again.len() - 1], left);
 }
 
+/// Whatever befalls two segments that follow each other: after one repair nothing is left to be done.
+#[test]
+fn two_neighbours_are_repaired_at_once() {
+    let whole = World::new();
+    let end = |segment: &str| {
+        let last = whole.records.iter().rfind(|record| whole.holds(segment, record.lsn)).unwrap();
+        (last.lsn + last.size() - base(segment)) as usize
+    };
+    let truncate = |world: &World, segment: &str, length: usize| {
+        let mut bytes = world.disk.file(segment).unwrap();
+        bytes.truncate(length);
+        world.disk.put(segment, bytes);
+    };
+    let hurts: [&dyn Fn(&World, &str); 10] = [
+        &|_, _| {},
+        &|world, segment| assert!(world.disk.remove(segment)),
+        &|world, segment| world.flip(segment, 20, 4),
+        &|world, segment| world.flip(segment, BLOCK + 30, 1),
+        &|world, segment| world.flip(segment, end(segment) / 2 + BLOCK / 2, 1),
+        &|world, segment| world.spoil(segment, end(segment) - 30..end(segment)),
+        &|world, segment| world.spoil(segment, BLOCK + 2000..BLOCK + 3000),
+        &|world, segment| truncate(world, segment, 100),
+        &|world, segment| truncate(world, segment, BLOCK + 40),
+        &|world, segment| truncate(world, segment, end(segment) - 1000),
+    ];
+    for (two, one) in whole.segments.windows(2).flat_map(|two| (0..100).map(move |one| (two, one))) {
+        let world = whole.fork();
+        hurts[one / 10](&world, &two[0]);
+        hurts[one % 10](&world, &two[1]);
+        let plan = Repair::new().run_on(world.disk.mount()).unwrap();
+        let report = Verify::new().threads(1).run_on(world.disk.mount()).unwrap();
+        assert!(report.is_clean(), "{one} at {}: {plan}{report}", two[0]);
+        let again = Repair::new().plan_on(world.disk.mount()).unwrap();
+        assert!(again.steps.is_empty(), "{one} at {}: {again}", two[0]);
+        let wal = open(&world.disk).unwrap();
+        assert_eq!(world.read(&wal).len() as u64, plan.kept_records);
+        assert_eq!(report.records, plan.kept_records);
+    }
+}
+
 /// The link of a segment is lost and so is the note of a cursor in the one before: what can be put in the link's place
 /// is shorter, by less than a gap takes.
 #[test]
