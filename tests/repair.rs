@@ -153,6 +153,7 @@ impl World {
 
     fn is_repaired(&self, before: &BTreeMap<String, Vec<u8>>, changed: bool, lost: impl Fn(&Appended) -> bool) {
         self.has_all(before);
+        self.is_shown_whole(&lost);
         let report = Verify::new().threads(1).run_on(self.disk.mount()).unwrap();
         assert!(report.is_clean(), "{report}");
         let wal = open(&self.disk).unwrap_or_else(|e| panic!("{e}"));
@@ -169,6 +170,17 @@ impl World {
         assert!(Repair::new().plan_on(self.disk.mount()).unwrap().steps.is_empty());
         let used = |name: &String| self.segments.contains(name);
         self.has_all(&before.iter().filter(|(name, _)| used(name)).map(|(n, b)| (n.clone(), b.clone())).collect());
+    }
+
+    /// Readers see all that is left, before anybody opens the log for writing.
+    fn is_shown_whole(&self, lost: impl Fn(&Appended) -> bool) {
+        let view = options().open_read_only_on(self.disk.mount()).unwrap();
+        let read: Vec<u64> = view.read(..).unwrap().map(|record| record.unwrap().lsn.0).collect();
+        self.holds_batches(&read, lost);
+        assert!(view.durable_lsn() <= view.recovery().end && view.look().unwrap() == view.durable_lsn());
+        assert!(view.split(4).iter().all(|part| view.read(part.clone()).unwrap().all(|record| record.is_ok())));
+        let overview = seawall::check::inspect_on(self.disk.mount()).unwrap();
+        assert_eq!(overview.durable, view.durable_lsn());
     }
 
     /// Nothing was deleted.
@@ -544,6 +556,22 @@ fn a_crash_in_a_repair_leaves_it_repeatable() {
         }
     }
     assert!(crashes > 2000, "{crashes}");
+}
+
+/// What a writer that was killed did not sync is kept and is durable after the repair.
+#[test]
+fn what_is_kept_outlives_a_power_cut() {
+    let world = World::new();
+    let wal = open(&world.disk).unwrap();
+    let lsns: Vec<u64> = (0..40).map(|_| wal.append(&[7; 900]).unwrap().lsn().0).collect();
+    world.disk.kill();
+    drop(wal);
+    world.flip(&world.segments[0], BLOCK + 300, 1);
+    let plan = Repair::new().run_on(world.disk.mount()).unwrap();
+    assert!(plan.end.0 > lsns[0], "{plan}");
+    world.disk.crash(Keep::None);
+    let wal = open(&world.disk).unwrap();
+    assert_eq!(wal.read(..).unwrap().map(Result::unwrap).count() as u64, plan.kept_records);
 }
 
 #[test]

@@ -20,6 +20,8 @@ const JUMP: u64 = 1 << 40;
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) stands: Vec<Stand>,
+    /// Segments that stay as they are, with the offsets of what no claim speaks of.
+    pub(super) unproven: Vec<(String, Range<u64>)>,
     /// Files below the log's first segment, which would be taken for cleaned ones.
     pub(super) below: Vec<String>,
     /// The segment that follows.
@@ -38,7 +40,7 @@ impl Layout {
         let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
         let known = know(storage, examined, log_id)?;
         let bounds = Bounds { from: 0, cut: ways.cut_at(&known), durable: *durable };
-        let (mut stands, mut used, mut records) = (Vec::new(), Vec::new(), 0);
+        let (mut stands, mut unproven, mut used, mut records) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut upto = Upto::none(plan.survey.front);
         for (n, segment) in known.iter().enumerate() {
             if segment.base.saturating_add(u64::from(BLOCK)) >= bounds.cut {
@@ -68,7 +70,12 @@ impl Layout {
                 sifted.lose_the_rest(room, &link);
             }
             let batch_time = upto.batch_time;
-            stands.extend(segment.stand(log_id, room, *durable, &sifted, lost_link.then_some((&link, batch_time)))?);
+            let stand = segment.stand(log_id, room, *durable, &sifted, lost_link.then_some((&link, batch_time)))?;
+            let from = durable.saturating_sub(segment.base).max(u64::from(BLOCK));
+            if stand.is_none() && from < sifted.end {
+                unproven.push((segment_name(segment.base), from..sifted.end));
+            }
+            stands.extend(stand);
             let (last, kept) = (sifted.last, sifted.whole.records);
             upto.pass(segment, &link, sifted, missing);
             used.push(segment);
@@ -86,7 +93,8 @@ impl Layout {
         upto.front = front;
         let mut next = Stand::drawn(storage, log_id, base)?;
         next.add_link(&upto.link(None), upto.batch_time)?;
-        Ok(Layout { stands, below, next, end: upto.seal.end, others, records })
+        next.claim();
+        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records })
     }
 }
 

@@ -15,6 +15,7 @@ use crate::format::{is_unfinished, segment_name};
 use crate::log::lock_error;
 use crate::lsn::Lsn;
 use crate::maker::{aside_name, move_aside};
+use crate::recovery::rewrite;
 use crate::storage::{Fs, Storage};
 
 use super::Fault;
@@ -236,7 +237,7 @@ impl Names<'_> {
 
 /// Does all of it.
 fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
-    let Layout { stands, below, next, others, .. } = layout;
+    let Layout { stands, unproven, below, next, others, .. } = layout;
     let names = Names(storage);
     for name in names.list()?.iter().filter(|name| is_unfinished(name)) {
         names.io("remove", name, storage.remove(name))?;
@@ -253,6 +254,11 @@ fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
     names.sync()?;
     for stand in stands {
         names.rename(&stand.unfinished(), &stand.name)?;
+    }
+    for (name, bytes) in unproven {
+        // Crash: a sync that failed may have left it in the cache alone, and the next link claims that it is durable.
+        let file = names.io("open", name, storage.open(name, true))?;
+        names.io("sync", name, rewrite(&*file, bytes.start, bytes.end))?;
     }
     names.move_aside(below)?;
     // Crash: below the front of the next link all counts as cleaned, and that leads down through what was just written.
