@@ -66,6 +66,8 @@ pub struct RepairPlan {
     pub kept_records: u64,
     /// Valid records that go: in a segment that is quarantined, from the cut on, or of a batch that is not whole.
     pub dropped_records: u64,
+    /// Records that were lost before and do not come back; `None` where it cannot be told.
+    pub lost_records: Option<u64>,
     /// The log will end here, and go on in another segment.
     pub end: Lsn,
 }
@@ -158,14 +160,20 @@ impl Repair {
         let Examined { report, .. } = &examined;
         let faults = report.faults.clone();
         if faults.is_empty() && self.quarantine.is_empty() && self.cut.is_none() {
-            return Ok((RepairPlan { kept_records: report.records, end: report.end, ..RepairPlan::default() }, None));
+            let (kept_records, lost_records) = (report.records, Some(0));
+            return Ok((RepairPlan { kept_records, lost_records, end: report.end, ..RepairPlan::default() }, None));
         }
         let layout = Layout::new(&**storage, &examined, self)?;
+        let lost = faults.iter().map(|fault| fault.lost_records.or((fault.lost_bytes == 0).then_some(0)));
+        // Some of it comes back, out of files under other names.
+        let found = layout.records.saturating_sub(report.records);
+        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(found));
         let plan = RepairPlan {
             faults,
             steps: layout.steps(),
             kept_records: layout.records,
             dropped_records: report.records.saturating_sub(layout.records),
+            lost_records: lost,
             end: Lsn(layout.end),
         };
         Ok((plan, Some(layout)))
@@ -273,7 +281,7 @@ fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
 
 impl fmt::Display for RepairPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RepairPlan { faults, steps, kept_records, dropped_records, end } = self;
+        let RepairPlan { faults, steps, kept_records, dropped_records, end, .. } = self;
         if steps.is_empty() {
             let records = plural(*kept_records, "record");
             return write!(f, "nothing to repair; {records}, the log ends at LSN {end}");
