@@ -348,6 +348,11 @@ impl FrameHeader {
         FrameHeader { kind: Some(kind), more: false, length, batch_time, behind: CLAIMS_NOTHING, sum }
     }
 
+    /// The same, with the claim that all before it is durable.
+    pub(crate) fn claiming(self) -> Self {
+        FrameHeader { behind: 0, ..self }
+    }
+
     /// Its bytes at `offset` of a segment with `seed`.
     #[inline]
     pub(crate) fn encode(&self, seed: u32, offset: u32) -> [u8; FRAME as usize] {

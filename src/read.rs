@@ -344,7 +344,8 @@ impl<'a> Records<'a> {
         let (base, at) = (segment.base, segment.base + self.offset);
         drop(segment);
         let Some(next) = self.segments.after(base) else { return Ok(()) };
-        let (first, ends) = (self.segments.first(), next.base >= self.end);
+        // Of one that is shown up to its link nothing is read.
+        let (first, ends) = (self.segments.first(), next.base + u64::from(BLOCK) >= self.end);
         if ends && first <= base {
             return Ok(());
         }
@@ -377,6 +378,9 @@ impl<'a> Records<'a> {
     fn link(&mut self) -> Result<Option<Link>> {
         let Some(open) = &mut self.open else { return Ok(None) };
         let first = u64::from(BLOCK);
+        if open.place.limit <= first {
+            return Ok(None);
+        }
         let header = open.frame(first).map_err(|e| open.error(self.segments, e))?;
         let header = header.ok_or_else(|| damaged(self.segments, open, first))?;
         Ok(open.payload(first, &header).and_then(Link::decode))

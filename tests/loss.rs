@@ -283,6 +283,13 @@ fn the_newest_segment_removed() {
     let likely = closed.bytes(newest)..closed.bytes(newest) + 1100;
     assert!(likely.contains(&damage.bytes) && damage.beyond == 0, "{damage}");
     assert!(likely.contains(&lost(&report).0), "{report}");
+    // The one before it is whole, and not blamed.
+    let [fault] = &report.faults[..] else { panic!("{report}") };
+    assert_eq!((&fault.segment, fault.offset), (&name(&closed.segments[newest]), 0));
+    assert!(fault.what.contains("is missing"), "{report}");
+    assert_eq!(fault.lost_bytes, closed.bytes(newest));
+    let plan = Repair::new().plan(closed.dir.path()).unwrap();
+    assert_eq!(plan.kept_records, closed.count(0..newest));
 }
 
 #[test]

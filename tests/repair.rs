@@ -153,6 +153,7 @@ impl World {
 
     fn is_repaired(&self, before: &BTreeMap<String, Vec<u8>>, changed: bool, lost: impl Fn(&Appended) -> bool) {
         self.has_all(before);
+        self.is_shown_whole(&lost);
         let report = Verify::new().threads(1).run_on(self.disk.mount()).unwrap();
         assert!(report.is_clean(), "{report}");
         let wal = open(&self.disk).unwrap_or_else(|e| panic!("{e}"));
@@ -169,6 +170,17 @@ impl World {
         assert!(Repair::new().plan_on(self.disk.mount()).unwrap().steps.is_empty());
         let used = |name: &String| self.segments.contains(name);
         self.has_all(&before.iter().filter(|(name, _)| used(name)).map(|(n, b)| (n.clone(), b.clone())).collect());
+    }
+
+    /// Readers see all that is left, before anybody opens the log for writing.
+    fn is_shown_whole(&self, lost: impl Fn(&Appended) -> bool) {
+        let view = options().open_read_only_on(self.disk.mount()).unwrap();
+        let read: Vec<u64> = view.read(..).unwrap().map(|record| record.unwrap().lsn.0).collect();
+        self.holds_batches(&read, lost);
+        assert!(view.durable_lsn() <= view.recovery().end && view.look().unwrap() == view.durable_lsn());
+        assert!(view.split(4).iter().all(|part| view.read(part.clone()).unwrap().all(|record| record.is_ok())));
+        let overview = seawall::check::inspect_on(self.disk.mount()).unwrap();
+        assert_eq!(overview.durable, view.durable_lsn());
     }
 
     /// Nothing was deleted.
@@ -410,6 +422,46 @@ fn what_was_cut_off_stays_cut_off() {
     assert_eq!(again[..again.len() - 1], left);
 }
 
+/// Whatever befalls two segments that follow each other: after one repair nothing is left to be done.
+#[test]
+fn two_neighbours_are_repaired_at_once() {
+    let whole = World::new();
+    let end = |segment: &str| {
+        let last = whole.records.iter().rfind(|record| whole.holds(segment, record.lsn)).unwrap();
+        (last.lsn + last.size() - base(segment)) as usize
+    };
+    let truncate = |world: &World, segment: &str, length: usize| {
+        let mut bytes = world.disk.file(segment).unwrap();
+        bytes.truncate(length);
+        world.disk.put(segment, bytes);
+    };
+    let hurts: [&dyn Fn(&World, &str); 10] = [
+        &|_, _| {},
+        &|world, segment| assert!(world.disk.remove(segment)),
+        &|world, segment| world.flip(segment, 20, 4),
+        &|world, segment| world.flip(segment, BLOCK + 30, 1),
+        &|world, segment| world.flip(segment, end(segment) / 2 + BLOCK / 2, 1),
+        &|world, segment| world.spoil(segment, end(segment) - 30..end(segment)),
+        &|world, segment| world.spoil(segment, BLOCK + 2000..BLOCK + 3000),
+        &|world, segment| truncate(world, segment, 100),
+        &|world, segment| truncate(world, segment, BLOCK + 40),
+        &|world, segment| truncate(world, segment, end(segment) - 1000),
+    ];
+    for (two, one) in whole.segments.windows(2).flat_map(|two| (0..100).map(move |one| (two, one))) {
+        let world = whole.fork();
+        hurts[one / 10](&world, &two[0]);
+        hurts[one % 10](&world, &two[1]);
+        let plan = Repair::new().run_on(world.disk.mount()).unwrap();
+        let report = Verify::new().threads(1).run_on(world.disk.mount()).unwrap();
+        assert!(report.is_clean(), "{one} at {}: {plan}{report}", two[0]);
+        let again = Repair::new().plan_on(world.disk.mount()).unwrap();
+        assert!(again.steps.is_empty(), "{one} at {}: {again}", two[0]);
+        let wal = open(&world.disk).unwrap();
+        assert_eq!(world.read(&wal).len() as u64, plan.kept_records);
+        assert_eq!(report.records, plan.kept_records);
+    }
+}
+
 /// The link of a segment is lost and so is the note of a cursor in the one before: what can be put in the link's place
 /// is shorter, by less than a gap takes.
 #[test]
@@ -504,6 +556,22 @@ fn a_crash_in_a_repair_leaves_it_repeatable() {
         }
     }
     assert!(crashes > 2000, "{crashes}");
+}
+
+/// What a writer that was killed did not sync is kept and is durable after the repair.
+#[test]
+fn what_is_kept_outlives_a_power_cut() {
+    let world = World::new();
+    let wal = open(&world.disk).unwrap();
+    let lsns: Vec<u64> = (0..40).map(|_| wal.append(&[7; 900]).unwrap().lsn().0).collect();
+    world.disk.kill();
+    drop(wal);
+    world.flip(&world.segments[0], BLOCK + 300, 1);
+    let plan = Repair::new().run_on(world.disk.mount()).unwrap();
+    assert!(plan.end.0 > lsns[0], "{plan}");
+    world.disk.crash(Keep::None);
+    let wal = open(&world.disk).unwrap();
+    assert_eq!(wal.read(..).unwrap().map(Result::unwrap).count() as u64, plan.kept_records);
 }
 
 #[test]

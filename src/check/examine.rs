@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result, cancelled, plural};
 use crate::format::{BLOCK, segment_name};
 use crate::lsn::Lsn;
 use crate::progress::Progress;
-use crate::recovery::{TRIES, short};
+use crate::recovery::{Found, TRIES, short};
 
 use super::plan::{Piece, Plan};
 use super::subject::Subject;
@@ -340,7 +340,12 @@ impl Sum {
             return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
         }
         let open = part.seal.is_none();
-        for hole in &walked.holes {
+        // Zeros up to its end, where more was durable than it has room for: it was left for the next.
+        let left = |hole: &Hole| {
+            open && newest && self.limit.saturating_add(u64::from(BLOCK)) < self.durable && hole.is_unwritten()
+        };
+        let left = walked.holes.last().is_some_and(left);
+        for hole in walked.holes.iter().take(walked.holes.len() - usize::from(left)) {
             if found.base + hole.batch >= self.durable {
                 return Ok(self.torn(found.base, hole));
             }
@@ -361,7 +366,7 @@ impl Sum {
             (self.sure, self.sure_bytes) = (self.end, self.report.bytes);
         }
         if open && newest {
-            let lost = walked.holes.last().filter(|hole| !hole.followed).map(|_| self.durable.min(self.limit));
+            let lost = walked.holes.last().filter(|hole| !hole.followed && !left).map(|_| self.durable.min(self.limit));
             self.end = lost.unwrap_or(found.base + walked.end);
         }
         for (offset, bytes) in &walked.gaps {
@@ -404,12 +409,17 @@ impl Sum {
         let used = plan.survey.mark.is_some_and(|mark| mark.synced > 0 || mark.front > 0);
         let front = plan.survey.front;
         if self.end < self.durable {
-            let what = format!("records up to LSN {} were durable, and end here", self.durable);
-            let base = top.map_or(self.end, |top| plan.base(top));
-            let name = self.top.clone();
+            let mut what = format!("records up to LSN {} were durable, and end here", self.durable);
+            let mut base = top.map_or(self.end, |top| plan.base(top));
+            let mut name = self.top.clone();
             // What was durable above this segment lay in one that is gone, below its header.
             let above = self.durable.saturating_sub(self.limit.saturating_add(u64::from(BLOCK)));
             let lost = if above > 0 { above } else { self.durable - self.end };
+            let there = |found: &Found| (self.limit..self.durable).contains(&found.base);
+            if above > 0 && top.is_some() && !plan.survey.segments.iter().any(there) {
+                what = format!("the file behind {name} is missing: records up to LSN {} were durable", self.durable);
+                (name, base, self.end) = (segment_name(self.limit), self.limit, self.limit);
+            }
             self.fault(&name, base, self.end - base, lost, what);
             self.end = self.durable;
         } else if top.is_none() && (front > 0 || used) {

@@ -144,6 +144,13 @@ impl Walk {
     }
 }
 
+impl Hole {
+    /// Whether it is nothing but zeros, up to the segment's end.
+    pub(super) fn is_unwritten(&self) -> bool {
+        !self.followed && self.batch == self.from && self.what == format!("{} bytes of zeros", self.to - self.from)
+    }
+}
+
 /// What one segment holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Walked {

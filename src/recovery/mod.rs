@@ -326,7 +326,8 @@ impl Recovered {
     }
 }
 
-fn rewrite(file: &dyn File, mut from: u64, to: u64) -> std::io::Result<()> {
+/// Writes the same bytes again, and syncs them.
+pub(crate) fn rewrite(file: &dyn File, mut from: u64, to: u64) -> std::io::Result<()> {
     while from < to {
         let mut bytes = vec![0; usize::try_from((to - from).min(CHUNK)).unwrap_or_default()];
         let length = bytes.len();

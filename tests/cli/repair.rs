@@ -90,6 +90,25 @@ fn a_plan_and_a_dry_run_change_nothing() {
     assert_eq!(files(), before);
 }
 
+/// Segments that were only swapped, and a closed log without MARK, cost nothing.
+#[test]
+fn a_repair_that_keeps_all_says_so() {
+    let temp = tempfile::tempdir().unwrap();
+    log(temp.path(), 2000).close().unwrap();
+    fs::remove_file(temp.path().join("MARK")).unwrap();
+    let done = seawall(&["repair", text(temp.path()), "--pass-over"]);
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert!(told(&done).contains("kept 2 000 valid records, dropped 0"), "{}", told(&done));
+    let temp = tempfile::tempdir().unwrap();
+    log(temp.path(), 2000).close().unwrap();
+    let first = first_segment(temp.path());
+    fs::rename(&first, temp.path().join("first.bak")).unwrap();
+    let done = seawall(&["repair", text(temp.path()), "--pass-over"]);
+    assert_eq!(done.status.code(), Some(0), "{}{}", told(&done), said(&done));
+    assert!(!first.with_extension("wal.aside").exists());
+    assert_eq!(told(&done).contains("*.aside"), told(&done).contains("move "), "{}", told(&done));
+}
+
 #[test]
 fn what_cannot_be_repaired_is_an_error_with_its_own_code() {
     let temp = tempfile::tempdir().unwrap();

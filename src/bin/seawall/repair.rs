@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
             ways(&plan, arguments, out)?;
         }
     }
-    let lost = plan.dropped_records > 0 || plan.faults.iter().any(|fault| fault.lost_records != Some(0));
+    let lost = plan.dropped_records > 0 || plan.lost_records != Some(0);
     Ok(match (plan.steps.is_empty(), act) {
         (true, _) => exit::CLEAN,
         (false, false) if plan.faults.is_empty() => exit::CLEAN,
@@ -121,7 +121,14 @@ fn text(plan: &RepairPlan, done: bool, arguments: &Arguments, out: &mut Out) -> 
     out.line(format_args!("{keep} {kept}, {drop} {dropped}; the log ends at lsn {}", plan.end))?;
     match done {
         true => {
-            out.line("touched  the log; what was replaced is beside it as *.aside")?;
+            let aside = plan.steps.iter().any(|step| match step {
+                Step::Rewrite { segment: file, .. } | Step::MoveAside { file } => {
+                    arguments.dir.join(format!("{file}.aside")).exists()
+                }
+                _ => false,
+            });
+            let beside = if aside { "; what was replaced is beside it as *.aside" } else { "" };
+            out.line(format_args!("touched  the log{beside}"))?;
             out.line(failure::next(&[format!("seawall verify {}", failure::shell(&arguments.dir))]))
         }
         false => out.line("touched  nothing"),

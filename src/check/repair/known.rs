@@ -11,6 +11,7 @@ use crate::storage::{File, Storage, read_full};
 
 use super::super::examine::Examined;
 use super::super::plan::Plan;
+use super::layout::room_for_filler;
 use super::sift::{Bounds, Sifted, sift};
 use super::stand::Stand;
 
@@ -170,6 +171,15 @@ impl Known {
             let message = "a frame of a newer version; repair the log with that, nothing was changed";
             Error::new(ErrorKind::TooNew, "repair", message).at(path(), 0)
         })
+    }
+
+    /// How many of its records are lost, where that only shows by how many lie before the one above, whose link is lost,
+    /// and no other segment can have held them.
+    pub(super) fn missing(&self, above: &Known, link: &Link, sifted: &Sifted) -> u64 {
+        let untold = self.seal.is_none() && !sifted.last && above.link.is_none();
+        let filled = room_for_filler(self.base + sifted.end, above.base).is_some();
+        let before = above.before.filter(|_| untold && !filled).unwrap_or(0);
+        before.saturating_sub(link.records_before.saturating_add(sifted.whole.records))
     }
 
     /// How it is written anew, if it has to be. `room`: bytes to the base of the next, if there is one. `link`: where its

@@ -20,6 +20,8 @@ const JUMP: u64 = 1 << 40;
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) stands: Vec<Stand>,
+    /// Segments that stay as they are, with the offsets of what no claim speaks of.
+    pub(super) unproven: Vec<(String, Range<u64>)>,
     /// Files below the log's first segment, which would be taken for cleaned ones.
     pub(super) below: Vec<String>,
     /// The segment that follows.
@@ -38,7 +40,7 @@ impl Layout {
         let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
         let known = know(storage, examined, log_id)?;
         let bounds = Bounds { from: 0, cut: ways.cut_at(&known), durable: *durable };
-        let (mut stands, mut used, mut records) = (Vec::new(), Vec::new(), 0);
+        let (mut stands, mut unproven, mut used, mut records) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut upto = Upto::none(plan.survey.front);
         for (n, segment) in known.iter().enumerate() {
             if segment.base.saturating_add(u64::from(BLOCK)) >= bounds.cut {
@@ -63,10 +65,19 @@ impl Layout {
                 }
                 sifted.end = sifted.end.max(u64::from(BLOCK) + frame_size(link.encode().len() as u64));
             }
+            let missing = known.get(n + 1).map_or(0, |above| segment.missing(above, &link, &sifted));
+            if missing > 0 {
+                sifted.lose_the_rest(room, &link);
+            }
             let batch_time = upto.batch_time;
-            stands.extend(segment.stand(log_id, room, *durable, &sifted, lost_link.then_some((&link, batch_time)))?);
+            let stand = segment.stand(log_id, room, *durable, &sifted, lost_link.then_some((&link, batch_time)))?;
+            let from = durable.saturating_sub(segment.base).max(u64::from(BLOCK));
+            if stand.is_none() && from < sifted.end {
+                unproven.push((segment_name(segment.base), from..sifted.end));
+            }
+            stands.extend(stand);
             let (last, kept) = (sifted.last, sifted.whole.records);
-            upto.pass(segment, &link, sifted);
+            upto.pass(segment, &link, sifted, missing);
             used.push(segment);
             records += kept;
             if last {
@@ -75,13 +86,15 @@ impl Layout {
         }
         let base = next_base(storage, plan.survey.ceiling.max(*durable))?;
         let front = used.first().map_or(base, |first| first.base);
-        let part = |name: &String| used.iter().any(|segment| segment_name(segment.base) == *name);
+        let anew = |name: &String| stands.iter().any(|stand: &Stand| stand.name == *name);
+        let part = |name: &String| anew(name) || used.iter().any(|segment| segment_name(segment.base) == *name);
         let names = plan.survey.segments.iter().map(|found| found.name.clone());
         let (below, others) = names.filter(|name| !part(name)).partition(|name| *name < segment_name(front));
         upto.front = front;
         let mut next = Stand::drawn(storage, log_id, base)?;
         next.add_link(&upto.link(None), upto.batch_time)?;
-        Ok(Layout { stands, below, next, end: upto.seal.end, others, records })
+        next.claim();
+        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records })
     }
 }
 
@@ -97,6 +110,11 @@ fn next_base(storage: &dyn Storage, ceiling: u64) -> Result<u64> {
         let kind = ErrorKind::TooLarge { needs: JUMP, limit: u64::MAX - ceiling };
         Error::new(kind, "repair", "no LSNs are left above this log; nothing was changed").at(storage.path(), None)
     })
+}
+
+/// Where a segment that is nothing but a gap lies between this end and the next one's base, if there is room for it.
+pub(super) fn room_for_filler(end: u64, next: u64) -> Option<u64> {
+    next.checked_sub(*CAPACITY.start()).filter(|from| *from >= end)
 }
 
 /// The log up to some segment, as it will stand.
@@ -142,8 +160,8 @@ impl Upto {
     /// is nothing but a gap.
     fn fill(&mut self, storage: &dyn Storage, log_id: [u8; 16], base: u64, before: u64) -> Result<Option<Stand>> {
         let records = before.saturating_sub(self.records);
-        let from = base.saturating_sub(*CAPACITY.start());
-        if self.prev_base == NO_BASE || records == 0 || from < self.seal.end {
+        let Some(from) = room_for_filler(self.seal.end, base) else { return Ok(None) };
+        if self.prev_base == NO_BASE || records == 0 {
             return Ok(None);
         }
         let mut filler = Stand::drawn(storage, log_id, from)?;
@@ -156,10 +174,11 @@ impl Upto {
         Ok(Some(filler))
     }
 
-    /// Goes on over a segment with this link, of which that much is kept.
-    fn pass(&mut self, segment: &Known, link: &Link, sifted: Sifted) {
+    /// Goes on over a segment with this link, of which that much is kept. `missing`: how many records it lost, where only
+    /// the count behind it tells.
+    fn pass(&mut self, segment: &Known, link: &Link, sifted: Sifted, missing: u64) {
         let told = segment.seal.filter(|_| !sifted.last).map(|(_, records)| records);
-        let records = told.unwrap_or(sifted.whole.records);
+        let records = told.unwrap_or(sifted.whole.records + missing);
         // A checkpoint that is lost gives way to the one before, if there is one: better than none.
         let lost = self.checkpoint > 0 && self.lost.iter().any(|lost| lost.contains(&link.checkpoint));
         if !lost {

@@ -15,6 +15,7 @@ use crate::format::{is_unfinished, segment_name};
 use crate::log::lock_error;
 use crate::lsn::Lsn;
 use crate::maker::{aside_name, move_aside};
+use crate::recovery::rewrite;
 use crate::storage::{Fs, Storage};
 
 use super::Fault;
@@ -65,6 +66,8 @@ pub struct RepairPlan {
     pub kept_records: u64,
     /// Valid records that go: in a segment that is quarantined, from the cut on, or of a batch that is not whole.
     pub dropped_records: u64,
+    /// Records that were lost before and do not come back; `None` where it cannot be told.
+    pub lost_records: Option<u64>,
     /// The log will end here, and go on in another segment.
     pub end: Lsn,
 }
@@ -157,14 +160,20 @@ impl Repair {
         let Examined { report, .. } = &examined;
         let faults = report.faults.clone();
         if faults.is_empty() && self.quarantine.is_empty() && self.cut.is_none() {
-            return Ok((RepairPlan { kept_records: report.records, end: report.end, ..RepairPlan::default() }, None));
+            let (kept_records, lost_records) = (report.records, Some(0));
+            return Ok((RepairPlan { kept_records, lost_records, end: report.end, ..RepairPlan::default() }, None));
         }
         let layout = Layout::new(&**storage, &examined, self)?;
+        let lost = faults.iter().map(|fault| fault.lost_records.or((fault.lost_bytes == 0).then_some(0)));
+        // Some of it comes back, out of files under other names.
+        let found = layout.records.saturating_sub(report.records);
+        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(found));
         let plan = RepairPlan {
             faults,
             steps: layout.steps(),
             kept_records: layout.records,
             dropped_records: report.records.saturating_sub(layout.records),
+            lost_records: lost,
             end: Lsn(layout.end),
         };
         Ok((plan, Some(layout)))
@@ -236,7 +245,7 @@ impl Names<'_> {
 
 /// Does all of it.
 fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
-    let Layout { stands, below, next, others, .. } = layout;
+    let Layout { stands, unproven, below, next, others, .. } = layout;
     let names = Names(storage);
     for name in names.list()?.iter().filter(|name| is_unfinished(name)) {
         names.io("remove", name, storage.remove(name))?;
@@ -254,6 +263,11 @@ fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
     for stand in stands {
         names.rename(&stand.unfinished(), &stand.name)?;
     }
+    for (name, bytes) in unproven {
+        // Crash: a sync that failed may have left it in the cache alone, and the next link claims that it is durable.
+        let file = names.io("open", name, storage.open(name, true))?;
+        names.io("sync", name, rewrite(&*file, bytes.start, bytes.end))?;
+    }
     names.move_aside(below)?;
     // Crash: below the front of the next link all counts as cleaned, and that leads down through what was just written.
     names.sync()?;
@@ -267,7 +281,7 @@ fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
 
 impl fmt::Display for RepairPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RepairPlan { faults, steps, kept_records, dropped_records, end } = self;
+        let RepairPlan { faults, steps, kept_records, dropped_records, end, .. } = self;
         if steps.is_empty() {
             let records = plural(*kept_records, "record");
             return write!(f, "nothing to repair; {records}, the log ends at LSN {end}");

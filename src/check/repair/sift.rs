@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use crate::format::{BLOCK, Cursor, FrameKind, Link, frame_size};
+use crate::format::{BLOCK, Cursor, FRAME, FrameKind, Link, frame_size};
 use crate::scan::{Place, Summary};
 use crate::storage::File;
 
@@ -46,6 +46,15 @@ impl Sifted {
         let starts = std::iter::once(u64::from(BLOCK)).chain(self.kept.iter().map(|kept| kept.end));
         let ends = self.kept.iter().map(|kept| kept.start).chain(std::iter::once(self.end));
         starts.zip(ends).map(|(start, end)| start..end).filter(|gap| !gap.is_empty())
+    }
+
+    /// Something behind its link is lost: what lies behind the last batch, up to the next segment, if nothing else is.
+    pub(super) fn lose_the_rest(&mut self, room: Option<u64>, link: &Link) {
+        let linked = u64::from(BLOCK) + frame_size(link.encode().len() as u64);
+        let whole = self.gaps().all(|gap| gap.end <= linked);
+        if let Some(end) = room.filter(|end| whole && *end >= self.end + u64::from(FRAME)) {
+            self.end = end;
+        }
     }
 
     fn keep(&mut self, bytes: Range<u64>) {

@@ -52,6 +52,11 @@ impl Stand {
         Ok(at + size)
     }
 
+    /// Has its frames claim that all before them is durable: readers go by that, where MARK speaks of what was cut off.
+    pub(super) fn claim(&mut self) {
+        self.frames.iter_mut().for_each(|(_, header, _)| *header = header.claiming());
+    }
+
     /// Fills a gap with frames that say so.
     pub(super) fn pass_over(&mut self, gap: Range<u64>) -> Result<()> {
         let (frame, most) = (u64::from(FRAME), u64::from(FRAME) + MAX_PAYLOAD - 4);
