@@ -304,6 +304,12 @@ impl Sum {
         });
     }
 
+    /// Whether a hole at the end of the segment is what it was left with for the next: zeros, where more was durable than
+    /// it has room for.
+    fn was_left(&self, hole: &Hole) -> bool {
+        self.limit.saturating_add(u64::from(BLOCK)) < self.durable && hole.is_unwritten()
+    }
+
     /// Adds a segment; `false` if the log ends in it.
     fn member(&mut self, plan: &Plan, index: usize, walked: Option<&Walked>, newest: bool) -> Result<bool> {
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
@@ -340,11 +346,7 @@ impl Sum {
             return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
         }
         let open = part.seal.is_none();
-        // Zeros up to its end, where more was durable than it has room for: it was left for the next.
-        let left = |hole: &Hole| {
-            open && newest && self.limit.saturating_add(u64::from(BLOCK)) < self.durable && hole.is_unwritten()
-        };
-        let left = walked.holes.last().is_some_and(left);
+        let left = open && newest && walked.holes.last().is_some_and(|hole| self.was_left(hole));
         for hole in walked.holes.iter().take(walked.holes.len() - usize::from(left)) {
             if found.base + hole.batch >= self.durable {
                 return Ok(self.torn(found.base, hole));
