@@ -121,6 +121,14 @@ enum Batch {
 }
 
 impl Batch {
+    fn behind(hole: &Hole) -> Batch {
+        match hole.goes_on {
+            Some(false) => Batch::Next,
+            Some(true) => Batch::Part,
+            None => Batch::Doubt,
+        }
+    }
+
     /// Whether a frame is of a batch that is not whole. As a repair decides: behind a lost header only a claim that
     /// everything before the frame was durable says that a batch begins there, for a batch is framed at once.
     fn go_on(&mut self, header: &FrameHeader, lsn: u64, ends: impl FnOnce() -> io::Result<bool>) -> io::Result<bool> {
@@ -292,11 +300,7 @@ impl Frames {
                     self.pieces.clear();
                 }
                 Some(Step::Hole(hole)) => {
-                    self.batch = match hole.goes_on {
-                        Some(false) => Batch::Next,
-                        Some(true) => Batch::Part,
-                        None => Batch::Doubt,
-                    };
+                    self.batch = Batch::behind(&hole);
                     if !self.is_known(found.base, &hole) {
                         self.meet_damage(index, hole.from)?;
                     }
