@@ -338,11 +338,7 @@ impl Sum {
             return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
         }
         let open = part.seal.is_none();
-        // Zeros up to its end, where more was durable than it has room for: it was left for the next.
-        let left = |hole: &Hole| {
-            open && newest && self.limit.saturating_add(u64::from(BLOCK)) < self.durable && hole.is_unwritten()
-        };
-        let left = walked.holes.last().is_some_and(left);
+        let left = open && newest && self.is_left(walked);
         for hole in walked.holes.iter().take(walked.holes.len() - usize::from(left)) {
             if found.base + hole.batch >= self.durable {
                 return Ok(self.torn(found.base, hole));
@@ -378,6 +374,12 @@ impl Sum {
             self.report.faults.push(place(u64::from(BLOCK), &what));
         }
         Ok(true)
+    }
+
+    /// Whether the newest segment ends in zeros that were left for the next: more was durable than it has room for.
+    fn is_left(&self, walked: &Walked) -> bool {
+        let full = self.limit.saturating_add(u64::from(BLOCK)) < self.durable;
+        full && walked.holes.last().is_some_and(Hole::is_unwritten)
     }
 
     /// The log ends before `hole`. Always `false`.
