@@ -435,7 +435,8 @@ fn two_neighbours_are_repaired_at_once() {
         bytes.truncate(length);
         world.disk.put(segment, bytes);
     };
-    let hurts: [&dyn Fn(&World, &str); 10] = [
+    type Hurt<'a> = &'a dyn Fn(&World, &str);
+    let hurts: [Hurt<'_>; 10] = [
         &|_, _| {},
         &|world, segment| assert!(world.disk.remove(segment)),
         &|world, segment| world.flip(segment, 20, 4),

@@ -304,12 +304,6 @@ impl Sum {
         });
     }
 
-    /// Whether a hole at the end of the segment is what it was left with for the next: zeros, where more was durable than
-    /// it has room for.
-    fn was_left(&self, hole: &Hole) -> bool {
-        self.limit.saturating_add(u64::from(BLOCK)) < self.durable && hole.is_unwritten()
-    }
-
     /// Adds a segment; `false` if the log ends in it.
     fn member(&mut self, plan: &Plan, index: usize, walked: Option<&Walked>, newest: bool) -> Result<bool> {
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
@@ -346,7 +340,7 @@ impl Sum {
             return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
         }
         let open = part.seal.is_none();
-        let left = open && newest && walked.holes.last().is_some_and(|hole| self.was_left(hole));
+        let left = open && newest && self.is_left(walked);
         for hole in walked.holes.iter().take(walked.holes.len() - usize::from(left)) {
             if found.base + hole.batch >= self.durable {
                 return Ok(self.torn(found.base, hole));
@@ -382,6 +376,12 @@ impl Sum {
             self.report.faults.push(place(u64::from(BLOCK), &what));
         }
         Ok(true)
+    }
+
+    /// Whether the newest segment ends in zeros that were left for the next: more was durable than it has room for.
+    fn is_left(&self, walked: &Walked) -> bool {
+        let full = self.limit.saturating_add(u64::from(BLOCK)) < self.durable;
+        full && walked.holes.last().is_some_and(Hole::is_unwritten)
     }
 
     /// The log ends before `hole`. Always `false`.
