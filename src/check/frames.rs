@@ -43,8 +43,8 @@ pub enum Item {
 /// with the damage between them.
 ///
 /// Only what is known to be durable is shown, as by [`ReadOnly`](crate::ReadOnly), but a damaged log opens too. Of a
-/// batch that is damaged the other records are shown, and [`Frames::is_part`] tells them. Records that a writer cleans meanwhile are passed over, and this is
-/// told.
+/// batch that is damaged the other records are shown, and [`Frames::is_part`] tells them. Records that a writer cleans
+/// meanwhile are passed over, and this is told.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
