@@ -54,9 +54,9 @@ impl Store {
 
     /// Puts or, without a value, deletes. Durable when this returns.
     ///
-    /// If the log is full nothing was changed, and the same call may succeed later (`is_backpressure`); nor was it if the
-    /// change is too large. After any other
-    /// error nobody knows whether the change survives: open the store again, and what it holds is what counts.
+    /// If the log is full nothing was changed, and the same call may succeed later (`is_backpressure`); nor was it if
+    /// the change is too large. After any other error nobody knows whether the change survives: open the store again,
+    /// and what it holds is what counts.
     fn change(&self, key: &str, value: Option<&str>) -> seawall::Result<()> {
         let change = encode(key, value);
         let ticket = {

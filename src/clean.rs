@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, Result};
+use crate::events;
 use crate::format::{Cursor, Seal, segment_name};
 use crate::lsn::{BatchTime, Lsn};
 use crate::segment::Segment;
@@ -147,7 +148,8 @@ impl Limit {
 /// be made first.
 pub(crate) fn clean(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     let cleaned = clean_all(writer, limit)?;
-    // Where there was no room before there may be now.
+    // Where there was no room before there may be now. Crash: notes may come after what went on their word, for recovery
+    // raises a cursor to the front, which is durable.
     if writer.note_owed() {
         _ = writer.sync_once()?;
     }
@@ -180,7 +182,7 @@ fn clean_all(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     cleaned.failed = failed.into_iter().map(|(name, e)| (name, e.to_string())).collect();
     if gone > 0 {
         writer.storage.sync_dir().map_err(|e| writer.fail(&Error::io("sync", writer.storage.path(), e)))?;
-        crate::events::cleaned(writer.storage.path(), cleaned.first, gone, cleaned.failed.len());
+        events::cleaned(writer.storage.path(), cleaned.first, gone, cleaned.failed.len());
     }
     Ok(cleaned)
 }

@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events;
 use crate::wakers::Wakers;
 
-/// How soon a thread that met a full disk leads again.
-const FULL_RETRY: Duration = Duration::from_millis(100);
+/// How soon whoever met a full disk tries again.
+pub(crate) const FULL_RETRY: Duration = Duration::from_millis(100);
 
 /// How far the log is written and synced, and who waits.
 #[derive(Debug, Default)]

@@ -85,7 +85,8 @@ impl Cursor {
     ///
     /// Counts at once: the next clean may take it. It is durable with the next commit, or with that clean; a crash
     /// before either sets the cursor back to where it stood. A full disk or log has no room to note it: there it is
-    /// durable with that clean, or with the next segment, and closing before either sets the cursor back. It never goes back by itself: a lower `lsn` changes nothing.
+    /// durable with that clean, or with the next segment, and closing before either sets the cursor back. A lower `lsn`
+    /// changes nothing.
     ///
     /// # Errors
     /// `NotDurable` above what readers may see; `Invalid` if it was removed; `Poisoned`, `Closed`. That it could not be
@@ -137,6 +138,8 @@ impl Cursor {
     /// the note, but for what is held in reserve, the next link tells, or the next clean or the closing finds room.
     fn noted(&self, lsn: impl FnOnce(&mut Framing) -> Result<u64>) -> Result<()> {
         let writer = &self.log.writer;
+        // Crash: before the note is durable the cursor comes back where it stood. What a clean took meanwhile is below
+        // the front, which is durable and which recovery raises the cursor to.
         writer.framing.lock().owed.insert(self.name.clone());
         match writer.note(&self.name, lsn) {
             Err(e) if matches!(e.kind(), ErrorKind::Poisoned | ErrorKind::Closed | ErrorKind::Invalid) => Err(e),

@@ -65,8 +65,8 @@ impl<'a> Follower<'a> {
     /// The next record, if there is one that is durable.
     ///
     /// # Errors
-    /// `Removed` if cleaning has taken what comes next; follow anew from its `first`. `Damage`, `TooNew`, `Io`, `Closed`; of a view, also
-    /// as [`ReadOnly::look`](crate::ReadOnly::look).
+    /// `Removed` if cleaning has taken what comes next; follow anew from its `first`. `Damage`, `TooNew`, `Io`, `Closed`;
+    /// of a view, also as [`ReadOnly::look`](crate::ReadOnly::look).
     pub fn try_next(&mut self) -> Result<Option<Record>> {
         loop {
             if let Some(records) = &mut self.records {

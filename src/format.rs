@@ -284,6 +284,14 @@ pub(crate) enum FrameKind {
     Gap = 5,
 }
 
+impl FrameKind {
+    /// Whether it is what a caller appended.
+    #[inline]
+    pub(crate) fn is_record(self) -> bool {
+        matches!(self, FrameKind::Record | FrameKind::Checkpoint)
+    }
+}
+
 /// The first 24 bytes of a frame whose `check` holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
@@ -327,6 +335,11 @@ pub(crate) fn zeros_sum(length: u64) -> u32 {
 }
 
 impl FrameHeader {
+    /// Whether it is what a caller appended.
+    pub(crate) fn is_record(&self) -> bool {
+        self.kind.is_some_and(FrameKind::is_record)
+    }
+
     /// The header of a frame at `lsn`, claiming that the log is durable up to `durable`.
     #[inline]
     pub(crate) fn new(

@@ -216,7 +216,7 @@ impl Framing {
         active.offset = offset;
         self.end = base + offset;
         active.whole.add(kind, count as u64, time, lsn);
-        if matches!(kind, FrameKind::Record | FrameKind::Checkpoint) {
+        if kind.is_record() {
             active.first_time.get_or_insert(time);
             self.batch_time = self.batch_time.max(time);
             self.appended.0 += count as u64;

@@ -85,7 +85,7 @@ impl Log {
         writer.stop();
         writer.end(&drained);
         let closed = drained.and_then(|()| writer.settle());
-        // Crash: everything is synced by now; the next writer finds it so.
+        // Crash: the lock goes last, once nothing works on the directory: the next writer finds everything synced.
         drop(ending);
         writer.tell_begun();
         events::closed(writer.storage.path(), &closed);
@@ -215,11 +215,8 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
     let maker = Maker::new(log_id, segment_size, max_disk_bytes, ceiling, disk_bytes, voids, bugs);
     // A MARK beside no segment may never have reached the disk; it is made again before there is one.
     let found = mark.is_some() && !segments.is_empty();
-    let mut mark = Mark { log_id, ..mark.unwrap_or_default() };
-    // What an earlier life showed and a power cut took is not to be shown again before it is durable.
-    let lowered = mark.shown > end;
-    mark.shown = mark.shown.min(end);
-    let mark = MarkFile::open(&*storage, mark, found, foreign_mark, lowered)?;
+    let mark = Mark { log_id, ..mark.unwrap_or_default() };
+    let mark = MarkFile::open(&*storage, mark, found, foreign_mark)?;
     let mut uncut = Vec::new();
     let taken_over = |sealed: Sealed| {
         let more = sealed.found.length.saturating_sub(sealed.seal.end - sealed.found.base);

@@ -25,16 +25,9 @@ struct State {
 
 impl MarkFile {
     /// `found`: it was read, and stands beside segments that vouch for its making. `foreign`: another log's was.
-    /// `lowered`: it says less than what was read.
-    pub(crate) fn open(
-        storage: &dyn Storage,
-        mark: Mark,
-        found: bool,
-        foreign: bool,
-        lowered: bool,
-    ) -> Result<MarkFile> {
+    pub(crate) fn open(storage: &dyn Storage, mark: Mark, found: bool, foreign: bool) -> Result<MarkFile> {
         let file = if found { Some(storage.open(MARK, true).map_err(|e| io(storage, "open", e))?) } else { None };
-        if let Some(file) = file.as_ref().filter(|_| mark.front > 0 || lowered) {
+        if let Some(file) = file.as_ref().filter(|_| mark.front > 0) {
             // Crash: either slot may be the one that the front is durable in. The newer one, written again with the bytes
             // that it has, is from here on, and the other may be overwritten.
             let (slot, at) = mark.encode();

@@ -23,7 +23,8 @@ const OVERTAKEN: usize = 200;
 
 /// A log opened for reading, as it was at that moment: what is known to be durable, and nothing more.
 ///
-/// [`look`](ReadOnly::look) again to see more, or [`follow`](ReadOnly::follow) it. Any number may be open beside a live writer; they neither lock nor write nor map.
+/// [`look`](ReadOnly::look) again to see more, or [`follow`](ReadOnly::follow) it. Any number may be open beside a live
+/// writer; they neither lock nor write nor map.
 /// A reader that cleaning overtakes is told [`ErrorKind::Removed`]. It holds a descriptor for each segment, so that
 /// what is cleaned away meanwhile may take its room on the disk until the reader is dropped.
 ///

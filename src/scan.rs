@@ -192,7 +192,7 @@ impl Summary {
     /// Adds as many records or checkpoints; `lsn` is the last one's.
     #[inline]
     pub(crate) fn add(&mut self, kind: FrameKind, records: u64, batch_time: u64, lsn: u64) {
-        if matches!(kind, FrameKind::Record | FrameKind::Checkpoint) {
+        if kind.is_record() {
             self.records += records;
             self.last_record = lsn;
             self.min_time = self.min_time.min(batch_time);

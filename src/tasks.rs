@@ -4,14 +4,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::commit::Led;
+use crate::commit::{FULL_RETRY, Led};
 use crate::events;
 use crate::need::Need;
 use crate::options::Durability;
 use crate::writer::{Leader, Writer};
-
-/// How soon writes that met a full disk are tried again.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// How soon to look again while somebody else leads.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -64,14 +61,14 @@ impl Writer {
         // After a full disk threads wait too, and none of them leads again by itself.
         if sync || self.commit.futures_wait() || self.stalled.load(Ordering::Relaxed) {
             match self.commit.try_lead(&Leader { writer: self, sync: sync || disk }) {
-                Some(Ok(Led::Full)) => return Some(RETRY),
+                Some(Ok(Led::Full)) => return Some(FULL_RETRY),
                 Some(Ok(Led::Synced(_))) if self.options.sync_interval.is_some() => {
                     *since = None;
                     return Some(Duration::ZERO);
                 }
                 Some(Ok(_)) if self.options.sync_interval.is_some() => return Some(Duration::ZERO),
                 // Somebody else leads, and may be the one who met the full disk and will not try again.
-                None if self.stalled.load(Ordering::Relaxed) => return Some(RETRY),
+                None if self.stalled.load(Ordering::Relaxed) => return Some(FULL_RETRY),
                 // Somebody else leads, and may not have seen all that is to be synced.
                 None if self.options.sync_interval.is_some()
                     || enough
@@ -86,7 +83,7 @@ impl Writer {
         }
         let crowded = self.crowded.swap(false, Ordering::SeqCst);
         if (full || crowded) && matches!(self.write_out(crowded, |_| ()), Ok(None)) {
-            return Some(RETRY);
+            return Some(FULL_RETRY);
         }
         if unsynced == 0 {
             *since = None;
@@ -165,7 +162,7 @@ mod tests {
         let writer = &log.writer;
         writer.stalled.store(true, Ordering::Relaxed);
         let lead = || {
-            assert_eq!(writer.syncer_step(&mut None), Some(RETRY));
+            assert_eq!(writer.syncer_step(&mut None), Some(FULL_RETRY));
             Ok(Led::Full)
         };
         assert!(matches!(writer.commit.try_lead(&lead), Some(Ok(Led::Full))));

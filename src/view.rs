@@ -109,8 +109,7 @@ impl View {
             marks => marks?,
         };
         let ours: Vec<_> = marks.iter().filter(|mark| mark.log_id == self.log_id).collect();
-        // It may have gone down: an earlier life showed what a power cut took.
-        let marked = ours.iter().max_by_key(|mark| mark.sequence).map_or(0, |mark| mark.shown);
+        let marked = ours.iter().map(|mark| mark.shown).max().unwrap_or(0);
         let front = ours.iter().map(|mark| mark.front).max().unwrap_or(0);
         let goes_on = match self.newest().filter(|newest| newest.base >= front) {
             // Without a MARK of ours the log may be gone: its files are open here all the same.
@@ -172,7 +171,7 @@ impl View {
         let found = Looked::at(&*self.storage, self.mode, Bugs::default())?;
         if found.log_id != self.log_id {
             let message = "the log is gone, and another is in its place: open that; nothing was changed";
-            return Err(Error::new(ErrorKind::NotFound, "look at", message).at(self.storage.path(), 0));
+            return Err(Error::new(ErrorKind::NotFound, "look at", message).at(self.storage.path(), None));
         }
         *tip = Tip::new(&found);
         let Looked { segments, shown, .. } = found;

@@ -61,9 +61,15 @@ fn log(dir: &Path, records: u64) -> Wal {
     wal
 }
 
-fn first_segment(dir: &Path) -> PathBuf {
+fn segments(dir: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|e| e == "wal")).min().unwrap()
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "wal")).collect();
+    files.sort();
+    files
+}
+
+fn first_segment(dir: &Path) -> PathBuf {
+    segments(dir).remove(0)
 }
 
 fn flip(path: &Path, offset: u64) {

@@ -275,16 +275,12 @@ fn a_log_that_is_gone_is_told() {
         assert_eq!(number(&mut follower), Some(0));
         std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
         let other = again.then(|| small().open(&path).unwrap());
-        let error = if let Some(other) = &other {
+        if let Some(other) = &other {
             // As long as there is nothing in it, it is none; then it is another one.
             append(other, 1);
             append(other, 2);
-            if waits { follower.next_timeout(LONG).unwrap_err() } else { view.look().unwrap_err() }
-        } else if waits {
-            follower.next_timeout(LONG).unwrap_err()
-        } else {
-            view.look().unwrap_err()
-        };
+        }
+        let error = if waits { follower.next_timeout(LONG).unwrap_err() } else { view.look().unwrap_err() };
         assert_eq!(*error.kind(), ErrorKind::NotFound, "{error}");
         assert_eq!(error.to_string().contains("another"), again, "{error}");
     }

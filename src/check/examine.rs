@@ -381,7 +381,7 @@ impl Sum {
     /// Whether the newest segment ends in zeros that were left for the next: more was durable than it has room for.
     fn is_left(&self, walked: &Walked) -> bool {
         let full = self.limit.saturating_add(u64::from(BLOCK)) < self.durable;
-        full && walked.holes.last().is_some_and(Hole::is_unwritten)
+        full && walked.holes.last().is_some_and(|hole| hole.unwritten)
     }
 
     /// The log ends before `hole`. Always `false`.

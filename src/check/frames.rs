@@ -273,7 +273,7 @@ impl Frames {
                     }
                     self.offset = offset + frame_size(u64::from(header.length)) - u64::from(BLOCK);
                     if lsn + frame_size(u64::from(header.length)) > self.examined.shown {
-                        batch += u64::from(matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint)));
+                        batch += u64::from(header.is_record());
                         if !header.more {
                             self.unproven += std::mem::take(&mut batch);
                         }

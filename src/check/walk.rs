@@ -22,7 +22,7 @@ pub(super) enum Step {
 }
 
 /// A stretch without a valid frame.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hole {
     pub(super) from: u64,
     /// Where the next valid frame is, or where the segment ends.
@@ -38,6 +38,8 @@ pub(super) struct Hole {
     /// How many records were here, where the frame's header still tells.
     pub(super) records: Option<u64>,
     pub(super) what: String,
+    /// Whether it is nothing but zeros, up to the segment's end, behind a whole batch.
+    pub(super) unwritten: bool,
     /// Valid records in whole batches before it, and the bytes of their frames.
     pub(super) before: (u64, u64),
     /// Valid records beyond it.
@@ -111,8 +113,7 @@ impl Walk {
         self.batch = from;
         (batch < from).then(|| {
             let what = "the segment ends inside a batch".to_owned();
-            let (to, followed, spoiled, goes_on, records) = (from, false, None, None, None);
-            Step::Hole(Hole { from, to, followed, spoiled, goes_on, batch, records, what, before: (0, 0), beyond: 0 })
+            Step::Hole(Hole { from, to: from, batch, what, ..Hole::default() })
         })
     }
 
@@ -122,7 +123,7 @@ impl Walk {
         let mut window = Window::new(file, place.limit, &mut self.chunk);
         let mut search = from + 4;
         let (mut only, mut more) = (None, false);
-        let Bad { found: mut what, header } = bad(&mut window, place, from)?;
+        let Bad { found: mut what, header, zeros } = bad(&mut window, place, from)?;
         if let Some(header) = header {
             // The header still holds, so its length does.
             search = from + frame_size(u64::from(header.length));
@@ -140,14 +141,8 @@ impl Walk {
             goes_on = Some(false);
         }
         let (followed, spoiled) = (next.is_some(), only);
-        Ok(Hole { from, to, followed, spoiled, goes_on, batch, records, what, before: (0, 0), beyond: 0 })
-    }
-}
-
-impl Hole {
-    /// Whether it is nothing but zeros, up to the segment's end.
-    pub(super) fn is_unwritten(&self) -> bool {
-        !self.followed && self.batch == self.from && self.what == format!("{} bytes of zeros", self.to - self.from)
+        let unwritten = !followed && batch == from && zeros == to - from;
+        Ok(Hole { from, to, followed, spoiled, goes_on, batch, records, what, unwritten, ..Hole::default() })
     }
 }
 

@@ -77,6 +77,25 @@ fn many_waiters_share_leaders() {
     assert_eq!(commit.synced(), 8 * 200 * 4);
 }
 
+/// Several waiters would wake one another for ever.
+#[test]
+fn a_full_disk_is_tried_by_each_waiter_at_a_pace() {
+    const WAITERS: u32 = 4;
+    let (commit, begun, tries) = (Commit::new(0), Instant::now(), AtomicUsize::new(0));
+    let lead = || {
+        tries.fetch_add(1, Ordering::SeqCst);
+        Ok(if begun.elapsed() < 3 * FULL_RETRY { Led::Full } else { Led::Synced(8) })
+    };
+    thread::scope(|scope| {
+        for _ in 0..WAITERS {
+            scope.spawn(|| commit.wait(8, to(8), &lead).unwrap());
+        }
+    });
+    let (took, tries) = (begun.elapsed(), tries.into_inner());
+    let most = (took.as_millis() / FULL_RETRY.as_millis() + 1) * u128::from(WAITERS);
+    assert!(tries as u128 <= most && tries >= 3, "{tries} tries in {took:?}");
+}
+
 #[test]
 fn a_leader_is_told_whether_another_round_follows() {
     struct Leads<'a>(&'a dyn Fn() -> Led, Mutex<Option<bool>>);

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::bugs::Bugs;
 use crate::error::Damage;
-use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, frame_size, sum};
+use crate::format::{BLOCK, FRAME, FrameHeader, frame_size, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::storage::File;
 
@@ -17,11 +17,13 @@ pub(crate) struct Bad {
     pub(crate) found: String,
     /// The frame's header, if that holds and only the payload does not.
     pub(crate) header: Option<FrameHeader>,
+    /// How many zeros begin here, if not even a header does.
+    pub(crate) zeros: u64,
 }
 
 /// Looks at the bytes of a bad place.
 pub(crate) fn bad(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Result<Bad> {
-    let told = |found| Ok(Bad { found, header: None });
+    let told = |found| Ok(Bad { found, header: None, zeros: 0 });
     let length = window.file.len()?;
     let (end, whose) = if length <= place.limit { (length, "file") } else { (place.limit, "segment") };
     let room = end.saturating_sub(offset);
@@ -33,7 +35,8 @@ pub(crate) fn bad(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Re
         });
     };
     if frame == [0; FRAME as usize] {
-        return told(format!("{} bytes of zeros", zeros(window, offset)?));
+        let zeros = zeros(window, offset)?;
+        return Ok(Bad { found: format!("{zeros} bytes of zeros"), header: None, zeros });
     }
     let short = u32::try_from(offset).unwrap_or(u32::MAX);
     let length = FrameHeader::unchecked(&frame).map_or(0, |header| header.length);
@@ -50,7 +53,7 @@ pub(crate) fn bad(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Re
     let payload = if beyond.is_empty() { window.bytes(offset + u64::from(FRAME), length as usize)? } else { None };
     let Some(payload) = payload else { return told(format!("length {length}{beyond}")) };
     let found = format!("checksum {:08x}, expected {:08x}, length {length}", sum(payload), header.sum);
-    Ok(Bad { found, header: Some(header) })
+    Ok(Bad { found, header: Some(header), zeros: 0 })
 }
 
 /// How many zeros there are from `from` on.
@@ -76,7 +79,7 @@ pub(crate) fn damage_at(
 ) -> io::Result<(Damage, Option<(u64, u64)>)> {
     let mut chunk = Chunk::default();
     let mut window = Window::new(file, place.limit, &mut chunk);
-    let Bad { found, header } = bad(&mut window, place, offset)?;
+    let Bad { found, header, .. } = bad(&mut window, place, offset)?;
     let before = before(&mut window, place, offset)?;
     let batch_time = header.map(|header| BatchTime(header.batch_time));
     let only = header.map(|header| (frame_size(u64::from(header.length)), u64::from(header.is_record())));
@@ -118,11 +121,4 @@ pub(crate) fn look_beyond(damage: &mut Damage, file: &dyn File, place: &Place, f
         at = found + frame_size(u64::from(header.length));
     }
     Ok(())
-}
-
-impl FrameHeader {
-    /// Whether it is what a caller appended.
-    pub(crate) fn is_record(&self) -> bool {
-        matches!(self.kind, Some(FrameKind::Record | FrameKind::Checkpoint))
-    }
 }

@@ -1,13 +1,17 @@
 //! `seawall export`: a part of a log as a new log, record by record as it was.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::ops::Range;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use seawall::{BatchTime, Kind, Options, Record, Wal};
-use serde_json::json;
+use seawall::{BatchTime, Kind, Lsn, Options, Record, Wal};
+use serde_json::{Value, json};
 
-use crate::{first_segment, flip, lines, log, said, seawall, text};
+use crate::{first_segment, flip, lines, log, said, seawall, segments, text};
 
 /// All but the LSNs.
 type Told = (BatchTime, Kind, bool, Vec<u8>);
@@ -105,6 +109,92 @@ fn what_is_damaged_is_left_out_and_exits_with_3() {
     let next = temp.path().join("next");
     assert_eq!(export(&old, &next, Some(0..all[7].lsn.0), &[]).status.code(), Some(0));
     assert_eq!(told(&records(&next)), told(&all[..7]));
+}
+
+/// A log of so many segments of 1 MiB, and its records.
+fn large(dir: &Path, segments: u64) -> (Wal, Vec<Record>) {
+    let wal = Options::new().segment_size(1 << 20).open(dir).unwrap();
+    for number in 0..segments * 1024 {
+        drop(wal.append(format!("record {number} {}", "x".repeat(1000)).as_bytes()).unwrap());
+    }
+    wal.sync().unwrap();
+    (wal, records(dir))
+}
+
+/// Cleans away all but the newest segment, as if all of the others held newer segments then: how many become so is the
+/// writer's choice. Says where the log begins.
+fn overtake(wal: &Wal, dir: &Path, newest: Lsn) -> Lsn {
+    let open = |path: &PathBuf| fs::File::options().write(true).open(path).unwrap();
+    let files: Vec<_> = segments(dir).iter().map(open).collect();
+    let cleaned = wal.clean_before_lsn(newest).unwrap();
+    for file in files.iter().take(cleaned.removed.len()) {
+        file.write_all_at(&[0; (1 << 20) - 4096], 4096).unwrap();
+    }
+    cleaned.first
+}
+
+/// An export that stands still while it is overtaken. `None`: it had read too far before.
+fn overtaken(dir: &Path, count: u64) -> Option<(std::process::Output, Vec<Record>, Lsn)> {
+    let (old, new) = (dir.join("old"), dir.join("new"));
+    let (wal, all) = large(&old, count);
+    let mut process = spawn(&["export", text(&old), "--json", "--out", text(&new)]);
+    while process.try_wait().unwrap().is_none() && (!new.exists() || segments(&new).len() < 3) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let signal = |signal| unsafe { libc::kill(process.id() as libc::pid_t, signal) };
+    assert_eq!(signal(libc::SIGSTOP), 0);
+    let first = overtake(&wal, &old, all.last().unwrap().lsn);
+    assert_eq!(signal(libc::SIGCONT), 0);
+    let output = process.wait_with_output().unwrap();
+    (lines(&output)[0]["removed"] != 0).then_some((output, all, first))
+}
+
+fn spawn(arguments: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn what_is_cleaned_away_in_the_middle_is_told_and_exits_with_3() {
+    let temps: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut tries = temps.iter().zip([32, 64, 128, 256]);
+    let found = tries.find_map(|(temp, count)| Some((temp, overtaken(temp.path(), count)?)));
+    let (temp, (output, all, first)) = found.expect("no export told that it was overtaken");
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("missing: records from LSN "), "{}", said(&output));
+    assert!(said(&output).contains(&format!("reading went on at LSN {first}")), "{}", said(&output));
+    let report = &lines(&output)[0];
+    assert_eq!((&report["removed"], &report["damaged"]), (&json!(1), &json!(0)));
+    let left = &all[all.partition_point(|record| record.lsn < first)..];
+    let written = records(&temp.path().join("new"));
+    let read = written.len() - left.len();
+    assert!(0 < read && read < all.len() - left.len(), "{read}");
+    assert_eq!(told(&written), told(&[&all[..read], left].concat()));
+}
+
+#[test]
+fn a_dump_that_is_overtaken_says_so_and_exits_with_0() {
+    let temp = tempfile::tempdir().unwrap();
+    let (wal, all) = large(temp.path(), 8);
+    let mut process = spawn(&["dump", text(temp.path()), "--json"]);
+    // It goes no further than the pipe takes.
+    let mut shown = BufReader::new(process.stdout.take().unwrap()).lines();
+    let begun = shown.next().unwrap().unwrap();
+    let first = overtake(&wal, temp.path(), all.last().unwrap().lsn);
+    let lsns: Vec<_> = [begun].into_iter().chain(shown.map(Result::unwrap)).map(|line| lsn(&line)).collect();
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("note: records from LSN "), "{}", said(&output));
+    assert!(said(&output).contains(&format!("reading went on at LSN {first}")), "{}", said(&output));
+    let all: Vec<_> = all.iter().map(|record| record.lsn).collect();
+    let left = &all[all.partition_point(|lsn| *lsn < first)..];
+    let read = lsns.len() - left.len();
+    assert!(0 < read && read < all.len() - left.len(), "{read}");
+    assert_eq!(lsns, [&all[..read], left].concat());
+}
+
+fn lsn(line: &str) -> Lsn {
+    Lsn(serde_json::from_str::<Value>(line).unwrap()["lsn"].as_u64().unwrap())
 }
 
 #[test]

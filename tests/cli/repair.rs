@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use super::{first_segment, flip, lines, log, said, seawall, text};
+use super::{first_segment, flip, lines, log, said, seawall, segments, text};
 
 fn told(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -99,6 +99,14 @@ fn a_repair_that_keeps_all_says_so() {
     let done = seawall(&["repair", text(temp.path()), "--pass-over"]);
     assert_eq!(done.status.code(), Some(0), "{}", said(&done));
     assert!(told(&done).contains("kept 2 000 valid records, dropped 0"), "{}", told(&done));
+    // Without the segment that was prepared next nothing is replaced.
+    let temp = tempfile::tempdir().unwrap();
+    log(temp.path(), 10).close().unwrap();
+    fs::remove_file(temp.path().join("MARK")).unwrap();
+    fs::remove_file(segments(temp.path()).pop().unwrap()).unwrap();
+    let done = seawall(&["repair", text(temp.path()), "--pass-over"]);
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert!(told(&done).contains("touched  the log\n"), "{}", told(&done));
     let temp = tempfile::tempdir().unwrap();
     log(temp.path(), 2000).close().unwrap();
     let first = first_segment(temp.path());
@@ -106,6 +114,8 @@ fn a_repair_that_keeps_all_says_so() {
     let done = seawall(&["repair", text(temp.path()), "--pass-over"]);
     assert_eq!(done.status.code(), Some(0), "{}{}", told(&done), said(&done));
     assert!(!first.with_extension("wal.aside").exists());
+    assert!(told(&done).contains("kept 2 000 valid records, dropped 0"), "{}", told(&done));
+    assert!(told(&done).contains("replaced is beside it as *.aside"), "{}", told(&done));
     assert_eq!(told(&done).contains("*.aside"), told(&done).contains("move "), "{}", told(&done));
 }
 

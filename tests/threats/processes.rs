@@ -13,10 +13,10 @@ use crate::spec;
 const DIRECTORY: &str = "SEAWALL_THREATS_DIRECTORY";
 
 /// What a second process does: opens the log for writing, says so, and appends until it is killed.
-///
-/// Not a check of its own: the tests of this module run it in a process of its own.
 #[test]
-#[ignore = "the second process of the tests of rows 22 and 23, which run it"]
+// Ignored because it checks nothing alone and never ends by itself: whoever needs a second process starts this one, by
+// `second`, and checks what it says.
+#[ignore = "no check of its own: the tests of rows 22 and 23 start it as their second process"]
 fn a_second_process_writes_until_it_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
     let wal = small().open(directory).unwrap();
@@ -27,6 +27,14 @@ fn a_second_process_writes_until_it_is_killed() {
     }
 }
 
+/// The second process, to be started.
+fn second(directory: &Path) -> Command {
+    let test = "processes::a_second_process_writes_until_it_is_killed";
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]).env(DIRECTORY, directory);
+    command
+}
+
 /// A second process that has the log open, and what it says.
 struct Second {
     child: Child,
@@ -35,13 +43,7 @@ struct Second {
 
 impl Second {
     fn start(directory: &Path) -> Second {
-        let test = "processes::a_second_process_writes_until_it_is_killed";
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
-            .env(DIRECTORY, directory)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = second(directory).stdout(Stdio::piped()).spawn().unwrap();
         let says = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut second = Second { child, says };
         second.hear("opened");
@@ -98,12 +100,7 @@ fn row_22_a_process_is_refused_while_this_one_writes() {
     let dir = tempfile::tempdir().unwrap();
     let wal = small().open(dir.path()).unwrap();
     fill(&wal, 0..10, 700);
-    let test = "processes::a_second_process_writes_until_it_is_killed";
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
-        .env(DIRECTORY, dir.path())
-        .output()
-        .unwrap();
+    let output = second(dir.path()).output().unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("has another writer"), "{said}");

@@ -48,8 +48,8 @@ const EXAMPLES: &str = "Examples:
   seawall export 00000000000067108864.wal.aside --out /tmp/saved
 
 Exit codes: 0 all of that was written, 1 usage or I/O, 2 the new log would be damaged, 3 written, but for what was
-damaged, or cleaned away in the middle meanwhile (what and where stands on standard error), 4 the new log is locked, 5 written by a newer
-version.";
+damaged, or cleaned away in the middle meanwhile (what and where stands on standard error), 4 the new log is locked,
+5 written by a newer version.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
@@ -109,7 +109,8 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     wal.close()?;
     if arguments.json {
         let told = json!({
-            "records": records, "batches": batches, "parts": parts, "damaged": damaged, "removed": removed, "end": end.0,
+            "records": records, "batches": batches, "parts": parts, "damaged": damaged, "removed": removed,
+            "end": end.0,
         });
         out.json(&told)?;
     } else {

@@ -165,7 +165,8 @@ fn object(overview: &Overview) -> Value {
     json!({
         "log_id": overview.log_id.map(|id| hex(&id)), "first": overview.first.0, "durable": overview.durable.0,
         "checkpoint": overview.checkpoint.map(|lsn| lsn.0), "since_checkpoint": overview.since_checkpoint,
-        "mark": mark(overview.mark), "records": overview.records, "appended": overview.appended, "disk_bytes": overview.disk_bytes,
+        "mark": mark(overview.mark), "records": overview.records, "appended": overview.appended,
+        "disk_bytes": overview.disk_bytes,
         "segments": overview.segments.iter().map(segment).collect::<Vec<_>>(),
         "cursors": overview.cursors.iter().map(cursor).collect::<Vec<_>>(),
         "aside": overview.aside.iter().map(file).collect::<Vec<_>>(),

@@ -194,15 +194,15 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
     let log = |log: &&SalvagedLog| {
         json!({
             "log": log.name, "segments": log.segments, "records": log.records, "bytes": log.bytes,
-            "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size, "damaged": log.damaged, "absent": log.absent,
-            "cut_off": log.cut_off, "cleaned": log.cleaned, "doubled": log.doubled,
+            "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size,
+            "damaged": log.damaged, "absent": log.absent, "cut_off": log.cut_off, "cleaned": log.cleaned, "doubled": log.doubled,
         })
     };
     let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.0);
     let written = written.map(|written| {
         json!({
-            "dir": to, "records": written.records, "batches": written.batches, "parts": written.parts, "unreadable": written.unreadable,
-            "first": lsn(written.first), "last": lsn(written.last),
+            "dir": to, "records": written.records, "batches": written.batches, "parts": written.parts,
+            "unreadable": written.unreadable, "first": lsn(written.first), "last": lsn(written.last),
         })
     });
     json!({

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, CAPACITY, FRAME, FrameHeader, FrameKind, frame_size, sum};
+use crate::format::{BLOCK, CAPACITY, FRAME, FrameHeader, frame_size, sum};
 use crate::storage::File;
 
 use super::Meter;
@@ -104,8 +104,8 @@ impl Finds {
             if u64::from(offset) + size > known.limit {
                 continue;
             }
-            let is_record = matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint));
-            let (length, image, batch) = (header.length, place.index, batch(&header, known.lsn(offset)));
+            let (length, is_record, image) = (header.length, header.is_record(), place.index);
+            let batch = batch(&header, known.lsn(offset));
             let frame = Frame { at: place.at, life, offset, length, image, is_record, batch };
             if whole.is_none() && !place.holds(&header)? {
                 self.torn.push(frame);

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
-use crate::format::{FRAME, FrameHeader, FrameKind};
+use crate::format::{FRAME, FrameHeader};
 use crate::storage::read_full;
 
 use super::hunt::{Finds, Frame, batch};
@@ -198,7 +198,7 @@ impl Joiner<'_> {
             let payload = broken.at + u64::from(FRAME - left);
             let whole = (broken.image, payload, payload + u64::from(header.length));
             if self.sum([(broken.image, payload, payload), whole])? == Some(header.sum) {
-                let is_record = matches!(header.kind, Some(FrameKind::Record | FrameKind::Checkpoint));
+                let is_record = header.is_record();
                 let joined =
                     Frame { length: header.length, is_record, batch: batch(&header, life.lsn(offset)), ..head };
                 self.breaks.insert(joined.place(), broken);

@@ -107,8 +107,8 @@ impl<'a> Salvage<'a> {
     /// Looks for records in all of the sources.
     ///
     /// # Errors
-    /// `Io` where a source cannot be opened; `Invalid` for more than 65 535 files; `Cancelled`. What cannot be read in a source is no
-    /// error, but counted.
+    /// `Io` where a source cannot be opened; `Invalid` for more than 65 535 files; `Cancelled`. What cannot be read in a
+    /// source is no error, but counted.
     pub fn run(&self, sources: &[impl AsRef<Path>]) -> Result<Salvaged> {
         let (mut images, notes) = images(sources)?;
         let bytes = images.iter().map(|image| image.length).sum();
