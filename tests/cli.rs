@@ -29,7 +29,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use seawall::receiver::{BlockBuilder, Handover, Message, OffsetTable, Origin, OriginCause, Partition, TopicId};
 use seawall::{Lsn, Options, Wal};
@@ -37,6 +37,12 @@ use serde_json::{Value, json};
 
 fn seawall(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_seawall")).args(arguments).output().unwrap()
+}
+
+/// Sends a signal to a child that was not waited for.
+fn signal(process: &Child, signal: i32) {
+    // SAFETY: the process is a child of ours that was not waited for, so the id is still its own.
+    assert_eq!(unsafe { libc::kill(process.id() as libc::pid_t, signal) }, 0);
 }
 
 fn said(output: &Output) -> String {

@@ -25,8 +25,7 @@ fn interrupt(demo: &mut Command, signal: i32) -> Output {
         line.clear();
         assert_ne!(shown.read_line(&mut line).unwrap(), 0, "it ended by itself");
     }
-    // SAFETY: the process is a child of ours that was not waited for, so the id is still its own.
-    unsafe { libc::kill(process.id() as libc::pid_t, signal) };
+    crate::signal(&process, signal);
     shown.read_to_string(&mut line).unwrap();
     process.wait_with_output().unwrap()
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use seawall::{BatchTime, Kind, Lsn, Options, Record, Wal};
 use serde_json::{Value, json};
 
-use crate::{first_segment, flip, lines, log, said, seawall, segments, text};
+use crate::{first_segment, flip, lines, log, said, seawall, segments, signal, text};
 
 /// All but the LSNs.
 type Told = (BatchTime, Kind, bool, Vec<u8>);
@@ -141,10 +141,9 @@ fn overtaken(dir: &Path, count: u64) -> Option<(std::process::Output, Vec<Record
     while process.try_wait().unwrap().is_none() && (!new.exists() || segments(&new).len() < 3) {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let signal = |signal| unsafe { libc::kill(process.id() as libc::pid_t, signal) };
-    assert_eq!(signal(libc::SIGSTOP), 0);
+    signal(&process, libc::SIGSTOP);
     let first = overtake(&wal, &old, all.last().unwrap().lsn);
-    assert_eq!(signal(libc::SIGCONT), 0);
+    signal(&process, libc::SIGCONT);
     let output = process.wait_with_output().unwrap();
     (lines(&output)[0]["removed"] != 0).then_some((output, all, first))
 }

@@ -59,8 +59,7 @@ fn wait_for(dir: &Path, records: u64) -> Reading {
 
 /// Has it stop by a signal, in order.
 fn stop(process: Child, signal: i32) -> Output {
-    // SAFETY: the process is a child of ours that was not waited for, so the id is still its own.
-    unsafe { libc::kill(process.id() as libc::pid_t, signal) };
+    crate::signal(&process, signal);
     let output = process.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     output
