@@ -112,6 +112,17 @@ impl Open {
         self.mapped.as_ref().map_or_else(|| Bytes::copy_from_slice(payload), |bytes| bytes.slice_ref(payload))
     }
 
+    /// The only record that is read of it.
+    fn into_record(self, found: Found) -> Result<Record> {
+        let (from, length) = (found.offset + u64::from(FRAME), found.header.length as usize);
+        self.segment.set_got(FRAME as usize + length);
+        let payload = match &self.mapped {
+            Some(_) => self.payload(found.offset, &found.header).map(|payload| self.share(payload)),
+            None => self.chunk.keep(from, length),
+        };
+        found.with(payload)
+    }
+
     #[cold]
     fn error(&self, segments: &(impl Segments + ?Sized), e: io::Error) -> Error {
         Error::io("read", segments.path(&self.segment.name), e)
@@ -130,9 +141,14 @@ impl Found {
     /// The record, its payload out of `open` as `keep` has it.
     #[inline]
     fn record<'a, P>(self, open: &'a Open, keep: impl FnOnce(&'a [u8]) -> P) -> Result<Record<P>> {
-        let Found { lsn, offset, kind, header } = self;
-        let payload = keep(open.payload(offset, &header).ok_or_else(unread)?);
-        let FrameHeader { batch_time, more, .. } = header;
+        let payload = open.payload(self.offset, &self.header).map(keep);
+        self.with(payload)
+    }
+
+    #[inline]
+    fn with<P>(self, payload: Option<P>) -> Result<Record<P>> {
+        let payload = payload.ok_or_else(unread)?;
+        let Found { lsn, kind, header: FrameHeader { batch_time, more, .. }, .. } = self;
         Ok(Record { lsn: Lsn(lsn), batch_time: BatchTime(batch_time), kind, ends_batch: !more, payload })
     }
 }
@@ -155,23 +171,24 @@ fn kind(header: &FrameHeader) -> Option<Kind> {
 /// The record at `lsn`.
 pub(crate) fn get(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
     segments.check()?;
-    let (shown, first) = (segments.shown(), segments.first());
+    let shown = segments.shown();
     if lsn.0 >= shown {
         let kind = ErrorKind::NotDurable { lsn, durable: Lsn(shown) };
         return Err(Error::new(kind, "get", format!("LSN {lsn} is not durable, all below {shown} is")));
     }
-    let Some(segment) = segments.below(lsn.0).filter(|_| lsn.0 >= first) else {
+    let Some(segment) = segments.below(lsn.0) else {
         return Err(removed(lsn.0, segments.first()));
     };
     let offset = lsn.0 - segment.base;
-    let mut open = Open::new(segments, segment, Chunk::one())?;
+    let chunk = Chunk::one(segment.got());
+    let mut open = Open::new(segments, segment, chunk)?;
     if offset < u64::from(BLOCK) || lsn.0 >= open.end() {
         return Err(no_record(lsn));
     }
     let found = if offset.is_multiple_of(4) { open.frame(offset) } else { Ok(None) };
     match found.map_err(|e| open.error(segments, e))? {
         Some(header) => match kind(&header) {
-            Some(kind) => Found { lsn: lsn.0, offset, kind, header }.record(&open, |payload| open.share(payload)),
+            Some(kind) => open.into_record(Found { lsn: lsn.0, offset, kind, header }),
             None => Err(walk(segments, open, lsn)),
         },
         // Either no frame begins here, or one did: walking from the start of the segment tells.

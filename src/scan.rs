@@ -4,6 +4,8 @@ mod bad;
 
 use std::io;
 
+use bytes::{Buf, Bytes};
+
 use crate::bugs::{Bug, Bugs};
 use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Seal, frame_size, sum};
 use crate::storage::{File, read_full};
@@ -12,8 +14,8 @@ pub(crate) use bad::{Bad, bad, damage_at, look_beyond};
 /// Bytes read at once where one frame is read after the other.
 const CHUNK: usize = 256 << 10;
 
-/// The same where a single frame is wanted: a small record comes with its header.
-const ONE: usize = 2 << 10;
+/// The same where a single frame is wanted, and at most: a record of a usual size comes with its header.
+const ONE: std::ops::RangeInclusive<usize> = 512..=64 << 10;
 
 /// Where frames are read from. `bytes` gives `length` bytes at `offset`, or `None` where there are not so many.
 pub(crate) trait Source {
@@ -37,9 +39,9 @@ impl Default for Chunk {
 }
 
 impl Chunk {
-    /// For a single frame.
-    pub(crate) fn one() -> Chunk {
-        Chunk { least: ONE, ..Chunk::default() }
+    /// For a single frame, which may have as many bytes.
+    pub(crate) fn one(bytes: usize) -> Chunk {
+        Chunk { least: bytes.clamp(*ONE.start(), *ONE.end()), ..Chunk::default() }
     }
 
     /// Bytes of the file that it holds.
@@ -47,6 +49,19 @@ impl Chunk {
     pub(crate) fn held(&self, offset: u64, length: usize) -> Option<&[u8]> {
         let from = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         self.bytes.get(..self.filled)?.get(from..)?.get(..length)
+    }
+
+    /// Some of its bytes to keep: without a copy, unless they are a small part of it.
+    pub(crate) fn keep(self, offset: u64, length: usize) -> Option<Bytes> {
+        let held = self.held(offset, length)?;
+        if self.bytes.len() / 2 > length {
+            return Some(Bytes::copy_from_slice(held));
+        }
+        let from = usize::try_from(offset - self.start).ok()?;
+        let mut bytes = Bytes::from(self.bytes);
+        bytes.advance(from);
+        bytes.truncate(length);
+        Some(bytes)
     }
 }
 

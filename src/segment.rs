@@ -1,6 +1,7 @@
 //! One segment file: made anew or out of a spare, sealed, read, mapped.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub(crate) struct Segment {
     made: bool,
     seal: OnceLock<Seal>,
     map: Mapped,
+    /// Bytes of the frame that was got out of it last: the next is often as long.
+    got: AtomicUsize,
 }
 
 /// The view of a sealed segment, made at the first read.
@@ -65,14 +68,12 @@ impl Segment {
     pub(crate) fn found(sealed: Sealed) -> Segment {
         let Sealed { found, seed, capacity, seal } = sealed;
         let seal = OnceLock::from(seal);
-        let map = Mapped::default();
-        Segment { name: found.name, base: found.base, capacity, seed, file: found.file, made: false, seal, map }
+        Segment { seal, ..Segment::unsealed(found, seed, capacity) }
     }
 
     /// One that was found and may still be written.
     pub(crate) fn unsealed(found: Found, seed: u32, capacity: u64) -> Segment {
-        let (seal, map) = (OnceLock::new(), Mapped::default());
-        Segment { name: found.name, base: found.base, capacity, seed, file: found.file, made: false, seal, map }
+        Segment::new(found.name, found.base, capacity, seed, found.file, false)
     }
 
     /// Makes the segment `header` out of `stock`: with its final name, a durable header and a durable entry.
@@ -122,7 +123,12 @@ impl Segment {
             })?;
         }
         let Header { base, capacity, .. } = header;
-        Ok(Segment { name, base, capacity, seed, file, made: true, seal: OnceLock::new(), map: Mapped::default() })
+        Ok(Segment::new(name, base, capacity, seed, file, true))
+    }
+
+    fn new(name: String, base: u64, capacity: u64, seed: u32, file: Box<dyn File>, made: bool) -> Segment {
+        let (seal, map, got) = (OnceLock::new(), Mapped::default(), AtomicUsize::new(0));
+        Segment { name, base, capacity, seed, file, made, seal, map, got }
     }
 
     /// The file as stock for another segment, if nobody can hold bytes of it: the caller is the only one who has the
@@ -143,6 +149,16 @@ impl Segment {
     /// How it ended, if it did.
     pub(crate) fn sealed(&self) -> Option<&Seal> {
         self.seal.get()
+    }
+
+    /// Bytes of the frame that was got last; 0 if none was.
+    pub(crate) fn got(&self) -> usize {
+        self.got.load(Ordering::Relaxed)
+    }
+
+    /// Says how many bytes the frame has that was got.
+    pub(crate) fn set_got(&self, bytes: usize) {
+        self.got.store(bytes, Ordering::Relaxed);
     }
 
     /// Where its frames lie, for reading below `end`.
