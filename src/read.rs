@@ -1,6 +1,7 @@
 //! Reading: one record by its LSN, or all of a range. Out of the map of a sealed segment without a copy.
 
 mod damage;
+mod get;
 
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
@@ -19,7 +20,8 @@ use crate::progress::Progress;
 use crate::record::{Kind, Record};
 use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::segment::Segment;
-use damage::{damaged, passed_over};
+use damage::damaged;
+pub(crate) use get::get;
 
 /// What records are read from: a log that is written, or one that is only read.
 pub(crate) trait Segments: Send + Sync {
@@ -112,17 +114,6 @@ impl Open {
         self.mapped.as_ref().map_or_else(|| Bytes::copy_from_slice(payload), |bytes| bytes.slice_ref(payload))
     }
 
-    /// The only record that is read of it.
-    fn into_record(self, found: Found) -> Result<Record> {
-        let (from, length) = (found.offset + u64::from(FRAME), found.header.length as usize);
-        self.segment.set_got(FRAME as usize + length);
-        let payload = match &self.mapped {
-            Some(_) => self.payload(found.offset, &found.header).map(|payload| self.share(payload)),
-            None => self.chunk.keep(from, length),
-        };
-        found.with(payload)
-    }
-
     #[cold]
     fn error(&self, segments: &(impl Segments + ?Sized), e: io::Error) -> Error {
         Error::io("read", segments.path(&self.segment.name), e)
@@ -168,38 +159,6 @@ fn kind(header: &FrameHeader) -> Option<Kind> {
     }
 }
 
-/// The record at `lsn`.
-pub(crate) fn get(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
-    segments.check()?;
-    let shown = segments.shown();
-    if lsn.0 >= shown {
-        let kind = ErrorKind::NotDurable { lsn, durable: Lsn(shown) };
-        return Err(Error::new(kind, "get", format!("LSN {lsn} is not durable, all below {shown} is")));
-    }
-    let Some(segment) = segments.below(lsn.0) else {
-        return Err(removed(lsn.0, segments.first()));
-    };
-    let offset = lsn.0 - segment.base;
-    let chunk = Chunk::one(segment.got());
-    let mut open = Open::new(segments, segment, chunk)?;
-    if offset < u64::from(BLOCK) || lsn.0 >= open.end() {
-        return Err(no_record(lsn));
-    }
-    let found = if offset.is_multiple_of(4) { open.frame(offset) } else { Ok(None) };
-    match found.map_err(|e| open.error(segments, e))? {
-        Some(header) => match kind(&header) {
-            Some(kind) => open.into_record(Found { lsn: lsn.0, offset, kind, header }),
-            None => Err(walk(segments, open, lsn)),
-        },
-        // Either no frame begins here, or one did: walking from the start of the segment tells.
-        None => Err(walk(segments, open, lsn)),
-    }
-}
-
-fn no_record(lsn: Lsn) -> Error {
-    Error::new(ErrorKind::NoRecord(lsn), "get", format!("no record begins at LSN {lsn}"))
-}
-
 fn removed(lsn: u64, first: u64) -> Error {
     let kind = ErrorKind::Removed { lsn: Lsn(lsn), first: Lsn(first) };
     Error::new(kind, "read", format!("LSN {lsn} was cleaned away, the first left is {first}"))
@@ -210,31 +169,6 @@ fn removed(lsn: u64, first: u64) -> Error {
 fn too_new(segments: &(impl Segments + ?Sized), open: &Open, offset: u64) -> Error {
     let message = "a frame of a newer version; read the log with that";
     Error::new(ErrorKind::TooNew, "read", message).at(segments.path(&open.segment.name), offset)
-}
-
-/// Why there is no valid frame at `lsn`.
-fn walk(segments: &impl Segments, mut open: Open, lsn: Lsn) -> Error {
-    open.chunk = Chunk::default();
-    let mut offset = u64::from(BLOCK);
-    loop {
-        if open.segment.base + offset > lsn.0 {
-            return no_record(lsn);
-        }
-        match open.frame(offset) {
-            Ok(Some(header)) => {
-                let next = offset + frame_size(u64::from(header.length));
-                if header.kind.is_none() {
-                    return too_new(segments, &open, offset);
-                }
-                if header.kind == Some(FrameKind::Gap) && lsn.0 < open.segment.base + next {
-                    return passed_over(segments, &open, lsn, next);
-                }
-                offset = next;
-            }
-            Ok(None) => return damaged(segments, &open, offset),
-            Err(e) => return open.error(segments, e),
-        }
-    }
 }
 
 /// The segments from `first` on that begin below `end`: their bases, and the bytes of their frames up to there.
