@@ -1,6 +1,6 @@
 //! What the log is to hold: the promises, as code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use seawall::{Kind, Record, Wal};
 
@@ -37,6 +37,8 @@ pub struct Model {
     pub clean_cursor: u64,
     /// Where each cursor may stand: as is promised to survive, and all later places. `None`: it is not there.
     pub cursors: BTreeMap<String, Vec<Option<u64>>>,
+    /// Cursors that moved in this life where there was no room to note it: they may come back where they stood.
+    pub owed: BTreeSet<String>,
 }
 
 impl Model {
@@ -59,19 +61,26 @@ impl Model {
     /// All that was appended is promised to survive.
     pub fn all_kept(&mut self) {
         self.kept = self.batches.len();
-        for stands in self.cursors.values_mut() {
-            stands.drain(..stands.len() - 1);
+        for (name, stands) in &mut self.cursors {
+            if !self.owed.contains(name) {
+                stands.drain(..stands.len() - 1);
+            }
         }
     }
 
-    /// Notes where the cursors stand now.
-    pub fn noted(&mut self, wal: &Wal) {
+    /// Notes where the cursors stand now; `framed`: there was room to note in the log what has changed.
+    pub fn noted(&mut self, wal: &Wal, framed: bool) {
         let now = wal.cursors();
         for name in CURSORS {
             let stand = now.get(name).map(|lsn| lsn.0);
             let stands = self.cursors.entry(name.to_owned()).or_insert_with(|| vec![None]);
             if stands.last() != Some(&stand) {
                 stands.push(stand);
+                if framed {
+                    self.owed.remove(name);
+                } else {
+                    self.owed.insert(name.to_owned());
+                }
             }
         }
     }
@@ -96,6 +105,7 @@ impl Model {
             }
             *stands = vec![found];
         }
+        self.owed.clear();
         Ok(())
     }
 

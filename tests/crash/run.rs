@@ -113,6 +113,12 @@ struct Run<'a> {
     held: Vec<(Vec<u8>, Bytes)>,
 }
 
+/// Bytes that were framed in this life.
+fn framed(wal: &Wal) -> u64 {
+    let stats = wal.stats();
+    stats.written_bytes + stats.buffered_bytes
+}
+
 /// Runs one seed; `Err` is a broken promise.
 pub fn run(plan: &Plan, seed: u64) -> Result<Counts, String> {
     let mut run = Run {
@@ -342,9 +348,10 @@ impl Run<'_> {
     fn cursor(&mut self, wal: &Wal) -> Result<(), String> {
         self.operation = "cursor";
         let name = CURSORS[self.random.below(2) as usize];
+        let before = framed(wal);
         let result = if !wal.cursors().contains_key(name) {
             let made = wal.cursor(name).map(drop);
-            self.model.noted(wal);
+            self.model.noted(wal, framed(wal) > before);
             if made.is_ok() && (!self.plan.os || self.plan.kills_only) {
                 self.model.all_kept();
             }
@@ -355,7 +362,7 @@ impl Run<'_> {
             let part = 1 + self.random.below(4);
             wal.cursor(name).and_then(|cursor| cursor.release(Lsn(wal.durable_lsn().0 / part)))
         };
-        self.model.noted(wal);
+        self.model.noted(wal, framed(wal) > before);
         self.say("cursor", &(name, wal.cursors(), &result));
         self.allowed("cursor", result)
     }
