@@ -215,10 +215,6 @@ impl Tail {
 
     /// What is wrong with the tip's length.
     fn short(&self, survey: &Survey) -> Option<String> {
-        if self.unlinked.is_some() {
-            // The log goes on above: this one was cut to its end.
-            return None;
-        }
         let found = survey.segments.get(self.chain.last()?.0)?;
         short(survey, found.base.saturating_add(found.length), found.length, found.header.as_ref().ok()?.0.capacity)
     }

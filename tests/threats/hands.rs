@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use seawall::sim::{Bug, Disk, Keep};
+use seawall::sim::{Bug, Disk, Keep, Unit};
 use seawall::{ErrorKind, Lsn};
 
 use crate::common::{CAPACITY, everything, fill, filled, is_damage, kind, payload, payloads, segments, small, with};
@@ -105,6 +105,42 @@ fn row_18_a_segment_cut_or_emptied() {
                 }
             }
         }
+    }
+}
+
+/// A log whose next segment was begun, and its link lost with the power, has no other end for that.
+#[test]
+fn row_18_the_newest_segment_cut_below_one_without_a_link() {
+    let disk = Disk::new(18);
+    let wal = small().open_on(disk.mount()).unwrap();
+    fill(&wal, 0..2, 100);
+    let shown = wal.append(&payload(2, 100)).unwrap().lsn().0 as usize;
+    wal.rotate().unwrap();
+    drop(wal.append(&payload(3, 600)).unwrap());
+    let last = wal.append(&payload(4, 100)).unwrap();
+    // Both segments are written, and the power goes in the first sync.
+    disk.crash_at(3);
+    assert!(last.wait().is_err());
+    drop(wal);
+    let names = segments(&disk);
+    // What MARK came to say is lost too: it would tell a cut where the last commit ended from none.
+    let lost = |unit: &Unit| match unit {
+        Unit::Sector { file, sector, .. } => file == "MARK" || *file == names[1] && *sector == 8,
+        _ => false,
+    };
+    disk.crash(Keep::Choose(&mut |unit| !lost(unit)));
+    // The next opening shows the third record, and is killed.
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(payloads(&wal), filled(0..3, 100));
+    assert_eq!(wal.recovery().torn.as_ref().map(|torn| torn.beyond), Some(1));
+    disk.crash_at(0);
+    drop(wal);
+    disk.kill();
+    for cut in [shown, shown + 30] {
+        let hurt = disk.fork();
+        let bytes = hurt.file(&names[0]).unwrap();
+        hurt.put(&names[0], &bytes[..cut]);
+        is_refused(&hurt, &format!("cut to {cut}"));
     }
 }
 
