@@ -165,11 +165,12 @@ impl Writer {
             (std::mem::take(&mut framing.pieces.full), framing.end)
         };
         collected(target);
-        // A failure between two writes leaves the later bytes unwritten, and what follows must not be written.
-        self.sound()?;
         // Let go of before the output lock, so that nobody writes after a piece that is lost.
         let _in_hand = InHand::new(&self.commit);
-        while let Some(piece) = pieces.pop_front() {
+        loop {
+            // A failure between two writes leaves the later bytes unwritten, and what follows must not be written.
+            self.sound()?;
+            let Some(piece) = pieces.pop_front() else { break };
             match write_full(&*piece.segment.file, piece.bytes(), piece.offset) {
                 Ok(()) => {
                     let bytes = piece.bytes().len() as u64;
@@ -220,6 +221,7 @@ impl Writer {
         }
         // Crash: oldest first, so that a link is never proven before what it seals.
         for (segment, bytes) in dirty {
+            self.sound()?;
             self.syncs.begin(self.storage.now());
             let mut synced = segment.file.sync();
             if self.bugs().has(Bug::RetryFailedSync) && synced.is_err() {

@@ -285,3 +285,55 @@ fn a_close_that_panics_ends_the_log_before_it_lets_go() {
         assert_eq!(other.read(..).unwrap().map(Result::unwrap).count(), 7);
     }
 }
+
+/// One thread writes its pieces while the leader's sync fails: no write is begun once that has been told.
+#[test]
+fn a_writer_under_way_stops_where_the_log_is_poisoned() {
+    let disk = Disk::new(3);
+    let failing = Failing::new(disk.mount());
+    let wal = Options::new().segment_size(16 << 20).open_on(failing.clone()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    failing.fail(Fault::new(Operation::Sync).on(".wal"));
+    let syncs = failing.hold(Operation::Sync);
+    let begun = std::thread::scope(|scope| {
+        let leads = scope.spawn(|| wal.append(b"led").unwrap().wait());
+        syncs.wait_for(1);
+        // Many pieces, which the syncer does not write, for its steps are ours.
+        (0..60).for_each(|_| drop(wal.try_append(&[1; 100 << 10]).unwrap()));
+        let writes = failing.hold(Operation::Write);
+        let fills = scope.spawn(|| wal.append(&[2; 200 << 10]).map(drop));
+        writes.wait_for(1);
+        drop(syncs);
+        assert_eq!(*leads.join().unwrap().unwrap_err().kind(), ErrorKind::Poisoned);
+        let begun = failing.count(Operation::Write);
+        drop(writes);
+        assert_eq!(*fills.join().unwrap().unwrap_err().kind(), ErrorKind::Poisoned);
+        begun
+    });
+    assert_eq!(failing.count(Operation::Write), begun);
+}
+
+/// The leader has two segments to sync, and another thread's write fails during the first.
+#[test]
+fn a_leader_under_way_stops_where_the_log_is_poisoned() {
+    let disk = Disk::new(3);
+    let failing = Failing::new(disk.mount());
+    let wal = Options::new().segment_size(4 << 20).open_on(failing.clone()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    drop(wal.append(&[1; 3000]).unwrap());
+    wal.rotate().unwrap();
+    let last = wal.append(&[2; 3000]).unwrap();
+    let syncs = failing.hold(Operation::Sync);
+    let begun = std::thread::scope(|scope| {
+        let leads = scope.spawn(|| last.wait());
+        syncs.wait_for(1);
+        failing.fail(Fault::new(Operation::Write).on(".wal"));
+        let failed = (0..10).find_map(|_| wal.append(&[3; 100 << 10]).err());
+        assert_eq!(*failed.unwrap().kind(), ErrorKind::Poisoned);
+        let begun = failing.count(Operation::Sync);
+        drop(syncs);
+        assert_eq!(*leads.join().unwrap().unwrap_err().kind(), ErrorKind::Poisoned);
+        begun
+    });
+    assert_eq!(failing.count(Operation::Sync), begun);
+}
