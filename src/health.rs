@@ -16,8 +16,8 @@ use crate::writer::Writer;
 pub enum Health {
     /// Nothing is known to be wrong.
     Healthy,
-    /// Appends are taken, and syncs take a second or more. Of the recent ones: the last hundred, and none that ended
-    /// more than a minute ago.
+    /// Appends are taken, and syncs of segments take a second or more. Of the recent ones: the last hundred, and none
+    /// that ended more than a minute ago. How long other calls take is not looked at.
     SlowSync {
         /// What 99 of 100 of them took at most; or longer, if the one under way has taken that long already.
         p99: Duration,

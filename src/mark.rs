@@ -1,5 +1,7 @@
 //! MARK: what is known durable, what readers may see, and the front, in two slots rewritten in turn.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
@@ -10,7 +12,11 @@ use crate::storage::{File, Storage, write_full};
 
 /// The file and what its newer slot says.
 #[derive(Debug)]
-pub(crate) struct MarkFile(Mutex<State>);
+pub(crate) struct MarkFile {
+    state: Mutex<State>,
+    /// Whether there is a file: told without waiting for whoever writes it.
+    made: AtomicBool,
+}
 
 #[derive(Debug)]
 struct State {
@@ -33,12 +39,13 @@ impl MarkFile {
             let (slot, at) = mark.encode();
             write_full(&**file, &slot, at).and_then(|()| file.sync()).map_err(|e| io(storage, "settle", e))?;
         }
-        Ok(MarkFile(Mutex::new(State { file, foreign, synced: mark.sequence & 1, mark })))
+        let state = Mutex::new(State { file, foreign, synced: mark.sequence & 1, mark });
+        Ok(MarkFile { state, made: AtomicBool::new(found) })
     }
 
     /// Makes it, if it is not there: both slots valid, synced, and its name durable, before any segment is named.
     pub(crate) fn ensure(&self, storage: &dyn Storage) -> std::result::Result<(), Failed> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.file.is_some() {
             return Ok(());
         }
@@ -72,12 +79,13 @@ impl MarkFile {
         sync_dir(storage)?;
         state.synced = state.mark.sequence & 1;
         state.file = Some(file);
+        self.made.store(true, Ordering::Release);
         Ok(())
     }
 
     /// Says more, if it is more: `synced` and `front` never go down. Unsynced unless `sync`.
     pub(crate) fn write(&self, storage: &dyn Storage, said: Said, sync: bool) -> Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let State { file: Some(file), mark, synced: kept, .. } = &mut *state else { return Ok(()) };
         let Mark { synced, shown, front, .. } = *mark;
         mark.synced = synced.max(said.synced);
@@ -100,12 +108,12 @@ impl MarkFile {
 
     /// Bytes that it will take and does not yet.
     pub(crate) fn unmade(&self) -> u64 {
-        if self.0.lock().file.is_some() { 0 } else { MARK_LEN }
+        if self.made.load(Ordering::Acquire) { 0 } else { MARK_LEN }
     }
 
     /// What it says.
     pub(crate) fn said(&self) -> Said {
-        let Mark { synced, shown, front, .. } = self.0.lock().mark;
+        let Mark { synced, shown, front, .. } = self.state.lock().mark;
         Said { synced, shown, front }
     }
 }

@@ -29,7 +29,7 @@ pub struct Stats {
     pub buffered_bytes: u64,
     /// Segments that hold the log.
     pub segments: u64,
-    /// Bytes that the log's files take: segments, prepared ones, spares, MARK.
+    /// Bytes that the log's files take: segments, prepared ones, spares, MARK; not those that were moved aside.
     pub disk_bytes: u64,
 }
 

@@ -67,8 +67,9 @@ impl Wal {
 
     /// Appends one record under the highest batch time so far.
     ///
-    /// Copies the payload and returns; the record is durable once the ticket says so. Waits only while
-    /// [`max_buffered_bytes`](Options::max_buffered_bytes) are in memory, or for the next segment.
+    /// Copies the payload and returns; the record is durable once the ticket says so. Whoever fills a piece of 256 KiB
+    /// writes it, unsynced. Waits otherwise only while [`max_buffered_bytes`](Options::max_buffered_bytes) are in memory,
+    /// or for the next segment.
     ///
     /// # Errors
     /// `DiskFull`, `LogFull`, `TooLarge`; `Io` if a segment or MARK is to be made and the system refuses: nothing was
@@ -166,7 +167,7 @@ impl Wal {
         self.log.log_id
     }
 
-    /// The record at `lsn`.
+    /// The record at `lsn`, which the log gave: the checks of any other place are against accidents only.
     ///
     /// # Errors
     /// `NotDurable` above what readers may see; `Removed` below the front; `NoRecord` if none begins there;

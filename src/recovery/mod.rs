@@ -43,7 +43,7 @@ pub(crate) struct Void {
     pub(crate) name: String,
     pub(crate) base: u64,
     pub(crate) length: u64,
-    /// Whether it is known to hold no frame: it was prepared and never used.
+    /// Whether it is known to hold no frame: it was prepared and never used. Only those above the tip are looked into.
     pub(crate) empty: bool,
 }
 

@@ -337,3 +337,26 @@ fn a_leader_under_way_stops_where_the_log_is_poisoned() {
     });
     assert_eq!(failing.count(Operation::Sync), begun);
 }
+
+/// Figures waited for whoever was syncing MARK.
+#[test]
+fn figures_are_told_while_mark_is_synced() {
+    let disk = Disk::new(3);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(failing.clone()).unwrap();
+    for n in 0..10 {
+        wal.append(&[n; 5000]).unwrap().wait().unwrap();
+    }
+    let held = failing.hold(Operation::Sync);
+    std::thread::scope(|scope| {
+        let cleans = scope.spawn(|| wal.clean_before_lsn(Lsn::MAX));
+        held.wait_for(1);
+        let (told, figures) = std::sync::mpsc::channel();
+        let wal = &wal;
+        scope.spawn(move || told.send(wal.stats()));
+        let figures = figures.recv_timeout(Duration::from_secs(10));
+        drop(held);
+        assert_eq!(figures.unwrap().appended_records, 10);
+        assert!(!cleans.join().unwrap().unwrap().removed.is_empty());
+    });
+}
