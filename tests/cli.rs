@@ -429,3 +429,24 @@ fn a_log_of_a_newer_version_is_told_from_a_damaged_one() {
         assert_eq!(output.status.code(), Some(5), "{arguments:?}: {}", said(&output));
     }
 }
+
+/// A log holds a descriptor for each segment.
+#[test]
+fn a_log_of_many_segments_is_read_whatever_the_soft_limit_is() {
+    let temp = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(16 << 10).open(temp.path()).unwrap();
+    for n in 0..100_u8 {
+        wal.append(&[n]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    wal.close().unwrap();
+    for command in ["verify", "inspect", "dump", "stats", "tail"] {
+        for (limit, code) in [("-Sn", 0), ("-n", 1)] {
+            let script = format!("ulimit {limit} 64; exec \"$0\" {command} \"$1\"");
+            let mut shell = Command::new("sh");
+            let output = shell.args(["-c", &script, env!("CARGO_BIN_EXE_seawall"), text(temp.path())]).output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{command} {limit}: {}", said(&output));
+            assert!(code == 0 || said(&output).contains("ulimit -n"), "{command}: {}", said(&output));
+        }
+    }
+}

@@ -69,6 +69,8 @@ fn main() -> ExitCode {
             return if told.use_stderr() { exit::USAGE } else { exit::CLEAN };
         }
     };
+    // A log holds a descriptor for each segment; where no more are granted, opening says what it is short of.
+    _ = rlimit::increase_nofile_limit(u64::MAX);
     let about = arguments.command.about();
     let done = match &arguments.command {
         // It does not wait for whoever reads what it tells.

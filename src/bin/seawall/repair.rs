@@ -51,9 +51,9 @@ Exit codes: 0 nothing to repair, or repaired without loss, 1 usage or I/O, 2 dam
 with loss, 4 a writer has the log, 5 written by a newer version.";
 
 const JSON: &str = "Tell the plan as one JSON object:
-  {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"end\":LSN,\"faults\":[..as verify..],
+  {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"lost_records\":N,\"end\":LSN,\"faults\":[..as verify..],
    \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
-What is told of an error: `seawall --help`.";
+lost_records were lost before and come back in no way; null where it cannot be told. What is told of an error: `seawall --help`.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
@@ -102,7 +102,8 @@ fn object(plan: &RepairPlan, done: bool) -> Value {
     };
     json!({
         "done": done && !plan.steps.is_empty(),
-        "kept_records": plan.kept_records, "dropped_records": plan.dropped_records, "end": plan.end.0,
+        "kept_records": plan.kept_records, "dropped_records": plan.dropped_records,
+        "lost_records": plan.lost_records, "end": plan.end.0,
         "faults": plan.faults.iter().map(crate::verify::fault).collect::<Vec<_>>(),
         "steps": plan.steps.iter().map(step).collect::<Vec<_>>(),
     })
