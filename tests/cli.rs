@@ -444,7 +444,8 @@ fn a_log_of_many_segments_is_read_whatever_the_soft_limit_is() {
         for (limit, code) in [("-Sn", 0), ("-n", 1)] {
             let script = format!("ulimit {limit} 64; exec \"$0\" {command} \"$1\"");
             let mut shell = Command::new("sh");
-            let output = shell.args(["-c", &script, env!("CARGO_BIN_EXE_seawall"), text(temp.path())]).output().unwrap();
+            let output =
+                shell.args(["-c", &script, env!("CARGO_BIN_EXE_seawall"), text(temp.path())]).output().unwrap();
             assert_eq!(output.status.code(), Some(code), "{command} {limit}: {}", said(&output));
             assert!(code == 0 || said(&output).contains("ulimit -n"), "{command}: {}", said(&output));
         }

@@ -88,7 +88,11 @@ fn what_is_at_an_lsn_is_told_with_its_neighbours() {
         assert_eq!((&damaged["before"]["lsn"], &damaged["next"]["lsn"]), (&json!(before.lsn.0), &json!(next.lsn.0)));
     }
     assert_eq!(at(next.lsn, 0)["found"], "record");
-    assert_eq!(at(Lsn::MAX, 0)["found"], "nothing");
+    let beyond = at(Lsn::MAX, 0);
+    assert_eq!(
+        (&beyond["found"], &beyond["segment"], &beyond["offset"]),
+        (&json!("nothing"), &json!(null), &json!(null))
+    );
     let shown = shown(&[dir, "--at", &here.lsn.to_string()]);
     assert!(shown.contains(&format!("at lsn {}: ", here.lsn)) && shown.contains("here    damage: "), "{shown}");
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use seawall::check::{self, Fault, Item, Overview};
+use seawall::check::{self, Fault, Item, Overview, SegmentInfo};
 use seawall::{Lsn, Record};
 use serde_json::{Value, json};
 
@@ -28,7 +28,9 @@ impl At {
     pub fn find(path: &Path, overview: &Overview, lsn: Lsn) -> anyhow::Result<At> {
         let mut at = At { lsn, ..At::default() };
         let segment = overview.segments.iter().rev().find(|segment| segment.base <= lsn);
-        let Some(segment) = segment else { return Ok(at) };
+        let within =
+            |segment: &&SegmentInfo| lsn.0 - segment.base.0 < segment.capacity.unwrap_or(u64::MAX).max(segment.length);
+        let Some(segment) = segment.filter(within) else { return Ok(at) };
         at.place = Some((segment.file.clone(), lsn.0 - segment.base.0));
         for item in check::frames(path)?.starting_at(segment.base) {
             match item? {
