@@ -3,15 +3,15 @@
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, frame_size, segment_name};
+use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, segment_name};
 use crate::scan::{Summary, apply_notes};
 use crate::storage::Storage;
 
 use super::super::examine::Examined;
 use super::Repair;
-use super::known::{Known, fits, know};
+use super::known::{Known, know};
 use super::sift::{Bounds, Sifted};
-use super::stand::Stand;
+use super::stand::{NewLink, Stand};
 
 /// How far above all LSNs that may have been handed out the log goes on.
 const JUMP: u64 = 1 << 40;
@@ -55,22 +55,19 @@ impl Layout {
             }
             let link = sifted.link.take().or_else(|| segment.link.clone());
             let mut link = link.unwrap_or_else(|| upto.link(segment.before));
-            if lost_link {
-                while !fits(&link, &sifted) {
-                    // Only the newest link's cursors count, and another will follow.
-                    if std::mem::take(&mut link.cursors).is_empty() {
-                        let from = sifted.kept.first().map_or(u64::MAX, |kept| kept.start + 4);
-                        sifted = segment.sift(storage, Bounds { from, ..bounds }, quarantined)?;
-                    }
-                }
-                sifted.end = sifted.end.max(u64::from(BLOCK) + frame_size(link.encode().len() as u64));
+            let anew = lost_link.then(|| match segment.free(&sifted) {
+                Some(free) => NewLink::up_to(free, link.clone(), upto.batch_time),
+                None => NewLink::new(link.clone(), upto.batch_time),
+            });
+            if let Some(anew) = &anew {
+                link.clone_from(&anew.link);
+                sifted.end = sifted.end.max(anew.end);
             }
             let missing = known.get(n + 1).map_or(0, |above| segment.missing(above, &link, &sifted));
             if missing > 0 {
-                sifted.lose_the_rest(room, &link);
+                sifted.lose_the_rest(room, anew.as_ref().map_or(u64::from(BLOCK), |anew| anew.end));
             }
-            let batch_time = upto.batch_time;
-            let stand = segment.stand(log_id, room, *durable, &sifted, lost_link.then_some((&link, batch_time)))?;
+            let stand = segment.stand(log_id, room, *durable, &sifted, anew.as_ref())?;
             let from = durable.saturating_sub(segment.base).max(u64::from(BLOCK));
             if stand.is_none() && from < sifted.end {
                 unproven.push((segment_name(segment.base), from..sifted.end));
@@ -92,7 +89,7 @@ impl Layout {
         let (below, others) = names.filter(|name| !part(name)).partition(|name| *name < segment_name(front));
         upto.front = front;
         let mut next = Stand::drawn(storage, log_id, base)?;
-        next.add_link(&upto.link(None), upto.batch_time)?;
+        next.add_link(&NewLink::new(upto.link(None), upto.batch_time))?;
         next.claim();
         Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records })
     }
@@ -166,7 +163,7 @@ impl Upto {
         }
         let mut filler = Stand::drawn(storage, log_id, from)?;
         let end = from + *CAPACITY.start();
-        let linked = filler.add_link(&self.link(None), self.batch_time)?;
+        let linked = filler.add_link(&NewLink::new(self.link(None), self.batch_time))?;
         filler.pass_over(linked..end - from)?;
         self.lost.push(self.seal.end..base);
         self.seal = Seal { records, last_record: end - 4, ..Summary::default().seal(end, 0) };

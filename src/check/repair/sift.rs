@@ -49,8 +49,8 @@ impl Sifted {
     }
 
     /// Something behind its link is lost: what lies behind the last batch, up to the next segment, if nothing else is.
-    pub(super) fn lose_the_rest(&mut self, room: Option<u64>, link: &Link) {
-        let linked = u64::from(BLOCK) + frame_size(link.encode().len() as u64);
+    /// `linked`: the offset where its link ends, if that is new.
+    pub(super) fn lose_the_rest(&mut self, room: Option<u64>, linked: u64) {
         let whole = self.gaps().all(|gap| gap.end <= linked);
         if let Some(end) = room.filter(|end| whole && *end >= self.end + u64::from(FRAME)) {
             self.end = end;
