@@ -92,3 +92,31 @@ fn the_link_would_be_longer_than_the_segment() {
         assert!(wal.cursors().is_empty());
     }
 }
+
+/// The note that removes one of two cursors is lost, and so is the newest link, in whose place both do not fit: the one
+/// that a reader still has is there.
+#[test]
+fn cursors_that_do_not_fit_are_not_forgotten() {
+    let disk = Disk::new(1);
+    let wal = open(&disk);
+    let (removed, kept) = (wal.cursor("removed").unwrap(), wal.cursor("kept").unwrap());
+    wal.rotate().unwrap();
+    let note = wal.append(b"before the note").unwrap().wait().unwrap().0 + 24 + 16;
+    removed.remove().unwrap();
+    wal.rotate().unwrap();
+    wal.append(b"last").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    drop(kept);
+    let flip = |lsn: u64| {
+        let bases = disk.names().into_iter().filter_map(|name| name.strip_suffix(".wal")?.parse::<u64>().ok());
+        let base = bases.filter(|base| *base <= lsn).max().unwrap();
+        let name = format!("{base:020}.wal");
+        let mut bytes = disk.file(&name).unwrap();
+        bytes[usize::try_from(lsn - base).unwrap()] ^= 1;
+        disk.put(&name, bytes);
+    };
+    flip(note + 24);
+    flip((note / 16384 + 1) * 16384 + 4096 + 24);
+    repair(&disk, "two cursors");
+    assert!(open(&disk).cursors().contains_key("kept"));
+}

@@ -54,15 +54,12 @@ impl Layout {
                 stands.extend(upto.fill(storage, log_id, segment.base, before)?);
             }
             let link = sifted.link.take().or_else(|| segment.link.clone());
-            let mut link = link.unwrap_or_else(|| upto.link(segment.before));
+            let link = link.unwrap_or_else(|| upto.link(segment.before));
             let anew = lost_link.then(|| match segment.free(&sifted) {
                 Some(free) => NewLink::up_to(free, link.clone(), upto.batch_time),
                 None => NewLink::new(link.clone(), upto.batch_time),
             });
-            if let Some(anew) = &anew {
-                link.clone_from(&anew.link);
-                sifted.end = sifted.end.max(anew.end);
-            }
+            sifted.end = sifted.end.max(anew.as_ref().map_or(0, |anew| anew.end));
             let missing = known.get(n + 1).map_or(0, |above| segment.missing(above, &link, &sifted));
             if missing > 0 {
                 sifted.lose_the_rest(room, anew.as_ref().map_or(u64::from(BLOCK), |anew| anew.end));

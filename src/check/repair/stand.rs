@@ -12,7 +12,7 @@ use crate::storage::{File, Storage, read_full, write_full};
 /// A link that a repair writes.
 #[derive(Debug)]
 pub(super) struct NewLink {
-    pub(super) link: Link,
+    link: Link,
     /// The highest batch time before it.
     batch_time: u64,
     /// The offset where its frame ends.
