@@ -48,7 +48,7 @@ pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16])
     for index in 0..plan.parts.len() {
         files.extend(Known::member(storage, plan, index)?);
     }
-    files.extend(strays(storage, log_id)?);
+    files.extend(strays(storage, log_id)?.into_iter().filter(|stray| stray.base >= plan.survey.front));
     let top = examined.newest().map(|index| plan.base(index));
     let newer = |known: &Known| known.is_misnamed() && known.base.saturating_add(u64::from(BLOCK)) < *durable;
     let mut next = highest(&files, |known| Some(known.base) == top && !known.is_stray() || newer(known));
@@ -135,7 +135,7 @@ impl Known {
         self.source.as_ref().is_some_and(|source| source.used && source.name == segment_name(self.base))
     }
 
-    fn is_stray(&self) -> bool {
+    pub(super) fn is_stray(&self) -> bool {
         self.source.as_ref().is_some_and(|source| source.name != segment_name(self.base))
     }
 

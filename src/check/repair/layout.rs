@@ -32,6 +32,8 @@ pub(super) struct Layout {
     pub(super) others: Vec<String>,
     /// Records that are kept.
     pub(super) records: u64,
+    /// Of these, those that were in files under other names.
+    pub(super) found: u64,
 }
 
 impl Layout {
@@ -40,7 +42,7 @@ impl Layout {
         let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
         let known = know(storage, examined, log_id)?;
         let bounds = Bounds { from: 0, cut: ways.cut_at(&known), durable: *durable };
-        let (mut stands, mut unproven, mut used, mut records) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut stands, mut unproven, mut used, mut records, mut found) = (Vec::new(), Vec::new(), Vec::new(), 0, 0);
         let mut upto = Upto::none(plan.survey.front);
         for (n, segment) in known.iter().enumerate() {
             if segment.base.saturating_add(u64::from(BLOCK)) >= bounds.cut {
@@ -74,6 +76,7 @@ impl Layout {
             upto.pass(segment, &link, sifted, missing);
             used.push(segment);
             records += kept;
+            found += if segment.is_stray() { kept } else { 0 };
             if last {
                 break;
             }
@@ -88,7 +91,7 @@ impl Layout {
         let mut next = Stand::drawn(storage, log_id, base)?;
         next.add_link(&NewLink::new(upto.link(None), upto.batch_time))?;
         next.claim();
-        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records })
+        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records, found })
     }
 }
 
