@@ -3,7 +3,7 @@
 //! Where recovery accepts a log, this is the chain that recovery finds. Beyond, a segment whose own header is
 //! damaged is read by what the next segment's link says of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use crate::bugs::Bugs;
@@ -71,6 +71,9 @@ impl Plan {
     /// What the segments of a survey are.
     pub(super) fn of(storage: &dyn Storage, survey: Survey) -> Result<Plan> {
         let mut seals: HashMap<u64, Seal> = HashMap::new();
+        let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
+        let bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
+        let swapped = misnamed(storage, &survey)?;
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
             let seal = seals.get(&found.base).copied();
@@ -78,7 +81,9 @@ impl Plan {
             part.link = found.link.as_ref().map(|(link, _)| link.clone());
             let io = |e| Error::io("read", storage.path().join(&found.name), e);
             if found.header.is_err() {
-                (part.place, part.link) = mend(&*found.file, found.base, found.length, seal).map_err(io)?;
+                let here = !swapped.contains(&found.base);
+                let own = |seed: &u32| here && bases.get(seed).is_none_or(|base| *base == found.base);
+                (part.place, part.link) = mend(&*found.file, found.base, found.length, seal, own).map_err(io)?;
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
                 && place.seed != seal.seed
@@ -166,10 +171,29 @@ impl Plan {
     }
 }
 
+/// The bases of segments that lie under the names of others.
+fn misnamed(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
+    let mut bases = HashSet::new();
+    for found in survey.segments.iter().filter(|found| found.header.is_err()) {
+        let mut head = vec![0; HEAD];
+        let read = read_full(&*found.file, &mut head, 0);
+        head.truncate(read.map_err(|e| Error::io("read", storage.path().join(&found.name), e))?);
+        bases.extend(Header::decode(&head).ok().map(|(header, _)| header.base).filter(|base| *base != found.base));
+    }
+    Ok(bases)
+}
+
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest of the
 /// header gives, or under which its first frame holds, if that is a link. A header under another's name is not mended,
-/// sound or damaged: the frames hold wherever the file is, but their LSNs are those of its own name.
-fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::Result<(Option<Place>, Option<Link>)> {
+/// sound or damaged: the frames hold wherever the file is, but their LSNs are those of its own name. `own`: whether no
+/// link and no name says that the segment of this seed, or of this base, lies elsewhere.
+fn mend(
+    file: &dyn File,
+    base: u64,
+    limit: u64,
+    seal: Option<Seal>,
+    own: impl Fn(&u32) -> bool,
+) -> std::io::Result<(Option<Place>, Option<Link>)> {
     let mut head = vec![0; HEAD];
     let filled = read_full(file, &mut head, 0)?;
     head.truncate(filled);
@@ -178,7 +202,7 @@ fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::
     }
     let first = head.get(BLOCK as usize..).and_then(|frame| frame.first_chunk());
     let first = first.map(|frame| FrameHeader::seed_xor_offset(frame) ^ BLOCK);
-    let stored = seeds(&head, base).chain(first);
+    let stored = seeds(&head, base).chain(first).filter(own);
     let limit = limit.min(u64::from(u32::MAX));
     if base.checked_add(limit.max(HEAD as u64)).is_none() {
         // A name that no segment was given: its LSNs would go beyond the last.
