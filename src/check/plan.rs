@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, FrameHeader, HEAD, Header, Link, NO_BASE, seeds};
-use crate::recovery::{Survey, read_link, survey};
+use crate::recovery::{Chain, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{File, Storage, read_full};
 
@@ -59,7 +59,9 @@ pub(super) struct Plan {
     pub(super) survey: Survey,
     /// One for each segment of the survey.
     pub(super) parts: Vec<Part>,
-    /// The newest segment of the chain that recovery finds.
+    /// What recovery finds, and what it refuses of that.
+    pub(super) chain: Chain,
+    /// The newest segment of that chain.
     pub(super) tip: Option<usize>,
 }
 
@@ -104,8 +106,9 @@ impl Plan {
             parts.push(part);
         }
         parts.reverse();
-        let tip = survey.chain(Bugs::default()).members.last().copied();
-        Ok(Plan { directory: storage.path().to_path_buf(), survey, parts, tip })
+        let chain = survey.chain(Bugs::default());
+        let tip = chain.members.last().copied();
+        Ok(Plan { directory: storage.path().to_path_buf(), survey, parts, chain, tip })
     }
 
     /// Where the segment at `index` lies in the log.
@@ -128,14 +131,15 @@ impl Plan {
         (place.seed == seed).then_some(index)
     }
 
-    /// The log up to its newest segment: the chain's tip, or one above it that holds what is known to be durable, or
-    /// frames that are shown. Of what was only shown a power cut may have left nothing.
+    /// The log up to its newest segment: the newest with a link, be its predecessors damaged, or one above it that holds
+    /// what is known to be durable, or frames that are shown. Of what was only shown a power cut may have left nothing.
     pub(super) fn history(&self, durable: u64, shown: u64) -> Vec<Piece> {
         let above = |index: &usize| {
             let Some(part) = self.parts.get(*index).filter(|part| part.place.is_some()) else { return false };
             self.base(*index) + u64::from(BLOCK) < if part.written { shown } else { durable }
         };
-        let top = (0..self.parts.len()).rev().find(above).max(self.tip);
+        let linked = self.parts.iter().rposition(|part| part.link.is_some());
+        let top = (0..self.parts.len()).rev().find(above).max(linked).max(self.tip);
         let mut pieces = Vec::new();
         let mut next = top;
         while let Some(index) = next {
@@ -157,6 +161,25 @@ impl Plan {
         }
         pieces.reverse();
         pieces
+    }
+
+    /// Up to where a piece of the log is as no crash leaves it, if it is: without a file or a header, or cut. The log did
+    /// not end before. One that lost its link too may have been cut to its header by a recovery.
+    pub(super) fn broken_to(&self, piece: &Piece) -> Option<u64> {
+        let index = match *piece {
+            Piece::Missing { end, .. } => return Some(end),
+            Piece::Member(index) => index,
+        };
+        let (found, part) = (self.survey.segments.get(index)?, self.parts.get(index)?);
+        let end = found.base.saturating_add(part.seal.map_or(u64::from(BLOCK), |seal| seal.end));
+        let cut = self.chain.members.contains(&index) && self.is_cut(index);
+        (found.header.is_err() || cut).then_some(end)
+    }
+
+    /// Whether a segment does not reach up to where the next one's link says that it ended.
+    pub(super) fn is_cut(&self, index: usize) -> bool {
+        let (Some(found), Some(part)) = (self.survey.segments.get(index), self.parts.get(index)) else { return false };
+        part.seal.is_some_and(|seal| found.cut_before(found.base.saturating_add(seal.end)).is_some())
     }
 
     pub(super) fn is_used(&self, index: usize) -> bool {

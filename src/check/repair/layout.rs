@@ -38,10 +38,10 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(storage: &dyn Storage, examined: &Examined, ways: &Repair) -> Result<Layout> {
-        let Examined { plan, durable, .. } = examined;
+        let Examined { plan, durable, certain, .. } = examined;
         let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
         let known = know(storage, examined, log_id)?;
-        let bounds = Bounds { from: 0, cut: ways.cut_at(&known), durable: *durable };
+        let bounds = Bounds { from: 0, cut: ways.cut_at(&known), certain: *certain };
         let (mut stands, mut unproven, mut used, mut records, mut found) = (Vec::new(), Vec::new(), Vec::new(), 0, 0);
         let mut upto = Upto::none(plan.survey.front);
         for (n, segment) in known.iter().enumerate() {
