@@ -62,35 +62,45 @@ fn the_first_segment_is_lost() {
 }
 
 /// The note that removes a cursor is lost, and so is the segment behind it, whose link had no cursor: what would be put
-/// in its place is longer.
+/// in its place is longer, or hides that a small record lay behind it.
 #[test]
-fn the_link_would_be_longer_than_the_segment() {
+fn the_link_would_be_longer_than_the_lost_one() {
+    let records = [None, Some(0), Some(4), Some(12), Some(20)];
     for (length, gone) in (1..40).flat_map(|length| [(length, true), (length, false)]) {
-        let disk = Disk::new(1);
-        let wal = open(&disk);
-        let cursor = wal.cursor(&"x".repeat(length)).unwrap();
-        wal.rotate().unwrap();
-        let note = wal.append(b"before the note").unwrap().wait().unwrap().0 + 24 + 16;
-        cursor.remove().unwrap();
-        wal.sync().unwrap();
-        let segments = || disk.names().into_iter().filter(|name| name.ends_with(".wal")).collect::<Vec<_>>();
-        let noted = segments().into_iter().rfind(|name| name[..20].parse::<u64>().unwrap() < note).unwrap();
-        wal.rotate().unwrap();
-        wal.close().unwrap();
-        let alone = segments().into_iter().find(|name| *name > noted).unwrap();
-        let wal = open(&disk);
-        let last = wal.append(b"last").unwrap().wait().unwrap();
-        wal.close().unwrap();
-        let at = usize::try_from(note - noted[..20].parse::<u64>().unwrap()).unwrap();
-        let mut bytes = disk.file(&noted).unwrap();
-        bytes[at + 24] ^= 1;
-        disk.put(&noted, bytes);
-        lose(&disk, &alone, gone);
-        repair(&disk, &format!("{length} bytes, gone: {gone}"));
-        let wal = open(&disk);
-        assert_eq!(wal.read(..).unwrap().last().unwrap().unwrap().lsn, last);
-        assert!(wal.cursors().is_empty());
+        for record in records {
+            the_link_is_longer(length, gone, record);
+        }
     }
+}
+
+fn the_link_is_longer(length: usize, gone: bool, record: Option<usize>) {
+    let disk = Disk::new(1);
+    let wal = open(&disk);
+    let cursor = wal.cursor(&"x".repeat(length)).unwrap();
+    wal.rotate().unwrap();
+    let note = wal.append(b"before the note").unwrap().wait().unwrap().0 + 24 + 16;
+    cursor.remove().unwrap();
+    wal.sync().unwrap();
+    let segments = || disk.names().into_iter().filter(|name| name.ends_with(".wal")).collect::<Vec<_>>();
+    let noted = segments().into_iter().rfind(|name| name[..20].parse::<u64>().unwrap() < note).unwrap();
+    wal.rotate().unwrap();
+    if let Some(length) = record {
+        wal.append(&vec![1; length]).unwrap().wait().unwrap();
+    }
+    wal.close().unwrap();
+    let alone = segments().into_iter().find(|name| *name > noted).unwrap();
+    let wal = open(&disk);
+    let last = wal.append(b"last").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let at = usize::try_from(note - noted[..20].parse::<u64>().unwrap()).unwrap();
+    let mut bytes = disk.file(&noted).unwrap();
+    bytes[at + 24] ^= 1;
+    disk.put(&noted, bytes);
+    lose(&disk, &alone, gone);
+    repair(&disk, &format!("{length} bytes, gone: {gone}, record: {record:?}"));
+    let wal = open(&disk);
+    assert_eq!(wal.read(..).unwrap().last().unwrap().unwrap().lsn, last);
+    assert!(wal.cursors().is_empty());
 }
 
 /// The note that removes one of two cursors is lost, and so is the newest link, in whose place both do not fit: the one

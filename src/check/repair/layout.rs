@@ -58,6 +58,10 @@ impl Layout {
             let link = sifted.link.take().or_else(|| segment.link.clone());
             let link = link.unwrap_or_else(|| upto.link(segment.before));
             let anew = lost_link.then(|| match segment.free(&sifted) {
+                // Only the newest link's cursors count, and in the place of another one they may hide what is lost.
+                Some(free) if segment.seal.is_some() => {
+                    NewLink::up_to(free, Link { cursors: Vec::new(), ..link.clone() }, upto.batch_time)
+                }
                 Some(free) => NewLink::up_to(free, link.clone(), upto.batch_time),
                 None => NewLink::new(link.clone(), upto.batch_time),
             });

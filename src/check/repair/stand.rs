@@ -38,7 +38,7 @@ impl NewLink {
     pub(super) fn up_to(free: u64, link: Link, batch_time: u64) -> NewLink {
         let mut new = NewLink::new(link, batch_time);
         if new.end > free {
-            // Only the newest link's cursors count, and another will follow.
+            // Another link will follow.
             let link = Link { cursors: Vec::new(), ..new.link };
             new = NewLink::new(link, batch_time);
         }
