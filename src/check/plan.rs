@@ -74,7 +74,8 @@ impl Plan {
     pub(super) fn of(storage: &dyn Storage, survey: Survey) -> Result<Plan> {
         let mut seals: HashMap<u64, Seal> = HashMap::new();
         let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
-        let bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
+        let mut bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
+        bases.extend(survey.segments.iter().filter_map(|found| Some((found.header.as_ref().ok()?.1, found.base))));
         let swapped = misnamed(storage, &survey)?;
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
@@ -209,7 +210,7 @@ fn misnamed(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest of the
 /// header gives, or under which its first frame holds, if that is a link. A header under another's name is not mended,
 /// sound or damaged: the frames hold wherever the file is, but their LSNs are those of its own name. `own`: whether no
-/// link and no name says that the segment of this seed, or of this base, lies elsewhere.
+/// link, name or sound header says that the segment of this seed, or of this base, lies elsewhere.
 fn mend(
     file: &dyn File,
     base: u64,
