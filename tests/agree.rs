@@ -279,7 +279,9 @@ impl Script {
             let frame = |disk: &Disk| disk.file(&name)?.get(at..at + 24 + is.len()).map(<[u8]>::to_vec);
             !header && frame(harmed).is_some_and(|found| Some(found) == frame(&self.disk))
         };
-        let told = match plan.lost_records {
+        // Where a link is lost, nothing may be left to tell of the files before it.
+        let untold = before.faults.iter().any(|fault| fault.offset == 4096);
+        let told = match plan.lost_records.filter(|_| !untold) {
             Some(lost) => missing.len() as u64 <= plan.dropped_records + lost,
             None => missing.iter().filter(|(lsn, is)| whole(lsn, is)).count() as u64 <= plan.dropped_records,
         };
