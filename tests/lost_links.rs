@@ -1,6 +1,6 @@
 //! A lost segment that held its link alone gets a stand-in that ends where it ended, whatever cursors its link had.
 #![cfg(feature = "sim")]
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::sync::mpsc;
 use std::time::Duration;
