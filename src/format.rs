@@ -70,8 +70,11 @@
 //!  32  prev min time 8               40  prev max time 8
 //!  48  front 8: all below is cleaned 56  last checkpoint 8 (0: none)     64  records before this segment 8
 //!  72  last record 8: before this segment (0: none)
-//!  80  cursors: (lsn 8, length 1, name)*, at most 16 of 1 to 200 bytes
+//!  80  cursors: (lsn 8, length 1, name)*, at most 16 of 1 to 200 bytes; then zeros, which mean nothing
 //! ```
+//!
+//! Only a repair writes such zeros: less than 24 of them, where its link is shorter than the one that it takes the place
+//! of and a gap would not fit behind it.
 //!
 //! A *cursor note* is one such cursor; the LSN 0 removes it.
 //!

@@ -466,7 +466,7 @@ fn two_neighbours_are_repaired_at_once() {
 /// The link of a segment is lost and so is the note of a cursor in the one before: what can be put in the link's place
 /// is shorter, by less than a gap takes.
 #[test]
-fn a_link_that_does_not_fit_costs_the_batch_behind_it() {
+fn a_link_that_is_a_little_shorter_costs_nothing_behind_it() {
     let world = World::new();
     let note = world.records.iter().rposition(|record| record.batch == 20).unwrap();
     let note = world.records[note].lsn + world.records[note].size();
@@ -474,8 +474,7 @@ fn a_link_that_does_not_fit_costs_the_batch_behind_it() {
     world.flip(&world.segments[segment], (note - base(&world.segments[segment])) as usize + 26, 1);
     let next = &world.segments[segment + 1];
     world.flip(next, BLOCK + 26, 1);
-    let first = world.records.iter().find(|record| world.holds(next, record.lsn)).unwrap().batch;
-    world.repair(&Repair::new(), |record| record.batch == first);
+    world.repair(&Repair::new(), |_| false);
 }
 
 #[test]

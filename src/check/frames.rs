@@ -16,9 +16,10 @@ use crate::record::{Kind, Record};
 use crate::storage::Storage;
 
 use super::Fault;
-use super::examine::{Depth, Examined, examine, fault};
+use super::examine::{Depth, Examined, examine};
 use super::plan::Piece;
 use super::subject::Subject;
+use super::sum::fault;
 use super::walk::{Hole, Step, Walk, walk};
 
 /// What [`Frames`] yields.

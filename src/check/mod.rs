@@ -21,6 +21,7 @@ mod plan;
 mod repair;
 mod salvage;
 mod subject;
+mod sum;
 mod walk;
 
 use std::fmt;
@@ -148,7 +149,8 @@ pub struct Report {
     pub first: Lsn,
     /// Where it ends. A torn tail, which nobody was told was durable, lies beyond and is no fault.
     pub end: Lsn,
-    /// What was known to be durable and is not as it was written; in order.
+    /// What was known to be durable and is not as it was written, and what no crash leaves; in order. Opening refuses
+    /// none that has no fault here, but does not read all that is read here.
     pub faults: Vec<Fault>,
     /// What an operator should know: a torn tail, files that are not the log's or moved aside, a missing MARK.
     pub notes: Vec<String>,

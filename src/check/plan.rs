@@ -3,13 +3,13 @@
 //! Where recovery accepts a log, this is the chain that recovery finds. Beyond, a segment whose own header is
 //! damaged is read by what the next segment's link says of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, FrameHeader, HEAD, Header, Link, NO_BASE, seeds};
-use crate::recovery::{Survey, read_link, survey};
+use crate::recovery::{Chain, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{File, Storage, read_full};
 
@@ -59,7 +59,9 @@ pub(super) struct Plan {
     pub(super) survey: Survey,
     /// One for each segment of the survey.
     pub(super) parts: Vec<Part>,
-    /// The newest segment of the chain that recovery finds.
+    /// What recovery finds, and what it refuses of that.
+    pub(super) chain: Chain,
+    /// The newest segment of that chain.
     pub(super) tip: Option<usize>,
 }
 
@@ -71,6 +73,10 @@ impl Plan {
     /// What the segments of a survey are.
     pub(super) fn of(storage: &dyn Storage, survey: Survey) -> Result<Plan> {
         let mut seals: HashMap<u64, Seal> = HashMap::new();
+        let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
+        let mut bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
+        bases.extend(survey.segments.iter().filter_map(|found| Some((found.header.as_ref().ok()?.1, found.base))));
+        let swapped = misnamed(storage, &survey)?;
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
             let seal = seals.get(&found.base).copied();
@@ -78,7 +84,9 @@ impl Plan {
             part.link = found.link.as_ref().map(|(link, _)| link.clone());
             let io = |e| Error::io("read", storage.path().join(&found.name), e);
             if found.header.is_err() {
-                (part.place, part.link) = mend(&*found.file, found.base, found.length, seal).map_err(io)?;
+                let here = !swapped.contains(&found.base);
+                let own = |seed: &u32| here && bases.get(seed).is_none_or(|base| *base == found.base);
+                (part.place, part.link) = mend(&*found.file, found.base, found.length, seal, own).map_err(io)?;
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
                 && place.seed != seal.seed
@@ -99,8 +107,9 @@ impl Plan {
             parts.push(part);
         }
         parts.reverse();
-        let tip = survey.chain(Bugs::default()).members.last().copied();
-        Ok(Plan { directory: storage.path().to_path_buf(), survey, parts, tip })
+        let chain = survey.chain(Bugs::default());
+        let tip = chain.members.last().copied();
+        Ok(Plan { directory: storage.path().to_path_buf(), survey, parts, chain, tip })
     }
 
     /// Where the segment at `index` lies in the log.
@@ -123,14 +132,15 @@ impl Plan {
         (place.seed == seed).then_some(index)
     }
 
-    /// The log up to its newest segment: the chain's tip, or one above it that holds what is known to be durable, or
-    /// frames that are shown. Of what was only shown a power cut may have left nothing.
+    /// The log up to its newest segment: the newest with a link, be its predecessors damaged, or one above it that holds
+    /// what is known to be durable, or frames that are shown. Of what was only shown a power cut may have left nothing.
     pub(super) fn history(&self, durable: u64, shown: u64) -> Vec<Piece> {
         let above = |index: &usize| {
             let Some(part) = self.parts.get(*index).filter(|part| part.place.is_some()) else { return false };
             self.base(*index) + u64::from(BLOCK) < if part.written { shown } else { durable }
         };
-        let top = (0..self.parts.len()).rev().find(above).max(self.tip);
+        let linked = self.parts.iter().rposition(|part| part.link.is_some());
+        let top = (0..self.parts.len()).rev().find(above).max(linked).max(self.tip);
         let mut pieces = Vec::new();
         let mut next = top;
         while let Some(index) = next {
@@ -154,6 +164,25 @@ impl Plan {
         pieces
     }
 
+    /// Up to where a piece of the log is as no crash leaves it, if it is: without a file or a header, or cut. The log did
+    /// not end before. One that lost its link too may have been cut to its header by a recovery.
+    pub(super) fn broken_to(&self, piece: &Piece) -> Option<u64> {
+        let index = match *piece {
+            Piece::Missing { end, .. } => return Some(end),
+            Piece::Member(index) => index,
+        };
+        let (found, part) = (self.survey.segments.get(index)?, self.parts.get(index)?);
+        let end = found.base.saturating_add(part.seal.map_or(u64::from(BLOCK), |seal| seal.end));
+        let cut = self.chain.members.contains(&index) && self.is_cut(index);
+        (found.header.is_err() || cut).then_some(end)
+    }
+
+    /// Whether a segment does not reach up to where the next one's link says that it ended.
+    pub(super) fn is_cut(&self, index: usize) -> bool {
+        let (Some(found), Some(part)) = (self.survey.segments.get(index), self.parts.get(index)) else { return false };
+        part.seal.is_some_and(|seal| found.cut_before(found.base.saturating_add(seal.end)).is_some())
+    }
+
     pub(super) fn is_used(&self, index: usize) -> bool {
         self.parts.get(index).is_some_and(|part| part.written || part.seal.is_some())
     }
@@ -166,10 +195,29 @@ impl Plan {
     }
 }
 
+/// The bases of segments that lie under the names of others.
+fn misnamed(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
+    let mut bases = HashSet::new();
+    for found in survey.segments.iter().filter(|found| found.header.is_err()) {
+        let mut head = vec![0; HEAD];
+        let read = read_full(&*found.file, &mut head, 0);
+        head.truncate(read.map_err(|e| Error::io("read", storage.path().join(&found.name), e))?);
+        bases.extend(Header::decode(&head).ok().map(|(header, _)| header.base).filter(|base| *base != found.base));
+    }
+    Ok(bases)
+}
+
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest of the
 /// header gives, or under which its first frame holds, if that is a link. A header under another's name is not mended,
-/// sound or damaged: the frames hold wherever the file is, but their LSNs are those of its own name.
-fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::Result<(Option<Place>, Option<Link>)> {
+/// sound or damaged: the frames hold wherever the file is, but their LSNs are those of its own name. `own`: whether no
+/// link, name or sound header says that the segment of this seed, or of this base, lies elsewhere.
+fn mend(
+    file: &dyn File,
+    base: u64,
+    limit: u64,
+    seal: Option<Seal>,
+    own: impl Fn(&u32) -> bool,
+) -> std::io::Result<(Option<Place>, Option<Link>)> {
     let mut head = vec![0; HEAD];
     let filled = read_full(file, &mut head, 0)?;
     head.truncate(filled);
@@ -178,7 +226,7 @@ fn mend(file: &dyn File, base: u64, limit: u64, seal: Option<Seal>) -> std::io::
     }
     let first = head.get(BLOCK as usize..).and_then(|frame| frame.first_chunk());
     let first = first.map(|frame| FrameHeader::seed_xor_offset(frame) ^ BLOCK);
-    let stored = seeds(&head, base).chain(first);
+    let stored = seeds(&head, base).chain(first).filter(own);
     let limit = limit.min(u64::from(u32::MAX));
     if base.checked_add(limit.max(HEAD as u64)).is_none() {
         // A name that no segment was given: its LSNs would go beyond the last.

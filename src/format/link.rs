@@ -83,11 +83,11 @@ impl Link {
         out
     }
 
-    /// The link in the payload of a valid frame.
+    /// The link in the payload of a valid frame. Zeros up to its end are no cursor.
     pub(crate) fn decode(payload: &[u8]) -> Option<Link> {
         let mut cursors = Vec::new();
         let mut rest = payload.get(LINK..)?;
-        while !rest.is_empty() {
+        while rest.iter().any(|byte| *byte != 0) {
             let (cursor, after) = Cursor::decode(rest)?;
             cursors.push(cursor);
             rest = after;

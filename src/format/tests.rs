@@ -119,6 +119,12 @@ fn links_marks_and_cursors_come_back() {
     for length in 0..bytes.len() {
         assert_ne!(Link::decode(&bytes[..length]), Some(link.clone()));
     }
+    for zeros in 1..24 {
+        let mut padded = [bytes.clone(), vec![0; zeros]].concat();
+        assert_eq!(Link::decode(&padded), Some(link.clone()));
+        *padded.last_mut().unwrap() = 1;
+        assert_eq!(Link::decode(&padded), None);
+    }
     let mark = Mark { log_id: [1; 16], sequence: 3, synced: 4, shown: 5, front: 6 };
     let (mut bytes, at) = mark.encode();
     assert_eq!((Mark::decode(&bytes), at), (Some(mark), 4096));

@@ -1,5 +1,7 @@
-//! The decision table: what was seen, and what it means. Nothing else decides. What is seen as *broken* is found in
-//! `survey.rs` and `damage.rs`; read errors and headers too new end the survey before; `Strict` asks for more than this.
+//! The decision table: what was seen, and what it means. Nothing else decides whether a log opens. What is seen as
+//! *broken* is found in `survey.rs` and `damage.rs`; read errors and headers too new end the survey before; `Strict` asks
+//! for more than this. `check` goes on past damage and does not ask the table: it goes by the same survey, chain and
+//! rules of length, and `tests/agree.rs` holds what it finds against what opening says.
 
 /// What recovery saw, as the questions that the table asks. A read error never comes this far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

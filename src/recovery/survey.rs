@@ -34,6 +34,13 @@ impl Found {
         let seed = if bugs.has(Bug::StaleFrames) { 0 } else { *seed };
         Some(Place { base: self.base, seed, limit: header.capacity.min(self.length) })
     }
+
+    /// What is wrong with it if it does not reach up to the LSN `end`, where the next segment's link says that it ended:
+    /// it was made with all its bytes, so no crash leaves that.
+    pub(crate) fn cut_before(&self, end: u64) -> Option<String> {
+        let cut = self.base.saturating_add(self.length) < end;
+        cut.then(|| format!("cut to {} bytes, it held records up to LSN {end}", self.length))
+    }
 }
 
 /// All that a directory shows before a segment is scanned.
@@ -340,9 +347,8 @@ impl Survey {
             let [lower, upper] = *pair else { continue };
             let (Some(found), Some(above)) = (self.segments.get(lower), self.segments.get(upper)) else { continue };
             let to = above.link.as_ref().map_or(0, |(link, _)| link.prev_end);
-            let from = found.base.saturating_add(found.length);
-            if from < to {
-                let what = format!("cut to {} bytes, it held records up to LSN {to}", found.length);
+            if let Some(what) = found.cut_before(to) {
+                let from = found.base.saturating_add(found.length);
                 return Some(Broken { segment: found.name.clone(), base: found.base, from, to, what });
             }
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, CAPACITY, FRAME, HEAD, Header, Link, NO_BASE, frame_size, is_unfinished, segment_name};
+use crate::format::{BLOCK, CAPACITY, HEAD, Header, Link, NO_BASE, is_unfinished, segment_name};
 use crate::recovery::read_link;
 use crate::scan::Place;
 use crate::storage::{File, Storage, read_full};
@@ -13,7 +13,7 @@ use super::super::examine::Examined;
 use super::super::plan::Plan;
 use super::layout::room_for_filler;
 use super::sift::{Bounds, Sifted, sift};
-use super::stand::Stand;
+use super::stand::{NewLink, Stand};
 
 /// A segment of the log as far as it is known.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16])
     for index in 0..plan.parts.len() {
         files.extend(Known::member(storage, plan, index)?);
     }
-    files.extend(strays(storage, log_id)?);
+    files.extend(strays(storage, log_id)?.into_iter().filter(|stray| stray.base >= plan.survey.front));
     let top = examined.newest().map(|index| plan.base(index));
     let newer = |known: &Known| known.is_misnamed() && known.base.saturating_add(u64::from(BLOCK)) < *durable;
     let mut next = highest(&files, |known| Some(known.base) == top && !known.is_stray() || newer(known));
@@ -113,14 +113,6 @@ fn open(storage: &dyn Storage, name: &str, used: bool) -> Result<Source> {
     Ok(Source { name: name.to_owned(), file, length, used })
 }
 
-/// Whether the frame of a new link fits into what is free at the start of a segment, with nothing left over or room for
-/// a gap.
-pub(super) fn fits(link: &Link, sifted: &Sifted) -> bool {
-    let end = u64::from(BLOCK) + frame_size(link.encode().len() as u64);
-    let free = sifted.kept.first().map_or(sifted.end.max(end), |kept| kept.start);
-    free == end || free >= end + u64::from(FRAME)
-}
-
 impl Known {
     /// One of which only its place is known.
     fn lost(base: u64, seed: u32) -> Known {
@@ -143,7 +135,7 @@ impl Known {
         self.source.as_ref().is_some_and(|source| source.used && source.name == segment_name(self.base))
     }
 
-    fn is_stray(&self) -> bool {
+    pub(super) fn is_stray(&self) -> bool {
         self.source.as_ref().is_some_and(|source| source.name != segment_name(self.base))
     }
 
@@ -157,8 +149,18 @@ impl Known {
         self.source.as_ref().map_or(0, |source| source.length)
     }
 
-    /// What is kept of it; of a quarantined one nothing.
+    /// What is kept of it, with room for a link; of a quarantined one nothing.
     pub(super) fn sift(&self, storage: &dyn Storage, bounds: Bounds, quarantined: bool) -> Result<Sifted> {
+        let sifted = self.sift_all(storage, bounds, quarantined)?;
+        let least = NewLink::least();
+        if sifted.link.is_none() && sifted.kept.first().is_some_and(|kept| kept.start < least) {
+            // No log has anything there but its link.
+            return self.sift_all(storage, Bounds { from: least, ..bounds }, quarantined);
+        }
+        Ok(sifted)
+    }
+
+    fn sift_all(&self, storage: &dyn Storage, bounds: Bounds, quarantined: bool) -> Result<Sifted> {
         let end = self.seal.map(|(end, _)| end);
         let (Some(source), false) = (&self.source, quarantined) else {
             return Ok(Sifted::nothing(end.unwrap_or(u64::from(BLOCK))));
@@ -173,6 +175,13 @@ impl Known {
         })
     }
 
+    /// The offset where a link in the place of the lost one must end, or before: where the first that is kept begins, or
+    /// where the next segment says that this one ended. `None`: wherever it ends.
+    pub(super) fn free(&self, sifted: &Sifted) -> Option<u64> {
+        let sealed = self.seal.filter(|_| !sifted.last).map(|_| sifted.end);
+        sifted.kept.first().map(|kept| kept.start).or(sealed)
+    }
+
     /// How many of its records are lost, where that only shows by how many lie before the one above, whose link is lost,
     /// and no other segment can have held them.
     pub(super) fn missing(&self, above: &Known, link: &Link, sifted: &Sifted) -> u64 {
@@ -183,14 +192,14 @@ impl Known {
     }
 
     /// How it is written anew, if it has to be. `room`: bytes to the base of the next, if there is one. `link`: where its
-    /// own is lost, with the highest batch time before it.
+    /// own is lost.
     pub(super) fn stand(
         &self,
         log_id: [u8; 16],
         room: Option<u64>,
         durable: u64,
         sifted: &Sifted,
-        link: Option<(&Link, u64)>,
+        link: Option<&NewLink>,
     ) -> Result<Option<Stand>> {
         let name = segment_name(self.base);
         let source = self.source.as_ref().map(|source| source.name.clone());
@@ -213,8 +222,8 @@ impl Known {
         });
         let mut stand = Stand::new(header, source, length.min(header.capacity).max(sifted.end));
         let mut at = u64::from(BLOCK);
-        if let Some((link, batch_time)) = link {
-            at = stand.add_link(link, batch_time)?;
+        if let Some(link) = link {
+            at = stand.add_link(link)?;
         }
         stand.kept.clone_from(&sifted.kept);
         for Range { start, end } in sifted.gaps().filter(|gap| gap.end > at) {

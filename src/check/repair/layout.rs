@@ -3,15 +3,15 @@
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, frame_size, segment_name};
+use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, segment_name};
 use crate::scan::{Summary, apply_notes};
 use crate::storage::Storage;
 
 use super::super::examine::Examined;
 use super::Repair;
-use super::known::{Known, fits, know};
+use super::known::{Known, know};
 use super::sift::{Bounds, Sifted};
-use super::stand::Stand;
+use super::stand::{NewLink, Stand};
 
 /// How far above all LSNs that may have been handed out the log goes on.
 const JUMP: u64 = 1 << 40;
@@ -32,15 +32,17 @@ pub(super) struct Layout {
     pub(super) others: Vec<String>,
     /// Records that are kept.
     pub(super) records: u64,
+    /// Of these, those that were in files under other names.
+    pub(super) found: u64,
 }
 
 impl Layout {
     pub(super) fn new(storage: &dyn Storage, examined: &Examined, ways: &Repair) -> Result<Layout> {
-        let Examined { plan, durable, .. } = examined;
+        let Examined { plan, durable, certain, .. } = examined;
         let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
         let known = know(storage, examined, log_id)?;
-        let bounds = Bounds { from: 0, cut: ways.cut_at(&known), durable: *durable };
-        let (mut stands, mut unproven, mut used, mut records) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let bounds = Bounds { from: 0, cut: ways.cut_at(&known), certain: *certain };
+        let (mut stands, mut unproven, mut used, mut records, mut found) = (Vec::new(), Vec::new(), Vec::new(), 0, 0);
         let mut upto = Upto::none(plan.survey.front);
         for (n, segment) in known.iter().enumerate() {
             if segment.base.saturating_add(u64::from(BLOCK)) >= bounds.cut {
@@ -54,23 +56,21 @@ impl Layout {
                 stands.extend(upto.fill(storage, log_id, segment.base, before)?);
             }
             let link = sifted.link.take().or_else(|| segment.link.clone());
-            let mut link = link.unwrap_or_else(|| upto.link(segment.before));
-            if lost_link {
-                while !fits(&link, &sifted) {
-                    // Only the newest link's cursors count, and another will follow.
-                    if std::mem::take(&mut link.cursors).is_empty() {
-                        let from = sifted.kept.first().map_or(u64::MAX, |kept| kept.start + 4);
-                        sifted = segment.sift(storage, Bounds { from, ..bounds }, quarantined)?;
-                    }
+            let link = link.unwrap_or_else(|| upto.link(segment.before));
+            let anew = lost_link.then(|| match segment.free(&sifted) {
+                // Only the newest link's cursors count, and in the place of another one they may hide what is lost.
+                Some(free) if segment.seal.is_some() => {
+                    NewLink::up_to(free, Link { cursors: Vec::new(), ..link.clone() }, upto.batch_time)
                 }
-                sifted.end = sifted.end.max(u64::from(BLOCK) + frame_size(link.encode().len() as u64));
-            }
+                Some(free) => NewLink::up_to(free, link.clone(), upto.batch_time),
+                None => NewLink::new(link.clone(), upto.batch_time),
+            });
+            sifted.end = sifted.end.max(anew.as_ref().map_or(0, |anew| anew.end));
             let missing = known.get(n + 1).map_or(0, |above| segment.missing(above, &link, &sifted));
             if missing > 0 {
-                sifted.lose_the_rest(room, &link);
+                sifted.lose_the_rest(room, anew.as_ref().map_or(u64::from(BLOCK), |anew| anew.end));
             }
-            let batch_time = upto.batch_time;
-            let stand = segment.stand(log_id, room, *durable, &sifted, lost_link.then_some((&link, batch_time)))?;
+            let stand = segment.stand(log_id, room, *durable, &sifted, anew.as_ref())?;
             let from = durable.saturating_sub(segment.base).max(u64::from(BLOCK));
             if stand.is_none() && from < sifted.end {
                 unproven.push((segment_name(segment.base), from..sifted.end));
@@ -80,6 +80,7 @@ impl Layout {
             upto.pass(segment, &link, sifted, missing);
             used.push(segment);
             records += kept;
+            found += if segment.is_stray() { kept } else { 0 };
             if last {
                 break;
             }
@@ -92,9 +93,9 @@ impl Layout {
         let (below, others) = names.filter(|name| !part(name)).partition(|name| *name < segment_name(front));
         upto.front = front;
         let mut next = Stand::drawn(storage, log_id, base)?;
-        next.add_link(&upto.link(None), upto.batch_time)?;
+        next.add_link(&NewLink::new(upto.link(None), upto.batch_time))?;
         next.claim();
-        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records })
+        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records, found })
     }
 }
 
@@ -166,7 +167,7 @@ impl Upto {
         }
         let mut filler = Stand::drawn(storage, log_id, from)?;
         let end = from + *CAPACITY.start();
-        let linked = filler.add_link(&self.link(None), self.batch_time)?;
+        let linked = filler.add_link(&NewLink::new(self.link(None), self.batch_time))?;
         filler.pass_over(linked..end - from)?;
         self.lost.push(self.seal.end..base);
         self.seal = Seal { records, last_record: end - 4, ..Summary::default().seal(end, 0) };

@@ -164,15 +164,14 @@ impl Repair {
             return Ok((RepairPlan { kept_records, lost_records, end: report.end, ..RepairPlan::default() }, None));
         }
         let layout = Layout::new(&**storage, &examined, self)?;
-        let lost = faults.iter().map(|fault| fault.lost_records.or((fault.lost_bytes == 0).then_some(0)));
         // Some of it comes back, out of files under other names.
-        let found = layout.records.saturating_sub(report.records);
-        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(found));
+        let lost = faults.iter().map(|fault| fault.lost_records.or((fault.lost_bytes == 0).then_some(0)));
+        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(layout.found));
         let plan = RepairPlan {
             faults,
             steps: layout.steps(),
             kept_records: layout.records,
-            dropped_records: report.records.saturating_sub(layout.records),
+            dropped_records: report.records.saturating_sub(layout.records - layout.found),
             lost_records: lost,
             end: Lsn(layout.end),
         };

@@ -16,8 +16,8 @@ pub(super) struct Bounds {
     pub(super) from: u64,
     /// Batches that reach above this LSN go, and what follows them.
     pub(super) cut: u64,
-    /// A hole at or above is a torn tail: the log ends there.
-    pub(super) durable: u64,
+    /// A hole at or above this LSN is a torn tail: the log ends there.
+    pub(super) certain: u64,
 }
 
 /// What is kept of a segment.
@@ -49,8 +49,8 @@ impl Sifted {
     }
 
     /// Something behind its link is lost: what lies behind the last batch, up to the next segment, if nothing else is.
-    pub(super) fn lose_the_rest(&mut self, room: Option<u64>, link: &Link) {
-        let linked = u64::from(BLOCK) + frame_size(link.encode().len() as u64);
+    /// `linked`: the offset where its link ends, if that is new.
+    pub(super) fn lose_the_rest(&mut self, room: Option<u64>, linked: u64) {
         let whole = self.gaps().all(|gap| gap.end <= linked);
         if let Some(end) = room.filter(|end| whole && *end >= self.end + u64::from(FRAME)) {
             self.end = end;
@@ -121,7 +121,7 @@ pub(super) fn sift(file: &dyn File, place: &Place, end: Option<u64>, bounds: Bou
                 }
                 batch = next;
             }
-            Step::Hole(hole) if place.base + hole.batch >= bounds.durable || place.base + hole.to > bounds.cut => {
+            Step::Hole(hole) if place.base + hole.batch >= bounds.certain || place.base + hole.to > bounds.cut => {
                 sifted.last = true;
                 break;
             }

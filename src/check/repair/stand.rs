@@ -9,6 +9,56 @@ use crate::format::{
 };
 use crate::storage::{File, Storage, read_full, write_full};
 
+/// A link that a repair writes.
+#[derive(Debug)]
+pub(super) struct NewLink {
+    link: Link,
+    /// The highest batch time before it.
+    batch_time: u64,
+    /// The offset where its frame ends.
+    pub(super) end: u64,
+}
+
+impl NewLink {
+    /// The least offset where one ends.
+    pub(super) fn least() -> u64 {
+        NewLink::ending(&Link::default())
+    }
+
+    fn ending(link: &Link) -> u64 {
+        u64::from(BLOCK) + frame_size(link.encode().len() as u64)
+    }
+
+    /// One with all the room it takes.
+    pub(super) fn new(link: Link, batch_time: u64) -> NewLink {
+        NewLink { end: NewLink::ending(&link), link, batch_time }
+    }
+
+    /// One that ends at the offset `free`, or before it and leaves room for a gap; `free` is `least` or more.
+    pub(super) fn up_to(free: u64, link: Link, batch_time: u64) -> NewLink {
+        let mut new = NewLink::new(link, batch_time);
+        if new.end > free {
+            // Another link will follow.
+            let link = Link { cursors: Vec::new(), ..new.link };
+            new = NewLink::new(link, batch_time);
+        }
+        if new.end + u64::from(FRAME) > free {
+            new.end = new.end.max(free);
+        }
+        new
+    }
+
+    /// Its payload, with zeros up to its end.
+    fn payload(&self) -> Vec<u8> {
+        let (mut payload, end) = (self.link.encode(), NewLink::ending(&self.link));
+        if self.end > end {
+            let room = self.end - u64::from(BLOCK + FRAME);
+            payload.resize(usize::try_from(room).unwrap_or_default(), 0);
+        }
+        payload
+    }
+}
+
 /// Bytes copied at once.
 const CHUNK: u64 = 256 << 10;
 
@@ -44,12 +94,12 @@ impl Stand {
     }
 
     /// Puts a link at its start and gives the offset past it.
-    pub(super) fn add_link(&mut self, link: &Link, batch_time: u64) -> Result<u64> {
-        let payload = link.encode();
-        let header = FrameHeader::unclaimed(FrameKind::Link, length(payload.len() as u64)?, batch_time, sum(&payload));
-        let (at, size) = (u64::from(BLOCK), frame_size(payload.len() as u64));
-        self.frames.push((at, header, payload));
-        Ok(at + size)
+    pub(super) fn add_link(&mut self, link: &NewLink) -> Result<u64> {
+        let payload = link.payload();
+        let (bytes, sum) = (length(payload.len() as u64)?, sum(&payload));
+        let header = FrameHeader::unclaimed(FrameKind::Link, bytes, link.batch_time, sum);
+        self.frames.push((u64::from(BLOCK), header, payload));
+        Ok(link.end)
     }
 
     /// Has its frames claim that all before them is durable: readers go by that, where MARK speaks of what was cut off.

@@ -1,0 +1,349 @@
+//! Opening, verifying and repairing judge the same log alike, whatever crashes and hands have made of it.
+//!
+//! A log is made by a script that follows from a seed, through kills and power cuts, and then harmed in one or two
+//! places. For each such state:
+//!
+//! - what opening refuses as damaged, verifying has a fault for;
+//! - what verifying finds clean, opening accepts, and both see the same end and as many records;
+//! - of what opening accepts, verifying has no fault but in a place that opening does not read: behind the link of a
+//!   segment that another follows;
+//! - once repaired, it opens, verifies clean and needs no further repair; and every acknowledged record that lay below
+//!   the end that verifying told is there, but for as many as were counted as lost or dropped.
+//!
+//! `SEAWALL_STATES=100000 cargo test --release --features sim --test agree` looks at more states than it does by itself,
+//! `SEAWALL_SEED=n` at those of one script.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
+
+#[allow(dead_code)]
+#[path = "common/random.rs"]
+mod random;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use random::Random;
+use seawall::check::{Fault, Repair, RepairPlan, Report, Verify};
+use seawall::sim::{Disk, Keep};
+use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
+
+/// Harmed states of each script.
+const HARMS: u64 = 8;
+/// In which each state is done a thousand times over.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+#[test]
+fn opening_verifying_and_repairing_agree() {
+    let states = number("SEAWALL_STATES").unwrap_or(8_000);
+    let seeds = number("SEAWALL_SEED").map_or(1..=states.div_ceil(HARMS), |seed| seed..=seed);
+    let (begin, begun) = mpsc::channel();
+    let work = std::thread::spawn(move || {
+        let mut seen = Seen::default();
+        for seed in seeds {
+            let script = Script::run(seed);
+            for harm in 0..=HARMS {
+                begin.send(format!("seed {seed}, harm {harm}")).unwrap();
+                script.look(harm, &mut seen);
+            }
+        }
+        seen
+    });
+    let mut last = String::new();
+    loop {
+        match begun.recv_timeout(PATIENCE) {
+            Ok(state) => last = state,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("{last}: no end"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let seen = work.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause));
+    println!("{seen:?}");
+    assert!(seen.different.is_empty(), "{} differ:\n{}", seen.different.len(), seen.different.join("\n"));
+    assert!(number("SEAWALL_SEED").is_some() || seen.refused.min(seen.accepted).min(seen.unread) > 0);
+}
+
+/// A killed process leaves two segments of which nothing says that they are durable; then the first is harmed as no crash
+/// does it.
+#[test]
+fn a_torn_tail_is_none_below_what_no_crash_leaves() {
+    let first = "00000000000000000000.wal";
+    let cut = |disk: &Disk| disk.put(first, &disk.file(first).unwrap()[..6700]);
+    let zero = |disk: &Disk| disk.put(first, vec![0; disk.file(first).unwrap().len()]);
+    let remove = |disk: &Disk| assert!(disk.remove(first));
+    let harms: [(Harm<'_>, &[u8]); 3] = [(&cut, &[0, 1, 9]), (&zero, &[9]), (&remove, &[9])];
+    for (harm, left) in harms {
+        let options = || Options::new().segment_size(16 << 10).durability(Durability::Os);
+        let disk = Disk::new(1);
+        let wal = options().open_on(disk.mount()).unwrap();
+        for n in 0..5 {
+            wal.append(&[n; 1000]).unwrap().wait().unwrap();
+        }
+        wal.rotate().unwrap();
+        wal.append(&[9; 1000]).unwrap().wait().unwrap();
+        disk.crash_at(0);
+        drop(wal);
+        disk.kill();
+        harm(&disk);
+        let refused = options().open_on(disk.fork().mount()).unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Damage(_)), "{refused}");
+        let report = verify(&disk.fork()).unwrap();
+        let lost = report.faults.iter().map(|fault| fault.lost_records).sum::<Option<u64>>();
+        assert_eq!(lost, Some(6 - left.len() as u64), "{report}");
+        let plan = Repair::new().run_on(disk.mount()).unwrap();
+        assert_eq!((plan.kept_records, plan.lost_records), (left.len() as u64, lost), "{plan}");
+        assert!(verify(&disk).unwrap().is_clean());
+        let wal = options().open_on(disk.mount()).unwrap();
+        assert_eq!(read(&wal).unwrap().into_values().map(|payload| payload[0]).collect::<Vec<_>>(), left);
+    }
+}
+
+/// What was met.
+#[derive(Debug, Default)]
+struct Seen {
+    accepted: u64,
+    refused: u64,
+    /// Faults that opening does not see.
+    unread: u64,
+    /// Nothing told any more which log it was.
+    unknown: u64,
+    different: Vec<String>,
+}
+
+/// A log after its last crash.
+struct Script {
+    seed: u64,
+    disk: Disk,
+    options: Options,
+    /// Records that were acknowledged and are there: payloads by LSN.
+    acknowledged: BTreeMap<Lsn, Vec<u8>>,
+}
+
+impl Script {
+    fn run(seed: u64) -> Script {
+        let mut random = Random::new(seed);
+        let durability = if random.below(2) == 0 { Durability::Os } else { Durability::Disk };
+        let options = Options::new().segment_size(16 << 10).durability(durability);
+        let mut script = Script { seed, disk: Disk::new(seed), options, acknowledged: BTreeMap::new() };
+        for _ in 0..1 + random.below(4) {
+            if random.below(3) == 0 {
+                script.disk.crash_torn_at(1 + random.below(150));
+            }
+            if let Ok(wal) = script.open(&script.disk) {
+                script.live(&wal, &mut random);
+                if random.below(3) == 0 {
+                    _ = wal.close();
+                }
+                script.disk.crash_at(0);
+            }
+            match random.below(6) {
+                0 => script.disk.crash(Keep::None),
+                1 => script.disk.crash(Keep::All),
+                2 => script.disk.crash(Keep::Random(random.next())),
+                _ => script.disk.kill(),
+            }
+        }
+        let there = script.open(&script.disk.fork()).map(|wal| read(&wal).unwrap()).unwrap_or_default();
+        script.acknowledged.retain(|lsn, _| there.contains_key(lsn));
+        script
+    }
+
+    fn open(&self, disk: &Disk) -> seawall::Result<Wal> {
+        self.options.clone().open_on(disk.mount())
+    }
+
+    /// Some calls, until the power fails.
+    fn live(&mut self, wal: &Wal, random: &mut Random) {
+        let mut waiting = Vec::new();
+        for _ in 0..random.below(40) {
+            match random.below(16) {
+                0..=6 => {
+                    let length = random.below(3000);
+                    let payload = random.bytes(length);
+                    let Ok(ticket) = wal.append(&payload) else { continue };
+                    waiting.push((ticket.lsn(), payload));
+                    if random.below(3) == 0 && ticket.wait().is_ok() {
+                        self.acknowledged.extend(waiting.drain(..));
+                    }
+                }
+                7 => {
+                    let payloads = [900, 700, 10].map(|most| random.bytes(most));
+                    _ = wal.append_batch(&payloads);
+                }
+                8 => _ = wal.append_checkpoint(b"state"),
+                9 | 10 => _ = wal.rotate(),
+                11 => {
+                    if wal.sync().is_ok() {
+                        self.acknowledged.extend(waiting.drain(..));
+                    }
+                }
+                12 => _ = wal.clean_before_lsn(Lsn(random.below(wal.durable_lsn().0 + 1))),
+                13 => {
+                    let name = "cursor".get(..1 + random.below(6) as usize).unwrap_or_default();
+                    let lsn = Lsn(random.below(wal.durable_lsn().0 + 1));
+                    _ = wal.cursor(name).and_then(|cursor| cursor.release(lsn));
+                }
+                14 => _ = wal.cursor("c").and_then(|cursor| cursor.remove()),
+                _ => {
+                    self.disk.advance(Duration::from_millis(10));
+                    self.disk.step();
+                }
+            }
+        }
+    }
+
+    /// Looks at one state: without harm, or with one or two.
+    fn look(&self, harm: u64, seen: &mut Seen) {
+        let (disk, mut random) = (self.disk.fork(), Random::new(self.seed << 8 | harm));
+        let mut done = Vec::new();
+        for _ in 0..harm.min(1 + random.below(2)) {
+            done.extend(hurt(&disk, &mut random));
+        }
+        let differs = match self.judge(&disk, harm == 0, seen) {
+            Err(what) => Some(what),
+            Ok(()) => self.repair(&disk, seen).err(),
+        };
+        seen.different
+            .extend(differs.map(|what| format!("seed {}, harm {harm}: {}: {what}", self.seed, done.join(", "))));
+    }
+
+    /// Opening and verifying.
+    fn judge(&self, disk: &Disk, sound: bool, seen: &mut Seen) -> Agrees {
+        let (verified, opened) = (verify(&disk.fork()), self.open(&disk.fork()));
+        match (verified, opened) {
+            (Ok(report), Err(e)) if matches!(e.kind(), ErrorKind::Damage(_)) => {
+                seen.refused += 1;
+                check(!sound && !report.is_clean(), || format!("refused: {e}; verify: {report}"))
+            }
+            (Ok(report), Ok(wal)) if report.is_clean() => {
+                seen.accepted += 1;
+                let (found, read) = (wal.recovery(), read(&wal).map_err(|e| format!("{e}; verify: {report}"))?);
+                let same = (report.end, report.records) == (found.end, read.len() as u64);
+                check(same, || format!("opened: {found}, {} records; verify: {report}", read.len()))
+            }
+            (Ok(report), Ok(wal)) => {
+                seen.unread += 1;
+                let newest = wal.kept().last().map(|kept| kept.segment.clone()).unwrap_or_default();
+                let unread = report.faults.iter().all(|fault| fault.segment < newest && fault.offset > 4096);
+                // Opening does not ask for the newest one's length where it drops a torn tail in a segment above.
+                let cut = report.faults.iter().all(|fault| fault.segment == newest && cuts(disk, fault));
+                let told = unread || cut && wal.recovery().torn.is_some();
+                check(!sound && told, || format!("opened: {}; verify: {report}", wal.recovery()))
+            }
+            // Every file is gone: no log, or a new one.
+            (Err(none), Ok(wal)) if *none.kind() == ErrorKind::NotFound => {
+                check(wal.recovery().end == Lsn(0), || format!("opened: {}; verify: {none}", wal.recovery()))
+            }
+            (verified, opened) => Err(format!("opened: {opened:?}; verify: {verified:?}")),
+        }
+    }
+
+    /// Repairing, and what is left then.
+    fn repair(&self, disk: &Disk, seen: &mut Seen) -> Agrees {
+        let Ok(before) = verify(disk) else { return Ok(()) };
+        let harmed = disk.fork();
+        let plan = match Repair::new().run_on(disk.mount()) {
+            Err(e) if *e.kind() == ErrorKind::NotFound => {
+                seen.unknown += 1;
+                return Ok(());
+            }
+            done => done.map_err(|e| format!("repair: {e}; {before}"))?,
+        };
+        let told = |what: String| format!("after the repair: {what}\n{plan}\nbefore: {before}");
+        let after = verify(&disk.fork()).map_err(|e| told(e.to_string()))?;
+        check(after.is_clean(), || told(after.to_string()))?;
+        let again = Repair::new().plan_on(disk.mount()).map_err(|e| told(e.to_string()))?;
+        check(again.steps.is_empty(), || told(again.to_string()))?;
+        let wal = self.open(&disk.fork()).map_err(|e| told(e.to_string()))?;
+        let left = read(&wal).map_err(|e| told(e.to_string()))?;
+        check(left.len() as u64 == plan.kept_records, || told(format!("{} records", left.len())))?;
+        self.nothing_else_is_lost(&harmed, &before, &plan, &left).map_err(told)
+    }
+
+    fn nothing_else_is_lost(&self, harmed: &Disk, before: &Report, plan: &RepairPlan, left: &Records) -> Agrees {
+        let below = self.acknowledged.range(before.first..before.end);
+        let missing: Vec<_> = below.filter(|(lsn, _)| !left.contains_key(lsn)).collect();
+        let same = |(lsn, is): (&Lsn, &Vec<u8>)| left.get(lsn).is_none_or(|left| left == is);
+        check(self.acknowledged.iter().all(same), || "other bytes than were appended".to_owned())?;
+        // Its bytes are where they were, and nothing is wrong with the header above them.
+        let whole = |lsn: &Lsn, is: &Vec<u8>| {
+            let bases = harmed.names().into_iter().filter_map(|name| name.strip_suffix(".wal")?.parse::<u64>().ok());
+            let Some(base) = bases.filter(|base| *base <= lsn.0).max() else { return false };
+            let name = format!("{base:020}.wal");
+            let header = before.faults.iter().any(|fault| fault.segment == name && fault.offset == 0);
+            let at = (lsn.0 - base) as usize;
+            let frame = |disk: &Disk| disk.file(&name)?.get(at..at + 24 + is.len()).map(<[u8]>::to_vec);
+            !header && frame(harmed).is_some_and(|found| Some(found) == frame(&self.disk))
+        };
+        // Where a link is lost, nothing may be left to tell of the files before it.
+        let untold = before.faults.iter().any(|fault| fault.offset == 4096);
+        let told = match plan.lost_records.filter(|_| !untold) {
+            Some(lost) => missing.len() as u64 <= plan.dropped_records + lost,
+            None => missing.iter().filter(|(lsn, is)| whole(lsn, is)).count() as u64 <= plan.dropped_records,
+        };
+        check(told, || format!("missing: {:?}", missing.iter().map(|(lsn, _)| lsn.0).collect::<Vec<_>>()))
+    }
+}
+
+type Records = BTreeMap<Lsn, Vec<u8>>;
+
+/// Something done to a disk.
+type Harm<'a> = &'a dyn Fn(&Disk);
+
+/// What differs, in words.
+type Agrees = Result<(), String>;
+
+fn read(wal: &Wal) -> seawall::Result<Records> {
+    wal.read(..)?.map(|record| record.map(|record| (record.lsn, record.payload.to_vec()))).collect()
+}
+
+fn verify(disk: &Disk) -> seawall::Result<Report> {
+    Verify::new().threads(1).run_on(disk.mount())
+}
+
+fn check(holds: bool, what: impl FnOnce() -> String) -> Agrees {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+/// Whether a fault is that a file ends where it does.
+fn cuts(disk: &Disk, fault: &Fault) -> bool {
+    disk.file(&fault.segment).is_some_and(|bytes| bytes.len() as u64 == fault.offset)
+}
+
+/// What a hand or a dying disk may do to one file; in words.
+fn hurt(disk: &Disk, random: &mut Random) -> Option<String> {
+    let ours = |name: &String| name.ends_with(".wal") || name == "MARK";
+    let files: Vec<String> = disk.names().into_iter().filter(ours).collect();
+    let any = |random: &mut Random| files.get(random.below(files.len().max(1) as u64) as usize).cloned();
+    let (name, other) = (any(random)?, any(random)?);
+    let mut bytes = disk.file(&name)?;
+    // The header and the link are small and many things depend on them.
+    let most = if random.below(3) == 0 { bytes.len().min(4400) } else { bytes.len() };
+    let at = random.below(most.max(1) as u64) as usize;
+    let fresh = format!("{:020}.wal", random.below(64) << 12);
+    let what = random.below(10);
+    match what {
+        0 | 1 => bytes.truncate(at),
+        2 => bytes[at / 512 * 512..].iter_mut().take(1 + random.below(3000) as usize).for_each(|byte| *byte = 0),
+        3 | 4 => bytes.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << random.below(8)),
+        _ => {}
+    }
+    match what {
+        0..=4 => disk.put(&name, &bytes),
+        5 => _ = disk.remove(&name),
+        6 => _ = disk.remove("MARK"),
+        7 => _ = disk.rename(&name, if random.below(2) == 0 { &other } else { &fresh }),
+        8 => disk.put(if random.below(2) == 0 { &other } else { &fresh }, &bytes),
+        _ => {
+            let swapped = disk.file(&other)?;
+            disk.put(&other, &bytes);
+            disk.put(&name, swapped);
+        }
+    }
+    let words = ["cut", "cut", "zeros in", "flip in", "flip in", "remove", "remove MARK", "rename", "copy", "swap"];
+    Some(format!("{} {name} {at} ({other}, {fresh})", words[what as usize]))
+}
