@@ -1,0 +1,33 @@
+//! An input, read byte by byte; what is missing at the end reads as 0.
+
+use super::allocations::most_held;
+
+pub struct Input<'a>(pub &'a [u8]);
+
+impl Input<'_> {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    pub fn short(&mut self) -> usize {
+        usize::from(u16::from_le_bytes([self.byte(), self.byte()]))
+    }
+
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.byte()).collect()
+    }
+}
+
+/// Runs `f`, which may hold `multiple` times `bytes` of memory at most, and 512 KiB more: what is read at once.
+pub fn bounded<T>(bytes: usize, multiple: usize, f: impl FnOnce() -> T) -> T {
+    let (value, held) = most_held(f);
+    let bound = multiple * bytes + (512 << 10);
+    assert!(held <= bound, "{held} bytes of memory for {bytes} bytes, at most {bound}");
+    value
+}
