@@ -20,7 +20,7 @@ use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use corpus::recover::{self, Step};
-use corpus::segment;
+use corpus::{salvage, segment};
 use seawall::ErrorKind;
 use seawall::sim::Bug;
 
@@ -130,6 +130,7 @@ struct Target {
 
 const RECOVER: Target = Target { name: "recover", run: recover::run, seeds: recover_seeds };
 const SEGMENT: Target = Target { name: "segment", run: segment::run, seeds: segment::seeds };
+const SALVAGE: Target = Target { name: "salvage", run: salvage::run, seeds: salvage::seeds };
 
 impl Target {
     fn directory(&self) -> PathBuf {
@@ -216,6 +217,28 @@ fn a_reader_that_is_wrong_in_one_record_is_noticed() {
     let seed = SEGMENT.seed("records");
     for reader in wrong {
         assert!(catch_unwind(|| segment::run_with(&seed, reader)).is_err());
+    }
+}
+
+#[test]
+fn what_lies_in_salvage_is_salvaged() {
+    SALVAGE.replay();
+    SALVAGE.try_by_chance(800);
+}
+
+#[test]
+fn a_salvage_that_loses_or_invents_a_record_is_noticed() {
+    let seed = SALVAGE.seed("in-pieces");
+    let wrong: [fn(Vec<salvage::Found>) -> Vec<salvage::Found>; 3] = [
+        |found| found[1..].to_vec(),
+        |found| [&found[..], &found[..1]].concat(),
+        |mut found| {
+            found[0].1.ends_batch ^= true;
+            found
+        },
+    ];
+    for hand in wrong {
+        assert!(catch_unwind(|| salvage::run_with(&seed, hand)).is_err());
     }
 }
 

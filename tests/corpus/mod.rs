@@ -6,6 +6,7 @@ mod allocations;
 mod input;
 mod model;
 pub mod recover;
+pub mod salvage;
 pub mod segment;
 #[path = "../common/spec.rs"]
 mod spec;

@@ -3,15 +3,12 @@
 //! The input: a byte of [flags](MEND_HEADER), a byte for how many harms, each an offset (2) and what to flip there, the
 //! header if the flags say so, and what follows the first block.
 
-use std::io::Write;
-use std::path::Path;
-
 use seawall::ErrorKind;
 use seawall::check::{Item, Verify, frames, frames_on};
 use seawall::sim::Disk;
 use seawall::{Kind, Options, Record};
 
-use super::input::{Input, bounded};
+use super::input::{self, Input, bounded};
 use super::spec::{self, BLOCK, Frame};
 
 /// The header gets the checksum that it should have.
@@ -103,12 +100,17 @@ fn file(input: &[u8]) -> Vec<u8> {
 
 /// A header as it is, but for its checksum.
 fn header() -> Vec<u8> {
+    header_of(BASE, 3)
+}
+
+/// The header of the segment at `base` of a log, under a salt that repeats a byte.
+pub fn header_of(base: u64, salt: u8) -> Vec<u8> {
     let mut header = b"\x89SEAW\r\n\x1a\x01\0\x48\0\0\0\0\0".to_vec();
     header.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
     header.extend_from_slice(&[7; 16]);
-    header.extend_from_slice(&BASE.to_le_bytes());
+    header.extend_from_slice(&base.to_le_bytes());
     header.extend_from_slice(&(16_u64 << 10).to_le_bytes());
-    header.extend_from_slice(&[3; 8]);
+    header.extend_from_slice(&[salt; 8]);
     header
 }
 
@@ -174,11 +176,7 @@ fn expected(bytes: &[u8]) -> Option<Expected> {
 
 /// On its own: what lies before the first bad place is there, and what is there is in the file.
 fn alone(bytes: &[u8], expected: Option<&Expected>, reader: impl Fn(Row) -> Row) {
-    let memory = Path::new("/dev/shm");
-    let directory = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
-    let file = tempfile::Builder::new().prefix("00000000000000065536.").tempfile_in(directory);
-    let mut file = file.expect("a file can be made");
-    file.write_all(bytes).expect("it can be written");
+    let file = input::file("00000000000000065536.", bytes);
     let path = file.path();
     let report = bounded(bytes.len(), MULTIPLE, || Verify::new().threads(1).run(path));
     let (items, error) = bounded(bytes.len(), MULTIPLE, || match frames(path) {
