@@ -20,7 +20,7 @@ use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use corpus::recover::{self, Step};
-use corpus::{salvage, segment};
+use corpus::{repair, salvage, segment};
 use seawall::ErrorKind;
 use seawall::sim::Bug;
 
@@ -130,6 +130,7 @@ struct Target {
 
 const RECOVER: Target = Target { name: "recover", run: recover::run, seeds: recover_seeds };
 const SEGMENT: Target = Target { name: "segment", run: segment::run, seeds: segment::seeds };
+const REPAIR: Target = Target { name: "repair", run: repair::run, seeds: recover_seeds };
 const SALVAGE: Target = Target { name: "salvage", run: salvage::run, seeds: salvage::seeds };
 
 impl Target {
@@ -221,6 +222,24 @@ fn a_reader_that_is_wrong_in_one_record_is_noticed() {
 }
 
 #[test]
+fn what_lies_in_repair_is_repaired() {
+    REPAIR.replay();
+    REPAIR.try_by_chance(400);
+}
+
+#[test]
+fn a_repair_that_loses_or_invents_a_record_is_noticed() {
+    let wrong: [fn(&mut Vec<repair::Row>); 3] =
+        [|found| drop(found.remove(2)), |found| found[2].2.push(0), |found| found[2].0 += 4];
+    for name in ["rotated", "middle-gone", "flipped-payload"] {
+        let seed = REPAIR.seed(name);
+        for hand in wrong {
+            assert!(catch_unwind(|| repair::run_with(&seed, hand)).is_err(), "{name}");
+        }
+    }
+}
+
+#[test]
 fn what_lies_in_salvage_is_salvaged() {
     SALVAGE.replay();
     SALVAGE.try_by_chance(800);
@@ -280,7 +299,7 @@ const VERDICTS: &[(&str, &str)] = &[
 #[test]
 fn the_seeds_reach_what_they_are_named_for() {
     for (name, program) in recover_seeds() {
-        let disk = recover::build(&program, &recover::options());
+        let disk = recover::build(&program, &recover::options()).disk;
         let verdict = match recover::options().open_on(disk.mount()) {
             Ok(wal) if wal.recovery().torn.is_some() => "torn",
             Ok(wal) => match wal.read(..).unwrap().find_map(Result::err).map(|e| e.kind().clone()) {

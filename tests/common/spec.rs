@@ -158,6 +158,33 @@ pub fn segment(bytes: &[u8]) -> Option<Segment> {
     Some(segment)
 }
 
+/// Whether a valid first frame of the segment at `base` is a link, and one that a log may have.
+pub fn is_link(frame: &Frame, base: u64) -> bool {
+    if frame.kind != 3 || frame.more || frame.length < 80 {
+        return false;
+    }
+    let number = |at: usize| u64_at(&frame.payload, at);
+    let (prev_base, prev_end, prev_records) = (number(0), number(8), number(24));
+    let mut cursors = &frame.payload[80..];
+    while !cursors.is_empty() {
+        let length = cursors.get(8).map_or(0, |length| usize::from(*length));
+        let name = cursors.get(9..9 + length).filter(|_| (1..=200).contains(&length));
+        if !name.is_some_and(|name| std::str::from_utf8(name).is_ok()) {
+            return false;
+        }
+        cursors = &cursors[9 + length..];
+    }
+    let follows = || {
+        let first = prev_base.saturating_add(BLOCK as u64);
+        prev_base < base
+            && prev_end <= base
+            && (first..=first.saturating_add(1 << 30)).contains(&prev_end)
+            && prev_records <= number(64)
+            && number(72) < prev_end
+    };
+    number(64) <= u64::MAX / 2 && (prev_base == u64::MAX || follows())
+}
+
 /// What the valid slots of MARK say: `synced`, the highest.
 pub fn synced(mark: &[u8]) -> u64 {
     in_mark(mark, 32)

@@ -5,7 +5,10 @@
 mod allocations;
 mod input;
 mod model;
+#[path = "../common/random.rs"]
+mod random;
 pub mod recover;
+pub mod repair;
 pub mod salvage;
 pub mod segment;
 #[path = "../common/spec.rs"]

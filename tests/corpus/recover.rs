@@ -107,7 +107,7 @@ pub fn run(input: &[u8]) {
 
 /// The same with options of the caller's, who may have taken a safety out.
 pub fn run_with(input: &[u8], options: &Options) {
-    let disk = build(input, options);
+    let Built { disk, .. } = build(input, options);
     let bytes = disk.names().iter().filter_map(|name| disk.file(name)).map(|file| file.len()).sum();
     for mode in [RecoveryMode::TornTail, RecoveryMode::Strict] {
         let options = options.clone().recovery_mode(mode);
@@ -211,29 +211,38 @@ fn write(disk: &Disk, options: &Options) {
     }
 }
 
-pub fn build(input: &[u8], options: &Options) -> Disk {
+/// What a program leaves.
+pub struct Built {
+    pub disk: Disk,
+    /// What was appended until a hand touched the directory.
+    pub model: Model,
+    /// A hand gave bytes checksums that they did not have, or put them where others were.
+    pub forged: bool,
+}
+
+pub fn build(input: &[u8], options: &Options) -> Built {
     let disk = Disk::new(7);
     let mut input = Input(input);
     let mut wal = options.open_on(disk.mount()).ok();
-    // Until a hand touches the directory.
-    let mut model = Some(Model::default());
+    let (mut model, mut touched, mut forged) = (Model::default(), false, false);
     for _ in 0..STEPS {
         if input.is_empty() {
             break;
         }
         let step = ALL.get(usize::from(input.byte()) % ALL.len()).copied().unwrap_or(Step::Sync);
         if step as u8 >= Step::Write as u8 {
-            model = None;
+            touched = true;
+            forged |= step as u8 >= Step::Rename as u8;
             if wal.take().is_some() {
                 disk.kill();
             }
             damage(&disk, step, &mut input);
         } else if let Some(open) = &wal {
-            live(open, &disk, step, &mut input, model.get_or_insert_default());
+            live(open, &disk, step, &mut input, &mut model);
             if matches!(step, Step::Close | Step::Kill | Step::Crash) {
                 drop(wal.take());
                 wal = options.open_on(disk.mount()).ok();
-                if let Some(model) = &mut model {
+                if !touched {
                     model.opened(wal.as_ref().expect("no hand touched it"));
                 }
             }
@@ -241,7 +250,7 @@ pub fn build(input: &[u8], options: &Options) -> Disk {
     }
     drop(wal);
     disk.kill();
-    disk
+    Built { disk, model, forged }
 }
 
 fn live(wal: &Wal, disk: &Disk, step: Step, input: &mut Input<'_>, model: &mut Model) {
