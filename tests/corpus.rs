@@ -20,7 +20,7 @@ use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use corpus::recover::{self, Step};
-use corpus::{repair, salvage, segment};
+use corpus::{crash, repair, salvage, segment};
 use seawall::ErrorKind;
 use seawall::sim::Bug;
 
@@ -130,6 +130,7 @@ struct Target {
 
 const RECOVER: Target = Target { name: "recover", run: recover::run, seeds: recover_seeds };
 const SEGMENT: Target = Target { name: "segment", run: segment::run, seeds: segment::seeds };
+const CRASH: Target = Target { name: "crash", run: crash::run, seeds: crash::seeds };
 const REPAIR: Target = Target { name: "repair", run: repair::run, seeds: recover_seeds };
 const SALVAGE: Target = Target { name: "salvage", run: salvage::run, seeds: salvage::seeds };
 
@@ -218,6 +219,28 @@ fn a_reader_that_is_wrong_in_one_record_is_noticed() {
     let seed = SEGMENT.seed("records");
     for reader in wrong {
         assert!(catch_unwind(|| segment::run_with(&seed, reader)).is_err());
+    }
+}
+
+#[test]
+fn what_lies_in_crash_keeps_the_promises() {
+    CRASH.replay();
+    CRASH.try_by_chance(1500);
+}
+
+#[test]
+fn a_safety_taken_out_breaks_a_promise() {
+    for bug in [
+        Bug::AcknowledgeBeforeSync,
+        Bug::BatchCutInside,
+        Bug::CleanPastCursor,
+        Bug::LinkIsProof,
+        Bug::LsnHandedOutTwice,
+        Bug::NotesNotRead,
+    ] {
+        let noticed = first_failure(&(CRASH.seeds)(), 6000, |input| crash::run_with(input, Some(bug)));
+        let (round, _) = noticed.unwrap_or_else(|| panic!("{bug:?} was not noticed"));
+        println!("{bug:?}: after {round} inputs");
     }
 }
 

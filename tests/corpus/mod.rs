@@ -3,8 +3,15 @@
 
 #[path = "../common/allocations.rs"]
 mod allocations;
+mod appended;
+pub mod crash;
 mod input;
+#[path = "../crash/machine.rs"]
+mod machine;
+#[path = "../crash/model.rs"]
 mod model;
+#[path = "../crash/parser.rs"]
+mod parser;
 #[path = "../common/random.rs"]
 mod random;
 pub mod recover;

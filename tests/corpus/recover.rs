@@ -4,8 +4,8 @@
 //! of a few dozen bytes makes directories of many segments. Shared by `fuzz/fuzz_targets/recover.rs` and
 //! `tests/corpus.rs`.
 
+use super::appended::Model;
 use super::input::{Input, bounded};
-use super::model::Model;
 use super::spec;
 use seawall::check::{Item, Verify, frames_on, inspect_on};
 use seawall::sim::{Disk, Keep};

@@ -4,8 +4,8 @@ use seawall::check::{Fault, Item, Repair, RepairPlan, Report, Verify, frames_on}
 use seawall::sim::Disk;
 use seawall::{ErrorKind, Kind, Record, Ticket, Wal};
 
+pub use super::appended::Row;
 use super::input::bounded;
-pub use super::model::Row;
 use super::recover::{Built, build, options};
 use super::spec::{self, BLOCK};
 
