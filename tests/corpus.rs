@@ -20,7 +20,7 @@ use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use corpus::recover::{self, Step};
-use corpus::{crash, repair, salvage, segment};
+use corpus::{crash, readers, repair, salvage, segment};
 use seawall::ErrorKind;
 use seawall::sim::Bug;
 
@@ -131,6 +131,7 @@ struct Target {
 const RECOVER: Target = Target { name: "recover", run: recover::run, seeds: recover_seeds };
 const SEGMENT: Target = Target { name: "segment", run: segment::run, seeds: segment::seeds };
 const CRASH: Target = Target { name: "crash", run: crash::run, seeds: crash::seeds };
+const READERS: Target = Target { name: "readers", run: readers::run, seeds: readers::seeds };
 const REPAIR: Target = Target { name: "repair", run: repair::run, seeds: recover_seeds };
 const SALVAGE: Target = Target { name: "salvage", run: salvage::run, seeds: salvage::seeds };
 
@@ -242,6 +243,19 @@ fn a_safety_taken_out_breaks_a_promise() {
         let (round, _) = noticed.unwrap_or_else(|| panic!("{bug:?} was not noticed"));
         println!("{bug:?}: after {round} inputs");
     }
+}
+
+#[test]
+fn what_lies_in_readers_shows_what_is_durable() {
+    READERS.replay();
+    READERS.try_by_chance(1500);
+}
+
+#[test]
+fn a_writer_that_claims_too_much_is_noticed_by_readers() {
+    let run = |input: &[u8]| readers::run_with(input, Some(Bug::ClaimAheadOfSync));
+    let noticed = first_failure(&(READERS.seeds)(), 1000, run);
+    println!("after {} inputs", noticed.expect("it is not noticed").0);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod model;
 mod parser;
 #[path = "../common/random.rs"]
 mod random;
+pub mod readers;
 pub mod recover;
 pub mod repair;
 pub mod salvage;

@@ -92,11 +92,14 @@ fn check(built: &Built, before: &[NamedFile], told: (&Report, &RepairPlan), show
     let known = spec::synced(known.unwrap_or_default()).max(report.end.0);
     let mut missed = Vec::new();
     for batch in built.model.durable_batches().filter(|batch| batch.iter().all(|row| row.0 < known)) {
-        // A fault reaches up to the next record that is shown, be it in another file.
+        // A fault reaches up to the next record that is shown, be it in another file; that of a link down too, for a
+        // file that only it told of.
         let lost = |row: &Row| {
             let end = row.0 + 24 + row.2.len().next_multiple_of(4) as u64;
-            let met = |fault: &Fault| fault.lsn.0 < end && !shown.iter().any(|s| (fault.lsn.0..row.0).contains(&s.0));
-            report.faults.iter().any(met)
+            let none = |lsns: std::ops::Range<u64>| !shown.iter().any(|row| lsns.contains(&row.0));
+            let above = |fault: &Fault| fault.lsn.0 < end && none(fault.lsn.0..row.0);
+            let below = |fault: &Fault| fault.offset <= BLOCK as u64 && row.0 < fault.lsn.0 && none(row.0..fault.lsn.0);
+            report.faults.iter().any(|fault| above(fault) || below(fault))
         };
         if batch.iter().any(lost) {
             continue;
