@@ -20,7 +20,7 @@ use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use corpus::recover::{self, Step};
-use corpus::{crash, readers, repair, salvage, segment};
+use corpus::{crash, readers, receiver, repair, salvage, segment};
 use seawall::ErrorKind;
 use seawall::sim::Bug;
 
@@ -132,6 +132,7 @@ const RECOVER: Target = Target { name: "recover", run: recover::run, seeds: reco
 const SEGMENT: Target = Target { name: "segment", run: segment::run, seeds: segment::seeds };
 const CRASH: Target = Target { name: "crash", run: crash::run, seeds: crash::seeds };
 const READERS: Target = Target { name: "readers", run: readers::run, seeds: readers::seeds };
+const RECEIVER: Target = Target { name: "receiver", run: receiver::run, seeds: receiver::seeds };
 const REPAIR: Target = Target { name: "repair", run: repair::run, seeds: recover_seeds };
 const SALVAGE: Target = Target { name: "salvage", run: salvage::run, seeds: salvage::seeds };
 
@@ -256,6 +257,23 @@ fn a_writer_that_claims_too_much_is_noticed_by_readers() {
     let run = |input: &[u8]| readers::run_with(input, Some(Bug::ClaimAheadOfSync));
     let noticed = first_failure(&(READERS.seeds)(), 1000, run);
     println!("after {} inputs", noticed.expect("it is not noticed").0);
+}
+
+#[test]
+fn what_lies_in_receiver_is_decoded_and_encoded_again() {
+    RECEIVER.replay();
+    RECEIVER.try_by_chance(20_000);
+}
+
+#[test]
+fn an_entry_that_is_encoded_otherwise_is_noticed() {
+    let wrong: [fn(&mut Vec<u8>); 3] =
+        [|bytes| bytes.push(0), |bytes| bytes.truncate(bytes.len() - 1), |bytes| bytes[8] ^= 0x42];
+    for name in ["block", "origin", "handover", "table"] {
+        for hand in wrong {
+            assert!(catch_unwind(|| receiver::run_with(&RECEIVER.seed(name), hand)).is_err(), "{name}");
+        }
+    }
 }
 
 #[test]

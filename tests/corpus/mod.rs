@@ -15,6 +15,7 @@ mod parser;
 #[path = "../common/random.rs"]
 mod random;
 pub mod readers;
+pub mod receiver;
 pub mod recover;
 pub mod repair;
 pub mod salvage;
