@@ -181,7 +181,7 @@ fn first_failure(seeds: &Seeds, rounds: usize, run: impl Fn(&[u8]) + RefUnwindSa
     };
     for round in 0..rounds {
         let mut program = seeds[round % seeds.len()].1.clone();
-        if round / seeds.len() % 2 == 0 {
+        if (round / seeds.len()).is_multiple_of(2) {
             program.extend((0..byte() % 40).map(|_| byte()));
         } else {
             for _ in 0..byte() % 4 {

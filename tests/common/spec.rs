@@ -169,7 +169,7 @@ pub fn is_link(frame: &Frame, base: u64) -> bool {
     while !cursors.is_empty() {
         let length = cursors.get(8).map_or(0, |length| usize::from(*length));
         let name = cursors.get(9..9 + length).filter(|_| (1..=200).contains(&length));
-        if !name.is_some_and(|name| std::str::from_utf8(name).is_ok()) {
+        if name.is_none_or(|name| std::str::from_utf8(name).is_err()) {
             return false;
         }
         cursors = &cursors[9 + length..];

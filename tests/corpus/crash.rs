@@ -52,6 +52,7 @@ fn step(input: &mut Input<'_>) -> Step {
 }
 
 /// The seeds, by name.
+#[allow(clippy::too_many_lines, reason = "a table")]
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let append = |length: u16, time: u8| [&[0][..], &length.to_le_bytes(), &[time]].concat();
     let batch = |lengths: &[u16]| {

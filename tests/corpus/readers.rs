@@ -264,6 +264,7 @@ impl Truth {
 }
 
 /// The seeds, by name.
+#[allow(clippy::too_many_lines, reason = "a table")]
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let op = |step: Step| vec![step as u8];
     let append = |length: u16| [&op(Step::Append)[..], &length.to_le_bytes()].concat();
