@@ -476,3 +476,18 @@ fn storage_counts_what_reaches_the_disk() {
     assert!(shared[0] < 30 && shared[1] >= 300 * 32 && (3..10).contains(&shared[2]), "{said}");
     assert_eq!(Wal::open(dir.path()).unwrap().read(..).unwrap().count(), 601);
 }
+
+/// What is crashed in memory ends by itself, and says what it found.
+#[cfg(feature = "sim")]
+#[test]
+fn what_is_crashed_in_memory_tells_what_it_found() {
+    for (name, found) in [
+        ("crash_app", "198 are left of 200"),
+        ("crash_engine", "that loses the name log: 0 records, 1 were acknowledged"),
+    ] {
+        let output = example(name).output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{name}: {told}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(told.contains(found), "{name}: {told}");
+    }
+}

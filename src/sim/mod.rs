@@ -1,7 +1,8 @@
 //! A disk in memory that can crash, lie, run full and rot; a wrapper that fails; safeties to take out.
 //!
-//! With these the log itself is tested, and an application that embeds it can be: run it on a [`Disk`], cut
-//! the power at each storage operation in turn, boot, run it again, and compare.
+//! With these the log itself is tested, and an application that embeds it can be, or another engine: [`Explore`] cuts
+//! the power at each storage operation in turn and looks at what that may leave, an [`Oracle`] is the promises as code,
+//! and an [`Engine`] is whatever can be held against them. By hand it is a few lines too:
 //!
 //! ```
 //! use seawall::sim::{Disk, Keep};
@@ -67,6 +68,8 @@ mod chance;
 mod content;
 mod crash;
 mod disk;
+mod engine;
+mod explore;
 mod failing;
 mod fault;
 mod inode;
@@ -79,5 +82,7 @@ mod tasks;
 pub use crate::bugs::Bug;
 pub use crash::{Keep, Unit};
 pub use disk::Disk;
+pub use engine::{Engine, Oracle};
+pub use explore::{Broken, Crash, Explore};
 pub use failing::{Failing, Hold};
 pub use fault::{Fault, Operation};

@@ -353,7 +353,7 @@ fn figures_are_told_while_mark_is_synced() {
         held.wait_for(1);
         let (told, figures) = std::sync::mpsc::channel();
         let wal = &wal;
-        scope.spawn(move || told.send(wal.stats()));
+        scope.spawn(move || told.send(wal.stats()).unwrap());
         let figures = figures.recv_timeout(Duration::from_secs(10));
         drop(held);
         assert_eq!(figures.unwrap().appended_records, 10);

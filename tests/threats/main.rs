@@ -32,7 +32,7 @@
 //! | 28 | cleaning everything, and beside everything |
 //! | 29 | a child of `fork` that has copies of the descriptors |
 //! | 30 | thousands of openings |
-//! | 31 | `copies` |
+//! | 31 | a log copied while it is written |
 //! | 32 | noise, zeros and stale frames beyond the tail |
 #![cfg(feature = "sim")]
 #![allow(

@@ -1,0 +1,206 @@
+//! Every crash of a piece of work, and every state that it may leave; the first that breaks a promise, made small.
+
+use std::fmt;
+
+use super::chance::Chance;
+use super::crash::{Keep, Unit};
+use super::disk::Disk;
+
+/// Crashes a piece of work at each storage operation that it makes, and looks at the states that the crash may leave.
+///
+/// The work is yours: a log, code that embeds one, or anything else that keeps its files in a [`Disk`]. The whole
+/// follows from the seed; what is found is told as a [`Crash`], which can be had [again](Explore::again).
+///
+/// Here an application that replaces a file durably:
+///
+/// ```
+/// use seawall::sim::{Disk, Explore};
+/// use std::io;
+///
+/// fn save(disk: &Disk, text: &[u8]) -> io::Result<()> {
+///     let storage = disk.mount();
+///     let new = storage.create("state.new")?;
+///     new.write_at(text, 0)?;
+///     new.sync()?;
+///     storage.rename("state.new", "state")?;
+///     storage.sync_dir()
+/// }
+///
+/// let before = Disk::new(1);
+/// before.put("state", b"old");
+/// // What the work answers is what it has acknowledged when the power goes.
+/// let work = |disk: &Disk| save(disk, b"new").is_ok();
+/// let states = Explore::new(1).run(&before, work, |left, &saved| match left.file("state").as_deref() {
+///     Some(b"new") => Ok(()),
+///     Some(b"old") if !saved => Ok(()),
+///     other => Err(format!("{other:?}, saved: {saved}")),
+/// })?;
+/// assert!(states > 20);
+/// # Ok::<(), seawall::sim::Broken>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is explored until it is run"]
+pub struct Explore {
+    seed: u64,
+    states: u64,
+}
+
+/// A crash: in which operation the power went, and what of the unsynced survived it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Crash {
+    /// The power goes in this [mutating](super::Operation::is_mutating) operation of the work, 1 being its first; or
+    /// behind its last.
+    pub operation: u64,
+    /// Of each unit that was [dirty](Disk::dirty), whether it survives. `None`: the process alone is killed.
+    pub kept: Option<Vec<bool>>,
+    /// The units that do not.
+    pub lost: Vec<Unit>,
+}
+
+/// A crash that breaks a promise: as few units are lost in it as it takes. Printed, it is a line.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Broken {
+    /// Which.
+    pub crash: Crash,
+    /// How many states were looked at up to it.
+    pub states: u64,
+    /// What was said of it.
+    pub what: String,
+}
+
+impl Explore {
+    /// At most 64 states at each operation. `seed` draws them where there are more.
+    pub fn new(seed: u64) -> Explore {
+        Explore { seed, states: 64 }
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// At most so many states at each operation, at least four: all that there are, or a sample of them.
+    pub fn states(mut self, most: u64) -> Explore {
+        self.states = most.max(4);
+        self
+    }
+
+    /// Has `work` done on forks of `before`, with the power going in its first operation, its second, and so on to its
+    /// end; and has `check` look at each state that may be left. `work` is to stop where it meets an error, and to tell
+    /// what it had acknowledged by then. Background work runs where `work` [steps](Disk::step) it.
+    ///
+    /// Takes as long as doing the work half as often as it has operations, and opening what each state left.
+    ///
+    /// # Errors
+    /// The first crash of which `check` says that it breaks a promise.
+    pub fn run<T>(
+        &self,
+        before: &Disk,
+        mut work: impl FnMut(&Disk) -> T,
+        mut check: impl FnMut(&Disk, &T) -> Result<(), String>,
+    ) -> Result<u64, Broken> {
+        let mut chance = Chance::new(self.seed);
+        let mut states = 0;
+        for operation in 1.. {
+            let (disk, told, ended) = stopped(before, &mut work, operation);
+            let units = disk.dirty();
+            for kept in self.choices(units.len(), &mut chance) {
+                states += 1;
+                let mut broken = |kept: &Option<Vec<bool>>| check(&left(&disk, kept), &told).err();
+                let Some(what) = broken(&kept) else { continue };
+                let (kept, what) = shrink(kept, what, broken);
+                let lost = units.iter().zip(kept.iter().flatten()).filter(|(_, kept)| !**kept);
+                let lost = lost.map(|(unit, _)| unit.clone()).collect();
+                return Err(Broken { crash: Crash { operation, kept, lost }, states, what });
+            }
+            if ended {
+                break;
+            }
+        }
+        Ok(states)
+    }
+
+    /// The same crash of the same work again: the disk as it was left, and what the work had told.
+    pub fn again<T>(&self, crash: &Crash, before: &Disk, mut work: impl FnMut(&Disk) -> T) -> (Disk, T) {
+        let (disk, told, _) = stopped(before, &mut work, crash.operation);
+        (left(&disk, &crash.kept), told)
+    }
+
+    /// What may survive of so many units: a kill, all of it, none, and each other way or a sample of them.
+    fn choices(&self, units: usize, chance: &mut Chance) -> Vec<Option<Vec<bool>>> {
+        let all = 1_u64.checked_shl(u32::try_from(units).unwrap_or(u32::MAX)).unwrap_or(u64::MAX);
+        let mut choices = vec![None];
+        if all < self.states {
+            choices.extend((0..all).map(|mask| Some((0..units).map(|unit| mask >> unit & 1 == 1).collect())));
+            return choices;
+        }
+        choices.extend([true, false].map(|kept| Some(vec![kept; units])));
+        for _ in 3..self.states {
+            let odds = [1, 4, 7].get(chance.below(3)).copied().unwrap_or(4);
+            choices.push(Some((0..units).map(|_| chance.below(8) < odds).collect()));
+        }
+        choices
+    }
+}
+
+/// The work on a fork, up to the power's going in an operation; and whether it came to its end before.
+fn stopped<T>(before: &Disk, work: &mut impl FnMut(&Disk) -> T, operation: u64) -> (Disk, T, bool) {
+    let disk = before.fork();
+    disk.crash_torn_at(operation);
+    let told = work(&disk);
+    let ended = !disk.crashed();
+    (disk, told, ended)
+}
+
+/// What the crash leaves of a disk.
+fn left(disk: &Disk, kept: &Option<Vec<bool>>) -> Disk {
+    let left = disk.fork();
+    match kept {
+        Some(kept) => left.crash(Keep::Units(kept)),
+        None => left.kill(),
+    }
+    left
+}
+
+/// Keeps more and more of what was lost, as long as it is `broken` all the same.
+fn shrink(
+    kept: Option<Vec<bool>>,
+    mut what: String,
+    mut broken: impl FnMut(&Option<Vec<bool>>) -> Option<String>,
+) -> (Option<Vec<bool>>, String) {
+    let Some(mut least) = kept else { return (None, what) };
+    for unit in 0..least.len() {
+        let mut more = least.clone();
+        let Some(lost) = more.get_mut(unit).filter(|kept| !**kept) else { continue };
+        *lost = true;
+        if let Some(still) = broken(&Some(more.clone())) {
+            (least, what) = (more, still);
+        }
+    }
+    (Some(least), what)
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let operation = self.operation;
+        if self.kept.is_none() {
+            return write!(f, "a kill in operation {operation}");
+        }
+        write!(
+            f,
+            "a power cut in operation {operation} that loses {}",
+            if self.lost.is_empty() { "nothing" } else { "" }
+        )?;
+        let lost: Vec<_> = self.lost.iter().map(Unit::to_string).collect();
+        write!(f, "{}", lost.join(", "))
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} (state {})", self.crash, self.what, self.states)
+    }
+}
+
+impl std::error::Error for Broken {}
