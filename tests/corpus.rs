@@ -1,16 +1,26 @@
-//! Replays the seeds of the fuzz target `recover`, and whatever it once found, on a stable compiler.
+//! Replays the seeds of the fuzz targets, and whatever they once found, on a stable compiler.
 //!
-//! `SEAWALL_WRITE_SEEDS=1` writes the seeds below into `fuzz/seeds/recover`.
+//! `SEAWALL_WRITE_SEEDS=1` writes the seeds of each target into `fuzz/seeds`.
 #![cfg(feature = "sim")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation, missing_docs)]
+#![allow(
+    missing_docs,
+    unsafe_code,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
-#[path = "corpus/recover.rs"]
-mod recover;
+#[path = "corpus/mod.rs"]
+mod corpus;
 
 use std::fs;
+use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use recover::Step;
+use corpus::recover::{self, Step};
+use corpus::{crash, readers, receiver, repair, salvage, segment};
 use seawall::ErrorKind;
 use seawall::sim::Bug;
 
@@ -42,8 +52,8 @@ fn with(mut program: Vec<u8>, steps: &[u8]) -> Vec<u8> {
 /// Where the first record of a segment lies: behind the header and a link without cursors.
 const RECORD: u16 = 4096 + 24 + 80;
 
-/// The seeds, by name.
-fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+/// The seeds of `recover`, by name.
+fn recover_seeds() -> Vec<(&'static str, Vec<u8>)> {
     let write = |file: u8, offset: u16, bytes: &[u8]| {
         let [low, high] = offset.to_le_bytes();
         [&[op(Step::Write), file, low, high, bytes.len() as u8][..], bytes].concat()
@@ -108,18 +118,201 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/recover")
+/// Seeds by name.
+type Seeds = Vec<(&'static str, Vec<u8>)>;
+
+/// A fuzz target: its name, what it does with an input, its seeds.
+struct Target {
+    name: &'static str,
+    run: fn(&[u8]),
+    seeds: fn() -> Seeds,
+}
+
+const RECOVER: Target = Target { name: "recover", run: recover::run, seeds: recover_seeds };
+const SEGMENT: Target = Target { name: "segment", run: segment::run, seeds: segment::seeds };
+const CRASH: Target = Target { name: "crash", run: crash::run, seeds: crash::seeds };
+const READERS: Target = Target { name: "readers", run: readers::run, seeds: readers::seeds };
+const RECEIVER: Target = Target { name: "receiver", run: receiver::run, seeds: receiver::seeds };
+const REPAIR: Target = Target { name: "repair", run: repair::run, seeds: recover_seeds };
+const SALVAGE: Target = Target { name: "salvage", run: salvage::run, seeds: salvage::seeds };
+
+impl Target {
+    fn directory(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(self.name)
+    }
+
+    /// Its seeds lie where the fuzzer finds them; they and all else that lies there run.
+    fn replay(&self) {
+        fs::create_dir_all(self.directory()).unwrap();
+        for (name, program) in (self.seeds)() {
+            let path = self.directory().join(name);
+            if std::env::var_os("SEAWALL_WRITE_SEEDS").is_some() {
+                fs::write(&path, &program).unwrap();
+            }
+            assert_eq!(fs::read(&path).ok(), Some(program), "{name}: SEAWALL_WRITE_SEEDS=1 writes it");
+        }
+        for entry in fs::read_dir(self.directory()).unwrap() {
+            let path = entry.unwrap().path();
+            let program = fs::read(&path).unwrap();
+            assert!(program.len() < 4096, "{}", path.display());
+            println!("{}", path.display());
+            (self.run)(&program);
+        }
+    }
+
+    /// The seed of a name.
+    fn seed(&self, name: &str) -> Vec<u8> {
+        (self.seeds)().into_iter().find(|(seed, _)| *seed == name).unwrap().1
+    }
+
+    /// Inputs by chance, what a fuzzer would try first. `SEAWALL_ROUNDS` for more.
+    fn try_by_chance(&self, rounds: usize) {
+        let rounds = std::env::var("SEAWALL_ROUNDS").map_or(rounds, |rounds| rounds.parse().unwrap());
+        assert_eq!(first_failure(&(self.seeds)(), rounds, self.run), None);
+    }
+}
+
+/// Seeds with noise behind them or, every other time, in them, until `run` panics or `rounds` are over: then the last.
+fn first_failure(seeds: &Seeds, rounds: usize, run: impl Fn(&[u8]) + RefUnwindSafe) -> Option<(usize, Vec<u8>)> {
+    let mut state = 1_u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    for round in 0..rounds {
+        let mut program = seeds[round % seeds.len()].1.clone();
+        if (round / seeds.len()).is_multiple_of(2) {
+            program.extend((0..byte() % 40).map(|_| byte()));
+        } else {
+            for _ in 0..byte() % 4 {
+                let at = usize::from(byte()) << 8 | usize::from(byte());
+                if let Some(byte_at) = at.checked_rem(program.len()).and_then(|at| program.get_mut(at)) {
+                    *byte_at = byte();
+                }
+            }
+        }
+        if catch_unwind(|| run(&program)).is_err() {
+            return Some((round, program));
+        }
+    }
+    None
 }
 
 #[test]
-fn the_seeds_are_as_this_file_says() {
-    for (name, program) in seeds() {
-        let path = directory().join(name);
-        if std::env::var_os("SEAWALL_WRITE_SEEDS").is_some() {
-            fs::write(&path, &program).unwrap();
+fn what_lies_in_recover_is_recovered() {
+    RECOVER.replay();
+    RECOVER.try_by_chance(400);
+}
+
+#[test]
+fn what_lies_in_segment_is_read_as_the_specification_says() {
+    SEGMENT.replay();
+    SEGMENT.try_by_chance(2000);
+}
+
+#[test]
+fn a_reader_that_is_wrong_in_one_record_is_noticed() {
+    let wrong: [fn(segment::Row) -> segment::Row; 4] = [
+        |row| (row.0 + 4, row.1, row.2, row.3, row.4),
+        |row| (row.0, 3 - row.1, row.2, row.3, row.4),
+        |row| (row.0, row.1, row.2, !row.3, row.4),
+        |row| (row.0, row.1, row.2, row.3, [&row.4[..], &[0]].concat()),
+    ];
+    let seed = SEGMENT.seed("records");
+    for reader in wrong {
+        assert!(catch_unwind(|| segment::run_with(&seed, reader)).is_err());
+    }
+}
+
+#[test]
+fn what_lies_in_crash_keeps_the_promises() {
+    CRASH.replay();
+    CRASH.try_by_chance(1500);
+}
+
+#[test]
+fn a_safety_taken_out_breaks_a_promise() {
+    for bug in [
+        Bug::AcknowledgeBeforeSync,
+        Bug::BatchCutInside,
+        Bug::CleanPastCursor,
+        Bug::LinkIsProof,
+        Bug::LsnHandedOutTwice,
+        Bug::NotesNotRead,
+    ] {
+        let noticed = first_failure(&(CRASH.seeds)(), 6000, |input| crash::run_with(input, Some(bug)));
+        let (round, _) = noticed.unwrap_or_else(|| panic!("{bug:?} was not noticed"));
+        println!("{bug:?}: after {round} inputs");
+    }
+}
+
+#[test]
+fn what_lies_in_readers_shows_what_is_durable() {
+    READERS.replay();
+    READERS.try_by_chance(1500);
+}
+
+#[test]
+fn a_writer_that_claims_too_much_is_noticed_by_readers() {
+    let run = |input: &[u8]| readers::run_with(input, Some(Bug::ClaimAheadOfSync));
+    let noticed = first_failure(&(READERS.seeds)(), 1000, run);
+    println!("after {} inputs", noticed.expect("it is not noticed").0);
+}
+
+#[test]
+fn what_lies_in_receiver_is_decoded_and_encoded_again() {
+    RECEIVER.replay();
+    RECEIVER.try_by_chance(20_000);
+}
+
+#[test]
+fn an_entry_that_is_encoded_otherwise_is_noticed() {
+    let wrong: [fn(&mut Vec<u8>); 3] =
+        [|bytes| bytes.push(0), |bytes| bytes.truncate(bytes.len() - 1), |bytes| bytes[8] ^= 0x42];
+    for name in ["block", "origin", "handover", "table"] {
+        for hand in wrong {
+            assert!(catch_unwind(|| receiver::run_with(&RECEIVER.seed(name), hand)).is_err(), "{name}");
         }
-        assert_eq!(fs::read(&path).unwrap(), program, "{name}: SEAWALL_WRITE_SEEDS=1 writes it");
+    }
+}
+
+#[test]
+fn what_lies_in_repair_is_repaired() {
+    REPAIR.replay();
+    REPAIR.try_by_chance(400);
+}
+
+#[test]
+fn a_repair_that_loses_or_invents_a_record_is_noticed() {
+    let wrong: [fn(&mut Vec<repair::Row>); 3] =
+        [|found| drop(found.remove(2)), |found| found[2].2.push(0), |found| found[2].0 += 4];
+    for name in ["rotated", "middle-gone", "flipped-payload"] {
+        let seed = REPAIR.seed(name);
+        for hand in wrong {
+            assert!(catch_unwind(|| repair::run_with(&seed, hand)).is_err(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_lies_in_salvage_is_salvaged() {
+    SALVAGE.replay();
+    SALVAGE.try_by_chance(800);
+}
+
+#[test]
+fn a_salvage_that_loses_or_invents_a_record_is_noticed() {
+    let seed = SALVAGE.seed("in-pieces");
+    let wrong: [fn(Vec<salvage::Found>) -> Vec<salvage::Found>; 3] = [
+        |found| found[1..].to_vec(),
+        |found| [&found[..], &found[..1]].concat(),
+        |mut found| {
+            found[0].1.ends_batch ^= true;
+            found
+        },
+    ];
+    for hand in wrong {
+        assert!(catch_unwind(|| salvage::run_with(&seed, hand)).is_err());
     }
 }
 
@@ -160,8 +353,8 @@ const VERDICTS: &[(&str, &str)] = &[
 
 #[test]
 fn the_seeds_reach_what_they_are_named_for() {
-    for (name, program) in seeds() {
-        let disk = recover::build(&program, &recover::options());
+    for (name, program) in recover_seeds() {
+        let disk = recover::build(&program, &recover::options()).disk;
         let verdict = match recover::options().open_on(disk.mount()) {
             Ok(wal) if wal.recovery().torn.is_some() => "torn",
             Ok(wal) => match wal.read(..).unwrap().find_map(Result::err).map(|e| e.kind().clone()) {
@@ -178,42 +371,7 @@ fn the_seeds_reach_what_they_are_named_for() {
         };
         assert!(VERDICTS.contains(&(name, verdict)), "{name} is {verdict}");
     }
-    assert_eq!(VERDICTS.len(), seeds().len());
-}
-
-#[test]
-fn every_seed_is_recovered() {
-    let mut count = 0;
-    for entry in fs::read_dir(directory()).unwrap() {
-        let path = entry.unwrap().path();
-        let program = fs::read(&path).unwrap();
-        assert!(program.len() < 4096, "{}", path.display());
-        println!("{}", path.display());
-        recover::run(&program);
-        count += 1;
-    }
-    assert!(count >= seeds().len(), "{count}");
-}
-
-/// Programs by chance, what a fuzzer would try first, until `run` panics or `rounds` are over: then the last program.
-fn first_failure(rounds: usize, run: impl Fn(&[u8]) + std::panic::RefUnwindSafe) -> Option<(usize, Vec<u8>)> {
-    let mut state = 1_u64;
-    let mut byte = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    let by_chance = |(round, (_, mut program)): (usize, (_, Vec<u8>))| {
-        program.extend((0..byte() % 40).map(|_| byte()));
-        std::panic::catch_unwind(|| run(&program)).is_err().then_some((round, program))
-    };
-    seeds().into_iter().cycle().take(rounds).enumerate().find_map(by_chance)
-}
-
-/// `SEAWALL_ROUNDS` for more than 400.
-#[test]
-fn programs_by_chance_are_recovered() {
-    let rounds = std::env::var("SEAWALL_ROUNDS").map_or(400, |rounds| rounds.parse().unwrap());
-    assert_eq!(first_failure(rounds, recover::run), None);
+    assert_eq!(VERDICTS.len(), recover_seeds().len());
 }
 
 /// What the fuzz target checks is worth its time only if it notices that a safety is gone.
@@ -228,7 +386,7 @@ fn a_safety_taken_out_is_noticed() {
         Bug::FrontNotSynced,
     ] {
         let options = recover::options().plant(bug);
-        let noticed = first_failure(4000, |program| recover::run_with(program, &options));
+        let noticed = first_failure(&recover_seeds(), 4000, |program| recover::run_with(program, &options));
         let (round, _) = noticed.unwrap_or_else(|| panic!("{bug:?} was not noticed"));
         println!("{bug:?}: after {round} programs");
     }

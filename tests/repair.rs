@@ -299,6 +299,18 @@ fn files_under_wrong_names_lose_nothing() {
 }
 
 #[test]
+fn a_damaged_copy_under_a_segments_name_takes_no_segments_place() {
+    let whole = World::new();
+    for segment in &whole.segments {
+        let world = whole.fork();
+        let mut copy = world.disk.file(segment).unwrap();
+        copy[BLOCK + 400] ^= 1;
+        world.disk.put(&format!("{:020}.wal", base(segment) + BLOCK as u64), copy);
+        world.repair(&Repair::new(), |_| false);
+    }
+}
+
+#[test]
 fn a_closed_log_whose_mark_is_gone_opens_again() {
     let world = World::new();
     world.disk.remove("MARK");

@@ -7,7 +7,7 @@ mod made;
 mod random;
 #[path = "salvage/raw.rs"]
 mod raw;
-#[path = "threats/spec.rs"]
+#[path = "common/spec.rs"]
 #[allow(dead_code)]
 mod spec;
 

@@ -7,7 +7,7 @@
 //! What it finds goes into `fuzz/seeds/recover`, where `tests/corpus.rs` replays it on a stable compiler.
 #![no_main]
 
-#[path = "../../tests/corpus/recover.rs"]
-mod recover;
+#[path = "../../tests/corpus/mod.rs"]
+mod corpus;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| recover::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| corpus::recover::run(input));

@@ -193,7 +193,7 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
     let mut overview = Overview {
         log_id: survey.log_id,
         first: examined.report.first,
-        durable: Lsn(examined.shown),
+        durable: Lsn(examined.shown.max(first)),
         faults: examined.report.faults.clone(),
         notes: examined.report.notes.clone(),
         ..Overview::default()

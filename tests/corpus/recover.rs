@@ -4,9 +4,9 @@
 //! of a few dozen bytes makes directories of many segments. Shared by `fuzz/fuzz_targets/recover.rs` and
 //! `tests/corpus.rs`.
 
-mod model;
-
-use model::Model;
+use super::appended::Model;
+use super::input::{Input, bounded};
+use super::spec;
 use seawall::check::{Item, Verify, frames_on, inspect_on};
 use seawall::sim::{Disk, Keep};
 use seawall::{Lsn, Options, Record, RecoveryMode, Wal};
@@ -96,24 +96,6 @@ const NAMES: [&str; 10] = [
     "notes.txt",
 ];
 
-struct Input<'a>(&'a [u8]);
-
-impl Input<'_> {
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    fn short(&mut self) -> usize {
-        usize::from(u16::from_le_bytes([self.byte(), self.byte()]))
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.byte()).collect()
-    }
-}
-
 pub fn options() -> Options {
     Options::new().segment_size(SEGMENT)
 }
@@ -125,9 +107,11 @@ pub fn run(input: &[u8]) {
 
 /// The same with options of the caller's, who may have taken a safety out.
 pub fn run_with(input: &[u8], options: &Options) {
-    let disk = build(input, options);
+    let Built { disk, .. } = build(input, options);
+    let bytes = disk.names().iter().filter_map(|name| disk.file(name)).map(|file| file.len()).sum();
     for mode in [RecoveryMode::TornTail, RecoveryMode::Strict] {
         let options = options.clone().recovery_mode(mode);
+        bounded(bytes, 8, || _ = options.open_on(disk.fork().mount()));
         look(&disk.fork(), &options);
         write(&disk.fork(), &options);
     }
@@ -227,29 +211,38 @@ fn write(disk: &Disk, options: &Options) {
     }
 }
 
-pub fn build(input: &[u8], options: &Options) -> Disk {
+/// What a program leaves.
+pub struct Built {
+    pub disk: Disk,
+    /// What was appended until a hand touched the directory.
+    pub model: Model,
+    /// A hand gave bytes checksums that they did not have, or put them where others were.
+    pub forged: bool,
+}
+
+pub fn build(input: &[u8], options: &Options) -> Built {
     let disk = Disk::new(7);
     let mut input = Input(input);
     let mut wal = options.open_on(disk.mount()).ok();
-    // Until a hand touches the directory.
-    let mut model = Some(Model::default());
+    let (mut model, mut touched, mut forged) = (Model::default(), false, false);
     for _ in 0..STEPS {
-        if input.0.is_empty() {
+        if input.is_empty() {
             break;
         }
         let step = ALL.get(usize::from(input.byte()) % ALL.len()).copied().unwrap_or(Step::Sync);
         if step as u8 >= Step::Write as u8 {
-            model = None;
+            touched = true;
+            forged |= step as u8 >= Step::Rename as u8;
             if wal.take().is_some() {
                 disk.kill();
             }
             damage(&disk, step, &mut input);
         } else if let Some(open) = &wal {
-            live(open, &disk, step, &mut input, model.get_or_insert_default());
+            live(open, &disk, step, &mut input, &mut model);
             if matches!(step, Step::Close | Step::Kill | Step::Crash) {
                 drop(wal.take());
                 wal = options.open_on(disk.mount()).ok();
-                if let Some(model) = &mut model {
+                if !touched {
                     model.opened(wal.as_ref().expect("no hand touched it"));
                 }
             }
@@ -257,7 +250,7 @@ pub fn build(input: &[u8], options: &Options) -> Disk {
     }
     drop(wal);
     disk.kill();
-    disk
+    Built { disk, model, forged }
 }
 
 fn live(wal: &Wal, disk: &Disk, step: Step, input: &mut Input<'_>, model: &mut Model) {
@@ -355,12 +348,16 @@ fn damage(disk: &Disk, step: Step, input: &mut Input<'_>) {
         Step::Copy => return disk.put(name(input), bytes),
         Step::MendHeader => {
             if let Some(header) = bytes.get_mut(..72) {
-                let sum =
-                    crc32fast::hash(&[header.get(..12), header.get(16..)].map(Option::unwrap_or_default).concat());
-                put32(header, 12, sum);
+                spec::mend_header(header);
             }
         }
-        Step::MendFrame => mend_frame(&mut bytes, input.short()),
+        Step::MendFrame => {
+            let offset = input.short();
+            if bytes.len() >= 16 {
+                let seed = spec::u32_at(&bytes, 12);
+                spec::mend_frame(&mut bytes, seed, offset);
+            }
+        }
         _ => {}
     }
     disk.put(&name_of, bytes);
@@ -370,24 +367,4 @@ fn put32(bytes: &mut [u8], at: usize, number: u32) {
     if let Some(field) = bytes.get_mut(at..at + 4) {
         field.copy_from_slice(&number.to_le_bytes());
     }
-}
-
-fn get32(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
-}
-
-/// Gives the frame at `offset` the checksums that it should have, by the specification.
-fn mend_frame(segment: &mut [u8], offset: usize) {
-    let Some(seed) = get32(segment, 12) else { return };
-    let Some(frame) = segment.get_mut(offset..) else { return };
-    let Some(word) = get32(frame, 4) else { return };
-    let end = 24 + (word & 0x0fff_ffff) as usize;
-    if let Some(payload) = frame.get(24..end) {
-        let sum = crc32fast::hash(payload);
-        put32(frame, 20, sum);
-    }
-    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
-    hasher.update(&u32::try_from(offset).unwrap_or(0).to_le_bytes());
-    hasher.update(frame.get(4..24).unwrap_or_default());
-    put32(frame, 0, hasher.finalize());
 }

@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, clippy::cast_possible_truncation)]
 
 mod bugs;
+mod machine;
 mod model;
 mod parser;
 mod property;

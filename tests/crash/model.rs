@@ -182,6 +182,12 @@ impl Model {
     }
 }
 
+/// Bytes that were framed in this life.
+pub fn framed(wal: &Wal) -> u64 {
+    let stats = wal.stats();
+    stats.written_bytes + stats.buffered_bytes
+}
+
 fn batches(records: &[Record]) -> Result<Vec<Vec<&Record>>, String> {
     let mut groups: Vec<Vec<&Record>> = Vec::new();
     let mut open = false;

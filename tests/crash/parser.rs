@@ -1,6 +1,7 @@
 //! A second reader of the format, written from the specification alone: no code of the crate, no shared CRC.
 
 use seawall::sim::Disk;
+use seawall::{Kind, Wal};
 
 /// One record: its LSN, kind, batch time, payload.
 pub type Parsed = (u64, u8, u64, Vec<u8>);
@@ -72,4 +73,16 @@ fn segment(disk: &Disk, base: u64, end: u64) -> (Vec<Parsed>, u64, u64) {
     assert_eq!(base + at as u64, end, "a frame reaches over the end");
     let (prev_base, prev_end) = link.unwrap();
     (records, prev_base, prev_end)
+}
+
+/// What the log gives is what the bytes say to somebody else.
+pub fn compare(disk: &Disk, wal: &Wal) -> Result<(), String> {
+    let recovery = wal.recovery();
+    let ours = wal.read(..).map_err(|e| e.to_string())?.map(|record| {
+        let record = record.unwrap();
+        let kind = if record.kind == Kind::Checkpoint { 2 } else { 1 };
+        (record.lsn.0, kind, record.batch_time.0, record.payload.to_vec())
+    });
+    let theirs = parse(disk, recovery.first.0, recovery.end.0);
+    if ours.eq(theirs.iter().cloned()) { Ok(()) } else { Err("a second parser reads other records".to_owned()) }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use seawall::sim::{Bug, Disk, Fault, Keep, Operation};
 use seawall::{Cursor, Durability, ErrorKind, Kind, Lsn, Options, Ticket, Wal};
 
-use crate::model::{Batch, CURSORS, Model};
-use crate::parser::parse;
+use crate::model::{Batch, CURSORS, Model, framed};
+use crate::parser::compare;
 
 /// What may happen in a run.
 #[derive(Clone, Copy, Debug)]
@@ -111,12 +111,6 @@ struct Run<'a> {
     /// Cursors are used in this run.
     cursors: bool,
     held: Vec<(Vec<u8>, Bytes)>,
-}
-
-/// Bytes that were framed in this life.
-fn framed(wal: &Wal) -> u64 {
-    let stats = wal.stats();
-    stats.written_bytes + stats.buffered_bytes
 }
 
 /// Runs one seed; `Err` is a broken promise.
@@ -501,16 +495,4 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-/// What the log gives is what the bytes say to somebody else.
-fn compare(disk: &Disk, wal: &Wal) -> Result<(), String> {
-    let recovery = wal.recovery();
-    let ours = wal.read(..).map_err(|e| e.to_string())?.map(|record| {
-        let record = record.unwrap();
-        let kind = if record.kind == Kind::Checkpoint { 2 } else { 1 };
-        (record.lsn.0, kind, record.batch_time.0, record.payload.to_vec())
-    });
-    let theirs = parse(disk, recovery.first.0, recovery.end.0);
-    if ours.eq(theirs.iter().cloned()) { Ok(()) } else { Err("a second parser reads other records".to_owned()) }
 }

@@ -1,7 +1,5 @@
-//! What the tests of all rows share: small logs, what they hold, a counting allocator.
+//! What the tests of all rows share: small logs, and what they hold.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -117,52 +115,4 @@ impl Noise {
         bytes.truncate(length);
         bytes
     }
-}
-
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Notes the largest allocation of each thread.
-struct Counting;
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-// SAFETY: every call goes to the system's allocator with what it was given; noting a number allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller's promise is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller's promise is the same.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        note(new_size);
-        // SAFETY: the caller's promise is the same.
-        unsafe { System.realloc(ptr, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is the same.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-fn note(size: usize) {
-    // A thread that ends may allocate after its locals are gone.
-    _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
-}
-
-/// The largest allocation that this thread makes in `f`, in bytes.
-pub fn largest_allocation<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    LARGEST.set(0);
-    let value = f();
-    (value, LARGEST.get())
 }

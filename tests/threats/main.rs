@@ -45,6 +45,9 @@
     clippy::unwrap_used
 )]
 
+#[path = "../common/allocations.rs"]
+#[allow(dead_code)]
+mod allocations;
 mod bounds;
 mod common;
 mod copies;
@@ -54,6 +57,8 @@ mod hands;
 mod power;
 mod processes;
 mod rot;
+#[path = "../common/spec.rs"]
+#[allow(dead_code)]
 mod spec;
 mod stale;
 mod threads;

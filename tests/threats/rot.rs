@@ -3,9 +3,9 @@
 use seawall::sim::{Bug, Disk, Keep};
 use seawall::{ErrorKind, Options};
 
+use crate::allocations::largest_allocation;
 use crate::common::{
-    Noise, everything, fill, filled, flip, is_damage, kind, largest_allocation, payload, payloads, segments, small,
-    with, write_unsynced,
+    Noise, everything, fill, filled, flip, is_damage, kind, payload, payloads, segments, small, with, write_unsynced,
 };
 use crate::spec::{self, BLOCK, FRAME, Frame};
 

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use seawall::sim::{Bug, Disk, Keep, Operation};
 use seawall::{Lsn, Options};
 
-use crate::common::{
-    Noise, fill, filled, flip, largest_allocation, payload, payloads, segments, small, with, write_unsynced,
-};
+use crate::allocations::largest_allocation;
+use crate::common::{Noise, fill, filled, flip, payload, payloads, segments, small, with, write_unsynced};
 use crate::spec::{self, BLOCK, FRAME};
 
 /// Fills and cleans a log until its files were used several times, cuts the power, and compares what is shown.

@@ -77,10 +77,11 @@ pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16])
     Ok(known)
 }
 
-/// The index of the one with the highest base of those that fit.
+/// The index of the one with the highest base of those that fit, of several the one under its own name: no copy takes
+/// the place of the segment itself.
 fn highest(files: &[Known], fits: impl Fn(&Known) -> bool) -> Option<usize> {
     let found = files.iter().enumerate().filter(|(_, known)| fits(known));
-    found.max_by_key(|(_, known)| known.base).map(|(index, _)| index)
+    found.max_by_key(|(_, known)| (known.base, !known.is_stray())).map(|(index, _)| index)
 }
 
 /// Sound segments of the log under names that are not their own: renamed, or copied aside by an earlier repair.

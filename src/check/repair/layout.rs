@@ -85,7 +85,7 @@ impl Layout {
                 break;
             }
         }
-        let base = next_base(storage, plan.survey.ceiling.max(*durable))?;
+        let base = next_base(storage, plan.survey.ceiling.max(*durable).max(plan.survey.front))?;
         let front = used.first().map_or(base, |first| first.base);
         let anew = |name: &String| stands.iter().any(|stand: &Stand| stand.name == *name);
         let part = |name: &String| anew(name) || used.iter().any(|segment| segment_name(segment.base) == *name);

@@ -3,7 +3,7 @@
 use seawall::{Kind, Lsn, Wal};
 
 /// One append.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Batch {
     /// Of its last record.
     lsn: Lsn,
@@ -19,6 +19,25 @@ pub struct Model {
     front: Lsn,
     durable: Lsn,
     count: u8,
+    /// All that was ever appended.
+    ever: Vec<Row>,
+}
+
+/// A record: its LSN, whether it is a checkpoint, its payload.
+pub type Row = (u64, bool, Vec<u8>);
+
+impl Batch {
+    /// Its records. Their frames lie side by side.
+    fn rows(&self) -> Vec<Row> {
+        let (mut rows, mut lsn) = (Vec::new(), self.lsn.0);
+        for (n, payload) in self.payloads.iter().rev().enumerate() {
+            if n > 0 {
+                lsn -= 24 + payload.len().next_multiple_of(4) as u64;
+            }
+            rows.insert(0, (lsn, self.checkpoint, payload.clone()));
+        }
+        rows
+    }
 }
 
 impl Model {
@@ -31,7 +50,20 @@ impl Model {
     /// They were appended.
     pub fn appended(&mut self, lsn: Lsn, payloads: Vec<Vec<u8>>, checkpoint: bool) {
         assert!(self.batches.last().is_none_or(|last| last.lsn < lsn), "{lsn} was handed out before");
-        self.batches.push(Batch { lsn, payloads, checkpoint });
+        let batch = Batch { lsn, payloads, checkpoint };
+        self.ever.extend(batch.rows());
+        self.batches.push(batch);
+    }
+
+    /// All that was ever appended, lost or not.
+    pub fn ever(&self) -> &[Row] {
+        &self.ever
+    }
+
+    /// The batches that must be there: durable and not cleaned.
+    pub fn durable_batches(&self) -> impl Iterator<Item = Vec<Row>> {
+        let must = |batch: &&Batch| batch.lsn < self.durable && batch.lsn >= self.front;
+        self.batches.iter().filter(must).map(Batch::rows)
     }
 
     /// Everything below is durable.

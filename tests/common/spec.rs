@@ -22,6 +22,7 @@ pub struct Frame {
     pub length: usize,
     pub kind: u32,
     pub more: bool,
+    pub batch_time: u64,
     /// How far it says that the log was durable.
     pub claim: u64,
     pub payload: Vec<u8>,
@@ -87,6 +88,19 @@ pub fn mend_check(bytes: &mut [u8], seed: u32, at: usize) {
     bytes[at..at + 4].copy_from_slice(&check.to_le_bytes());
 }
 
+/// Makes both checksums of the frame at `at` right, as far as it reaches. Gives its end, if it lies in `bytes`.
+pub fn mend_frame(bytes: &mut [u8], seed: u32, at: usize) -> Option<usize> {
+    let header = bytes.get(at..at + FRAME)?;
+    let length = (u32_at(header, 4) & 0x0fff_ffff) as usize;
+    let end = at + FRAME + length.next_multiple_of(4);
+    if let Some(payload) = bytes.get(at + FRAME..at + FRAME + length) {
+        let sum = crc32fast::hash(payload);
+        bytes[at + 20..at + 24].copy_from_slice(&sum.to_le_bytes());
+    }
+    mend_check(bytes, seed, at);
+    (end <= bytes.len()).then_some(end)
+}
+
 /// The frame at `at`, if it is valid.
 pub fn frame(bytes: &[u8], base: u64, seed: u32, at: usize) -> Option<Frame> {
     let header = bytes.get(at..at + FRAME)?;
@@ -95,13 +109,38 @@ pub fn frame(bytes: &[u8], base: u64, seed: u32, at: usize) -> Option<Frame> {
     if kind == 0 || frame_check(seed, at, header) != u32_at(header, 0) {
         return None;
     }
-    let payload = bytes.get(at + FRAME..at + FRAME + length)?;
+    let padded = bytes.get(at + FRAME..at + FRAME + length.next_multiple_of(4))?;
+    let payload = &padded[..length];
     if crc32fast::hash(payload) != u32_at(header, 20) {
         return None;
     }
     let behind = u32_at(header, 16);
-    let claim = if behind == u32::MAX { 0 } else { base + at as u64 - u64::from(behind) };
-    Some(Frame { at, length, kind, more: word >> 31 == 1, claim, payload: payload.to_vec() })
+    let claimed = base.saturating_add(at as u64).checked_sub(u64::from(behind));
+    let claim = claimed.filter(|_| behind != u32::MAX).unwrap_or(0);
+    Some(Frame {
+        at,
+        length,
+        kind,
+        more: word >> 31 == 1,
+        batch_time: u64_at(header, 8),
+        claim,
+        payload: payload.to_vec(),
+    })
+}
+
+/// Whether the first block is a header of version 1 as it may be.
+pub fn is_header(bytes: &[u8]) -> bool {
+    let Some(header) = bytes.get(..72) else { return false };
+    let (base, capacity) = (u64_at(header, 48), u64_at(header, 56));
+    header[..8] == *b"\x89SEAW\r\n\x1a"
+        && header[8..12] == [1, 0, 72, 0]
+        && header_checksum(header) == u32_at(header, 12)
+        // What is incompatible, also for readers, and the algorithm.
+        && header[20..32] == [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]
+        && (16 << 10..=1 << 30).contains(&capacity)
+        && capacity % 4096 == 0
+        && base % 4096 == 0
+        && base.checked_add(capacity).is_some()
 }
 
 /// The segment in `bytes`, if its header is sound.
@@ -117,6 +156,33 @@ pub fn segment(bytes: &[u8]) -> Option<Segment> {
         segment.frames.push(frame);
     }
     Some(segment)
+}
+
+/// Whether a valid first frame of the segment at `base` is a link, and one that a log may have.
+pub fn is_link(frame: &Frame, base: u64) -> bool {
+    if frame.kind != 3 || frame.more || frame.length < 80 {
+        return false;
+    }
+    let number = |at: usize| u64_at(&frame.payload, at);
+    let (prev_base, prev_end, prev_records) = (number(0), number(8), number(24));
+    let mut cursors = &frame.payload[80..];
+    while !cursors.is_empty() {
+        let length = cursors.get(8).map_or(0, |length| usize::from(*length));
+        let name = cursors.get(9..9 + length).filter(|_| (1..=200).contains(&length));
+        if name.is_none_or(|name| std::str::from_utf8(name).is_err()) {
+            return false;
+        }
+        cursors = &cursors[9 + length..];
+    }
+    let follows = || {
+        let first = prev_base.saturating_add(BLOCK as u64);
+        prev_base < base
+            && prev_end <= base
+            && (first..=first.saturating_add(1 << 30)).contains(&prev_end)
+            && prev_records <= number(64)
+            && number(72) < prev_end
+    };
+    number(64) <= u64::MAX / 2 && (prev_base == u64::MAX || follows())
 }
 
 /// What the valid slots of MARK say: `synced`, the highest.
