@@ -57,10 +57,16 @@ fn wait_for(dir: &Path, records: u64) -> Reading {
     reading
 }
 
+/// What it has said, once it has ended by itself.
+fn ended(mut process: Child) -> Output {
+    until("it ends", || process.try_wait().unwrap().is_some());
+    process.wait_with_output().unwrap()
+}
+
 /// Has it stop by a signal, in order.
 fn stop(process: Child, signal: i32) -> Output {
     crate::signal(&process, signal);
-    let output = process.wait_with_output().unwrap();
+    let output = ended(process);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     output
 }
@@ -216,7 +222,7 @@ fn a_reader_who_does_not_read_holds_up_neither_the_receiver_nor_its_end() {
 #[test]
 fn a_standard_error_that_nobody_reads_holds_up_neither() {
     let temp = tempfile::tempdir().unwrap();
-    let cluster = Cluster::new("topic", 50);
+    let cluster = Cluster::new("topic", 50).without("missing");
     let producer = Producer::new(&cluster.brokers(), "topic");
     (0..50).for_each(|number| producer.produce(number, 0, 4));
     let (_reader, writer) = stuffed(0);
@@ -226,7 +232,7 @@ fn a_standard_error_that_nobody_reads_holds_up_neither() {
     stop(process, libc::SIGTERM);
     let options = ["--json", "--topic", "missing"];
     let process = start_with(&cluster, temp.path(), writer.try_clone().unwrap(), writer, &options);
-    assert_eq!(process.wait_with_output().unwrap().status.code(), Some(1));
+    assert_eq!(ended(process).status.code(), Some(1));
 }
 
 #[test]

@@ -24,6 +24,12 @@ impl Cluster {
         cluster
     }
 
+    /// Has a topic be missing whoever asks for it: the mock makes topics by itself now and then.
+    pub fn without(self, topic: &str) -> Cluster {
+        self.mock().topic_error(topic, rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+        self
+    }
+
     pub fn mock(&self) -> MockCluster<'_, DefaultProducerContext> {
         let client: &Client<DefaultProducerContext> = self.owner.client();
         client.mock_cluster().unwrap()

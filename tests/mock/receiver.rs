@@ -87,7 +87,7 @@ fn a_graceful_stop_leaves_nothing_uncommitted_and_the_next_start_reads_nothing_t
 #[test]
 fn a_topic_that_is_not_there_is_an_error_that_says_so() {
     let temp = tempfile::tempdir().unwrap();
-    let cluster = Cluster::new("another", 1);
+    let cluster = Cluster::new("another", 1).without("topic");
     let (status, said) = job(&cluster, &temp.path().join("log"), &[]).start().ended(BOUND);
     assert_eq!(status.code(), Some(1));
     assert!(said.contains("no topic topic") && said.contains("--topic"), "{said}");
