@@ -181,12 +181,17 @@ impl Frames {
 
     /// Begins at `lsn`: what lies in segments before the one that holds it is not read, and its damage not told.
     pub fn starting_at(mut self, lsn: Lsn) -> Frames {
-        let base = |piece: &Piece| self.examined.plan.base_of(piece);
-        while self.pieces.get(1).is_some_and(|next| base(next) <= lsn.0) {
-            self.pieces.pop_front();
+        let plan = &self.examined.plan;
+        let mut passed = None;
+        while self.pieces.get(1).is_some_and(|next| plan.base_of(next) <= lsn.0) {
+            passed = self.pieces.pop_front();
         }
-        let first = self.pieces.front().map_or(0, base);
-        self.pending.retain(|fault| fault.lsn.0 >= first);
+        // Before the first piece that is left others may be missing that no link names: they are told with it.
+        if let (Some(passed), Some(first)) = (passed, self.pieces.front()) {
+            let first = plan.base_of(first);
+            let end = plan.end_of(&passed).unwrap_or(first);
+            self.pending.retain(|fault| fault.lsn.0 > end || fault.lsn.0 >= first);
+        }
         self.from = lsn;
         self
     }

@@ -125,6 +125,14 @@ impl Plan {
         }
     }
 
+    /// Where a piece of the log ended, if that is known.
+    pub(super) fn end_of(&self, piece: &Piece) -> Option<u64> {
+        match *piece {
+            Piece::Member(index) => Some(self.base(index).saturating_add(self.parts.get(index)?.seal?.end)),
+            Piece::Missing { end, .. } => Some(end),
+        }
+    }
+
     /// The index of the segment at `base`, if its seed is the one that was meant.
     fn index(&self, base: u64, seed: u32) -> Option<usize> {
         let index = self.survey.segments.binary_search_by_key(&base, |found| found.base).ok()?;

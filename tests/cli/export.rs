@@ -64,7 +64,9 @@ fn a_part_of_a_live_log_is_written_as_it_was() {
     let end = Options::new().open_read_only(&new).unwrap().durable_lsn();
     assert_eq!(
         lines(&output),
-        [json!({ "records": 800, "batches": batches, "parts": 0, "damaged": 0, "removed": 0, "end": end.0 })]
+        [json!({
+            "records": 800, "batches": batches, "parts": 0, "damaged": 0, "removed": 0, "unproven": 0, "end": end.0,
+        })]
     );
     assert_eq!(seawall(&["verify", text(&new)]).status.code(), Some(0));
     drop(wal);
@@ -265,4 +267,49 @@ fn of_a_damaged_batch_each_record_is_written_on_its_own() {
 
 fn records_at(dir: &Path) -> Vec<u64> {
     records(dir).iter().map(|record| record.lsn.0).collect()
+}
+
+/// That more than one of them is gone was not said: what begins with the first that is left begins with what is lost.
+#[test]
+fn segments_that_are_gone_at_the_front_are_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let old = temp.path().join("old");
+    log(&old, 3000).close().unwrap();
+    for gone in 1..4 {
+        fs::remove_file(first_segment(&old)).unwrap();
+        let dump = seawall(&["dump", text(&old), "--json"]);
+        assert_eq!(dump.status.code(), Some(2), "{gone} gone: {}", said(&dump));
+        let left = lines(&dump).len();
+        assert!(0 < left && left < 3000, "{left}");
+        let new = temp.path().join(format!("new.{gone}"));
+        let export = seawall(&["export", text(&old), "--json", "--out", text(&new)]);
+        assert_eq!(export.status.code(), Some(3), "{gone} gone: {}", said(&export));
+        assert_eq!((&lines(&export)[0]["damaged"], records(&new).len()), (&json!(1), left));
+        // From where nothing is missing any more.
+        let from = newest_base(&old);
+        let dump = seawall(&["dump", text(&old), "--from", &from.to_string()]);
+        assert_eq!(dump.status.code(), Some(0), "{gone} gone: {}", said(&dump));
+    }
+}
+
+/// Without MARK nothing says that the last records are durable: they are left out, and that was not said.
+#[test]
+fn what_nothing_says_is_durable_is_left_out_and_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, copy, new) = (temp.path().join("old"), temp.path().join("copy"), temp.path().join("new"));
+    let wal = log(&old, 100);
+    fs::create_dir(&copy).unwrap();
+    segments(&old).iter().for_each(|path| _ = fs::copy(path, copy.join(path.file_name().unwrap())).unwrap());
+    drop(wal);
+    let export = seawall(&["export", text(&copy), "--json", "--out", text(&new)]);
+    assert_eq!(export.status.code(), Some(0), "{}", said(&export));
+    let unproven = lines(&export)[0]["unproven"].as_u64().unwrap();
+    assert!(unproven > 0 && said(&export).contains("note: not shown: "), "{}", said(&export));
+    assert_eq!(lines(&export)[0]["records"].as_u64().unwrap() + unproven, 100);
+}
+
+/// The base of the newest segment that was used.
+fn newest_base(dir: &Path) -> u64 {
+    let mut used = segments(dir).into_iter().filter(|path| fs::metadata(path).unwrap().len() > 8192);
+    used.next_back().unwrap().file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }

@@ -12,7 +12,7 @@ use seawall::{BatchTime, Lsn, Record};
 use crate::exit;
 use crate::failure::{self, About, NOTHING};
 use crate::meter::Meter;
-use crate::out::{self, Out, counted};
+use crate::out::{self, Out};
 use crate::record::{Form, Shown};
 use crate::units;
 pub use help::JSON;
@@ -113,13 +113,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     for note in frames.notes() {
         out::warn(format_args!("note: {note}"));
     }
-    if frames.unproven() > 0 {
-        let (records, from) = (counted(frames.unproven(), "valid record"), frames.end());
-        out::warn(format_args!(
-            "note: not shown: {records} at LSN {from} or above, of which nothing says that they are durable; opening the \
-             log makes them so"
-        ));
-    }
+    out::unproven(&frames);
     if damaged.is_some() {
         out::warn(failure::next(&failure::ways(&arguments.path, damaged)));
     }

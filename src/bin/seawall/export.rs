@@ -37,7 +37,8 @@ pub struct Arguments {
     redact: bool,
     /// Tell what was written as one JSON object: records, batches, parts (batches of which a
     /// part is there, its records written each on its own), damaged (places passed over), removed (places in
-    /// the middle where a writer cleaned records away first), end (LSN in the new log)
+    /// the middle where a writer cleaned records away first), unproven (valid records at the end that were left out,
+    /// for nothing says that they are durable), end (LSN in the new log)
     #[arg(long)]
     json: bool,
 }
@@ -101,6 +102,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     // The range may end inside a batch.
     export.end_batch()?;
     drop(meter);
+    out::unproven(&frames);
     if first.is_some() {
         out::warn(failure::next(&failure::ways(&arguments.path, first)));
     }
@@ -110,7 +112,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     if arguments.json {
         let told = json!({
             "records": records, "batches": batches, "parts": parts, "damaged": damaged, "removed": removed,
-            "end": end.0,
+            "unproven": frames.unproven(), "end": end.0,
         });
         out.json(&told)?;
     } else {

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 
 use anyhow::Context;
 use seawall::Lsn;
+use seawall::check::Frames;
 use serde_json::Value;
 
 /// Standard output. That nobody reads it any more is no error: a command that ends for it ends as what it met until then
@@ -91,6 +92,17 @@ pub fn counted(number: u64, what: &str) -> String {
         (_, false) => "s",
     };
     format!("{} {what}{end}", count(number))
+}
+
+/// Says which records were not read, for nothing says that they are durable.
+pub fn unproven(frames: &Frames) {
+    if frames.unproven() > 0 {
+        let (records, from) = (counted(frames.unproven(), "valid record"), frames.end());
+        warn(format_args!(
+            "note: not shown: {records} at LSN {from} or above, of which nothing says that they are durable; opening the \
+             log makes them so"
+        ));
+    }
 }
 
 /// What a writer cleaned away before it was read.
