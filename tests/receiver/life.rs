@@ -317,8 +317,9 @@ fn a_log_that_is_only_written_is_synced_before_anything_is_committed() {
         produce(&broker, "t", 1, 20);
         life.expect_all_committed();
         let left = disk.fork();
-        broker.kill(life.member);
+        // First of all: a receiver that is cut off ends in order.
         disk.kill();
+        broker.kill(life.member);
         _ = life.outcome();
         left.crash(Keep::None);
         left.threads(true);

@@ -239,8 +239,9 @@ fn entries_without_a_table_go_only_once_there_is_one() {
     let life = Life::start(&broker, disk.mount(), without_tables());
     produce_large(&broker, 40);
     life.expect_all_committed();
-    broker.kill(life.member);
+    // First of all: a receiver that is cut off ends in order.
     disk.kill();
+    broker.kill(life.member);
     _ = life.outcome();
     let mut config = without_tables();
     (config.retain, config.clean_interval) = (Some(ms(1)), ms(5));
@@ -270,8 +271,9 @@ fn a_full_log_that_was_killed_makes_room_by_retention() {
     let life = begin(without_tables());
     produce_large(&broker, 60);
     life.expect("the log is full", |life| life.status().full.is_some());
-    broker.kill(life.member);
+    // First of all: a receiver that is cut off ends in order.
     disk.kill();
+    broker.kill(life.member);
     _ = life.outcome();
     let mut config = without_tables();
     (config.retain, config.clean_interval) = (Some(ms(1)), ms(5));
