@@ -489,5 +489,8 @@ fn what_is_crashed_in_memory_tells_what_it_found() {
         let told = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{name}: {told}{}", String::from_utf8_lossy(&output.stderr));
         assert!(told.contains(found), "{name}: {told}");
+        let states = told.lines().filter_map(|line| line.strip_suffix(" crash states, no promise broken"));
+        let mut states = states.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+        assert!(states.all(|states| states > 100), "{name}: {told}");
     }
 }

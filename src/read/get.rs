@@ -43,13 +43,12 @@ fn no_record(lsn: Lsn) -> Error {
 impl Open {
     /// The only record that is read of it.
     fn into_record(self, found: Found) -> Result<Record> {
+        if self.mapped.is_some() {
+            return found.record(&self, |payload| self.share(payload));
+        }
         let (from, length) = (found.offset + u64::from(FRAME), found.header.length as usize);
         self.segment.set_got(FRAME as usize + length);
-        let payload = match &self.mapped {
-            Some(_) => self.payload(found.offset, &found.header).map(|payload| self.share(payload)),
-            None => self.chunk.keep(from, length),
-        };
-        found.with(payload)
+        found.with(self.chunk.keep(from, length))
     }
 }
 

@@ -108,7 +108,7 @@ impl Explore {
             // Held until all states were looked at: what it does when it is dropped is no part of the work.
             (oracle, engine)
         };
-        self.run(&Disk::new(self.seed()), work, |left, (oracle, _)| {
+        self.run(&Disk::new(self.seed), work, |left, (oracle, _)| {
             let mut oracle = oracle.clone();
             reopened::<E>(left, &mut oracle)?;
             left.kill();
@@ -118,7 +118,7 @@ impl Explore {
 
     /// A record that tells its number.
     fn record(&self, number: u32) -> Vec<u8> {
-        let mut chance = Chance::new(self.seed() ^ u64::from(number));
+        let mut chance = Chance::new(self.seed ^ u64::from(number));
         let mut record = vec![0; 4 + chance.below(2 << 10)];
         chance.fill(&mut record);
         record.splice(..4, number.to_le_bytes());

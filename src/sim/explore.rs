@@ -41,7 +41,7 @@ use super::disk::Disk;
 #[derive(Clone, Debug)]
 #[must_use = "nothing is explored until it is run"]
 pub struct Explore {
-    seed: u64,
+    pub(super) seed: u64,
     states: u64,
 }
 
@@ -74,10 +74,6 @@ impl Explore {
     /// At most 64 states at each operation. `seed` draws them where there are more.
     pub fn new(seed: u64) -> Explore {
         Explore { seed, states: 64 }
-    }
-
-    pub(super) fn seed(&self) -> u64 {
-        self.seed
     }
 
     /// At most so many states at each operation, at least four: all that there are, or a sample of them.
