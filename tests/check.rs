@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use seawall::check::{Fault, Item, Verify, frames, verify};
+use seawall::check::{Fault, Item, Repair, Verify, frames, verify};
 use seawall::{ErrorKind, Lsn, Options, Progress, Wal};
 
 fn small() -> Options {
@@ -643,6 +643,30 @@ fn what_cannot_be_known_is_not_said_to_be_nothing() {
     let [cut] = &report.faults[..] else { panic!("{report}") };
     assert_eq!((cut.lost_bytes, cut.lost_records), (0, None));
     assert!(cut.to_string().contains("lost: nothing that is known of"), "{cut}");
+}
+
+/// Only the newest link told of the segment before it, and that one is gone too: it was said that nothing was lost.
+#[test]
+fn what_only_the_newest_link_would_tell_is_not_said_to_be_nothing() {
+    for missing in [false, true] {
+        let temp = tempfile::tempdir().unwrap();
+        let lsns = log(temp.path(), 250);
+        let files = segments(temp.path());
+        let [.., before, newest] = &files[..] else { panic!() };
+        // A byte of the link's payload.
+        flip(newest, 4096 + 24 + 30);
+        let held = lsns.iter().filter(|lsn| (base(before)..base(newest)).contains(&lsn.0)).count() as u64;
+        if missing {
+            fs::remove_file(before).unwrap();
+        }
+        let report = verify(temp.path()).unwrap();
+        assert_eq!(report.faults.len(), 1, "{report}");
+        assert_eq!(report.faults[0].lost_records, if missing { None } else { Some(0) }, "{report}");
+        assert_eq!(report.records, 250 - if missing { held } else { 0 });
+        let plan = Repair::new().run(temp.path()).unwrap();
+        assert_eq!((plan.lost_records, plan.kept_records), (report.faults[0].lost_records, report.records));
+        assert!(verify(temp.path()).unwrap().is_clean());
+    }
 }
 
 /// What is left to read from a log of twenty segments with four records each, of which `read` records are read before it

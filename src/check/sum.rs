@@ -120,6 +120,8 @@ impl Sum {
             return Ok(false);
         }
         self.report.segments += 1;
+        // Of what lay between the one before and this one nothing but its link would tell.
+        let untold = newest && part.link.is_none() && self.limit < found.base;
         let place = |offset, what: &str| Fault {
             segment: found.name.clone(),
             offset,
@@ -152,9 +154,12 @@ impl Sum {
         let open = part.seal.is_none();
         let left = open && newest && self.is_left(walked);
         let holes = walked.holes.iter().take(walked.holes.len() - usize::from(left));
+        let known = self.report.faults.len();
         if !self.holes(found, holes, open, newest) {
             return Ok(false);
         }
+        let link = self.report.faults.iter_mut().skip(known).filter(|fault| fault.offset == u64::from(BLOCK));
+        link.filter(|_| untold).for_each(|fault| fault.lost_records = None);
         self.report.records += walked.records;
         self.report.bytes += walked.bytes;
         if !open && part.link.is_some() {
