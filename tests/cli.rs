@@ -98,7 +98,14 @@ fn help_has_examples_and_wrong_usage_exits_with_1() {
         assert_eq!(help.contains(" 4 "), ["receive", "repair", "export"].contains(&command), "{help}");
         assert_eq!(help.contains("5 written by"), !["demo", "completions"].contains(&command), "{help}");
     }
-    for wrong in [&[][..], &["no-such"], &["dump"], &["receive", "--brokers", "b:1"], &["verify", "--no-such", "d"]] {
+    for wrong in [
+        &[][..],
+        &["no-such"],
+        &["dump"],
+        &["receive", "--brokers", "b:1"],
+        &["verify", "--no-such", "d"],
+        &["repair", "d", "--pass-over", "--cut", "1"],
+    ] {
         assert_eq!(seawall(wrong).status.code(), Some(1), "{wrong:?}");
     }
 }

@@ -50,7 +50,13 @@ fn salvaged_records_are_written_anew_with_their_batch_times_kinds_and_batches() 
     let name = found["logs"][0]["log"].as_str().unwrap();
     let output = seawall(&["salvage", text(&old), "--log", &name[..6], "--to", text(&new), "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let wrote = &lines(&output)[0]["written"];
+    let object = lines(&output).remove(0);
+    let wrote = &object["written"];
+    // The help names each of its fields.
+    let help = String::from_utf8(seawall(&["salvage", "--help"]).stdout).unwrap();
+    for part in [&object, &object["logs"][0], wrote] {
+        part.as_object().unwrap().keys().for_each(|key| assert!(help.contains(&format!("\"{key}\":")), "{key}"));
+    }
     let batches = records.iter().filter(|record| record.ends_batch).count();
     assert_eq!((&wrote["records"], &wrote["batches"]), (&json!(records.len()), &json!(batches)));
     assert_eq!(written(&new), records.iter().map(told).collect::<Vec<_>>());

@@ -28,7 +28,7 @@ pub struct Arguments {
     #[arg(long)]
     dry_run: bool,
     /// Pass over what is damaged, and no more: the way that loses least
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["quarantine", "cut"])]
     pass_over: bool,
     /// Pass over all of a segment; may be given several times
     #[arg(long, value_name = "SEGMENT")]

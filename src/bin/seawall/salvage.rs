@@ -13,7 +13,7 @@ use seawall::{Kind, Lsn, Options, Record, Wal};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About};
+use crate::failure::{self, About, NOTHING};
 use crate::meter::Meter;
 use crate::out::{self, Out, count, counted};
 use crate::units::bytes;
@@ -33,9 +33,16 @@ pub struct Arguments {
     #[arg(long, value_name = "NEWDIR")]
     to: Option<PathBuf>,
     /// Tell what was found as one JSON object
-    #[arg(long)]
+    #[arg(long, long_help = JSON)]
     json: bool,
 }
+
+const JSON: &str = "Tell what was found as one JSON object:
+  {\"logs\":[{\"log\":S,\"segments\":N,\"records\":N,\"bytes\":N,\"first\":LSN,\"last\":LSN,\"segment_size\":N,
+    \"damaged\":N,\"absent\":BOOL,\"cut_off\":N,\"cleaned\":N,\"doubled\":N},..],\"bytes\":N,\"unreadable\":N,\"too_new\":N,
+   \"notes\":[S,..],\"written\":null|{\"dir\":S,\"records\":N,\"batches\":N,\"parts\":N,\"unreadable\":N,
+    \"first\":LSN|null,\"last\":LSN|null}}
+What is told of an error: `seawall --help`.";
 
 const EXAMPLES: &str = "Examples:
   seawall salvage /var/lib/billing
@@ -50,7 +57,9 @@ a newer version, at least in part.";
 impl Arguments {
     pub fn about(&self) -> Option<About<'_>> {
         let path = self.sources.first()?;
-        Some(About { path, touched: "none of the sources; the new log may hold a part", json: self.json })
+        let writes = self.to.is_some();
+        let touched = if writes { "none of the sources; the new log may hold a part" } else { NOTHING };
+        Some(About { path, touched, json: self.json })
     }
 }
 
