@@ -165,6 +165,26 @@ fn what_is_damaged_or_missing_is_a_state_and_a_fault() {
 /// A recovery ends the log in the first segment of a life that was not durable beyond; what lies above it stays until
 /// the next life has durably begun.
 #[cfg(feature = "sim")]
+/// It was said that there are no cursors and no checkpoint, where only the link told of them.
+#[test]
+fn what_only_a_damaged_link_tells_is_not_said_to_be_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = log(dir.path(), 20);
+    let checkpoint = wal.append_checkpoint(b"state").unwrap().wait().unwrap();
+    drop(wal.cursor("reader").unwrap());
+    wal.rotate().unwrap();
+    wal.append(b"in the newest").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let note = |overview: &Overview| overview.notes.iter().any(|note| note.contains("where the cursors stand"));
+    let sound = inspect(dir.path()).unwrap();
+    assert_eq!((sound.checkpoint, sound.cursors.len(), note(&sound)), (Some(checkpoint), 1, false));
+    let newest = sound.segments.iter().rfind(|segment| segment.is_log()).unwrap();
+    let file = fs::File::options().write(true).open(dir.path().join(&newest.file)).unwrap();
+    file.write_all_at(&[0xff], 4096 + 24 + 30).unwrap();
+    let damaged = inspect(dir.path()).unwrap();
+    assert_eq!((damaged.checkpoint, damaged.cursors.len(), note(&damaged)), (None, 0, true));
+}
+
 #[test]
 fn a_segment_that_is_cut_off_is_told_from_a_prepared_one() {
     use seawall::check::inspect_on;

@@ -206,6 +206,11 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
         overview.mark = mark(&*subject.storage, survey.log_id)?;
         overview.list(&*subject.storage)?;
         overview.explain(&newest.cursors(survey.front));
+        if newest.is_unlinked(&examined) {
+            let what = "the newest segment's link is damaged: where the cursors stand and the last checkpoint is, and how \
+                        many records there were, is told only as far as later frames say it; a repair finds it again";
+            overview.notes.push(what.to_owned());
+        }
     }
     overview.segments.sort_by_key(|segment| segment.base);
     let counts = overview.log().filter_map(|segment| segment.records);
@@ -230,6 +235,12 @@ impl Newest {
         let Some(index) = examined.newest() else { return Ok(Newest::default()) };
         let link = examined.plan.parts.get(index).and_then(|part| part.link.clone()).unwrap_or_default();
         Ok(Newest { index: Some(index), link, scan: contents(subject, examined, index)?.unwrap_or_default() })
+    }
+
+    /// Whether its link, which tells of what lies before it, is lost.
+    fn is_unlinked(&self, examined: &Examined) -> bool {
+        let part = self.index.and_then(|index| examined.plan.parts.get(index));
+        part.is_some_and(|part| part.link.is_none())
     }
 
     /// Whether all that is shown of it was found in it.
