@@ -185,6 +185,7 @@ fn what_only_a_damaged_link_tells_is_not_said_to_be_none() {
     assert_eq!((damaged.checkpoint, damaged.cursors.len(), note(&damaged)), (None, 0, true));
 }
 
+#[cfg(feature = "sim")]
 #[test]
 fn a_segment_that_is_cut_off_is_told_from_a_prepared_one() {
     use seawall::check::inspect_on;
