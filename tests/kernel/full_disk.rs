@@ -1,54 +1,13 @@
-//! A real disk that is full: small file systems in images, mounted where this machine allows it.
-//!
-//! Needs root, loop devices and mkfs; where one is missing a line `cannot: ..` says which file system was not tried,
-//! and with `SEAWALL_MUST_MOUNT=1` that fails.
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+//! A real disk that is full.
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use seawall::{ErrorKind, Lsn, Options, Wal};
 
-/// A file system in an image. Unmounted, and its loop device with it, when dropped.
-struct Mounted {
-    dir: PathBuf,
-    _home: tempfile::TempDir,
-}
-
-impl Mounted {
-    /// # Errors
-    /// Why it cannot be had here.
-    fn new(kind: &str, mebibytes: u64) -> Result<Mounted, String> {
-        let home = tempfile::tempdir().unwrap();
-        let (image, dir) = (home.path().join("image"), home.path().join("mount"));
-        fs::create_dir(&dir).unwrap();
-        fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
-        run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image))?;
-        run(Command::new("mount").args(["-o", "loop", "-t", kind]).arg(&image).arg(&dir))?;
-        Ok(Mounted { dir, _home: home })
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // With the mount the loop device goes that `mount` made for it.
-        if let Err(e) = run(Command::new("umount").arg(&self.dir)) {
-            println!("{} is still mounted: {e}", self.dir.display());
-            _ = run(Command::new("umount").arg("--lazy").arg(&self.dir));
-        }
-    }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim())),
-        Err(e) => Err(format!("{command:?}: {e}")),
-    }
-}
+use crate::mounted::Mounted;
 
 fn payload(n: u32) -> Vec<u8> {
     let mut payload = n.to_le_bytes().to_vec();
@@ -92,17 +51,10 @@ fn all_there(wal: &Wal, records: &[(Lsn, u32)], first: Lsn) {
     }
 }
 
-fn a_full_disk(kind: &str, mebibytes: u64) {
-    let mounted = match Mounted::new(kind, mebibytes) {
-        Ok(mounted) => mounted,
-        Err(why) => {
-            println!("cannot: {kind} was not tried: {why}");
-            assert!(std::env::var_os("SEAWALL_MUST_MOUNT").is_none(), "{why}");
-            return;
-        }
-    };
-    let dir = mounted.dir.join("log");
-    let filler = mounted.dir.join("filler");
+fn a_full_disk(kind: &'static str, mebibytes: u64) {
+    let Some(mounted) = Mounted::new(kind, mebibytes) else { return };
+    let dir = mounted.dir().join("log");
+    let filler = mounted.dir().join("filler");
     fs::write(&filler, vec![b'x'; 8 << 20]).unwrap();
     let options = Options::new().segment_size(1 << 20);
     let wal = options.open(&dir).unwrap();

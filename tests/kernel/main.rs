@@ -1,0 +1,11 @@
+//! Real kernels: small file systems in images, full, cut off from power, and over a device that refuses.
+//!
+//! Needs root, loop devices and mkfs; where one is missing a line `cannot: ..` says which file system was not tried,
+//! and with `SEAWALL_MUST_MOUNT=1` that fails.
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+
+mod full_disk;
+mod mounted;
+mod power_cut;
+mod refusing;
