@@ -55,6 +55,18 @@ pub enum Bug {
     NotesNotRead,
     /// The end of a torn batch is the last valid frame in it.
     BatchCutInside,
+    /// A frame's payload is not held against its checksum.
+    PayloadUnchecked,
+    /// Recovery writes what it found above the proven point again, and serves it before the sync.
+    RewriteNotSynced,
+    /// Closing trims the newest segment before MARK says durably that the log ends there.
+    TrimBeforeMark,
+    /// Closing syncs nothing.
+    CloseUnsynced,
+    /// Recovery asks no claim: the first bad place is the end of the log.
+    ClaimsNotAsked,
+    /// A cursor is given out before the note of it is durable.
+    CursorNotSynced,
 }
 
 /// The set of safeties taken out.

@@ -62,5 +62,10 @@ planted! {
     cleaned_past_a_cursor: CleanPastCursor in crashes within 50_000 by "is gone, no clean was to take it";
     notes_of_cursors_not_read: NotesNotRead in crashes within 50_000 by "cursor";
     batch_cut_inside: BatchCutInside in crashes within 50_000 by "ends within a batch";
+    payload_unchecked: PayloadUnchecked in crashes within 50_000 by "read: read sim";
+    rewrite_not_synced: RewriteNotSynced in faults within 200_000 by "not a torn tail | acknowledged ones are left | read: read sim";
+    trimmed_before_mark: TrimBeforeMark in crashes within 200_000 by "damaged: cut to";
+    closed_without_a_sync: CloseUnsynced in crashes within 50_000 by "acknowledged ones are left";
+    cursor_not_synced: CursorNotSynced in crashes within 50_000 by "acknowledged ones are left | cursor";
     stale_frames: StaleFrames in crashes within 400_000 by "is gone, no clean was to take it";
 }

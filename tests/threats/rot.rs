@@ -240,8 +240,9 @@ fn known_by_another_segment(bug: Option<Bug>) -> bool {
 }
 
 #[test]
-fn row_15_catches_looking_ahead_in_one_segment_only() {
+fn row_15_catches_looking_ahead_in_one_segment_only_and_claims_that_are_not_asked() {
     assert!(known_by_another_segment(None));
+    assert!(!known_by_another_segment(Some(Bug::ClaimsNotAsked)), "the check sees nothing");
     assert!(!known_by_another_segment(Some(Bug::LookAheadInOneSegment)), "the check sees nothing");
 }
 

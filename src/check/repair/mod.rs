@@ -265,7 +265,7 @@ fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
     for (name, bytes) in unproven {
         // Crash: a sync that failed may have left it in the cache alone, and the next link claims that it is durable.
         let file = names.io("open", name, storage.open(name, true))?;
-        names.io("sync", name, rewrite(&*file, bytes.start, bytes.end))?;
+        names.io("sync", name, rewrite(&*file, bytes.start, bytes.end).and_then(|()| file.sync()))?;
     }
     names.move_aside(below)?;
     // Crash: below the front of the next link all counts as cleaned, and that leads down through what was just written.
