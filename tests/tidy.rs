@@ -215,3 +215,16 @@ fn threats_have_their_tests() {
     });
     none("threats without a test", &without.map(|(number, rest)| format!("{number}: {rest}")).collect::<Vec<_>>());
 }
+
+/// Each test that a table in `DESIGN.md` calls by its name is there.
+#[test]
+fn tests_that_are_spoken_of_are_there() {
+    let design = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("DESIGN.md")).unwrap();
+    let all: String = sources("tests").into_iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let rows = design.lines().filter(|line| line.starts_with("| "));
+    let names = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let tests: Vec<_> = names.filter(|name| name.matches('_').count() > 3 && !name.contains(' ')).collect();
+    assert!(tests.len() > 10, "{tests:?}");
+    let gone = tests.into_iter().filter(|name| !all.contains(&format!("fn {name}()")));
+    none("tests that are not there", &gone.map(str::to_owned).collect::<Vec<_>>());
+}

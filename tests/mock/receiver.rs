@@ -5,6 +5,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use seawall::receiver::Entry;
+
 use crate::common::cluster::Cluster;
 use crate::common::log::Reading;
 use crate::common::produce::Producer;
@@ -82,6 +84,38 @@ fn a_graceful_stop_leaves_nothing_uncommitted_and_the_next_start_reads_nothing_t
     let (status, said) = receiver.stop(1, BOUND);
     assert!(status.success(), "{status}: {said}");
     assert_eq!(Reading::of(&dir).records, 700);
+}
+
+#[test]
+fn several_topics_go_into_one_log() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let cluster = Cluster::new("topic", 2);
+    cluster.mock().create_topic("other", 1, 1).unwrap();
+    Producer::new(&cluster.brokers(), "topic").produce(1, 0, 100);
+    Producer::new(&cluster.brokers(), "other").produce(0, 0, 70);
+    let mut receiver = job(&cluster, &dir, &["--topic", "other"]).start();
+    let received = || {
+        let mut received = BTreeMap::new();
+        let Ok(log) = seawall::Options::new().open_read_only(&dir) else { return received };
+        for record in log.read(..).unwrap() {
+            let record = record.unwrap();
+            let Entry::Block(block) = Entry::decode(&record.payload).unwrap() else { continue };
+            for range in block.ranges() {
+                *received.entry(range.partition.to_string()).or_default() += range.count;
+            }
+        }
+        received
+    };
+    let expected = BTreeMap::from([("other/0".to_owned(), 70), ("topic/1".to_owned(), 100)]);
+    let deadline = Instant::now() + BOUND;
+    while received() != expected {
+        receiver.check();
+        assert!(Instant::now() < deadline, "{:?} within {BOUND:?}", received());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let (status, said) = receiver.stop(2, BOUND);
+    assert!(status.success(), "{status}: {said}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use seawall::receiver::{
     Clock, CommitMark, Entry, LogId, Mode, OriginCause, ReceiveError, Status, SystemClock, TopicId,
 };
 use seawall::sim::{Disk, Keep};
-use seawall::{Durability, ErrorKind, Kind, Lsn};
+use seawall::{Durability, ErrorKind, Kind, Lsn, Wal};
 
 use crate::world::*;
 
@@ -27,6 +27,48 @@ fn thirty_messages_are_recorded_and_thirty_is_committed() {
     let status = life.stop();
     assert_eq!((status.taken, status.recorded, status.duplicates), (30, 30, 0));
     assert_exactly_once(&broker, fs(dir.path()));
+}
+
+#[test]
+fn several_topics_are_received_into_one_log_each_with_its_own_offsets() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    broker.create_topic("u", 2);
+    let all = |wal: &Wal| {
+        let mut all = Vec::new();
+        for record in records(wal) {
+            let Entry::Block(block) = Entry::decode(&record.payload).unwrap() else { continue };
+            all.extend(block.records().map(|record| {
+                let record = record.unwrap();
+                let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+                (block.ranges()[record.range].partition.clone(), record.offset, value)
+            }));
+        }
+        all.sort();
+        all
+    };
+    let expected = |records: i32| {
+        let each = |topic: &'static str| {
+            let of = move |i: i32| {
+                (partition(topic, i % 2), i64::from(i / 2), format!("{topic}/{} record {}", i % 2, i % 20))
+            };
+            (0..records).map(of)
+        };
+        let mut expected: Vec<_> = each("t").chain(each("u")).collect();
+        expected.sort();
+        expected
+    };
+    for life in 1..=3 {
+        produce(&broker, "t", 2, 20);
+        produce(&broker, "u", 2, 20);
+        let wal = Arc::new(options().open(dir.path()).unwrap());
+        let life_of = Life::of(&["t", "u"], &broker, Arc::clone(&wal), quick(), Arc::default()).unwrap();
+        let next = |topic| broker.committed("g", topic, 1).map(|commit| commit.next);
+        let end = Some(i64::from(life) * 10);
+        life_of.expect("both are committed", |_| (next("t"), next("u")) == (end, end) && all_committed(&broker));
+        assert_eq!(all(&wal), expected(life * 20));
+        drop(wal);
+        assert_eq!(life_of.stop().recorded, 40);
+    }
 }
 
 #[test]

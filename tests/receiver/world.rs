@@ -136,7 +136,18 @@ impl Life {
     }
 
     pub fn on(broker: &Broker, wal: Arc<Wal>, config: Config, witness: Arc<Witness>) -> Result<Life, ReceiveError> {
-        let source = broker.join("g", &["t"]);
+        Life::of(&["t"], broker, wal, config, witness)
+    }
+
+    /// Receives these topics in group `g`.
+    pub fn of(
+        topics: &[&str],
+        broker: &Broker,
+        wal: Arc<Wal>,
+        config: Config,
+        witness: Arc<Witness>,
+    ) -> Result<Life, ReceiveError> {
+        let source = broker.join("g", topics);
         let member = source.member();
         let receiver = Receiver::new(Arc::clone(&wal), source, config)?.observe(Arc::<Witness>::clone(&witness));
         let (status, recovered) = (receiver.status(), receiver.recovered().clone());
