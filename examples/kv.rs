@@ -49,6 +49,8 @@ impl Store {
             }
             state.apply(&record.payload).ok_or("a record that no store wrote")?;
         }
+        // A store that was killed may have made its checkpoint and not come to clean.
+        wal.clean_before_lsn(from)?;
         Ok(Store { wal, state: Mutex::new(state) })
     }
 

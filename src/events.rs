@@ -1,5 +1,5 @@
-//! What is told to `tracing`, with the feature of that name; without it these functions are empty. Nothing on the append
-//! path calls them.
+//! What is told to `tracing`, with the feature of that name; without it these functions are empty. An append calls them
+//! only where it makes a segment or meets a full disk.
 #![cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "there is nobody to tell"))]
 
 use std::path::Path;

@@ -79,7 +79,6 @@ impl Looked {
         };
         let first = segments.first().map_or(0, |sealed| sealed.found.base);
         let shown = proven.max(mark.map_or(0, |mark| mark.shown)).min(end).max(first);
-        report.end = Lsn(shown);
         let mut linked = 0;
         let mut kept = VecDeque::new();
         for sealed in segments {
@@ -90,6 +89,9 @@ impl Looked {
             linked = sealed.found.link.as_ref().map_or(0, |(link, _)| link.checkpoint);
             kept.push_back(sealed);
         }
+        // What a writer let others read and a power cut took may reach to between two segments.
+        let shown = kept.back().map_or(shown, |last: &Sealed| shown.min(last.seal.end).max(first));
+        report.end = Lsn(shown);
         let newest = kept.pop_back().map(|last: Sealed| Segment::unsealed(last.found, last.seed, last.capacity));
         let segments = kept.into_iter().map(Segment::found).chain(newest).map(Arc::new).collect();
         let more_checkpoints = checkpoint >= shown;

@@ -1,8 +1,9 @@
 //! What a reader knows of a log that another process writes, and how it comes to know more.
 //!
-//! MARK and the frames say how far the log is durable; both are written after the sync they speak of, so that what is
-//! read may be shown. The reader reads on in the newest segment it knows, and goes over to the next once that has
-//! durably begun: such a segment is part of the log for ever.
+//! MARK and the frames say how far the log is durable, after the sync they speak of, and MARK how far its writer let
+//! others read, which with `Durability::Os` is more. The reader reads on in the newest segment it knows, and goes over
+//! to the next once that has durably begun: such a segment is part of the log for ever. What was let out to readers
+//! proves no such thing, for a power cut may have taken it since; it counts for as far as the records lead.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -65,8 +66,16 @@ struct Tip {
     checkpoints: VecDeque<u64>,
     /// Looks since anything was new.
     idle: u32,
-    /// What MARK said when all was looked at and less was there: a power cut may have left it so (`Durability::Os`).
+    /// What MARK let out when all was looked at and less was there: a power cut may have left it so (`Durability::Os`).
     unreached: u64,
+}
+
+/// What MARK says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marked {
+    synced: u64,
+    shown: u64,
+    front: u64,
 }
 
 impl fmt::Debug for View {
@@ -108,44 +117,50 @@ impl View {
             Err(e) if missing(&e) => Vec::new(),
             marks => marks?,
         };
-        let ours: Vec<_> = marks.iter().filter(|mark| mark.log_id == self.log_id).collect();
-        let marked = ours.iter().map(|mark| mark.shown).max().unwrap_or(0);
-        let front = ours.iter().map(|mark| mark.front).max().unwrap_or(0);
-        let goes_on = match self.newest().filter(|newest| newest.base >= front) {
-            // Without a MARK of ours the log may be gone: its files are open here all the same.
-            Some(newest) => (!ours.is_empty() || self.is_there(&newest)?) && self.go_on(&mut tip, newest, marked)?,
+        let ours = marks.iter().filter(|mark| mark.log_id == self.log_id);
+        let marked = ours.fold(None, |marked: Option<Marked>, mark| {
+            let Marked { synced, shown, front } = marked.unwrap_or_default();
+            let (synced, shown) = (synced.max(mark.synced), shown.max(mark.shown));
+            Some(Marked { synced, shown, front: front.max(mark.front) })
+        });
+        // Without a MARK of ours the log may be gone: its files are open here all the same.
+        let (is_marked, marked) = (marked.is_some(), marked.unwrap_or_default());
+        let goes_on = match self.newest().filter(|newest| newest.base >= marked.front) {
+            Some(newest) => (is_marked || self.is_there(&newest)?) && self.go_on(&mut tip, newest, marked)?,
             None => false,
         };
         if !goes_on {
             self.look_anew(&mut tip)?;
-            tip.unreached = marked;
+            tip.unreached = marked.shown;
             if let Some(newest) = self.newest() {
                 self.go_on(&mut tip, newest, marked)?;
             }
         }
-        let now = marked.max(tip.claim).min(tip.end);
+        let now = marked.shown.max(tip.claim).min(tip.end);
         let now = self.shown.fetch_max(now, Ordering::AcqRel).max(now);
         while tip.checkpoints.get(1).is_some_and(|next| *next < now) {
             tip.checkpoints.pop_front();
         }
         let mut segments = self.segments.write();
-        while segments.len() > 1 && segments.front().is_some_and(|first| first.base < front) {
+        while segments.len() > 1 && segments.front().is_some_and(|first| first.base < marked.front) {
             segments.pop_front();
         }
         Ok(now)
     }
 
     /// Reads on from the newest segment that is known; `false` if what is durable is not there.
-    fn go_on(&self, tip: &mut Tip, mut newest: Arc<Segment>, marked: u64) -> Result<bool> {
+    fn go_on(&self, tip: &mut Tip, mut newest: Arc<Segment>, marked: Marked) -> Result<bool> {
         loop {
             let moved = tip.read_on(self, &newest)?;
             tip.idle = if moved { 0 } else { tip.idle.saturating_add(1) };
             let lists = tip.idle > 0 && tip.idle.is_multiple_of(IDLE_LOOKS);
-            let known = tip.claim.max(if marked == tip.unreached && !lists { 0 } else { marked });
+            let shown = if marked.shown == tip.unreached { 0 } else { marked.shown };
+            let durable = tip.claim.max(marked.synced);
+            let known = durable.max(shown);
             if known <= tip.end && !lists {
                 return Ok(true);
             }
-            let Some((next, seal)) = self.successor(&newest, known)? else {
+            let Some((next, seal)) = self.successor(&newest, durable, shown, tip.end)? else {
                 // Damage, unless the directory changed meanwhile.
                 return Ok(known <= tip.end || tip.idle < STUCK);
             };
@@ -184,9 +199,10 @@ impl View {
         self.segments.read().back().cloned()
     }
 
-    /// The segment after `newest`, once it is known to have durably begun, and how that ended. Several may link to
-    /// `newest`: the highest is the log's, and those below were cut off before it was begun.
-    fn successor(&self, newest: &Segment, known: u64) -> Result<Option<(Segment, Seal)>> {
+    /// The segment after `newest`, once it is known to have durably begun, and how that ended; with no more than `shown`
+    /// to say so, once everything before it was read. Several may link to `newest`: the highest is the log's, and those
+    /// below were cut off before it was begun.
+    fn successor(&self, newest: &Segment, durable: u64, shown: u64, read: u64) -> Result<Option<(Segment, Seal)>> {
         let listed = self.storage.list().map_err(|e| Error::io("list", self.storage.path(), e))?;
         let names = listed.into_iter().filter_map(|(name, plain)| name.into_string().ok().filter(|_| plain));
         let mut names: Vec<_> = names.filter_map(|name| Some((segment_base(&name)?, name))).collect();
@@ -208,7 +224,8 @@ impl View {
             let seal = link.seal();
             let mut begun = Tip { offset: u64::from(BLOCK), ..Tip::default() };
             begun.frames(&*found.file, &place).map_err(|e| self.error(&found.name, e))?;
-            if known.max(begun.claim) <= base {
+            let is_let_out = shown > base && seal.end <= read;
+            if durable.max(begun.claim) <= base && !is_let_out {
                 return Ok(None);
             }
             let capacity = header.capacity;

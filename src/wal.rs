@@ -99,7 +99,9 @@ impl Wal {
     /// [`checkpoint`](Wal::checkpoint), and cleaning never passes it.
     ///
     /// # Errors
-    /// As [`append`](Wal::append); a segment is held back for it, so that a full log can still say where it stands.
+    /// As [`append`](Wal::append); a segment is held back for it, so that a full log can still say where it stands. A log
+    /// at its bound that was killed several times between a checkpoint and the clean may have used that up: clean up to
+    /// the last checkpoint after opening.
     pub fn append_checkpoint(&self, snapshot: &[u8]) -> Result<Ticket<'_>> {
         self.push(FrameKind::Checkpoint, &One::new(snapshot), None, Patience::Wait)
     }

@@ -336,6 +336,60 @@ fn a_waker_that_panics_leaves_the_other_followers_waiting_for_nothing() {
     }
 }
 
+/// What an `Os` log had let its readers see and a power cut took, of a segment before the last: the records behind it are
+/// no part of the log, and that they are missing is no damage.
+#[test]
+fn a_view_does_not_pass_over_what_a_power_cut_took() {
+    let disk = Disk::new(1);
+    let options = small().durability(Durability::Os);
+    let wal = options.open_on(disk.mount()).unwrap();
+    append(&wal, 0);
+    wal.sync().unwrap();
+    append(&wal, 1);
+    wal.rotate().unwrap();
+    let lost = append(&wal, 2);
+    let rest = disk.fork();
+    disk.crash_at(0);
+    drop(wal);
+    rest.crash(Keep::Choose(
+        &mut |unit: &Unit| !matches!(unit, Unit::Sector { file, .. } if file.starts_with("00000000000000000000")),
+    ));
+    let wal = options.open_on(rest.mount()).unwrap();
+    let view = options.open_read_only_on(rest.mount()).unwrap();
+    let count = |view: &seawall::ReadOnly| view.read(..).unwrap().map(Result::unwrap).count();
+    for _ in 0..300 {
+        assert_eq!((view.look().unwrap(), count(&view)), (wal.durable_lsn(), 1));
+        assert!(view.get(lost).is_err());
+    }
+    let next = append(&wal, 3);
+    assert_eq!((view.look().unwrap(), count(&view)), (wal.durable_lsn(), 2));
+    assert_eq!(number(&mut view.follow(lost)), Some(3));
+    assert!(next > lost);
+}
+
+/// What MARK let out lies between the end of the log and the segment that the next writer has begun.
+#[test]
+fn a_view_that_opens_where_a_power_cut_took_something_reads_to_the_end() {
+    let disk = Disk::new(1);
+    let options = Options::new().segment_size(1 << 20);
+    let wal = options.clone().durability(Durability::Os).open_on(disk.mount()).unwrap();
+    append(&wal, 0);
+    wal.sync().unwrap();
+    append(&wal, 1);
+    let rest = disk.fork();
+    disk.crash_at(0);
+    drop(wal);
+    rest.crash(Keep::Choose(&mut |unit: &Unit| matches!(unit, Unit::Sector { file, .. } if file == "MARK")));
+    let wal = options.open_on(rest.mount()).unwrap();
+    // Written, and not synced.
+    let large = wal.append(&vec![7; 300 << 10]).unwrap();
+    let view = options.open_read_only_on(rest.mount()).unwrap();
+    assert_eq!((view.durable_lsn(), view.read(..).unwrap().map(Result::unwrap).count()), (wal.durable_lsn(), 1));
+    large.wait().unwrap();
+    assert_eq!(view.look().unwrap(), wal.durable_lsn());
+    assert_eq!(view.read(..).unwrap().map(Result::unwrap).count(), 2);
+}
+
 /// What an `Os` log had shown and a power cut took: a view looked for it in all of the log, again and again.
 #[test]
 fn a_view_does_not_look_for_what_a_power_cut_took() {

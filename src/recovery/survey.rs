@@ -110,7 +110,7 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     survey.spares.reverse();
     survey.identify(&marks);
     survey.ceiling = survey.segments.iter().map(ceiling).max().unwrap_or(0);
-    survey.ceiling = survey.ceiling.max(survey.mark.map_or(0, |mark| mark.synced));
+    survey.ceiling = survey.ceiling.max(survey.mark.map_or(0, |mark| mark.synced.max(mark.shown)));
     let cut = survey.segments.partition_point(|found| found.base < survey.front);
     survey.spares.extend(survey.segments.drain(..cut).map(|found| found.name));
     if survey.foreign_mark {

@@ -13,7 +13,7 @@
 //! | S1 | A [`File::sync`] that returned `Ok` makes survive: every write to that file since its last *failed* sync, and its size. |
 //! | S2 | Writes that were not synced survive in any subset of 512-byte sectors, in any order over files. |
 //! | S3 | Writing a sector does not change bytes outside the written range. |
-//! | S4 | Directory changes survive in any subset until [`Storage::sync_dir`]; a rename is whole or not at all. |
+//! | S4 | Directory changes survive in any subset until [`Storage::sync_dir`]; a rename is whole or not at all. One that returned `Ok` covers all before it, also what a sync before this opening failed for. |
 //! | S5 | After a *failed* sync, reads may show bytes that the disk does not hold, and a later sync may succeed without writing them. |
 //! | S6 | A read error is an error, never "nothing there". |
 

@@ -15,6 +15,7 @@ mod model;
 mod parser;
 mod property;
 mod run;
+mod views;
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -9,6 +9,7 @@ use seawall::{Cursor, Durability, ErrorKind, Kind, Lsn, Options, Ticket, Wal};
 
 use crate::model::{Batch, CURSORS, Model, framed};
 use crate::parser::compare;
+use crate::views::beside;
 
 /// What may happen in a run.
 #[derive(Clone, Copy, Debug)]
@@ -468,6 +469,10 @@ impl Run<'_> {
         model.check(&wal).map_err(|e| format!("after a crash in {}: {e}", self.operation))?;
         if random.one_in(16) && self.plan.bug.is_none() {
             compare(disk, &wal)?;
+        }
+        if self.plan.bug.is_none() && random.one_in(8) {
+            beside(&wal, disk, &self.plan.options())
+                .map_err(|e| format!("after a crash in {}: {e}", self.operation))?;
         }
         if random.one_in(3) {
             let payload = vec![b'n'; random.below(2000) as usize];
