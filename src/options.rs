@@ -113,8 +113,8 @@ impl Options {
     /// segments leave no room for it, the first checkpoint since opening may go one segment beyond the bound, so that
     /// the log can be cleaned; or beyond what the log holds, where that is more and an older checkpoint keeps all of it.
     /// A life that is killed after an append and before its first commit leaves a segment, which the next life that
-    /// commits trims. Files that were moved aside do not count: a power cut may leave one, as large as a segment, and it stays until you
-    /// remove it.
+    /// commits trims. Files that were moved aside do not count: a power cut may leave one, as large as a segment, and it
+    /// stays until you remove it.
     pub fn max_disk_bytes(mut self, bytes: u64) -> Options {
         self.max_disk_bytes = Some(bytes);
         self
