@@ -21,6 +21,7 @@ struct Inner {
     offset: Option<u64>,
     message: String,
     source: Option<io::Error>,
+    touched: Vec<String>,
 }
 
 /// What sort of error it is, and so what can be done about it.
@@ -185,14 +186,16 @@ pub(crate) fn plural(number: u64, what: &str) -> String {
 impl Error {
     /// An error of `kind` met by `operation`.
     pub(crate) fn new(kind: ErrorKind, operation: &'static str, message: impl Into<String>) -> Error {
-        Error(Arc::new(Inner { kind, operation, path: None, offset: None, message: message.into(), source: None }))
+        let (message, touched) = (message.into(), Vec::new());
+        Error(Arc::new(Inner { kind, operation, path: None, offset: None, message, source: None, touched }))
     }
 
     /// What the system said to `operation` on `path`; a full disk becomes [`ErrorKind::DiskFull`].
     pub(crate) fn io(operation: &'static str, path: impl AsRef<Path>, source: io::Error) -> Error {
         let kind = if is_full(&source) { ErrorKind::DiskFull } else { ErrorKind::Io };
-        let path = Some(path.as_ref().to_path_buf());
-        Error(Arc::new(Inner { kind, operation, path, offset: None, message: String::new(), source: Some(source) }))
+        let (path, source) = (Some(path.as_ref().to_path_buf()), Some(source));
+        let (message, touched) = (String::new(), Vec::new());
+        Error(Arc::new(Inner { kind, operation, path, offset: None, message, source, touched }))
     }
 
     /// The error for damage to the log in `directory`. On one line, as all of them are: it goes into somebody's log file.
@@ -226,6 +229,14 @@ impl Error {
 
     /// The error that a poisoned log gives from now on, for its first failure.
     pub(crate) fn poisoned(&self) -> Error {
+    /// The same error with what was changed before it.
+    pub(crate) fn having_touched(self, touched: Vec<String>) -> Error {
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => Error(Arc::new(Inner { touched, ..inner })),
+            Err(shared) => Error(shared),
+        }
+    }
+
         Error(Arc::new(Inner {
             kind: ErrorKind::Poisoned,
             operation: self.0.operation,
@@ -235,6 +246,7 @@ impl Error {
             source: None,
         }))
     }
+            touched: Vec::new(),
 
     /// What the system said, if it is about that.
     pub(crate) fn system(&self) -> Option<&io::Error> {
@@ -263,6 +275,11 @@ impl Error {
 
     /// Whether the same call may succeed later without anything being mended: answer 429, pause the source.
     pub fn is_backpressure(&self) -> bool {
+    /// What a [`Repair`](crate::check::Repair) had changed before it failed, in words, a file each; of none: nothing.
+    pub fn touched(&self) -> &[String] {
+        &self.0.touched
+    }
+
         matches!(self.0.kind, ErrorKind::Backpressure | ErrorKind::DiskFull | ErrorKind::LogFull)
     }
 }

@@ -10,7 +10,7 @@ use seawall::check::{self, Item};
 use seawall::{BatchTime, Lsn, Record};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::meter::Meter;
 use crate::out::{self, Out};
 use crate::record::{Form, Shown};
@@ -122,7 +122,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.path, touched: NOTHING, json: self.json }
+        About::reading(&self.path, self.json)
     }
 
     fn asks_for(&self, record: &Record, shown: &Shown<'_>) -> bool {

@@ -54,7 +54,7 @@ damaged, or cleaned away in the middle meanwhile (what and where stands on stand
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.path, touched: "nothing of this log; the new one may hold a part", json: self.json }
+        About { new: Some(&self.out), ..About::reading(&self.path, self.json) }
     }
 }
 

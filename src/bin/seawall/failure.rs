@@ -26,9 +26,28 @@ Of `seawall receive` it is a line with the event `failed`. Further fields and wo
 pub struct About<'a> {
     /// The log, or a file of one.
     pub path: &'a Path,
-    /// What there is to say of what it changed, if it fails midway.
+    /// What there is to say of what it changed, if it fails midway and the log does not say that itself.
     pub touched: &'static str,
+    /// A log that it makes.
+    pub new: Option<&'a Path>,
     pub json: bool,
+}
+
+impl<'a> About<'a> {
+    /// A command that changes nothing there.
+    pub fn reading(path: &'a Path, json: bool) -> About<'a> {
+        About { path, touched: NOTHING, new: None, json }
+    }
+
+    /// What was changed by a command that failed midway.
+    fn changed(&self, error: &Error) -> String {
+        let begun = self.new.filter(|new| std::fs::read_dir(new).is_ok_and(|mut entries| entries.next().is_some()));
+        match (error.touched(), begun) {
+            ([], None) => self.touched.to_owned(),
+            ([], Some(new)) => format!("nothing that was read; {} holds a part", new.display()),
+            (touched, _) => touched.join("; "),
+        }
+    }
 }
 
 /// Commands to choose from, on a line.
@@ -148,7 +167,7 @@ struct Told<'a> {
     error: &'a Error,
     path: PathBuf,
     offset: Option<u64>,
-    touched: &'static str,
+    touched: String,
     next: Vec<String>,
 }
 
@@ -166,7 +185,7 @@ impl<'a> Told<'a> {
         let (path, dir, offset) = (named(told), named(dir), error.offset());
         let midway =
             matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::LogFull | ErrorKind::Poisoned);
-        let touched = if midway { about.touched } else { NOTHING };
+        let touched = if midway { about.changed(error) } else { NOTHING.to_owned() };
         Told { error, touched, next: steps(error, &dir), path, offset }
     }
 
@@ -184,7 +203,7 @@ impl<'a> Told<'a> {
             rows.push(("lost", lost(damage)));
         }
         rows.insert(0, ("where", place));
-        rows.push(("touched", self.touched.to_owned()));
+        rows.push(("touched", self.touched));
         if !self.next.is_empty() {
             rows.push(("next", self.next.join("   |   ")));
         }

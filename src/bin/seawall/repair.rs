@@ -9,7 +9,7 @@ use seawall::check::{self, Fault, Repair, RepairPlan, Step};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::inspect::hex;
 use crate::out::{Out, count, counted};
 
@@ -57,9 +57,7 @@ lost_records were lost before and come back in no way; null where it cannot be t
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        let acts = self.acts() && !self.dry_run;
-        let touched = if acts { "the log is damaged still or repaired, and nothing is lost by that" } else { NOTHING };
-        About { path: &self.dir, touched, json: self.json }
+        About::reading(&self.dir, self.json)
     }
 
     fn acts(&self) -> bool {

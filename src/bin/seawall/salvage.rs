@@ -13,7 +13,7 @@ use seawall::{Kind, Lsn, Options, Record, Wal};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::meter::Meter;
 use crate::out::{self, Out, count, counted};
 use crate::units::bytes;
@@ -57,9 +57,7 @@ a newer version, at least in part.";
 impl Arguments {
     pub fn about(&self) -> Option<About<'_>> {
         let path = self.sources.first()?;
-        let writes = self.to.is_some();
-        let touched = if writes { "none of the sources; the new log may hold a part" } else { NOTHING };
-        Some(About { path, touched, json: self.json })
+        Some(About { new: self.to.as_deref(), ..About::reading(path, self.json) })
     }
 }
 

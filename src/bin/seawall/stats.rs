@@ -12,7 +12,7 @@ use seawall::check::{self, Overview};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::inspect;
 use crate::out::{Out, count, counted};
 use crate::units::{self, bytes};
@@ -61,7 +61,7 @@ Exit codes: 0 no damage was met, or nobody reads on, 1 usage or I/O, 2 damage wa
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.dir, touched: NOTHING, json: self.json }
+        About::reading(&self.dir, self.json)
     }
 }
 

@@ -10,7 +10,7 @@ use seawall::check::{Fault, Report, Verify};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::meter::Meter;
 use crate::out::{Out, counted};
 use crate::units::bytes;
@@ -53,7 +53,7 @@ a newer version.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.path, touched: NOTHING, json: self.json }
+        About::reading(&self.path, self.json)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Bringing a damaged log back: what would be done first, then doing it.
 
+mod act;
 mod known;
 mod layout;
 mod sift;
@@ -11,11 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, plural};
-use crate::format::{is_unfinished, segment_name};
+use crate::format::segment_name;
 use crate::log::lock_error;
 use crate::lsn::Lsn;
-use crate::maker::{aside_name, move_aside};
-use crate::recovery::rewrite;
 use crate::storage::{Fs, Storage};
 
 use super::Fault;
@@ -23,7 +22,7 @@ use super::examine::{Depth, Examined, examine};
 use super::subject::Subject;
 use known::Known;
 use layout::Layout;
-use stand::{Stand, copy_file};
+use stand::Stand;
 
 /// Brings a damaged log back by passing over what is damaged; on request a segment whole, or all from an LSN on.
 ///
@@ -136,7 +135,8 @@ impl Repair {
     /// Takes room for a copy of each segment that is written anew, twice.
     ///
     /// # Errors
-    /// As [`plan`](Repair::plan); `Locked` if a writer has the log; `DiskFull`. Run it again then, too.
+    /// As [`plan`](Repair::plan); `Locked` if a writer has the log; `DiskFull`. Run it again then, too;
+    /// [`Error::touched`](crate::Error::touched) says what was changed until then.
     pub fn run(&self, path: impl AsRef<Path>) -> Result<RepairPlan> {
         self.run_on(Arc::new(Fs::new(path)))
     }
@@ -149,7 +149,7 @@ impl Repair {
         let _lock = storage.lock().map_err(|e| lock_error(&*storage, e))?;
         let (plan, layout) = self.lay_out(&storage)?;
         if let Some(layout) = layout {
-            act(&*storage, &layout)?;
+            act::act(&*storage, &layout)?;
         }
         Ok(plan)
     }
@@ -214,68 +214,6 @@ impl Layout {
         steps.extend(self.others.iter().map(aside));
         steps
     }
-}
-
-/// A storage whose errors say what was done to which file.
-struct Names<'a>(&'a dyn Storage);
-
-impl Names<'_> {
-    fn io<T>(&self, operation: &'static str, name: &str, done: std::io::Result<T>) -> Result<T> {
-        done.map_err(|e| Error::io(operation, self.0.path().join(name), e))
-    }
-
-    fn list(&self) -> Result<Vec<String>> {
-        let names = self.io("list", "", self.0.list())?;
-        Ok(names.into_iter().filter_map(|(name, _)| name.into_string().ok()).collect())
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<()> {
-        self.io("rename", from, self.0.rename(from, to))
-    }
-
-    fn move_aside(&self, names: &[String]) -> Result<()> {
-        names.iter().try_for_each(|name| self.io("move aside", name, move_aside(self.0, name)))
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.io("sync", "", self.0.sync_dir())
-    }
-}
-
-/// Does all of it.
-fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
-    let Layout { stands, unproven, below, next, others, .. } = layout;
-    let names = Names(storage);
-    for name in names.list()?.iter().filter(|name| is_unfinished(name)) {
-        names.io("remove", name, storage.remove(name))?;
-    }
-    for stand in stands {
-        if names.list()?.contains(&stand.name) {
-            let aside = names.io("list", "", aside_name(storage, &stand.name))?;
-            copy_file(storage, &stand.name, &stand.unfinished())?;
-            names.rename(&stand.unfinished(), &aside)?;
-        }
-        stand.write(storage)?;
-    }
-    // Crash: what is written over is gone, so its copy is durable before.
-    names.sync()?;
-    for stand in stands {
-        names.rename(&stand.unfinished(), &stand.name)?;
-    }
-    for (name, bytes) in unproven {
-        // Crash: a sync that failed may have left it in the cache alone, and the next link claims that it is durable.
-        let file = names.io("open", name, storage.open(name, true))?;
-        names.io("sync", name, rewrite(&*file, bytes.start, bytes.end))?;
-    }
-    names.move_aside(below)?;
-    // Crash: below the front of the next link all counts as cleaned, and that leads down through what was just written.
-    names.sync()?;
-    next.write(storage)?;
-    names.rename(&next.unfinished(), &next.name)?;
-    // Crash: the names of the others say which LSNs are spent, until the next segment's does.
-    names.sync()?;
-    names.move_aside(others)?;
-    names.sync()
 }
 
 impl fmt::Display for RepairPlan {
