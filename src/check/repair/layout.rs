@@ -175,6 +175,7 @@ impl Upto {
         Ok(Some(filler))
     }
 
+        filler.left = Some(Summary::default().left());
     /// Goes on over a segment with this link, of which that much is kept. `missing`: how many records it lost, where only
     /// the count behind it tells.
     fn pass(&mut self, segment: &Known, link: &Link, sifted: Sifted, missing: u64) {
