@@ -97,6 +97,12 @@ impl Layout {
         next.claim();
         Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records, found })
     }
+
+    /// Whether a segment comes back whole, out of a file under another name, with all of it that was durable.
+    pub(super) fn brings_back(&self, segment: &str, durable: u64) -> bool {
+        let back = |stand: &Stand| stand.name == segment && stand.is_back() && stand.passed_over == 0;
+        durable <= self.end && self.stands.iter().any(back)
+    }
 }
 
 fn unknown_log(storage: &dyn Storage) -> Error {
@@ -169,13 +175,13 @@ impl Upto {
         let end = from + *CAPACITY.start();
         let linked = filler.add_link(&NewLink::new(self.link(None), self.batch_time))?;
         filler.pass_over(linked..end - from)?;
+        filler.left = Some(Summary::default().left());
         self.lost.push(self.seal.end..base);
         self.seal = Seal { records, last_record: end - 4, ..Summary::default().seal(end, 0) };
         (self.prev_base, self.prev_seed, self.records) = (from, filler.seed, before);
         Ok(Some(filler))
     }
 
-        filler.left = Some(Summary::default().left());
     /// Goes on over a segment with this link, of which that much is kept. `missing`: how many records it lost, where only
     /// the count behind it tells.
     fn pass(&mut self, segment: &Known, link: &Link, sifted: Sifted, missing: u64) {

@@ -19,6 +19,7 @@ use crate::storage::{Fs, Storage};
 
 use super::Fault;
 use super::examine::{Depth, Examined, examine};
+use super::plan::Plan;
 use super::subject::Subject;
 use known::Known;
 use layout::Layout;
@@ -63,7 +64,8 @@ pub struct RepairPlan {
     pub steps: Vec<Step>,
     /// Valid records that stay.
     pub kept_records: u64,
-    /// Valid records that go: in a segment that is quarantined, from the cut on, or of a batch that is not whole.
+    /// Valid records that go, those in files under other names included: in a segment that is quarantined, from the cut
+    /// on, or of a batch that is not whole.
     pub dropped_records: u64,
     /// Records that were lost before and do not come back; `None` where it cannot be told.
     pub lost_records: Option<u64>,
@@ -75,8 +77,15 @@ pub struct RepairPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// A segment is copied aside, if there is a file, and written anew.
+    /// A segment is copied aside and written anew.
     Rewrite {
+        /// Its file.
+        segment: String,
+        /// Bytes that are passed over in it.
+        passed_over: u64,
+    },
+    /// A segment is written of which there is no file.
+    Make {
         /// Its file.
         segment: String,
         /// Bytes that are passed over in it.
@@ -159,19 +168,24 @@ impl Repair {
         self.check(&**storage, &examined)?;
         let Examined { report, .. } = &examined;
         let faults = report.faults.clone();
-        if faults.is_empty() && self.quarantine.is_empty() && self.cut.is_none() {
+        if faults.is_empty() && !self.acts() {
             let (kept_records, lost_records) = (report.records, Some(0));
             return Ok((RepairPlan { kept_records, lost_records, end: report.end, ..RepairPlan::default() }, None));
         }
         let layout = Layout::new(&**storage, &examined, self)?;
-        // Some of it comes back, out of files under other names.
-        let lost = faults.iter().map(|fault| fault.lost_records.or((fault.lost_bytes == 0).then_some(0)));
-        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(layout.found));
+        // Some of it comes back, out of files under other names, unless it is dropped this way.
+        let passing_over = if self.acts() { Some(Layout::new(&**storage, &examined, &Repair::new())?) } else { None };
+        let most = passing_over.as_ref().unwrap_or(&layout);
+        // A newest segment that ends with a frame may just have been closed there.
+        let closed = |fault: &Fault| fault.lost_bytes == 0 && fault.lsn == report.end;
+        let none = |fault: &Fault| closed(fault) || most.brings_back(&fault.segment, examined.durable);
+        let lost = faults.iter().map(|fault| fault.lost_records.or(none(fault).then_some(0)));
+        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(most.found));
         let plan = RepairPlan {
             faults,
-            steps: layout.steps(),
+            steps: layout.steps(&examined.plan),
             kept_records: layout.records,
-            dropped_records: report.records.saturating_sub(layout.records - layout.found),
+            dropped_records: report.records.saturating_add(most.found).saturating_sub(layout.records),
             lost_records: lost,
             end: Lsn(layout.end),
         };
@@ -192,6 +206,11 @@ impl Repair {
         }
     }
 
+    /// Whether it does more than to pass over what is damaged.
+    fn acts(&self) -> bool {
+        self.cut.is_some() || !self.quarantine.is_empty()
+    }
+
     fn quarantines(&self, base: u64) -> bool {
         self.quarantine.contains(&segment_name(base))
     }
@@ -205,8 +224,12 @@ impl Repair {
 }
 
 impl Layout {
-    fn steps(&self) -> Vec<Step> {
-        let rewrite = |stand: &Stand| Step::Rewrite { segment: stand.name.clone(), passed_over: stand.passed_over };
+    fn steps(&self, plan: &Plan) -> Vec<Step> {
+        let rewrite = |stand: &Stand| {
+            let (segment, passed_over) = (stand.name.clone(), stand.passed_over);
+            let there = plan.survey.segments.iter().any(|found| found.name == segment);
+            if there { Step::Rewrite { segment, passed_over } } else { Step::Make { segment, passed_over } }
+        };
         let aside = |file: &String| Step::MoveAside { file: file.clone() };
         let mut steps: Vec<Step> = self.stands.iter().map(rewrite).collect();
         steps.extend(self.below.iter().map(aside));
@@ -230,13 +253,18 @@ impl fmt::Display for RepairPlan {
     }
 }
 
+/// What is passed over in a segment, if there is anything.
+fn with(passed_over: u64) -> String {
+    if passed_over == 0 { String::new() } else { format!(", with {} passed over", plural(passed_over, "byte")) }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Rewrite { segment, passed_over: 0 } => write!(f, "copy {segment} aside and write it anew"),
             Step::Rewrite { segment, passed_over } => {
-                write!(f, "copy {segment} aside and write it anew with {} passed over", plural(*passed_over, "byte"))
+                write!(f, "copy {segment} aside and write it anew{}", with(*passed_over))
             }
+            Step::Make { segment, passed_over } => write!(f, "make {segment}, which is missing{}", with(*passed_over)),
             Step::MoveAside { file } => write!(f, "move {file} aside"),
             Step::Continue { segment } => write!(f, "let the log go on in {segment}"),
         }

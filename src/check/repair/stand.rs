@@ -95,6 +95,11 @@ impl Stand {
         Ok(Stand::new(Header { log_id, base, capacity, salt }, None, capacity))
     }
 
+    /// Whether what is kept comes out of a file under another name.
+    pub(super) fn is_back(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| *source != self.name)
+    }
+
     /// Puts a link at its start and gives the offset past it.
     pub(super) fn add_link(&mut self, link: &NewLink) -> Result<u64> {
         let payload = link.payload();
@@ -138,14 +143,14 @@ impl Stand {
         let file = storage.create(&name).map_err(io)?;
         file.set_len(self.length).map_err(io)?;
         write_full(&*file, &self.header.encode().0, 0).map_err(io)?;
+        if let Some((at, bytes)) = self.left.map(|left| left.encode(self.seed)) {
+            write_full(&*file, &bytes, at).map_err(io)?;
+        }
         if let Some(source) = &self.source {
             let path = storage.path().join(source);
             let from = storage.open(source, false).map_err(|e| Error::io("open", path, e))?;
             for kept in &self.kept {
                 copy(&*from, &*file, kept.clone()).map_err(io)?;
-        if let Some((at, bytes)) = self.left.map(|left| left.encode(self.seed)) {
-            write_full(&*file, &bytes, at).map_err(io)?;
-        }
             }
         }
         for (offset, header, payload) in &self.frames {
