@@ -165,12 +165,14 @@ impl fmt::Display for Damage {
         )?;
         match (records, bytes, next) {
             (_, 0, _) => write!(f, "nothing that is known of")?,
+            (Some(0), ..) => write!(f, "no record")?,
             (Some(records), bytes, _) => write!(f, "{} of {bytes} bytes", plural(*records, "record"))?,
             (None, bytes, Some(next)) => write!(f, "at most {bytes} bytes, up to LSN {next}")?,
             (None, bytes, None) => write!(f, "at most {bytes} bytes, the rest")?,
         }
         write!(f, "; if the log is cut here: ")?;
         match self.cut() {
+            Some(0) => write!(f, "no record")?,
             Some(records) => write!(f, "{}", plural(records, "record"))?,
             None => write!(f, "{} more", plural(beyond.saturating_add(self.before), "valid record"))?,
         }
@@ -227,8 +229,6 @@ impl Error {
         }
     }
 
-    /// The error that a poisoned log gives from now on, for its first failure.
-    pub(crate) fn poisoned(&self) -> Error {
     /// The same error with what was changed before it.
     pub(crate) fn having_touched(self, touched: Vec<String>) -> Error {
         match Arc::try_unwrap(self.0) {
@@ -237,6 +237,8 @@ impl Error {
         }
     }
 
+    /// The error that a poisoned log gives from now on, for its first failure.
+    pub(crate) fn poisoned(&self) -> Error {
         Error(Arc::new(Inner {
             kind: ErrorKind::Poisoned,
             operation: self.0.operation,
@@ -244,9 +246,9 @@ impl Error {
             offset: self.0.offset,
             message: format!("{self}; what was not yet durable is unknown: close the log and open it again"),
             source: None,
+            touched: Vec::new(),
         }))
     }
-            touched: Vec::new(),
 
     /// What the system said, if it is about that.
     pub(crate) fn system(&self) -> Option<&io::Error> {
@@ -273,13 +275,13 @@ impl Error {
         self.0.offset
     }
 
-    /// Whether the same call may succeed later without anything being mended: answer 429, pause the source.
-    pub fn is_backpressure(&self) -> bool {
     /// What a [`Repair`](crate::check::Repair) had changed before it failed, in words, a file each; of none: nothing.
     pub fn touched(&self) -> &[String] {
         &self.0.touched
     }
 
+    /// Whether the same call may succeed later without anything being mended: answer 429, pause the source.
+    pub fn is_backpressure(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Backpressure | ErrorKind::DiskFull | ErrorKind::LogFull)
     }
 }

@@ -77,6 +77,8 @@ error), 5 written by a newer version. What a writer cleans away before it was re
 error.";
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
+    units::in_order(("--from", Some(arguments.from)), ("--to", arguments.to))?;
+    units::in_order(("--from-time", arguments.from_time), ("--to-time", arguments.to_time))?;
     let form = Form::of(arguments.json, arguments.hex);
     let to = arguments.to.map_or(Lsn::MAX, Lsn);
     let mut damaged = None;

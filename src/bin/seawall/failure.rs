@@ -6,7 +6,7 @@ use seawall::{Damage, Error, ErrorKind, Lsn};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::out::counted;
+use crate::out::{self, counted};
 
 /// The help of `--json` for what fails.
 pub const JSON: &str = "\
@@ -128,6 +128,9 @@ pub fn object(error: &anyhow::Error, about: Option<About<'_>>) -> Value {
 fn headline(error: &anyhow::Error) -> String {
     let mut text = String::new();
     let log = exit::of_log(error);
+    if let Some(path) = log.filter(|log| is_file(log)).and_then(Error::path) {
+        return format!("{} is a file, and a log is a directory", path.display());
+    }
     for cause in error.chain() {
         let cause = match log.and_then(damage) {
             // The rest stands in the block.
@@ -142,6 +145,16 @@ fn headline(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// What the system said, if it is about that.
+fn system(error: &Error) -> Option<&std::io::Error> {
+    std::error::Error::source(error).and_then(|source| source.downcast_ref())
+}
+
+/// Whether a file was named where a directory is meant.
+fn is_file(error: &Error) -> bool {
+    system(error).is_some_and(|e| e.kind() == std::io::ErrorKind::NotADirectory)
 }
 
 fn damage(error: &Error) -> Option<&Damage> {
@@ -229,12 +242,12 @@ fn context(damage: &Damage) -> String {
 fn lost(damage: &Damage) -> String {
     let passed = match (damage.records, damage.bytes) {
         (_, 0) => "nothing that is known of".to_owned(),
-        (Some(0), _) => "no record".to_owned(),
-        (Some(records), bytes) => format!("{} of {}", counted(records, "record"), counted(bytes, "byte")),
+        (Some(0), _) => out::records(0),
+        (Some(records), bytes) => format!("{} of {}", out::records(records), counted(bytes, "byte")),
         (None, bytes) => format!("at most {}", counted(bytes, "byte")),
     };
     let cut = match damage.cut() {
-        Some(records) => counted(records, "record"),
+        Some(records) => out::records(records),
         None => match damage.before.saturating_add(damage.beyond) {
             0 => "the same".to_owned(),
             more => format!("{} more", counted(more, "valid record")),
@@ -268,7 +281,7 @@ fn word(kind: &ErrorKind) -> &'static str {
 /// The next command, or the next step where there is none.
 fn steps(error: &Error, dir: &Path) -> Vec<String> {
     let step = |text: &str| vec![text.to_owned()];
-    let refused = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let refused = system(error);
     match error.kind() {
         ErrorKind::Damage(damage) => ways(dir, Some(damage.lsn)),
         ErrorKind::NotStrict => {
@@ -289,9 +302,12 @@ fn steps(error: &Error, dir: &Path) -> Vec<String> {
         ErrorKind::Io if refused.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) => {
             step("the same command as a user who may do this")
         }
-        ErrorKind::Io if refused.is_some_and(|e| e.kind() == std::io::ErrorKind::NotADirectory) => {
+        ErrorKind::Io if is_file(error) => {
             let file = error.path().unwrap_or(dir);
-            vec!["the same command with the directory that holds the log".to_owned(), salvage(&[file], None)]
+            let holds = |dir: &&Path| dir.join("MARK").is_file();
+            let log = file.parent().filter(holds).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
+            let again = format!("the same command with the directory that holds the log{log}");
+            vec![again, format!("seawall dump {}", shell(file)), salvage(&[file], None)]
         }
         ErrorKind::Io if refused.and_then(std::io::Error::raw_os_error) == Some(libc::EMFILE) => {
             step("allow more open files (`ulimit -n`; each segment takes one), then the same command again")
