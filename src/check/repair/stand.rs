@@ -95,11 +95,6 @@ impl Stand {
         Ok(Stand::new(Header { log_id, base, capacity, salt }, None, capacity))
     }
 
-    /// Whether what is kept comes out of a file under another name.
-    pub(super) fn is_back(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| *source != self.name)
-    }
-
     /// Puts a link at its start and gives the offset past it.
     pub(super) fn add_link(&mut self, link: &NewLink) -> Result<u64> {
         let payload = link.payload();
