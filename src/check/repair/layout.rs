@@ -32,8 +32,8 @@ pub(super) struct Layout {
     pub(super) others: Vec<String>,
     /// Records that are kept.
     pub(super) records: u64,
-    /// Of these, those that were in files under other names, segment by segment.
-    pub(super) back: Vec<(String, u64)>,
+    /// Of these, those that were in files under other names.
+    pub(super) found: u64,
 }
 
 impl Layout {
@@ -42,8 +42,7 @@ impl Layout {
         let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
         let known = know(storage, examined, log_id)?;
         let bounds = Bounds { from: 0, cut: ways.cut_at(&known), certain: *certain };
-        let (mut stands, mut unproven, mut used, mut records, mut back) =
-            (Vec::new(), Vec::new(), Vec::new(), 0, Vec::new());
+        let (mut stands, mut unproven, mut used, mut records, mut found) = (Vec::new(), Vec::new(), Vec::new(), 0, 0);
         let mut upto = Upto::none(plan.survey.front);
         for (n, segment) in known.iter().enumerate() {
             if segment.base.saturating_add(u64::from(BLOCK)) >= bounds.cut {
@@ -81,7 +80,7 @@ impl Layout {
             upto.pass(segment, &link, sifted, missing);
             used.push(segment);
             records += kept;
-            back.extend(segment.is_stray().then(|| (segment_name(segment.base), kept)));
+            found += if segment.is_stray() { kept } else { 0 };
             if last {
                 break;
             }
@@ -96,19 +95,7 @@ impl Layout {
         let mut next = Stand::drawn(storage, log_id, base)?;
         next.add_link(&NewLink::new(upto.link(None), upto.batch_time))?;
         next.claim();
-        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records, back })
-    }
-
-    /// Records that come back out of files under other names.
-    pub(super) fn found(&self) -> u64 {
-        self.back.iter().map(|(_, records)| records).sum()
-    }
-
-    /// How many records of a segment do, if it comes back whole, with all of it that was durable.
-    pub(super) fn brings_back(&self, segment: &str, durable: u64) -> Option<u64> {
-        let (_, records) = self.back.iter().find(|(name, _)| name == segment)?;
-        let whole = self.stands.iter().all(|stand| stand.name != segment || stand.passed_over == 0);
-        (whole && durable <= self.end).then_some(*records)
+        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records, found })
     }
 }
 

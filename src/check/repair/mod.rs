@@ -178,14 +178,13 @@ impl Repair {
         let most = passing_over.as_ref().unwrap_or(&layout);
         // A newest segment that ends with a frame may just have been closed there.
         let closed = |fault: &Fault| fault.lost_bytes == 0 && fault.lsn == report.end;
-        let back = |fault: &Fault| most.brings_back(&fault.segment, examined.durable);
-        let lost = faults.iter().map(|fault| fault.lost_records.or_else(|| back(fault)).or(closed(fault).then_some(0)));
-        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(most.found()));
+        let lost = faults.iter().map(|fault| fault.lost_records.or(closed(fault).then_some(0)));
+        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(most.found));
         let plan = RepairPlan {
             faults,
             steps: layout.steps(&examined.plan),
             kept_records: layout.records,
-            dropped_records: report.records.saturating_add(most.found()).saturating_sub(layout.records),
+            dropped_records: report.records.saturating_add(most.found).saturating_sub(layout.records),
             lost_records: lost,
             end: Lsn(layout.end),
         };
