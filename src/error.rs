@@ -21,6 +21,7 @@ struct Inner {
     offset: Option<u64>,
     message: String,
     source: Option<io::Error>,
+    touched: Vec<String>,
 }
 
 /// What sort of error it is, and so what can be done about it.
@@ -164,12 +165,14 @@ impl fmt::Display for Damage {
         )?;
         match (records, bytes, next) {
             (_, 0, _) => write!(f, "nothing that is known of")?,
+            (Some(0), ..) => write!(f, "no record")?,
             (Some(records), bytes, _) => write!(f, "{} of {bytes} bytes", plural(*records, "record"))?,
             (None, bytes, Some(next)) => write!(f, "at most {bytes} bytes, up to LSN {next}")?,
             (None, bytes, None) => write!(f, "at most {bytes} bytes, the rest")?,
         }
         write!(f, "; if the log is cut here: ")?;
         match self.cut() {
+            Some(0) => write!(f, "no record")?,
             Some(records) => write!(f, "{}", plural(records, "record"))?,
             None => write!(f, "{} more", plural(beyond.saturating_add(self.before), "valid record"))?,
         }
@@ -185,14 +188,16 @@ pub(crate) fn plural(number: u64, what: &str) -> String {
 impl Error {
     /// An error of `kind` met by `operation`.
     pub(crate) fn new(kind: ErrorKind, operation: &'static str, message: impl Into<String>) -> Error {
-        Error(Arc::new(Inner { kind, operation, path: None, offset: None, message: message.into(), source: None }))
+        let (message, touched) = (message.into(), Vec::new());
+        Error(Arc::new(Inner { kind, operation, path: None, offset: None, message, source: None, touched }))
     }
 
     /// What the system said to `operation` on `path`; a full disk becomes [`ErrorKind::DiskFull`].
     pub(crate) fn io(operation: &'static str, path: impl AsRef<Path>, source: io::Error) -> Error {
         let kind = if is_full(&source) { ErrorKind::DiskFull } else { ErrorKind::Io };
-        let path = Some(path.as_ref().to_path_buf());
-        Error(Arc::new(Inner { kind, operation, path, offset: None, message: String::new(), source: Some(source) }))
+        let (path, source) = (Some(path.as_ref().to_path_buf()), Some(source));
+        let (message, touched) = (String::new(), Vec::new());
+        Error(Arc::new(Inner { kind, operation, path, offset: None, message, source, touched }))
     }
 
     /// The error for damage to the log in `directory`. On one line, as all of them are: it goes into somebody's log file.
@@ -224,6 +229,14 @@ impl Error {
         }
     }
 
+    /// The same error with what was changed before it.
+    pub(crate) fn having_touched(self, touched: Vec<String>) -> Error {
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => Error(Arc::new(Inner { touched, ..inner })),
+            Err(shared) => Error(shared),
+        }
+    }
+
     /// The error that a poisoned log gives from now on, for its first failure.
     pub(crate) fn poisoned(&self) -> Error {
         Error(Arc::new(Inner {
@@ -233,6 +246,7 @@ impl Error {
             offset: self.0.offset,
             message: format!("{self}; what was not yet durable is unknown: close the log and open it again"),
             source: None,
+            touched: Vec::new(),
         }))
     }
 
@@ -259,6 +273,11 @@ impl Error {
     /// The byte in [`path`](Error::path) it is about, where there is one.
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
+    }
+
+    /// What a [`Repair`](crate::check::Repair) had changed before it failed, in words, a file each; of none: nothing.
+    pub fn touched(&self) -> &[String] {
+        &self.0.touched
     }
 
     /// Whether the same call may succeed later without anything being mended: answer 429, pause the source.

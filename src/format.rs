@@ -36,6 +36,14 @@
 //!
 //! The *seed* of a segment is its header's `checksum`.
 //!
+//! A segment that a repair wrote anew says in the same block what is left in it, for the next link counts what was lost
+//! too:
+//!
+//! ```text
+//! 512  check 4   CRC-32 begun from the seed, over 516..544
+//! 516  "left" 4     520  records 8     528  least batch time 8     536  highest batch time 8
+//! ```
+//!
 //! # A frame
 //!
 //! 24 bytes, the payload, zeros to a multiple of 4. Frames lie without gaps from offset 4096.
@@ -101,6 +109,7 @@
 //! ```
 
 mod check;
+mod left;
 mod link;
 mod names;
 
@@ -109,6 +118,7 @@ use std::sync::LazyLock;
 use crc32fast::Hasher;
 
 use check::{check, undo};
+pub(crate) use left::Left;
 pub(crate) use link::{Cursor, Link, Seal};
 pub(crate) use names::{is_unfinished, segment_base, segment_name, unfinished_name};
 

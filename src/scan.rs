@@ -7,7 +7,7 @@ use std::io;
 use bytes::{Buf, Bytes};
 
 use crate::bugs::{Bug, Bugs};
-use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Seal, frame_size, sum};
+use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Left, Seal, frame_size, sum};
 use crate::storage::{File, read_full};
 pub(crate) use bad::{Bad, bad, damage_at, look_beyond};
 
@@ -223,6 +223,11 @@ impl Summary {
     pub(crate) fn seal(&self, end: u64, before: u64) -> Seal {
         let Summary { records, min_time, max_time, .. } = *self;
         Seal { end, records, last_record: self.last_record.max(before), min_time, max_time }
+    }
+
+    /// The same beside a segment's header.
+    pub(crate) fn left(&self) -> Left {
+        Left { records: self.records, min_time: self.min_time, max_time: self.max_time }
     }
 
     /// Adds the batch that follows.

@@ -737,3 +737,70 @@ fn a_reader_of_which_all_is_cleaned_is_told_up_to_its_end() {
         assert_eq!(left, lsns[clean.min(80)..]);
     }
 }
+
+/// Of the newest record nobody could tell how many it was, though its header holds and it is all that is lost.
+#[test]
+fn the_newest_record_with_a_damaged_payload_is_one_record() {
+    let temp = tempfile::tempdir().unwrap();
+    // As a killed process leaves it: behind the record are zeros.
+    let wal = small().open(temp.path()).unwrap();
+    let lsn = wal.append(&[b'.'; 100]).unwrap().wait().unwrap();
+    wal.sync().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let names = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().path());
+    names.for_each(|path| _ = fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap());
+    flip(&copy.path().join("00000000000000000000.wal"), lsn.0 + 30);
+    let report = verify(copy.path()).unwrap();
+    let [fault] = &report.faults[..] else { panic!("{report}") };
+    assert_eq!((fault.lsn, fault.lost_bytes, fault.lost_records), (lsn, 124, Some(1)), "{report}");
+    assert_eq!(Repair::new().plan(copy.path()).unwrap().lost_records, Some(1));
+}
+
+/// A fault was placed in a file that nothing is wrong with, where the one before or behind it is.
+#[test]
+fn no_fault_is_placed_in_a_sound_file() {
+    type Hurt = fn(&[PathBuf]);
+    let hurts: [(&str, &[usize], Hurt); 4] = [
+        ("one missing, and the link that named it", &[2, 3], |files| {
+            fs::remove_file(&files[2]).unwrap();
+            flip(&files[3], 4096 + 30);
+        }),
+        ("the newest missing", &[5], |files| fs::remove_file(&files[5]).unwrap()),
+        ("the newest emptied", &[5], |files| fs::write(&files[5], "").unwrap()),
+        ("the newest without its header, and cut", &[5], |files| {
+            flip(&files[5], 20);
+            fs::File::options().write(true).open(&files[5]).unwrap().set_len(6000).unwrap();
+        }),
+    ];
+    for (what, damaged, hurt) in hurts {
+        let temp = tempfile::tempdir().unwrap();
+        log(temp.path(), 300);
+        let files = segments(temp.path());
+        assert_eq!(files.len(), 6);
+        hurt(&files);
+        let report = verify(temp.path()).unwrap();
+        assert!(!report.is_clean());
+        let damaged: Vec<_> = damaged.iter().map(|n| files[*n].file_name().unwrap().to_str().unwrap()).collect();
+        let sound = |fault: &&Fault| !fault.segment.is_empty() && !damaged.contains(&fault.segment.as_str());
+        assert_eq!(report.faults.iter().find(sound), None, "{what}: {report}");
+        // Nor is anything said of a file that is not there but that.
+        let note = report.notes.iter().find(|note| note.contains("which is damaged,"));
+        assert_eq!(note, None, "{what}: {report}");
+    }
+}
+
+/// Under another name, with another base in its damaged header, a segment's records were shown there.
+#[test]
+fn a_damaged_header_under_another_name_gives_no_record_a_wrong_lsn() {
+    let temp = tempfile::tempdir().unwrap();
+    let lsns = log(temp.path(), 300);
+    let newest = segments(temp.path()).pop().unwrap();
+    flip(&newest, 50);
+    fs::rename(&newest, temp.path().join("00000000000099999744.wal")).unwrap();
+    for item in frames(temp.path()).unwrap() {
+        if let Item::Record(record) = item.unwrap() {
+            assert!(lsns.contains(&record.lsn), "{}", record.lsn);
+        }
+    }
+    assert!(!verify(temp.path()).unwrap().is_clean());
+}

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use seawall::check::{MarkState, Overview, State, inspect};
+use seawall::check::{MarkState, Overview, Repair, State, inspect, verify};
 use seawall::{BatchTime, ErrorKind, Lsn, Options, Wal, Why};
 
 /// A log of five segments and more, each record under its number as batch time.
@@ -310,5 +310,74 @@ fn what_is_seen_to_be_damaged_without_reading_all_is_told() {
         assert!(file.ends_with(&damaged.faults[0].segment), "{what}: {damaged:?}");
         let error = Options::new().open(dir.path()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Damage(_)), "{what}: {error}");
+    }
+}
+
+/// Records that a repair had passed over were counted, as the next link does.
+#[test]
+fn what_a_repair_passed_over_is_no_record() {
+    type Hurt = fn(&Path);
+    let hurts: [(&str, Hurt); 3] = [
+        ("a record", |file| fs::File::options().write(true).open(file).unwrap().write_all_at(&[1], 9000).unwrap()),
+        ("cut", |file| fs::File::options().write(true).open(file).unwrap().set_len(9000).unwrap()),
+        ("missing", |file| fs::remove_file(file).unwrap()),
+    ];
+    for (what, hurt) in hurts {
+        let dir = tempfile::tempdir().unwrap();
+        log(dir.path(), 200).close().unwrap();
+        let file = path(dir.path(), &inspect(dir.path()).unwrap(), 2);
+        hurt(&file);
+        let repaired = Repair::new().run(dir.path()).unwrap();
+        for _ in 0..2 {
+            let (overview, verified) = (inspect(dir.path()).unwrap(), verify(dir.path()).unwrap());
+            assert!(verified.is_clean() && verified.records >= repaired.kept_records, "{what}: {verified}");
+            assert_eq!(overview.records, verified.records, "{what}");
+            let segment = overview.segments.iter().find(|segment| file.ends_with(&segment.file)).unwrap();
+            let valid = verify(&file).unwrap().records;
+            assert_eq!(segment.records, Some(valid), "{what}: {segment:?}");
+            let times = segment.batch_times.map(|(first, last)| last.0 - first.0 + 1);
+            assert_eq!(times.is_some(), valid > 0);
+            assert!(times.is_none_or(|span| span >= valid && what != "cut" || span == valid), "{what}: {segment:?}");
+            // Of what comes then too.
+            Wal::open(dir.path()).unwrap().append(b"later").unwrap().wait().unwrap();
+        }
+    }
+}
+
+/// A damaged newest segment was active and without a record; of a missing one the segment before was, beyond its capacity.
+#[test]
+fn a_newest_segment_that_is_damaged_or_missing_is_said_to_be() {
+    type Hurt = fn(&Path);
+    let hurts: [(&str, Hurt); 4] = [
+        ("link", |file| fs::File::options().write(true).open(file).unwrap().write_all_at(&[255], 4130).unwrap()),
+        ("a record", |file| fs::File::options().write(true).open(file).unwrap().write_all_at(&[1], 4400).unwrap()),
+        ("emptied", |file| fs::write(file, "").unwrap()),
+        ("missing", |file| fs::remove_file(file).unwrap()),
+    ];
+    for (what, hurt) in hurts {
+        let dir = tempfile::tempdir().unwrap();
+        log(dir.path(), 200).close().unwrap();
+        let sound = inspect(dir.path()).unwrap();
+        let newest = sound.segments.iter().rposition(|segment| segment.is_log()).unwrap();
+        let held = sound.segments[newest].records.unwrap();
+        hurt(&path(dir.path(), &sound, newest));
+        let damaged = inspect(dir.path()).unwrap();
+        let (segment, before) = (&damaged.segments[newest], &damaged.segments[newest - 1]);
+        assert_eq!(segment.file, sound.segments[newest].file);
+        let expected = match what {
+            "link" => Some(held),
+            "a record" => Some(held - 1),
+            _ => None,
+        };
+        assert_eq!(segment.records, expected, "{what}: {segment:?}");
+        assert_eq!(segment.state == State::Missing, what == "missing");
+        assert_eq!(matches!(segment.state, State::Damaged(_)), what != "missing", "{what}: {segment:?}");
+        assert_eq!(
+            (before.state.clone(), before.records),
+            (State::Sealed, sound.segments[newest - 1].records),
+            "{what}"
+        );
+        assert!(before.end <= Some(Lsn(before.base.0 + (16 << 10))), "{what}: {before:?}");
+        assert_eq!(damaged.records, sound.records - held + expected.unwrap_or(0), "{what}");
     }
 }

@@ -2,10 +2,10 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use seawall::check::{Repair, RepairPlan, Step, Verify};
-use seawall::sim::{Disk, Keep};
+use seawall::sim::{Disk, Fault, Keep, Operation};
 use seawall::{ErrorKind, Lsn, Options, Wal};
 
 const BLOCK: usize = 4096;
@@ -596,4 +596,59 @@ fn the_plan_reads_as_what_is_done() {
     assert!(matches!(&plan.steps[1], Step::Continue { .. }), "{plan}");
     let text = plan.to_string();
     assert!(text.contains(&format!("copy {segment} aside")) && text.contains("keeps "), "{text}");
+}
+
+/// The file that a line of what was touched is about, and the one that it is there now.
+fn names(touched: &str) -> Vec<&str> {
+    touched.split([' ', ',']).filter(|word| word.contains(".wal") || word.ends_with(".new")).collect()
+}
+
+/// That the log was damaged still or repaired was said, were it that nothing had been begun.
+#[test]
+fn a_repair_that_fails_says_what_it_touched_and_nothing_else() {
+    let world = World::new();
+    world.disk.remove(&world.segments[1]);
+    let mut bytes = world.disk.file(&world.segments[2]).unwrap();
+    bytes[6000] ^= 1;
+    world.disk.put(&world.segments[2], bytes);
+    world.disk.put("00000000000000000007.new", [1; 10]);
+    let files =
+        |disk: &Disk| disk.names().into_iter().map(|name| (name.clone(), disk.file(&name))).collect::<BTreeMap<_, _>>();
+    let before = files(&world.disk);
+    let mut told = BTreeSet::new();
+    let operations = [
+        Operation::Lock,
+        Operation::Create,
+        Operation::Write,
+        Operation::Sync,
+        Operation::SyncDir,
+        Operation::Rename,
+        Operation::Remove,
+        Operation::SetLen,
+        Operation::List,
+        Operation::Open,
+        Operation::Read,
+    ];
+    for operation in operations {
+        for nth in (0..8).chain([20, 40, 60]) {
+            let disk = world.disk.fork();
+            disk.fail(Fault::new(operation).nth(nth).errno(5));
+            let Err(error) = Repair::new().run_on(disk.mount()) else { continue };
+            let after = files(&disk);
+            let all: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+            let changed: BTreeSet<&str> =
+                all.into_iter().filter(|name| before.get(*name) != after.get(*name)).map(String::as_str).collect();
+            let said: BTreeSet<&str> = error.touched().iter().flat_map(|line| names(line)).collect();
+            let unchanged = |name: &&str| {
+                error.touched().iter().any(|line| {
+                    line.starts_with(*name) && (line.ends_with("as it was") || line.contains(" copied to "))
+                })
+            };
+            assert!(changed.is_subset(&said), "{operation:?} {nth}: {changed:?} {error}: {:?}", error.touched());
+            let surplus: Vec<_> = said.difference(&changed).filter(|name| !unchanged(name)).collect();
+            assert!(surplus.is_empty(), "{operation:?} {nth}: {surplus:?} {error}: {:?}", error.touched());
+            told.insert(said.len());
+        }
+    }
+    assert!(told.contains(&0) && told.len() > 3, "{told:?}");
 }

@@ -42,6 +42,8 @@ pub(super) struct Examined {
     pub(super) certain: u64,
     /// Everything below may be shown.
     pub(super) shown: u64,
+    /// Where the newest segment begins and what was durable of it ends, if there is no file of it, nor a link that names it.
+    pub(super) gone: Option<(u64, u64)>,
     /// Complete for `Depth::All` only.
     pub(super) report: Report,
 }
@@ -123,7 +125,7 @@ fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sou
             tell(u64::from(BLOCK).min(place.limit), 0);
             let (end, expected) = (seal.map(|seal| seal.end), seal.map(|seal| seal.records));
             let walked = walk(&*found.file, place, end, expected, |bytes| tell(bytes, 0));
-            if !tell(0, walked.as_ref().map_or(0, |walked| walked.records)) {
+            if !tell(0, walked.as_ref().map_or(0, |walked| walked.found.records)) {
                 return;
             }
             let mut results = results.lock();
@@ -193,7 +195,7 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
             Piece::Missing { base, end, records, before } => sum.missing(base, end, records, before),
             Piece::Member(index) => {
                 let walked = walks.get(index).and_then(Option::as_ref);
-                if !sum.member(&plan, index, walked, n + 1 == pieces.len())? {
+                if !sum.member(&plan, index, walked, pieces.get(n + 1))? {
                     if n == 0 && sum.report.segments == 0 {
                         (sum.base, sum.end, sum.report.first) = (front, front, Lsn(front));
                         // A lone file is one, whatever is in it.
@@ -214,11 +216,11 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
     if !lone {
         sum.above(&plan, &pieces);
     }
-    let Sum { end, mut report, .. } = sum;
+    let Sum { end, gone, mut report, .. } = sum;
     report.end = Lsn(end);
     report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));
     let walked = walks.iter().map(Option::is_some).collect();
-    Ok(Examined { plan, pieces, walked, durable, certain, shown: shown.min(end), report })
+    Ok(Examined { plan, pieces, walked, durable, certain, shown: shown.min(end), gone, report })
 }
 
 impl Examined {

@@ -216,7 +216,7 @@ impl fmt::Display for Fault {
         }
         write!(f, "LSN {}: {}; lost: ", self.lsn, self.what)?;
         match (self.lost_records, self.lost_bytes) {
-            (Some(0), 0) => write!(f, "no record")?,
+            (Some(0), _) => write!(f, "no record")?,
             (Some(records), bytes) => write!(f, "{}, {bytes} bytes", plural(records, "record"))?,
             (None, 0) => write!(f, "nothing that is known of")?,
             (None, bytes) => write!(f, "{bytes} bytes, it cannot be told how many records")?,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::bugs::Bugs;
 use crate::clean::{Holds, Why};
 use crate::error::{Error, Result};
-use crate::format::{self, BLOCK, Link, MARK, Seal, is_unfinished, segment_base, segment_name};
+use crate::format::{self, BLOCK, Left, Link, MARK, Seal, is_unfinished, segment_base, segment_name};
 use crate::lsn::{BatchTime, Lsn};
-use crate::recovery::{TRIES, is_aside, missing, read_marks};
+use crate::recovery::{Found, TRIES, is_aside, missing, read_marks};
 use crate::scan::{Place, Scan, apply_notes, scan};
 use crate::storage::Storage;
 
@@ -17,6 +17,7 @@ use super::Fault;
 use super::examine::{Depth, Examined, examine};
 use super::plan::Piece;
 use super::subject::Subject;
+use super::walk::{Walked, walk};
 
 /// What a log is made of, as it was at one moment. From [`inspect`].
 #[derive(Clone, Debug, Default)]
@@ -69,7 +70,8 @@ pub struct SegmentInfo {
     pub capacity: Option<u64>,
     /// The bytes of the file.
     pub length: u64,
-    /// Its records, where that is known: of the newest and of a lone one, up to the first damaged place.
+    /// Its valid records, where that is known: of a sealed one that is not seen to be damaged, what the next link says;
+    /// what a repair passed over is not among them.
     pub records: Option<u64>,
     /// The lowest and the highest batch time of its records.
     pub batch_times: Option<(BatchTime, BatchTime)>,
@@ -95,9 +97,10 @@ pub enum State {
     Spare,
     /// Cut off by a recovery: it holds what nobody was told was durable.
     CutOff,
-    /// Its header is damaged, or another's; in words.
+    /// It is damaged as far as can be seen without reading all: its header is, or is another's, or something behind it;
+    /// in words.
     Damaged(String),
-    /// A link names it, and there is no such file.
+    /// It was part of the log, and there is no such file.
     Missing,
     /// Read on its own: only the whole log tells what it is.
     Lone,
@@ -146,7 +149,8 @@ pub struct FileInfo {
 
 /// Looks at the log in the directory `path`, or at a segment file on its own.
 ///
-/// Reads the newest segment and 8 KiB of each other; beside a writer what it had at that moment.
+/// Reads the newest segment, 8 KiB of each other, and all of those that are seen by that to be damaged; beside a writer
+/// what it had at that moment.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -265,15 +269,25 @@ impl Newest {
     }
 }
 
-/// What a segment of the log holds of what is shown, if anything tells how to read it.
+/// What a segment of the log holds of what is shown up to its first damaged place, if anything tells how to read it.
 fn contents(subject: &Subject, examined: &Examined, index: usize) -> Result<Option<Scan>> {
-    let plan = &examined.plan;
-    let found = plan.survey.segments.get(index);
-    let place = plan.parts.get(index).and_then(|part| part.place.as_ref());
-    let Some((found, place)) = found.zip(place) else { return Ok(None) };
-    let limit = examined.shown.saturating_sub(place.base).min(place.limit);
-    let scan = scan(&*found.file, &Place { limit, ..*place }, Bugs::default());
+    let Some((found, place)) = shown(examined, index) else { return Ok(None) };
+    let scan = scan(&*found.file, &place, Bugs::default());
     scan.map(Some).map_err(|e| Error::io("read", subject.path(&found.name), e))
+}
+
+/// What it holds behind damaged places too.
+fn all_contents(subject: &Subject, examined: &Examined, index: usize) -> Result<Walked> {
+    let Some((found, place)) = shown(examined, index) else { return Ok(Walked::default()) };
+    let end = examined.plan.parts.get(index).and_then(|part| part.seal).map(|seal| seal.end);
+    walk(&*found.file, &place, end, None, |_| true).map_err(|e| Error::io("read", subject.path(&found.name), e))
+}
+
+/// A segment, and where the frames lie that are shown of it.
+fn shown(examined: &Examined, index: usize) -> Option<(&Found, Place)> {
+    let place = examined.plan.parts.get(index)?.place.as_ref()?;
+    let limit = examined.shown.saturating_sub(place.base).min(place.limit);
+    Some((examined.plan.survey.segments.get(index)?, Place { limit, ..*place }))
 }
 
 /// The segments from the front on.
@@ -281,9 +295,15 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
     let plan = &examined.plan;
     let members: Vec<usize> = examined.pieces.iter().filter_map(Piece::member).collect();
     let links = || plan.parts.iter().filter_map(|part| part.link.as_ref());
+    let gone = |(base, end)| SegmentInfo { records: None, ..SegmentInfo::missing(base, end, 0) };
     let mut segments: Vec<SegmentInfo> = examined.pieces.iter().filter_map(absent).collect();
+    segments.extend(examined.gone.map(gone));
     for (index, (found, part)) in plan.survey.segments.iter().zip(&plan.parts).enumerate() {
         let (is_member, is_newest) = (members.contains(&index), newest.index == Some(index));
+        // What was durable beyond it lay in one that is gone.
+        let limit = found.header.as_ref().map_or(u64::MAX, |(header, _)| header.capacity);
+        let is_active = is_newest && examined.shown <= found.base.saturating_add(limit);
+        let fault = examined.report.faults.iter().find(|fault| is_member && fault.segment == found.name);
         let mut info = SegmentInfo {
             file: found.name.clone(),
             base: Lsn(found.base),
@@ -295,7 +315,8 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
             state: match &found.header {
                 Err(what) => State::Damaged((*what).to_owned()),
                 Ok(_) if subject.is_lone() => State::Lone,
-                Ok(_) if is_newest => State::Active,
+                Ok(_) if fault.is_some() => State::Damaged(fault.map(|fault| fault.what.clone()).unwrap_or_default()),
+                Ok(_) if is_active => State::Active,
                 Ok(_) if is_member => State::Sealed,
                 Ok(_) if part.written => State::CutOff,
                 Ok(_) => State::Prepared,
@@ -304,9 +325,16 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
             last_record: 0,
         };
         let sealed = links().find(|link| link.prev_base == found.base && is_member && !is_newest);
-        if let Some(link) = sealed {
+        if fault.is_some() {
+            let walked = all_contents(subject, examined, index)?;
+            let end = sealed.map_or_else(|| found.base.saturating_add(walked.end), |link| link.prev_end);
+            info.hold(walked.found.seal(end, part.link.as_ref().map_or(0, |link| link.last_record)));
+        } else if let Some(link) = sealed {
             info.hold(link.seal());
-        } else if is_newest {
+            if let Some(Left { records, min_time, max_time }) = found.left {
+                info.hold(Seal { records, min_time, max_time, ..link.seal() });
+            }
+        } else if is_active {
             info.hold(newest.scan.whole.seal(examined.shown.max(found.base), newest.link.last_record));
         } else if let Some(scan) = if is_member { contents(subject, examined, index)? } else { None } {
             // The link that said how it ended is lost.
@@ -320,21 +348,25 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
 /// A segment that a link names and of which there is no file.
 fn absent(piece: &Piece) -> Option<SegmentInfo> {
     let Piece::Missing { base, end, records, .. } = *piece else { return None };
-    Some(SegmentInfo {
-        file: segment_name(base),
-        base: Lsn(base),
-        end: Some(Lsn(end)),
-        capacity: None,
-        length: 0,
-        records: Some(records),
-        batch_times: None,
-        state: State::Missing,
-        kept: None,
-        last_record: end.saturating_sub(4),
-    })
+    Some(SegmentInfo::missing(base, end, records))
 }
 
 impl SegmentInfo {
+    fn missing(base: u64, end: u64, records: u64) -> SegmentInfo {
+        SegmentInfo {
+            file: segment_name(base),
+            base: Lsn(base),
+            end: Some(Lsn(end)),
+            capacity: None,
+            length: 0,
+            records: Some(records),
+            batch_times: None,
+            state: State::Missing,
+            kept: None,
+            last_record: end.saturating_sub(4),
+        }
+    }
+
     fn hold(&mut self, seal: Seal) {
         let Seal { end, records, last_record, min_time, max_time } = seal;
         (self.end, self.records, self.last_record) = (Some(Lsn(end)), Some(records), last_record);

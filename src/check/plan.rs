@@ -22,6 +22,9 @@ pub(super) struct Part {
     pub(super) seal: Option<Seal>,
     /// Whether it holds a link or any other frame.
     pub(super) written: bool,
+    /// Whether no record of this place was ever in it: where its link would be there are zeros, or it is another
+    /// segment's file.
+    pub(super) blank: bool,
 }
 
 /// What a link says of the segment before it.
@@ -80,13 +83,17 @@ impl Plan {
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
             let seal = seals.get(&found.base).copied();
-            let mut part = Part { place: found.place(Bugs::default()), link: None, seal, written: false };
+            let place = found.place(Bugs::default());
+            let mut part = Part { place, link: None, seal, written: false, blank: false };
             part.link = found.link.as_ref().map(|(link, _)| link.clone());
             let io = |e| Error::io("read", storage.path().join(&found.name), e);
             if found.header.is_err() {
                 let here = !swapped.contains(&found.base);
                 let own = |seed: &u32| here && bases.get(seed).is_none_or(|base| *base == found.base);
-                (part.place, part.link) = mend(&*found.file, found.base, found.length, seal, own).map_err(io)?;
+                let head = head(&*found.file).map_err(io)?;
+                let unused = head.get(BLOCK as usize..).is_some_and(|frame| frame.iter().all(|byte| *byte == 0));
+                part.blank = unused || Header::decode(&head).is_ok();
+                (part.place, part.link) = mend(&head, found.base, found.length, seal, own);
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
                 && place.seed != seal.seed
@@ -194,25 +201,24 @@ impl Plan {
     pub(super) fn is_used(&self, index: usize) -> bool {
         self.parts.get(index).is_some_and(|part| part.written || part.seal.is_some())
     }
-
-    /// What is wrong with the link at `index`, if its predecessor is not there.
-    pub(super) fn dangling(&self, index: usize) -> Option<&Link> {
-        let link = self.parts.get(index)?.link.as_ref()?;
-        let needed = link.prev_base != NO_BASE && link.prev_base >= self.survey.front;
-        (needed && self.index(link.prev_base, link.prev_seed).is_none()).then_some(link)
-    }
 }
 
 /// The bases of segments that lie under the names of others.
 fn misnamed(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
     let mut bases = HashSet::new();
     for found in survey.segments.iter().filter(|found| found.header.is_err()) {
-        let mut head = vec![0; HEAD];
-        let read = read_full(&*found.file, &mut head, 0);
-        head.truncate(read.map_err(|e| Error::io("read", storage.path().join(&found.name), e))?);
+        let head = head(&*found.file).map_err(|e| Error::io("read", storage.path().join(&found.name), e))?;
         bases.extend(Header::decode(&head).ok().map(|(header, _)| header.base).filter(|base| *base != found.base));
     }
     Ok(bases)
+}
+
+/// The first two blocks of a file, or what there is of them.
+fn head(file: &dyn File) -> std::io::Result<Vec<u8>> {
+    let mut head = vec![0; HEAD];
+    let filled = read_full(file, &mut head, 0)?;
+    head.truncate(filled);
+    Ok(head)
 }
 
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest of the
@@ -220,31 +226,31 @@ fn misnamed(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
 /// sound or damaged: the frames hold wherever the file is, but their LSNs are those of its own name. `own`: whether no
 /// link, name or sound header says that the segment of this seed, or of this base, lies elsewhere.
 fn mend(
-    file: &dyn File,
+    head: &[u8],
     base: u64,
     limit: u64,
     seal: Option<Seal>,
     own: impl Fn(&u32) -> bool,
-) -> std::io::Result<(Option<Place>, Option<Link>)> {
-    let mut head = vec![0; HEAD];
-    let filled = read_full(file, &mut head, 0)?;
-    head.truncate(filled);
-    if Header::decode(&head).is_ok() {
-        return Ok((None, None));
+) -> (Option<Place>, Option<Link>) {
+    if Header::decode(head).is_ok() {
+        return (None, None);
     }
     let first = head.get(BLOCK as usize..).and_then(|frame| frame.first_chunk());
     let first = first.map(|frame| FrameHeader::seed_xor_offset(frame) ^ BLOCK);
-    let stored = seeds(&head, base).chain(first).filter(own);
+    let stored = seeds(head, base).chain(first).filter(own);
     let limit = limit.min(u64::from(u32::MAX));
     if base.checked_add(limit.max(HEAD as u64)).is_none() {
         // A name that no segment was given: its LSNs would go beyond the last.
-        return Ok((None, None));
+        return (None, None);
     }
     for seed in seal.iter().map(|seal| seal.seed).chain(stored) {
         let place = Place { base, seed, limit };
-        if let Some((link, _)) = read_link(&head, place, Bugs::default()) {
-            return Ok((Some(place), Some(link)));
+        match read_link(head, place, Bugs::default()) {
+            // When it was framed, nothing above what it seals was durable, unless a repair says so: it lies elsewhere.
+            Some((link, claim)) if claim > link.prev_end && claim != base + u64::from(BLOCK) => {}
+            Some((link, _)) => return (Some(place), Some(link)),
+            None => {}
         }
     }
-    Ok((seal.map(|seal| Place { base, seed: seal.seed, limit }), None))
+    (seal.map(|seal| Place { base, seed: seal.seed, limit }), None)
 }

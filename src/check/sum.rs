@@ -25,6 +25,8 @@ pub(super) struct Sum {
     /// The name of the last segment, and where it lies.
     top: String,
     pub(super) base: u64,
+    /// The newest segment, if there is no file of it.
+    pub(super) gone: Option<(u64, u64)>,
     pub(super) report: Report,
 }
 
@@ -42,6 +44,7 @@ impl Sum {
             sure_bytes: 0,
             top: String::new(),
             base: first,
+            gone: None,
             report: Report { first: Lsn(first), ..Report::default() },
         }
     }
@@ -101,18 +104,26 @@ impl Sum {
         }
         self.report.first = self.report.first.min(Lsn(sure));
         self.report.faults.push(Fault {
-            segment: segment.to_owned(),
+            // Of the files that are left none is wrong.
+            segment: String::new(),
             offset: 0,
             lsn: Lsn(sure),
             lost_bytes: base.saturating_sub(sure.saturating_add(whole).saturating_add(u64::from(BLOCK))),
             lost_records: Some(lost),
             beyond: 0,
-            what: format!("in no file that is left: {} between LSN {sure} and this segment", plural(lost, "record")),
+            what: format!("in no file that is left: {} between LSN {sure} and {segment}", plural(lost, "record")),
         });
     }
 
-    /// Adds a segment; `false` if the log ends in it.
-    pub(super) fn member(&mut self, plan: &Plan, index: usize, walked: Option<&Walked>, newest: bool) -> Result<bool> {
+    /// Adds a segment; `false` if the log ends in it. `next`: what follows it.
+    pub(super) fn member(
+        &mut self,
+        plan: &Plan,
+        index: usize,
+        walked: Option<&Walked>,
+        next: Option<&Piece>,
+    ) -> Result<bool> {
+        let newest = next.is_none();
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
             return Ok(true);
         };
@@ -128,7 +139,7 @@ impl Sum {
             lsn: Lsn(found.base + offset),
             lost_bytes: 0,
             lost_records: Some(0),
-            beyond: walked.map(|walked| walked.records).or(part.seal.map(|seal| seal.records)).unwrap_or(0),
+            beyond: walked.map(|walked| walked.found.records).or(part.seal.map(|seal| seal.records)).unwrap_or(0),
             what: what.to_owned(),
         };
         if let Err(what) = found.header {
@@ -155,12 +166,12 @@ impl Sum {
         let left = open && newest && self.is_left(walked);
         let holes = walked.holes.iter().take(walked.holes.len() - usize::from(left));
         let known = self.report.faults.len();
-        if !self.holes(found, holes, open, newest) {
+        if !self.holes(found, holes, open, self.unread(plan, next)) {
             return Ok(false);
         }
         let link = self.report.faults.iter_mut().skip(known).filter(|fault| fault.offset == u64::from(BLOCK));
         link.filter(|_| untold).for_each(|fault| fault.lost_records = None);
-        self.report.records += walked.records;
+        self.report.records += walked.found.records;
         self.report.bytes += walked.bytes;
         if !open && part.link.is_some() {
             (self.sure, self.sure_bytes) = (self.end, self.report.bytes);
@@ -174,12 +185,24 @@ impl Sum {
             self.report.notes.push(what);
         }
         let whole = walked.holes.is_empty() && walked.gaps.is_empty();
-        if let Some(seal) = part.seal.filter(|seal| whole && seal.records != walked.records) {
-            let what =
-                format!("{}, the next segment's link says {}", plural(walked.records, "valid record"), seal.records);
+        if let Some(seal) = part.seal.filter(|seal| whole && seal.records != walked.found.records) {
+            let what = format!(
+                "{}, the next segment's link says {}",
+                plural(walked.found.records, "valid record"),
+                seal.records
+            );
             self.report.faults.push(place(u64::from(BLOCK), &what));
         }
         Ok(true)
+    }
+
+    /// What the link is like that would tell where the last segment ended, if another follows.
+    fn unread(&self, plan: &Plan, next: Option<&Piece>) -> Option<&'static str> {
+        next.map(|piece| match piece.member() {
+            None => "is missing with its file",
+            Some(_) if plan.base_of(piece) > self.limit => "is damaged or missing",
+            Some(_) => "is damaged",
+        })
     }
 
     /// Whether the log ended before this segment: not even its link is there.
@@ -190,7 +213,14 @@ impl Sum {
     }
 
     /// Adds the holes of a segment; `false` if one is where the log ends. `open`: nothing says where the segment ended.
-    fn holes<'a>(&mut self, found: &Found, holes: impl Iterator<Item = &'a Hole>, open: bool, newest: bool) -> bool {
+    /// `next`: what the link is like that would, if another segment follows.
+    fn holes<'a>(
+        &mut self,
+        found: &Found,
+        holes: impl Iterator<Item = &'a Hole>,
+        open: bool,
+        next: Option<&str>,
+    ) -> bool {
         for hole in holes {
             if found.base + hole.batch >= self.certain {
                 self.end = found.base + hole.batch;
@@ -200,9 +230,8 @@ impl Sum {
                 return false;
             }
             let durable = found.base + hole.from < self.durable && self.durable <= self.limit;
-            if open && !newest && !hole.followed && !durable {
-                let what =
-                    format!("{}: only the next segment's link, which is damaged, tells where it ended", found.name);
+            if let Some(next) = next.filter(|_| open && !hole.followed && !durable) {
+                let what = format!("{}: only the next segment's link, which {next}, tells where it ended", found.name);
                 self.report.notes.push(what);
                 // How much more there was, nobody tells; this frame was there.
                 let known = hole.spoiled.map(|(to, records)| Hole { to, records: Some(records), ..hole.clone() });
@@ -231,14 +260,15 @@ impl Sum {
     pub(super) fn above(&mut self, plan: &Plan, pieces: &[Piece]) {
         let top = pieces.last().and_then(Piece::member);
         for (index, found) in plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
-            let what = match (&found.header, plan.dangling(index)) {
-                (Err(what), _) => (*what).to_owned(),
-                (_, Some(link)) => {
-                    format!("its predecessor {} is missing or another file", segment_name(link.prev_base))
-                }
-                _ => continue,
-            };
-            self.fault(&found.name, found.base, 0, 0, what);
+            let Err(what) = found.header else { continue };
+            // What was durable above the last segment lay in it.
+            let held = top.is_some() && self.end < self.durable && found.base >= self.limit;
+            let from = found.base.saturating_add(u64::from(BLOCK));
+            let lost = if held { self.durable.saturating_sub(from) } else { 0 };
+            let records = plan.parts.get(index).is_some_and(|part| part.blank && lost == 0).then_some(0);
+            self.fault(&found.name, found.base, 0, lost, what.to_owned());
+            self.report.faults.last_mut().into_iter().for_each(|fault| fault.lost_records = records);
+            self.end = if lost > 0 { self.durable } else { self.end };
         }
         let used = plan.survey.mark.is_some_and(|mark| mark.synced > 0 || mark.front > 0);
         let front = plan.survey.front;
@@ -248,10 +278,11 @@ impl Sum {
             // What was durable above this segment lay in one that is gone, below its header.
             let above = self.durable.saturating_sub(self.limit.saturating_add(u64::from(BLOCK)));
             let lost = if above > 0 { above } else { self.durable - self.end };
-            let there = |found: &Found| (self.limit..self.durable).contains(&found.base);
-            if above > 0 && top.is_some() && !plan.survey.segments.iter().any(there) {
+            let whole = |top: usize| plan.survey.segments.get(top).is_some_and(|found| found.header.is_ok());
+            if above > 0 && top.is_some_and(whole) {
                 what = format!("the file behind {name} is missing: records up to LSN {} were durable", self.durable);
                 (name, base, self.end) = (segment_name(self.limit), self.limit, self.limit);
+                self.gone = Some((base, self.durable));
             }
             self.fault(&name, base, self.end - base, lost, what);
             self.end = self.durable;
@@ -277,9 +308,11 @@ impl Sum {
     fn cut_newest(&mut self, plan: &Plan, tip: usize) {
         let Some(found) = plan.survey.segments.get(tip) else { return };
         let Ok((header, _)) = &found.header else { return };
-        if let Some(what) = short(&plan.survey, found.base.saturating_add(found.length), found.length, header.capacity)
-        {
-            self.fault(&found.name, found.base, found.length, 0, what);
+        let end = found.base.saturating_add(found.length);
+        if let Some(what) = short(&plan.survey, end, found.length, header.capacity) {
+            // Where it ends inside a frame, or behind one that is damaged, that was there.
+            let valid = self.end.clamp(found.base, end) - found.base;
+            self.fault(&found.name, found.base, valid, found.length - valid, what);
         }
     }
 
@@ -294,12 +327,14 @@ impl Sum {
 pub(super) fn fault(name: &str, base: u64, hole: &Hole, end: Option<u64>) -> Fault {
     let to = base + hole.to;
     let to = if hole.followed { to } else { end.unwrap_or(to) };
+    // The header of the frame there still holds, and it is all that was there.
+    let only = hole.spoiled.filter(|(end, _)| base + end == to).map(|(_, records)| records);
     Fault {
         segment: name.to_owned(),
         offset: hole.from,
         lsn: Lsn(base + hole.from),
         lost_bytes: to.saturating_sub(base + hole.from),
-        lost_records: hole.records,
+        lost_records: hole.records.or(only),
         beyond: hole.beyond,
         what: hole.what.clone(),
     }

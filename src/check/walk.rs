@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::bugs::Bugs;
 use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, LINK, frame_size};
-use crate::scan::{Bad, Chunk, Place, Source, Window, bad, frame_at, next_frame};
+use crate::scan::{Bad, Chunk, Place, Source, Summary, Window, bad, frame_at, next_frame};
 use crate::storage::File;
 
 /// Bytes between two reports of progress.
@@ -150,7 +150,7 @@ impl Walk {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Walked {
     /// Valid records, and the bytes of all valid frames but gaps.
-    pub(super) records: u64,
+    pub(super) found: Summary,
     pub(super) bytes: u64,
     /// Where an earlier repair passed over what was lost: from which offset, and how many bytes.
     pub(super) gaps: Vec<(u64, u64)>,
@@ -166,7 +166,7 @@ impl Walked {
     /// How many records the segment held up to the last valid one, if that can be told.
     pub(super) fn held(&self) -> Option<u64> {
         let between = self.holes.iter().filter(|hole| hole.followed);
-        between.map(|hole| hole.records).sum::<Option<u64>>().map(|lost| lost + self.records)
+        between.map(|hole| hole.records).sum::<Option<u64>>().map(|lost| lost + self.found.records)
     }
 }
 
@@ -185,7 +185,9 @@ pub(super) fn walk(
     while let Some(step) = walk.next(file)? {
         match step {
             Step::Frame(offset, header) => {
-                walked.records += u64::from(header.is_record());
+                if let Some(kind) = header.kind {
+                    walked.found.add(kind, 1, header.batch_time, place.base + offset);
+                }
                 let size = frame_size(u64::from(header.length));
                 match header.kind {
                     Some(FrameKind::Gap) => walked.gaps.push((offset, size)),
@@ -194,13 +196,13 @@ pub(super) fn walk(
                 walked.claim = walked.claim.max(header.claim(place.base + offset).unwrap_or(0));
                 walked.end = walk.offset;
                 if !header.more {
-                    whole = (walked.records, walked.bytes);
+                    whole = (walked.found.records, walked.bytes);
                 }
             }
             Step::Hole(hole) => {
                 // Beyond, for now: how many records lie before.
-                walked.holes.push(Hole { before: whole, beyond: walked.records, ..hole });
-                whole = (walked.records, walked.bytes);
+                walked.holes.push(Hole { before: whole, beyond: walked.found.records, ..hole });
+                whole = (walked.found.records, walked.bytes);
             }
             Step::TooNew(offset) => walked.too_new = Some(offset),
         }
@@ -213,7 +215,7 @@ pub(super) fn walk(
     }
     progress(walk.offset - told);
     for hole in &mut walked.holes {
-        hole.beyond = walked.records - hole.beyond;
+        hole.beyond = walked.found.records - hole.beyond;
     }
     attribute(&mut walked, expected);
     Ok(walked)
@@ -222,7 +224,7 @@ pub(super) fn walk(
 /// Says of the one hole whose header does not tell how many records it held, if there is only one.
 fn attribute(walked: &mut Walked, expected: Option<u64>) {
     let known: u64 = walked.holes.iter().filter_map(|hole| hole.records).sum();
-    let lost = expected.map(|expected| expected.saturating_sub(walked.records + known));
+    let lost = expected.map(|expected| expected.saturating_sub(walked.found.records + known));
     let mut unknown = walked.holes.iter_mut().filter(|hole| hole.records.is_none());
     if let (Some(hole), None) = (unknown.next(), unknown.next()) {
         hole.records = lost;

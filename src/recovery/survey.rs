@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, HEAD, Header, Link, MARK, MARK_SLOT, Mark, NO_BASE,
-    is_unfinished, segment_base, segment_name, sum,
+    BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, HEAD, Header, Left, Link, MARK, MARK_SLOT, Mark,
+    NO_BASE, is_unfinished, segment_base, segment_name, sum,
 };
 use crate::scan::{Place, frame_at};
 use crate::storage::{File, Storage, read_full};
@@ -25,6 +25,8 @@ pub(crate) struct Found {
     pub(crate) header: std::result::Result<(Header, u32), &'static str>,
     /// The link in its first frame, and what that frame claims.
     pub(crate) link: Option<(Link, u64)>,
+    /// What a repair left in it, if one wrote it anew.
+    pub(crate) left: Option<Left>,
 }
 
 impl Found {
@@ -188,7 +190,8 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
             return Err(Error::new(ErrorKind::TooNew, "open", message).at(&path, 0));
         }
     };
-    let mut found = Found { name, base, length, file, header, link: None };
+    let left = header.as_ref().ok().and_then(|(_, seed)| Left::decode(head, *seed));
+    let mut found = Found { name, base, length, file, header, link: None, left };
     found.link = found.place(bugs).and_then(|place| read_link(head, place, bugs));
     Ok(found)
 }

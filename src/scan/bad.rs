@@ -29,10 +29,11 @@ pub(crate) fn bad(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Re
     let room = end.saturating_sub(offset);
     let bytes = if room < u64::from(FRAME) { None } else { window.bytes(offset, FRAME as usize)? };
     let Some(frame) = bytes.and_then(|bytes| bytes.first_chunk()).copied() else {
-        return told(match room {
+        let found = match room {
             0 => format!("the {whose} ends at byte {end}"),
             _ => format!("the {whose} ends at byte {end}, {room} bytes further, less than a frame"),
-        });
+        };
+        return Ok(Bad { found, header: None, zeros: zeros(window, offset)? });
     };
     if frame == [0; FRAME as usize] {
         let zeros = zeros(window, offset)?;

@@ -255,7 +255,7 @@ fn of_a_damaged_batch_each_record_is_written_on_its_own() {
                 _ => seawall(&["salvage", text(&old), "--to", text(&new)]),
             };
             let told = String::from_utf8(output.stdout.clone()).unwrap();
-            assert_eq!(output.status.code(), Some(if command == "export" { 3 } else { 2 }), "{told}");
+            assert_eq!(output.status.code(), Some(3), "{told}");
             assert!(told.contains("parts of 1 batch, "), "{command} {hit} {at}: {told}");
             let parts = (0..3).filter(|n| *n != hit).map(|n| (payload(n as u32), true));
             let whole = [("after".into(), false), ("it".into(), true), ("last".into(), true)];
@@ -312,4 +312,19 @@ fn what_nothing_says_is_durable_is_left_out_and_told() {
 fn newest_base(dir: &Path) -> u64 {
     let mut used = segments(dir).into_iter().filter(|path| fs::metadata(path).unwrap().len() > 8192);
     used.next_back().unwrap().file_stem().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+/// It ended in silence, and left a new log of nothing.
+#[test]
+fn that_nothing_lies_in_a_range_is_said() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+    drop(log(&old, 10));
+    let output = export(&old, &new, Some(1_000_000..2_000_000), &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(said(&output).contains("no record lies in what was asked for"), "{}", said(&output));
+    let unmade = temp.path().join("unmade");
+    let output = seawall(&["export", text(&old), "--out", text(&unmade), "--from", "9000", "--to", "8000"]);
+    assert_eq!((output.status.code(), unmade.exists()), (Some(1), false));
+    assert!(said(&output).contains("--from 9000 lies above --to 8000"), "{}", said(&output));
 }

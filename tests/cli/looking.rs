@@ -165,3 +165,35 @@ fn completions_are_of_every_command() {
     }
     assert_eq!(seawall(&["completions", "no-such"]).status.code(), Some(1));
 }
+
+/// Such a range was silently empty.
+#[test]
+fn a_range_that_ends_before_it_begins_is_an_error_of_usage() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    drop(log(temp.path(), 10));
+    for (from, to) in [("--from", "--to"), ("--from-time", "--to-time")] {
+        let output = seawall(&["dump", dir, from, "6000", to, "5000"]);
+        assert_eq!(output.status.code(), Some(1), "{from}");
+        assert!(said(&output).contains(&format!("{from} 6000 lies above {to} 5000")), "{}", said(&output));
+        assert_eq!(seawall(&["dump", dir, from, "5000", to, "5000"]).status.code(), Some(0), "{from}");
+    }
+}
+
+/// The system's "Not a directory" was all that was said.
+#[test]
+fn a_file_in_the_place_of_a_log_is_told_with_what_to_give_instead() {
+    let temp = tempfile::tempdir().unwrap();
+    drop(log(temp.path(), 10));
+    let file = first_segment(temp.path());
+    for command in [&["tail"][..], &["tail", "-f"], &["repair"], &["repair", "--pass-over"]] {
+        let output = seawall(&[command, &[text(&file)]].concat());
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let (file, dir) = (text(&file), text(temp.path()));
+        assert!(said.starts_with(&format!("error: {file} is a file, and a log is a directory\n")), "{said}");
+        let next =
+            format!("next     the same command with the directory that holds the log: {dir}   |   seawall dump {file}");
+        assert!(said.contains(&next) && said.contains("touched  nothing\n"), "{said}");
+    }
+}

@@ -1,7 +1,7 @@
 //! A damaged log is understood and brought back by following what the commands say.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::{Value, json};
@@ -134,4 +134,72 @@ fn what_cannot_be_repaired_is_an_error_with_its_own_code() {
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         assert!(said(&output).contains(wrong[1]), "{}", said(&output));
     }
+}
+
+/// The used segments of a damaged log, and what the plan says of it, as text and as an object.
+fn planned(hurt: impl Fn(&Path, &[PathBuf])) -> (tempfile::TempDir, Vec<PathBuf>, String) {
+    let temp = tempfile::tempdir().unwrap();
+    log(temp.path(), 2000).close().unwrap();
+    let mut files = segments(temp.path());
+    files.retain(|path| fs::metadata(path).unwrap().len() > 4096);
+    assert!(files.len() > 3);
+    hurt(temp.path(), &files);
+    let plan = told(&seawall(&["repair", text(temp.path())]));
+    (temp, files, plan)
+}
+
+/// Of records in files under other names the one counted as dropped what the other counted as lost.
+#[test]
+fn what_a_way_drops_is_the_same_number_in_its_plan() {
+    let swap = |dir: &Path, files: &[PathBuf]| {
+        fs::rename(&files[1], dir.join("aside")).unwrap();
+        fs::rename(&files[2], &files[1]).unwrap();
+        fs::rename(dir.join("aside"), &files[2]).unwrap();
+    };
+    let misname = |dir: &Path, files: &[PathBuf]| fs::rename(&files[1], dir.join("second.bak")).unwrap();
+    for hurt in [&swap as &dyn Fn(&Path, &[PathBuf]), &misname] {
+        let (temp, _, plan) = planned(hurt);
+        let mut ways = 0;
+        for line in plan.lines().filter(|line| line.contains("     drops ")) {
+            let (way, drops) = line.split_once("     drops ").unwrap();
+            let way: Vec<&str> = way.split_once("seawall ").unwrap().1.split(' ').collect();
+            let told = lines(&seawall(&[&way[..], &["--dry-run", "--json"]].concat())).remove(0);
+            let number: String = drops.chars().filter(char::is_ascii_digit).collect();
+            assert_eq!((told["dropped_records"].to_string(), &told["lost_records"]), (number, &json!(0)), "{line}");
+            assert_eq!(told["kept_records"].as_u64().unwrap() + told["dropped_records"].as_u64().unwrap(), 2000);
+            ways += 1;
+        }
+        assert!(ways > 0, "{plan}{}", temp.path().display());
+    }
+}
+
+/// A copy was planned of a file that is not there.
+#[test]
+fn a_segment_that_is_missing_is_made_and_not_copied() {
+    let (temp, files, plan) = planned(|_, files| fs::remove_file(&files[1]).unwrap());
+    let name = text(files[1].file_name().unwrap().as_ref()).to_owned();
+    assert!(plan.contains(&format!("plan     make {name}, which is missing, with ")), "{plan}");
+    assert!(!plan.contains(&format!("copy {name}")), "{plan}");
+    let told = lines(&seawall(&["repair", "--json", text(temp.path())])).remove(0);
+    assert!(told["steps"].as_array().unwrap().iter().any(|step| step["make"] == name.as_str()), "{told}");
+}
+
+#[test]
+fn no_salvage_is_proposed_where_no_file_holds_a_record() {
+    let (_temp, _, plan) = planned(|_, files| files.iter().for_each(|file| fs::remove_file(file).unwrap()));
+    assert!(plan.contains("--pass-over") && !plan.contains("seawall salvage"), "{plan}");
+    let (_temp, _, plan) = planned(|_, files| files[1..].iter().for_each(|file| fs::remove_file(file).unwrap()));
+    assert!(plan.contains("seawall salvage"), "{plan}");
+}
+
+/// A newest segment that was cut where MARK is gone was said to have cost nothing.
+#[test]
+fn the_exit_code_tells_whether_something_is_lost() {
+    let newest = |files: &[PathBuf]| files.last().unwrap().clone();
+    let (temp, ..) = planned(|dir, files| {
+        fs::remove_file(dir.join("MARK")).unwrap();
+        fs::File::options().write(true).open(newest(files)).unwrap().set_len(6000).unwrap();
+    });
+    let done = seawall(&["repair", text(temp.path()), "--pass-over"]);
+    assert_eq!(done.status.code(), Some(3), "{}", told(&done));
 }

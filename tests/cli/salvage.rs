@@ -1,12 +1,12 @@
 //! `seawall salvage`: what it lists, what it writes anew, and what it refuses.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use seawall::{Kind, Options, Record, Wal};
 use serde_json::json;
 
-use crate::{first_segment, flip, lines, said, seawall, text};
+use crate::{first_segment, flip, lines, said, seawall, segments, text};
 
 /// Records, checkpoints and batches; what was appended, without LSNs.
 fn mixed(dir: &Path) -> Vec<Record> {
@@ -73,7 +73,7 @@ fn what_is_left_of_a_batch_is_written_apart_and_damage_is_the_outcome() {
     let hit = records.iter().position(|record| !record.ends_batch).unwrap() + 1;
     flip(&first_segment(&old), records[hit].lsn.0 + 30);
     let output = seawall(&["salvage", text(&old), "--to", text(&new)]);
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(shown.contains("1 place passed over") && shown.contains("LSNs are new"), "{shown}");
     let mut expected: Vec<_> = records.iter().map(told).collect();
@@ -135,7 +135,8 @@ fn what_is_whole_is_not_called_damaged_and_the_new_log_lies_beside_the_old() {
     // One of its own, in the middle of the log.
     let output = seawall(&["salvage", text(&segments[1])]);
     let shown = String::from_utf8(output.stdout.clone()).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{shown}");
+    // What lay before it is not there, which is no damage.
+    assert_eq!(output.status.code(), Some(2), "{shown}");
     assert!(shown.contains("not among the sources") && !shown.contains("passed over"), "{shown}");
     assert!(shown.trim_end().ends_with(&format!(" --to {}", text(&new))), "{shown}");
     // Only links are damaged.
@@ -153,4 +154,85 @@ fn what_is_whole_is_not_called_damaged_and_the_new_log_lies_beside_the_old() {
     let ways: String = shown.lines().filter(|line| line.contains(" --to ")).collect();
     let to: Vec<_> = ways.split("   |   ").map(|way| way.rsplit(' ').next().unwrap().to_owned()).collect();
     assert!(to.len() == 2 && to[0] != to[1], "{shown}");
+}
+
+/// It exited with 0 where verify knew of a loss, or that nothing tells what a file held.
+#[test]
+fn what_verify_knows_to_be_lost_is_in_the_exit_code() {
+    type Hurt = fn(&Path, &[PathBuf]);
+    let hurts: [(&str, Hurt); 3] = [
+        ("a segment, and the link that named it", |_, files| {
+            fs::remove_file(&files[1]).unwrap();
+            flip(&files[2], 4096 + 30);
+        }),
+        ("the first, and MARK", |dir, files| {
+            fs::remove_file(&files[0]).unwrap();
+            fs::remove_file(dir.join("MARK")).unwrap();
+        }),
+        ("all of the newest, and MARK", |dir, files| {
+            fs::write(files.last().unwrap(), "").unwrap();
+            fs::remove_file(dir.join("MARK")).unwrap();
+        }),
+    ];
+    for (what, hurt) in hurts {
+        let temp = tempfile::tempdir().unwrap();
+        let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+        let wal = Options::new().segment_size(16 << 10).open(&old).unwrap();
+        (0..100_u64).for_each(|n| drop(wal.at(n).append(&[b'.'; 700]).unwrap()));
+        wal.close().unwrap();
+        let mut files = segments(&old);
+        files.retain(|path| fs::metadata(path).unwrap().len() > 8192);
+        assert!(files.len() > 3);
+        hurt(&old, &files);
+        assert_eq!(seawall(&["verify", text(&old)]).status.code(), Some(2), "{what}");
+        assert_eq!(seawall(&["salvage", text(&old)]).status.code(), Some(2), "{what}");
+        assert_eq!(seawall(&["salvage", text(&old), "--to", text(&new)]).status.code(), Some(3), "{what}");
+    }
+}
+
+/// The new log lay within its source, which was changed by it.
+#[test]
+fn nothing_is_written_into_a_source() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, link) = (temp.path().join("old"), temp.path().join("link"));
+    mixed(&old);
+    std::os::unix::fs::symlink(&old, &link).unwrap();
+    fs::create_dir(old.join("empty")).unwrap();
+    let files = || fs::read_dir(&old).unwrap().count();
+    let (before, file) = (files(), first_segment(&old));
+    let within =
+        [old.join("sub"), old.join("empty"), link.join("a/b"), old.join("none/../sub"), link.join("../old/sub")];
+    for to in within {
+        for command in [
+            &["salvage", text(&old), "--to", text(&to)][..],
+            &["salvage", text(&link), "--to", text(&to)],
+            &["salvage", text(&file), "--to", text(&to)],
+        ] {
+            let output = seawall(command);
+            assert_eq!(output.status.code(), Some(1), "{command:?}");
+            assert!(said(&output).contains("lies within") && said(&output).contains("beside it"), "{}", said(&output));
+            assert_eq!(files(), before, "{command:?}");
+        }
+    }
+    let beside = old.join("../new");
+    assert_eq!(seawall(&["salvage", text(&link), "--to", text(&beside)]).status.code(), Some(0));
+}
+
+/// One file that could not be opened ended all of it.
+#[test]
+fn a_source_that_cannot_be_read_is_passed_over_and_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let [old, new, bad] = ["old", "new", "bad"].map(|name| temp.path().join(name));
+    let count = mixed(&old).len();
+    // It leads to itself: nobody can open it.
+    std::os::unix::fs::symlink(&bad, &bad).unwrap();
+    let output = seawall(&["salvage", text(&bad), text(&old), "--to", text(&new), "--json"]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let object = lines(&output).remove(0);
+    assert_eq!((&object["refused"], &object["written"]["records"]), (&json!(1), &json!(count)));
+    assert!(object["notes"][0].as_str().unwrap().starts_with(text(&bad)), "{object}");
+    let alone = seawall(&["salvage", text(&bad)]);
+    assert_eq!(alone.status.code(), Some(1));
+    assert!(said(&alone).contains("bad cannot be read, and was passed over"), "{}", said(&alone));
+    assert_eq!(seawall(&["salvage", text(&temp.path().join("none")), text(&old)]).status.code(), Some(1));
 }

@@ -97,3 +97,26 @@ fn watched_it_tells_how_fast_the_log_grows() {
         assert!(bytes >= records * 1000 && bytes <= records * 1500, "{look}");
     }
 }
+
+/// A look after another did not tell of damage, and told of a checkpoint where there was none.
+#[test]
+fn watched_it_tells_of_damage_and_of_no_checkpoint() {
+    let temp = tempfile::tempdir().unwrap();
+    let wal = log(temp.path(), 2000);
+    let look = |damaged: bool, checkpoint: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+        let command = command.args(["stats", text(temp.path()), "--watch", "10ms"]).stdout(Stdio::piped());
+        let mut watch = command.spawn().unwrap();
+        let mut shown = BufReader::new(watch.stdout.take().unwrap()).lines();
+        let line = shown.by_ref().map(Result::unwrap).find(|line| line.starts_with("lsn ")).unwrap();
+        drop(shown);
+        watch.wait().unwrap();
+        assert!(line.contains(checkpoint) && line.contains("damage in 1 place") == damaged, "{line}");
+    };
+    look(false, "  no checkpoint");
+    wal.append_checkpoint(b"state").unwrap().wait().unwrap();
+    look(false, "  checkpoint ");
+    wal.close().unwrap();
+    fs::remove_file(first_segment(temp.path())).unwrap();
+    look(true, "  checkpoint ");
+}

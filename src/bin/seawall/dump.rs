@@ -10,7 +10,7 @@ use seawall::check::{self, Item};
 use seawall::{BatchTime, Lsn, Record};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::meter::Meter;
 use crate::out::{self, Out};
 use crate::record::{Form, Shown};
@@ -77,6 +77,8 @@ error), 5 written by a newer version. What a writer cleans away before it was re
 error.";
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
+    units::in_order(("--from", Some(arguments.from)), ("--to", arguments.to))?;
+    units::in_order(("--from-time", arguments.from_time), ("--to-time", arguments.to_time))?;
     let form = Form::of(arguments.json, arguments.hex);
     let to = arguments.to.map_or(Lsn::MAX, Lsn);
     let mut damaged = None;
@@ -122,7 +124,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.path, touched: NOTHING, json: self.json }
+        About::reading(&self.path, self.json)
     }
 
     fn asks_for(&self, record: &Record, shown: &Shown<'_>) -> bool {

@@ -1,9 +1,8 @@
 //! `seawall export`: a part of a log as a new log, to be sent or looked into elsewhere.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
 use clap::Args;
 use seawall::check::{self, Item};
 use seawall::{BatchTime, Kind, Lsn, Options, Record, Wal};
@@ -13,6 +12,8 @@ use crate::exit;
 use crate::failure::{self, About};
 use crate::meter::Meter;
 use crate::out::{self, Out, counted};
+use crate::target::refuse_used;
+use crate::units;
 
 /// Write a part of a log into a new log, with the same batch times, kinds and batches
 ///
@@ -54,12 +55,13 @@ damaged, or cleaned away in the middle meanwhile (what and where stands on stand
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.path, touched: "nothing of this log; the new one may hold a part", json: self.json }
+        About { new: Some(&self.out), ..About::reading(&self.path, self.json) }
     }
 }
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
-    refuse_used(&arguments.out)?;
+    units::in_order(("--from", Some(arguments.from)), ("--to", arguments.to))?;
+    refuse_used(&arguments.out, &[] as &[PathBuf])?;
     let overview = check::inspect(&arguments.path)?;
     let mut frames = check::frames(&arguments.path)?.starting_at(Lsn(arguments.from));
     let to = arguments.to.map_or(Lsn::MAX, Lsn);
@@ -109,6 +111,9 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let Export { records, batches, parts, .. } = export;
     let end = wal.sync()?;
     wal.close()?;
+    if records == 0 {
+        out::warn(format_args!("note: no record lies in what was asked for; {} is empty", arguments.out.display()));
+    }
     if arguments.json {
         let told = json!({
             "records": records, "batches": batches, "parts": parts, "damaged": damaged, "removed": removed,
@@ -124,17 +129,6 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if damaged + removed > 0 { exit::loss() } else { exit::CLEAN })
-}
-
-/// Nothing is written into a directory that holds anything.
-fn refuse_used(dir: &Path) -> anyhow::Result<()> {
-    let used = match std::fs::read_dir(dir) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
-        Err(e) => return Err(e).with_context(|| format!("{} cannot hold the log", dir.display())),
-    };
-    ensure!(!used, "{} is not empty; nothing was written", dir.display());
-    Ok(())
 }
 
 /// A log while it is written, batch by batch.

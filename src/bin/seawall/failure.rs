@@ -6,7 +6,7 @@ use seawall::{Damage, Error, ErrorKind, Lsn};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::out::counted;
+use crate::out::{self, counted};
 
 /// The help of `--json` for what fails.
 pub const JSON: &str = "\
@@ -26,9 +26,28 @@ Of `seawall receive` it is a line with the event `failed`. Further fields and wo
 pub struct About<'a> {
     /// The log, or a file of one.
     pub path: &'a Path,
-    /// What there is to say of what it changed, if it fails midway.
+    /// What there is to say of what it changed, if it fails midway and the log does not say that itself.
     pub touched: &'static str,
+    /// A log that it makes.
+    pub new: Option<&'a Path>,
     pub json: bool,
+}
+
+impl<'a> About<'a> {
+    /// A command that changes nothing there.
+    pub fn reading(path: &'a Path, json: bool) -> About<'a> {
+        About { path, touched: NOTHING, new: None, json }
+    }
+
+    /// What was changed by a command that failed midway.
+    fn changed(&self, error: &Error) -> String {
+        let begun = self.new.filter(|new| std::fs::read_dir(new).is_ok_and(|mut entries| entries.next().is_some()));
+        match (error.touched(), begun) {
+            ([], None) => self.touched.to_owned(),
+            ([], Some(new)) => format!("nothing that was read; {} holds a part", new.display()),
+            (touched, _) => touched.join("; "),
+        }
+    }
 }
 
 /// Commands to choose from, on a line.
@@ -109,6 +128,9 @@ pub fn object(error: &anyhow::Error, about: Option<About<'_>>) -> Value {
 fn headline(error: &anyhow::Error) -> String {
     let mut text = String::new();
     let log = exit::of_log(error);
+    if let Some(path) = log.filter(|log| is_file(log)).and_then(Error::path) {
+        return format!("{} is a file, and a log is a directory", path.display());
+    }
     for cause in error.chain() {
         let cause = match log.and_then(damage) {
             // The rest stands in the block.
@@ -123,6 +145,16 @@ fn headline(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// What the system said, if it is about that.
+fn system(error: &Error) -> Option<&std::io::Error> {
+    std::error::Error::source(error).and_then(|source| source.downcast_ref())
+}
+
+/// Whether a file was named where a directory is meant.
+fn is_file(error: &Error) -> bool {
+    system(error).is_some_and(|e| e.kind() == std::io::ErrorKind::NotADirectory)
 }
 
 fn damage(error: &Error) -> Option<&Damage> {
@@ -148,7 +180,7 @@ struct Told<'a> {
     error: &'a Error,
     path: PathBuf,
     offset: Option<u64>,
-    touched: &'static str,
+    touched: String,
     next: Vec<String>,
 }
 
@@ -166,7 +198,7 @@ impl<'a> Told<'a> {
         let (path, dir, offset) = (named(told), named(dir), error.offset());
         let midway =
             matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::LogFull | ErrorKind::Poisoned);
-        let touched = if midway { about.touched } else { NOTHING };
+        let touched = if midway { about.changed(error) } else { NOTHING.to_owned() };
         Told { error, touched, next: steps(error, &dir), path, offset }
     }
 
@@ -184,7 +216,7 @@ impl<'a> Told<'a> {
             rows.push(("lost", lost(damage)));
         }
         rows.insert(0, ("where", place));
-        rows.push(("touched", self.touched.to_owned()));
+        rows.push(("touched", self.touched));
         if !self.next.is_empty() {
             rows.push(("next", self.next.join("   |   ")));
         }
@@ -210,12 +242,12 @@ fn context(damage: &Damage) -> String {
 fn lost(damage: &Damage) -> String {
     let passed = match (damage.records, damage.bytes) {
         (_, 0) => "nothing that is known of".to_owned(),
-        (Some(0), _) => "no record".to_owned(),
-        (Some(records), bytes) => format!("{} of {}", counted(records, "record"), counted(bytes, "byte")),
+        (Some(0), _) => out::records(0),
+        (Some(records), bytes) => format!("{} of {}", out::records(records), counted(bytes, "byte")),
         (None, bytes) => format!("at most {}", counted(bytes, "byte")),
     };
     let cut = match damage.cut() {
-        Some(records) => counted(records, "record"),
+        Some(records) => out::records(records),
         None => match damage.before.saturating_add(damage.beyond) {
             0 => "the same".to_owned(),
             more => format!("{} more", counted(more, "valid record")),
@@ -249,7 +281,7 @@ fn word(kind: &ErrorKind) -> &'static str {
 /// The next command, or the next step where there is none.
 fn steps(error: &Error, dir: &Path) -> Vec<String> {
     let step = |text: &str| vec![text.to_owned()];
-    let refused = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let refused = system(error);
     match error.kind() {
         ErrorKind::Damage(damage) => ways(dir, Some(damage.lsn)),
         ErrorKind::NotStrict => {
@@ -270,9 +302,12 @@ fn steps(error: &Error, dir: &Path) -> Vec<String> {
         ErrorKind::Io if refused.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) => {
             step("the same command as a user who may do this")
         }
-        ErrorKind::Io if refused.is_some_and(|e| e.kind() == std::io::ErrorKind::NotADirectory) => {
+        ErrorKind::Io if is_file(error) => {
             let file = error.path().unwrap_or(dir);
-            vec!["the same command with the directory that holds the log".to_owned(), salvage(&[file], None)]
+            let holds = |dir: &&Path| dir.join("MARK").is_file();
+            let log = file.parent().filter(holds).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
+            let again = format!("the same command with the directory that holds the log{log}");
+            vec![again, format!("seawall dump {}", shell(file)), salvage(&[file], None)]
         }
         ErrorKind::Io if refused.and_then(std::io::Error::raw_os_error) == Some(libc::EMFILE) => {
             step("allow more open files (`ulimit -n`; each segment takes one), then the same command again")

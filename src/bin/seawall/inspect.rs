@@ -16,7 +16,7 @@ use seawall::{Lsn, Why};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::out::{Out, count};
 use crate::units::bytes;
 use crate::verify;
@@ -53,7 +53,7 @@ Exit codes: 0 no damage was met, 1 usage or I/O, 2 damage was met, 5 written by 
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.path, touched: NOTHING, json: self.json }
+        About::reading(&self.path, self.json)
     }
 }
 

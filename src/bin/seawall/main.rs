@@ -15,6 +15,7 @@ mod repair;
 mod salvage;
 mod stats;
 mod tail;
+mod target;
 mod units;
 mod verify;
 

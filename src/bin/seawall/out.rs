@@ -94,6 +94,11 @@ pub fn counted(number: u64, what: &str) -> String {
     format!("{} {what}{end}", count(number))
 }
 
+/// As many records as are lost: `no record`, `1 record`.
+pub fn records(number: u64) -> String {
+    if number == 0 { "no record".to_owned() } else { counted(number, "record") }
+}
+
 /// Says which records were not read, for nothing says that they are durable.
 pub fn unproven(frames: &Frames) {
     if frames.unproven() > 0 {

@@ -225,7 +225,7 @@ fn look_for(
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.dir, touched: "nothing that was stored", json: self.json }
+        About { touched: "nothing that was stored", ..About::reading(&self.dir, self.json) }
     }
 
     fn kafka(&self) -> anyhow::Result<KafkaConfig> {

@@ -1,6 +1,8 @@
 //! `seawall repair`: what can be done about a damaged log, and doing it.
 
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -9,7 +11,7 @@ use seawall::check::{self, Fault, Repair, RepairPlan, Step};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::inspect::hex;
 use crate::out::{Out, count, counted};
 
@@ -52,14 +54,14 @@ with loss, 4 a writer has the log, 5 written by a newer version.";
 
 const JSON: &str = "Tell the plan as one JSON object:
   {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"lost_records\":N,\"end\":LSN,\"faults\":[..as verify..],
-   \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
-lost_records were lost before and come back in no way; null where it cannot be told. What is told of an error: `seawall --help`.";
+   \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"make\":SEGMENT,\"passed_over\":BYTES}|
+             {\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
+lost_records were lost before and come back in no way; null where it cannot be told. A segment is made of which there is
+no file. What is told of an error: `seawall --help`.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        let acts = self.acts() && !self.dry_run;
-        let touched = if acts { "the log is damaged still or repaired, and nothing is lost by that" } else { NOTHING };
-        About { path: &self.dir, touched, json: self.json }
+        About::reading(&self.dir, self.json)
     }
 
     fn acts(&self) -> bool {
@@ -96,6 +98,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
 fn object(plan: &RepairPlan, done: bool) -> Value {
     let step = |step: &Step| match step {
         Step::Rewrite { segment, passed_over } => json!({ "rewrite": segment, "passed_over": passed_over }),
+        Step::Make { segment, passed_over } => json!({ "make": segment, "passed_over": passed_over }),
         Step::MoveAside { file } => json!({ "move_aside": file }),
         Step::Continue { segment } => json!({ "continue": segment }),
         _ => Value::Null,
@@ -143,9 +146,7 @@ fn ways(plan: &RepairPlan, arguments: &Arguments, out: &mut Out) -> anyhow::Resu
         "next     seawall repair {dir} --pass-over     does this; first copy the directory, if you can"
     ))?;
     let Some(first) = plan.faults.iter().map(|fault| fault.lsn).min() else { return Ok(()) };
-    // Beside what the first way finds again.
-    let whole = plan.kept_records + plan.dropped_records;
-    let dropped = |other: &RepairPlan| counted(whole.saturating_sub(other.kept_records), "valid record");
+    let dropped = |other: &RepairPlan| counted(other.dropped_records, "valid record");
     if let Ok(cut) = Repair::new().cut(first).plan(&arguments.dir) {
         let dropped = dropped(&cut);
         out.line(format_args!("    or   seawall repair {dir} --cut {first}     drops {dropped}"))?;
@@ -157,9 +158,31 @@ fn ways(plan: &RepairPlan, arguments: &Arguments, out: &mut Out) -> anyhow::Resu
         let (segment, dropped) = (&fault.segment, dropped(&quarantine));
         out.line(format_args!("    or   seawall repair {dir} --quarantine {segment}     drops {dropped}"))?;
     }
+    if !holds_bytes(&arguments.dir) {
+        return Ok(());
+    }
     let log = check::inspect(&arguments.dir).ok().and_then(|overview| overview.log_id).map(|id| hex(&id));
     out.line(format_args!(
         "    or   {}     writes what is left into a new log, and leaves this one",
         failure::salvage(&[&arguments.dir], log.as_deref())
     ))
+}
+
+/// Whether a file but MARK is left in which a record may lie.
+fn holds_bytes(dir: &Path) -> bool {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten().filter(|file| file.file_name() != "MARK");
+    files.map(|file| file.path()).filter(|path| path.is_file()).any(|path| is_used(&path).unwrap_or(true))
+}
+
+/// Whether anything but zeros lies behind the first block: in a segment that was never used nothing does.
+fn is_used(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(4096))?;
+    let mut buf = vec![0; 64 << 10];
+    loop {
+        let read = file.read(&mut buf)?;
+        if read == 0 || buf.iter().take(read).any(|byte| *byte != 0) {
+            return Ok(read > 0);
+        }
+    }
 }

@@ -1,7 +1,5 @@
 //! `seawall salvage`: every record that can still be read, out of whatever is left of a log.
 
-use std::fs;
-use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,9 +11,10 @@ use seawall::{Kind, Lsn, Options, Record, Wal};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::meter::Meter;
 use crate::out::{self, Out, count, counted};
+use crate::target::refuse_used;
 use crate::units::bytes;
 
 /// Find every record whose bytes are whole: in directories, single files, raw images of disks; changes none of them
@@ -39,8 +38,8 @@ pub struct Arguments {
 
 const JSON: &str = "Tell what was found as one JSON object:
   {\"logs\":[{\"log\":S,\"segments\":N,\"records\":N,\"bytes\":N,\"first\":LSN,\"last\":LSN,\"segment_size\":N,
-    \"damaged\":N,\"absent\":BOOL,\"cut_off\":N,\"cleaned\":N,\"doubled\":N},..],\"bytes\":N,\"unreadable\":N,\"too_new\":N,
-   \"notes\":[S,..],\"written\":null|{\"dir\":S,\"records\":N,\"batches\":N,\"parts\":N,\"unreadable\":N,
+    \"damaged\":N,\"absent\":BOOL,\"cut_off\":N,\"cleaned\":N,\"doubled\":N},..],\"bytes\":N,\"unreadable\":N,\"refused\":N,\"untold\":N,
+   \"too_new\":N,\"notes\":[S,..],\"written\":null|{\"dir\":S,\"records\":N,\"batches\":N,\"parts\":N,\"unreadable\":N,
     \"first\":LSN|null,\"last\":LSN|null}}
 What is told of an error: `seawall --help`.";
 
@@ -51,21 +50,19 @@ const EXAMPLES: &str = "Examples:
 
 Memory: up to 72 bytes for each record that is found, and 1 MiB for each GiB of the sources.
 
-Exit codes: 0 nothing is known to be missing, 1 usage or I/O, or no record was found, 2 damage was passed over, 5 written by
-a newer version, at least in part.";
+Exit codes: 0 nothing is missing that is known of, 1 usage or I/O, or no record was found, 2 something is missing, or it
+cannot be told whether, 3 the same, and the rest was written, 5 written by a newer version, at least in part.";
 
 impl Arguments {
     pub fn about(&self) -> Option<About<'_>> {
         let path = self.sources.first()?;
-        let writes = self.to.is_some();
-        let touched = if writes { "none of the sources; the new log may hold a part" } else { NOTHING };
-        Some(About { path, touched, json: self.json })
+        Some(About { new: self.to.as_deref(), ..About::reading(path, self.json) })
     }
 }
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     if let Some(to) = &arguments.to {
-        check_empty(to)?;
+        refuse_used(to, &arguments.sources)?;
     }
     let meter = Meter::new(arguments.json);
     let progress = |progress| {
@@ -74,6 +71,10 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     };
     let found = Salvage::new().progress(&progress).run(&arguments.sources)?;
     drop(meter);
+    if found.logs().is_empty() {
+        // They may say why.
+        found.notes.iter().for_each(|note| out::warn(format_args!("note: {note}")));
+    }
     let logs = chosen(&found, arguments.log.as_deref())?;
     let written = match (&arguments.to, &logs[..]) {
         (None, _) => None,
@@ -90,23 +91,15 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     } else {
         text(&found, &logs, arguments, written.as_ref(), out)?;
     }
-    let is_whole = found.unreadable == 0
-        && logs.iter().all(|log| log.damaged == 0)
-        && written.is_none_or(|written| written.unreadable == 0);
-    Ok(match found.too_new {
-        0 if is_whole => exit::CLEAN,
-        0 => exit::damage(),
-        _ => exit::too_new(),
+    let read = found.unreadable == 0 && found.refused == 0 && found.untold == 0;
+    let is_whole = read && logs.iter().all(|log| log.is_whole());
+    Ok(match written {
+        _ if found.too_new > 0 => exit::too_new(),
+        None if is_whole => exit::CLEAN,
+        Some(written) if is_whole && written.unreadable == 0 => exit::CLEAN,
+        None => exit::damage(),
+        Some(_) => exit::loss(),
     })
-}
-
-fn check_empty(dir: &Path) -> anyhow::Result<()> {
-    let mut entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.with_context(|| format!("list {}", dir.display()))?,
-    };
-    ensure!(entries.next().is_none(), "{} is not empty; the records go into a new log", dir.display());
-    Ok(())
 }
 
 fn chosen<'a>(found: &'a Salvaged, name: Option<&str>) -> anyhow::Result<Vec<&'a SalvagedLog>> {
@@ -216,6 +209,7 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
     });
     json!({
         "logs": logs.iter().map(log).collect::<Vec<_>>(), "bytes": found.bytes, "unreadable": found.unreadable,
+        "refused": found.refused, "untold": found.untold,
         "too_new": found.too_new, "notes": found.notes, "written": written,
     })
 }
@@ -258,6 +252,9 @@ fn text(
     }
     if found.unreadable > 0 {
         out.line(format_args!("damage   {} of the sources cannot be read", counted(found.unreadable, "byte")))?;
+    }
+    if found.refused > 0 {
+        out.line(format_args!("damage   {} could not be read", counted(found.refused, "file")))?;
     }
     if found.too_new > 0 {
         let number = count(found.too_new);

@@ -12,7 +12,7 @@ use seawall::check::{self, Overview};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::inspect;
 use crate::out::{Out, count, counted};
 use crate::units::{self, bytes};
@@ -61,7 +61,7 @@ Exit codes: 0 no damage was met, or nobody reads on, 1 usage or I/O, 2 damage wa
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.dir, touched: NOTHING, json: self.json }
+        About::reading(&self.dir, self.json)
     }
 }
 
@@ -134,23 +134,30 @@ fn text(arguments: &Arguments, overview: &Overview, out: &mut Out) -> anyhow::Re
         out.line(format_args!("cursor       {}: {lag} behind, keeps {holds}", cursor.name))?;
     }
     if !overview.faults.is_empty() {
-        out.line(format_args!("damage       in {}", counted(overview.faults.len() as u64, "place")))?;
+        out.line(format_args!("damage       {}", places(overview)))?;
         out.line(format_args!("next         {}", failure::ways(&arguments.dir, None).join("   |   ")))?;
     }
     Ok(())
+}
+
+/// In how many places damage was met.
+fn places(overview: &Overview) -> String {
+    format!("in {}", counted(overview.faults.len() as u64, "place"))
 }
 
 /// A look after another.
 fn line(overview: &Overview, growth: &Growth) -> String {
     let (records, rate) = (counted(overview.records, "record"), count(growth.records));
     let (disk, since) = (bytes(overview.disk_bytes), bytes(overview.since_checkpoint));
-    let mut line = format!(
-        "lsn {}  {records}  {rate}/s  {}/s  disk {disk}  checkpoint {since} ago",
-        overview.durable,
-        bytes(growth.bytes)
-    );
+    let checkpoint =
+        overview.checkpoint.map_or_else(|| "no checkpoint".to_owned(), |_| format!("checkpoint {since} ago"));
+    let mut line =
+        format!("lsn {}  {records}  {rate}/s  {}/s  disk {disk}  {checkpoint}", overview.durable, bytes(growth.bytes));
     for cursor in &overview.cursors {
         line.push_str(&format!("  {} {} behind", cursor.name, bytes(cursor.lag)));
+    }
+    if !overview.faults.is_empty() {
+        line.push_str(&format!("  damage {}", places(overview)));
     }
     line
 }

@@ -10,7 +10,7 @@ use seawall::{ErrorKind, Lsn, Options, ReadOnly, Record};
 
 use crate::dump;
 use crate::exit;
-use crate::failure::{About, NOTHING};
+use crate::failure::About;
 use crate::out::{self, Out};
 use crate::record::{Form, Shown};
 
@@ -51,7 +51,7 @@ version.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.dir, touched: NOTHING, json: self.json }
+        About::reading(&self.dir, self.json)
     }
 }
 

@@ -1,6 +1,8 @@
-//! Sizes and durations as people write them.
+//! Sizes, durations and ranges as people write them.
 
 use std::time::Duration;
+
+use anyhow::ensure;
 
 const SIZES: &str = "a size is a whole number and a unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB), such as 64MiB";
 
@@ -44,6 +46,15 @@ pub fn batch_time(text: &str) -> Result<u64, String> {
     let moment: jiff::Timestamp =
         text.parse().map_err(|e| format!("a batch time is a number, or a time such as 2025-11-20T14:03:00Z ({e})"))?;
     u64::try_from(moment.as_millisecond()).map_err(|_| "before 1970".to_owned())
+}
+
+/// Refuses a range that ends before it begins, each end with the name of its option.
+pub fn in_order(from: (&str, Option<u64>), to: (&str, Option<u64>)) -> anyhow::Result<()> {
+    if let (Some(first), Some(last)) = (from.1, to.1) {
+        let (from, to) = (from.0, to.0);
+        ensure!(first <= last, "{from} {first} lies above {to} {last}, so that nothing lies between; exchange the two");
+    }
+    Ok(())
 }
 
 /// Bytes for people: `31.2 MB`.

@@ -10,9 +10,9 @@ use seawall::check::{Fault, Report, Verify};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About, NOTHING};
+use crate::failure::{self, About};
 use crate::meter::Meter;
-use crate::out::{Out, counted};
+use crate::out::{self, Out, counted};
 use crate::units::bytes;
 
 /// Check every checksum of a log, in parallel; works on a live log and changes nothing
@@ -53,7 +53,7 @@ a newer version.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { path: &self.path, touched: NOTHING, json: self.json }
+        About::reading(&self.path, self.json)
     }
 }
 
@@ -102,9 +102,9 @@ pub fn fault_text(fault: &Fault, out: &mut Out) -> anyhow::Result<()> {
         false => out.line(format_args!("  where  {} byte {}, lsn {}", fault.segment, fault.offset, fault.lsn))?,
     }
     let lost = match fault.lost_records {
-        Some(0) => "no record".to_owned(),
+        Some(0) => out::records(0),
         None if fault.lost_bytes == 0 => "nothing that is known of".to_owned(),
-        Some(records) => format!("{}, {}", counted(records, "record"), counted(fault.lost_bytes, "byte")),
+        Some(records) => format!("{}, {}", out::records(records), counted(fault.lost_bytes, "byte")),
         None => format!("{}; how many records, cannot be told", counted(fault.lost_bytes, "byte")),
     };
     out.line(format_args!("  lost   {lost}"))?;

@@ -222,6 +222,7 @@ impl Known {
             Header { log_id, base: self.base, capacity, salt: 0 }.with_seed(self.seed)
         });
         let mut stand = Stand::new(header, source, length.min(header.capacity).max(sifted.end));
+        stand.left = Some(sifted.whole.left());
         let mut at = u64::from(BLOCK);
         if let Some(link) = link {
             at = stand.add_link(link)?;

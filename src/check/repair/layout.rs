@@ -169,6 +169,7 @@ impl Upto {
         let end = from + *CAPACITY.start();
         let linked = filler.add_link(&NewLink::new(self.link(None), self.batch_time))?;
         filler.pass_over(linked..end - from)?;
+        filler.left = Some(Summary::default().left());
         self.lost.push(self.seal.end..base);
         self.seal = Seal { records, last_record: end - 4, ..Summary::default().seal(end, 0) };
         (self.prev_base, self.prev_seed, self.records) = (from, filler.seed, before);

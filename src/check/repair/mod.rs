@@ -1,5 +1,6 @@
 //! Bringing a damaged log back: what would be done first, then doing it.
 
+mod act;
 mod known;
 mod layout;
 mod sift;
@@ -11,19 +12,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, plural};
-use crate::format::{is_unfinished, segment_name};
+use crate::format::segment_name;
 use crate::log::lock_error;
 use crate::lsn::Lsn;
-use crate::maker::{aside_name, move_aside};
-use crate::recovery::rewrite;
 use crate::storage::{Fs, Storage};
 
 use super::Fault;
 use super::examine::{Depth, Examined, examine};
+use super::plan::Plan;
 use super::subject::Subject;
 use known::Known;
 use layout::Layout;
-use stand::{Stand, copy_file};
+use stand::Stand;
 
 /// Brings a damaged log back by passing over what is damaged; on request a segment whole, or all from an LSN on.
 ///
@@ -64,7 +64,8 @@ pub struct RepairPlan {
     pub steps: Vec<Step>,
     /// Valid records that stay.
     pub kept_records: u64,
-    /// Valid records that go: in a segment that is quarantined, from the cut on, or of a batch that is not whole.
+    /// Valid records that go, those in files under other names included: in a segment that is quarantined, from the cut
+    /// on, or of a batch that is not whole.
     pub dropped_records: u64,
     /// Records that were lost before and do not come back; `None` where it cannot be told.
     pub lost_records: Option<u64>,
@@ -76,8 +77,15 @@ pub struct RepairPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// A segment is copied aside, if there is a file, and written anew.
+    /// A segment is copied aside and written anew.
     Rewrite {
+        /// Its file.
+        segment: String,
+        /// Bytes that are passed over in it.
+        passed_over: u64,
+    },
+    /// A segment is written of which there is no file.
+    Make {
         /// Its file.
         segment: String,
         /// Bytes that are passed over in it.
@@ -136,7 +144,8 @@ impl Repair {
     /// Takes room for a copy of each segment that is written anew, twice.
     ///
     /// # Errors
-    /// As [`plan`](Repair::plan); `Locked` if a writer has the log; `DiskFull`. Run it again then, too.
+    /// As [`plan`](Repair::plan); `Locked` if a writer has the log; `DiskFull`. Run it again then, too;
+    /// [`Error::touched`](crate::Error::touched) says what was changed until then.
     pub fn run(&self, path: impl AsRef<Path>) -> Result<RepairPlan> {
         self.run_on(Arc::new(Fs::new(path)))
     }
@@ -149,7 +158,7 @@ impl Repair {
         let _lock = storage.lock().map_err(|e| lock_error(&*storage, e))?;
         let (plan, layout) = self.lay_out(&storage)?;
         if let Some(layout) = layout {
-            act(&*storage, &layout)?;
+            act::act(&*storage, &layout)?;
         }
         Ok(plan)
     }
@@ -159,19 +168,23 @@ impl Repair {
         self.check(&**storage, &examined)?;
         let Examined { report, .. } = &examined;
         let faults = report.faults.clone();
-        if faults.is_empty() && self.quarantine.is_empty() && self.cut.is_none() {
+        if faults.is_empty() && !self.acts() {
             let (kept_records, lost_records) = (report.records, Some(0));
             return Ok((RepairPlan { kept_records, lost_records, end: report.end, ..RepairPlan::default() }, None));
         }
         let layout = Layout::new(&**storage, &examined, self)?;
-        // Some of it comes back, out of files under other names.
-        let lost = faults.iter().map(|fault| fault.lost_records.or((fault.lost_bytes == 0).then_some(0)));
-        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(layout.found));
+        // Some of it comes back, out of files under other names, unless it is dropped this way.
+        let passing_over = if self.acts() { Some(Layout::new(&**storage, &examined, &Repair::new())?) } else { None };
+        let most = passing_over.as_ref().unwrap_or(&layout);
+        // A newest segment that ends with a frame may just have been closed there.
+        let closed = |fault: &Fault| fault.lost_bytes == 0 && fault.lsn == report.end;
+        let lost = faults.iter().map(|fault| fault.lost_records.or(closed(fault).then_some(0)));
+        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(most.found));
         let plan = RepairPlan {
             faults,
-            steps: layout.steps(),
+            steps: layout.steps(&examined.plan),
             kept_records: layout.records,
-            dropped_records: report.records.saturating_sub(layout.records - layout.found),
+            dropped_records: report.records.saturating_add(most.found).saturating_sub(layout.records),
             lost_records: lost,
             end: Lsn(layout.end),
         };
@@ -192,6 +205,11 @@ impl Repair {
         }
     }
 
+    /// Whether it does more than to pass over what is damaged.
+    fn acts(&self) -> bool {
+        self.cut.is_some() || !self.quarantine.is_empty()
+    }
+
     fn quarantines(&self, base: u64) -> bool {
         self.quarantine.contains(&segment_name(base))
     }
@@ -205,8 +223,12 @@ impl Repair {
 }
 
 impl Layout {
-    fn steps(&self) -> Vec<Step> {
-        let rewrite = |stand: &Stand| Step::Rewrite { segment: stand.name.clone(), passed_over: stand.passed_over };
+    fn steps(&self, plan: &Plan) -> Vec<Step> {
+        let rewrite = |stand: &Stand| {
+            let (segment, passed_over) = (stand.name.clone(), stand.passed_over);
+            let there = plan.survey.segments.iter().any(|found| found.name == segment);
+            if there { Step::Rewrite { segment, passed_over } } else { Step::Make { segment, passed_over } }
+        };
         let aside = |file: &String| Step::MoveAside { file: file.clone() };
         let mut steps: Vec<Step> = self.stands.iter().map(rewrite).collect();
         steps.extend(self.below.iter().map(aside));
@@ -214,68 +236,6 @@ impl Layout {
         steps.extend(self.others.iter().map(aside));
         steps
     }
-}
-
-/// A storage whose errors say what was done to which file.
-struct Names<'a>(&'a dyn Storage);
-
-impl Names<'_> {
-    fn io<T>(&self, operation: &'static str, name: &str, done: std::io::Result<T>) -> Result<T> {
-        done.map_err(|e| Error::io(operation, self.0.path().join(name), e))
-    }
-
-    fn list(&self) -> Result<Vec<String>> {
-        let names = self.io("list", "", self.0.list())?;
-        Ok(names.into_iter().filter_map(|(name, _)| name.into_string().ok()).collect())
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<()> {
-        self.io("rename", from, self.0.rename(from, to))
-    }
-
-    fn move_aside(&self, names: &[String]) -> Result<()> {
-        names.iter().try_for_each(|name| self.io("move aside", name, move_aside(self.0, name)))
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.io("sync", "", self.0.sync_dir())
-    }
-}
-
-/// Does all of it.
-fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
-    let Layout { stands, unproven, below, next, others, .. } = layout;
-    let names = Names(storage);
-    for name in names.list()?.iter().filter(|name| is_unfinished(name)) {
-        names.io("remove", name, storage.remove(name))?;
-    }
-    for stand in stands {
-        if names.list()?.contains(&stand.name) {
-            let aside = names.io("list", "", aside_name(storage, &stand.name))?;
-            copy_file(storage, &stand.name, &stand.unfinished())?;
-            names.rename(&stand.unfinished(), &aside)?;
-        }
-        stand.write(storage)?;
-    }
-    // Crash: what is written over is gone, so its copy is durable before.
-    names.sync()?;
-    for stand in stands {
-        names.rename(&stand.unfinished(), &stand.name)?;
-    }
-    for (name, bytes) in unproven {
-        // Crash: a sync that failed may have left it in the cache alone, and the next link claims that it is durable.
-        let file = names.io("open", name, storage.open(name, true))?;
-        names.io("sync", name, rewrite(&*file, bytes.start, bytes.end).and_then(|()| file.sync()))?;
-    }
-    names.move_aside(below)?;
-    // Crash: below the front of the next link all counts as cleaned, and that leads down through what was just written.
-    names.sync()?;
-    next.write(storage)?;
-    names.rename(&next.unfinished(), &next.name)?;
-    // Crash: the names of the others say which LSNs are spent, until the next segment's does.
-    names.sync()?;
-    names.move_aside(others)?;
-    names.sync()
 }
 
 impl fmt::Display for RepairPlan {
@@ -292,13 +252,18 @@ impl fmt::Display for RepairPlan {
     }
 }
 
+/// What is passed over in a segment, if there is anything.
+fn with(passed_over: u64) -> String {
+    if passed_over == 0 { String::new() } else { format!(", with {} passed over", plural(passed_over, "byte")) }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Rewrite { segment, passed_over: 0 } => write!(f, "copy {segment} aside and write it anew"),
             Step::Rewrite { segment, passed_over } => {
-                write!(f, "copy {segment} aside and write it anew with {} passed over", plural(*passed_over, "byte"))
+                write!(f, "copy {segment} aside and write it anew{}", with(*passed_over))
             }
+            Step::Make { segment, passed_over } => write!(f, "make {segment}, which is missing{}", with(*passed_over)),
             Step::MoveAside { file } => write!(f, "move {file} aside"),
             Step::Continue { segment } => write!(f, "let the log go on in {segment}"),
         }

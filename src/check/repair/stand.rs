@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BLOCK, CAPACITY, FRAME, FrameHeader, FrameKind, Header, Link, MAX_PAYLOAD, frame_size, segment_name, sum,
+    BLOCK, CAPACITY, FRAME, FrameHeader, FrameKind, Header, Left, Link, MAX_PAYLOAD, frame_size, segment_name, sum,
     unfinished_name, zeros_sum,
 };
 use crate::storage::{File, Storage, read_full, write_full};
@@ -74,6 +74,8 @@ pub(super) struct Stand {
     /// What is new: offsets, frame headers, and payloads where they are not zeros.
     frames: Vec<(u64, FrameHeader, Vec<u8>)>,
     length: u64,
+    /// What is left in it, unless the log goes on in it.
+    pub(super) left: Option<Left>,
     /// Bytes that are passed over.
     pub(super) passed_over: u64,
 }
@@ -82,7 +84,7 @@ impl Stand {
     /// Without a frame yet. `source`: the file that the kept bytes come from.
     pub(super) fn new(header: Header, source: Option<String>, length: u64) -> Stand {
         let (name, seed) = (segment_name(header.base), header.encode().1);
-        Stand { name, header, seed, source, kept: Vec::new(), frames: Vec::new(), length, passed_over: 0 }
+        Stand { name, header, seed, source, kept: Vec::new(), frames: Vec::new(), length, left: None, passed_over: 0 }
     }
 
     /// One that no file was before, with a salt of its own.
@@ -136,6 +138,9 @@ impl Stand {
         let file = storage.create(&name).map_err(io)?;
         file.set_len(self.length).map_err(io)?;
         write_full(&*file, &self.header.encode().0, 0).map_err(io)?;
+        if let Some((at, bytes)) = self.left.map(|left| left.encode(self.seed)) {
+            write_full(&*file, &bytes, at).map_err(io)?;
+        }
         if let Some(source) = &self.source {
             let path = storage.path().join(source);
             let from = storage.open(source, false).map_err(|e| Error::io("open", path, e))?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crc32fast::Hasher;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, segment_base};
+use crate::format::{BLOCK, segment_base, segment_name};
 use crate::storage::{File, Fs, Storage, open_any, read_full};
 
 /// Bytes read at once.
@@ -26,6 +26,11 @@ pub(super) struct Image {
 }
 
 impl Image {
+    /// Whether it has the name that a segment of a log has.
+    pub(super) fn is_named(&self) -> bool {
+        self.base.is_some_and(|base| self.path.file_name().is_some_and(|name| name == segment_name(base).as_str()))
+    }
+
     pub(super) fn open(&self) -> Result<Box<dyn File>> {
         open_any(&self.path).map(|(file, _)| file).map_err(|e| Error::io("open", &self.path, e))
     }
@@ -71,9 +76,18 @@ pub(super) fn read_past(file: &dyn File, buf: &mut [u8], at: u64) -> u64 {
     refused
 }
 
-/// All files of the directories and the other sources as they are. Tells what was passed over too.
-pub(super) fn images(sources: &[impl AsRef<Path>]) -> Result<(Vec<Image>, Vec<String>)> {
-    let (mut paths, mut notes) = (Vec::new(), Vec::new());
+/// The sources, and what was passed over.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    pub(super) images: Vec<Image>,
+    pub(super) notes: Vec<String>,
+    /// Files and directories that the system does not open.
+    pub(super) refused: u64,
+}
+
+/// All files of the directories and the other sources as they are.
+pub(super) fn images(sources: &[impl AsRef<Path>]) -> Result<Images> {
+    let (mut paths, mut all) = (Vec::new(), Images::default());
     for source in sources {
         let source = source.as_ref();
         match Fs::new(source).list() {
@@ -84,24 +98,37 @@ pub(super) fn images(sources: &[impl AsRef<Path>]) -> Result<(Vec<Image>, Vec<St
                     if is_file {
                         paths.push(path);
                     } else {
-                        notes.push(format!("{} is no plain file, and was passed over", path.display()));
+                        all.notes.push(format!("{} is no plain file, and was passed over", path.display()));
                     }
                 }
             }
             Err(e) if e.kind() == io::ErrorKind::NotADirectory => paths.push(source.to_path_buf()),
-            Err(e) => return Err(Error::io("list", source, e)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::io("list", source, e)),
+            Err(e) => all.refuse(source, &e),
         }
     }
     if u16::try_from(paths.len()).is_err() {
         let message = format!("{} files at once; at most {} are possible", paths.len(), u16::MAX);
         return Err(Error::new(ErrorKind::Invalid, "salvage", message));
     }
-    let image = |path: PathBuf| {
-        let (_, length) = open_any(&path).map_err(|e| Error::io("open", &path, e))?;
-        let base = path.file_name().and_then(|name| base_in(name.to_str()?));
-        Ok(Image { path, length, base, sums: Vec::new() })
-    };
-    Ok((paths.into_iter().map(image).collect::<Result<_>>()?, notes))
+    for path in paths {
+        match open_any(&path) {
+            Ok((_, length)) => {
+                let base = path.file_name().and_then(|name| base_in(name.to_str()?));
+                all.images.push(Image { path, length, base, sums: Vec::new() });
+            }
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(Error::io("open", &path, e)),
+            Err(e) => all.refuse(&path, &e),
+        }
+    }
+    Ok(all)
+}
+
+impl Images {
+    fn refuse(&mut self, path: &Path, error: &io::Error) {
+        self.refused += 1;
+        self.notes.push(format!("{} cannot be read, and was passed over: {error}", path.display()));
+    }
 }
 
 /// The base in the name of a segment, of one that is moved aside, or of one that is made.

@@ -130,6 +130,11 @@ struct Tally<'a> {
     /// The end of what was found or is known to have been there, and of what is known to have been durable.
     reach: u64,
     durable: u64,
+    /// Where the segment before lies, and how many records of the log lie up to its end, as far as that is known; how
+    /// many places were damaged where it last was.
+    last: Option<u64>,
+    counted: Option<u64>,
+    sure: u64,
 }
 
 impl<'a> Tally<'a> {
@@ -140,11 +145,12 @@ impl<'a> Tally<'a> {
             Family::Nameless(seed) => format!("unknown-{seed:08x}"),
         };
         let log = SalvagedLog { name, log_id, first: Lsn::MAX, ..SalvagedLog::default() };
-        Tally { past, log, reach: 0, durable: past.durable }
+        Tally { past, log, reach: 0, durable: past.durable, last: None, counted: None, sure: 0 }
     }
 
     /// `is_torn`: whether a frame begins at an offset whose payload is not to be found.
     fn add(&mut self, life: &Life, frames: &[Frame], is_torn: impl Fn(u32) -> bool) {
+        self.count(life, frames.iter().filter(|frame| frame.is_record).count() as u64);
         let (log, before) = (&mut self.log, self.reach);
         log.segments += usize::from(!frames.is_empty());
         if let Some(last) = frames.last() {
@@ -191,6 +197,20 @@ impl<'a> Tally<'a> {
             log.cut_off += u64::from(self.past.is_cut_off(lsn));
             log.doubled += u64::from(lsn < before);
         }
+    }
+
+    /// Holds against each other how many records were found and how many the links count: a segment of which nothing is
+    /// left, not even the link behind it, shows by that alone. `found`: in this one.
+    fn count(&mut self, life: &Life, found: u64) {
+        if let Some((prev, before)) = life.before {
+            let short = self.last == Some(prev) && self.counted.is_some_and(|counted| counted < before);
+            // What is damaged in between may have been those.
+            self.log.damaged += u64::from(short && self.sure == self.log.damaged);
+            (self.counted, self.sure) = (Some(before), self.log.damaged);
+        }
+        let records = life.records.unwrap_or(found);
+        self.counted = self.counted.map(|counted| counted.saturating_add(records));
+        self.last = life.base;
     }
 
     fn finish(mut self, frames: std::ops::Range<usize>) -> Option<SalvagedLog> {

@@ -31,6 +31,8 @@ pub(super) struct Life {
     pub(super) end: Option<u64>,
     /// How many records it held, if a successor says so.
     pub(super) records: Option<u64>,
+    /// Where the one before it lies, and how many records lie before it, if its link says so.
+    pub(super) before: Option<(u64, u64)>,
     /// A header tells of it.
     is_headed: bool,
     /// Another life has the same seed: a frame is its only where its header is.
@@ -143,8 +145,8 @@ impl Lives {
 
     fn push(&mut self, seed: u32, base: Option<u64>) -> usize {
         let limit = *CAPACITY.end();
-        let (family, end, records, is_headed, is_twin, claim) = (None, None, None, false, false, 0);
-        self.all.push(Life { seed, base, family, limit, end, records, is_headed, is_twin, claim });
+        let (family, end, records, before, is_headed, is_twin, claim) = (None, None, None, None, false, false, 0);
+        self.all.push(Life { seed, base, family, limit, end, records, before, is_headed, is_twin, claim });
         self.by_seed.entry(seed).or_default().push(self.all.len() - 1);
         self.all.len() - 1
     }
@@ -222,6 +224,9 @@ impl Lives {
             let Some((family, base)) = self.all.get(own).map(|life| (life.family(), life.base)) else { continue };
             let past = self.pasts.entry(family).or_default();
             past.front = past.front.max(seen.link.front);
+            if let Some(life) = self.all.get_mut(own) {
+                life.before = Some((seen.link.prev_base, seen.link.records_before));
+            }
             if let Some(parent) = parent {
                 let end = seen.link.prev_end;
                 gaps.insert(parent, (end, base.unwrap_or(end), seen.link.prev_records));

@@ -32,7 +32,7 @@ use crate::progress::Progress;
 use crate::record::{Kind, Record};
 
 use hunt::{Finds, Frame, PART, agreed_seed};
-use image::{Files, Image, images};
+use image::{Files, Image, Images, images};
 use join::{Breaks, frame_bytes, join};
 use lives::Lives;
 use survey::{Seen, survey};
@@ -107,10 +107,10 @@ impl<'a> Salvage<'a> {
     /// Looks for records in all of the sources.
     ///
     /// # Errors
-    /// `Io` where a source cannot be opened; `Invalid` for more than 65 535 files; `Cancelled`. What cannot be read in a
-    /// source is no error, but counted.
+    /// `Io` where a source is not there, or neither a file, nor a directory, nor a disk; `Invalid` for more than 65 535
+    /// files; `Cancelled`. What the system does not let be read is no error, but counted.
     pub fn run(&self, sources: &[impl AsRef<Path>]) -> Result<Salvaged> {
-        let (mut images, notes) = images(sources)?;
+        let Images { mut images, mut notes, refused } = images(sources)?;
         let bytes = images.iter().map(|image| image.length).sum();
         let mut meter = Meter::new(2 * bytes, self.progress);
         let mut seen = Seen::default();
@@ -119,20 +119,22 @@ impl<'a> Salvage<'a> {
             survey(index, image, &*file, &mut seen, &mut meter)?;
         }
         let mut lives = Lives::new(&seen, &images);
-        let mut finds = Finds::default();
+        let (mut finds, mut untold) = (Finds::default(), 0);
         for (index, image) in (0_u16..).zip(&images) {
             let file = image.open()?;
             let before = finds.frames.len();
             finds.hunt(index, image, &*file, &mut lives, &mut meter)?;
-            if finds.frames.len() == before
-                && !lives.fills(index)
-                && let Some(seed) = agreed_seed(image, &*file)
-            {
-                lives.add(seed, index);
-                // Read once more than was said.
-                let mut again = Meter { total: meter.total + image.length, ..meter };
-                finds.hunt(index, image, &*file, &mut lives, &mut again)?;
-                meter = again;
+            if finds.frames.len() == before && !lives.fills(index) {
+                if let Some(seed) = agreed_seed(image, &*file) {
+                    lives.add(seed, index);
+                    // Read once more than was said.
+                    let mut again = Meter { total: meter.total + image.length, ..meter };
+                    finds.hunt(index, image, &*file, &mut lives, &mut again)?;
+                    meter = again;
+                } else if image.is_named() {
+                    untold += 1;
+                    notes.push(format!("{}: nothing tells any more what it held, if anything", image.path.display()));
+                }
             }
             finds.sift(before, &lives);
         }
@@ -142,7 +144,8 @@ impl<'a> Salvage<'a> {
         let logs = index::logs(&mut finds, &lives);
         let Finds { frames, too_new, .. } = finds;
         let too_new = too_new + seen.too_new;
-        Ok(Salvaged { logs, bytes, unreadable: seen.refused, too_new, notes, images, lives, frames, breaks })
+        let unreadable = seen.refused;
+        Ok(Salvaged { logs, bytes, unreadable, refused, untold, too_new, notes, images, lives, frames, breaks })
     }
 }
 
@@ -178,6 +181,10 @@ pub struct Salvaged {
     pub bytes: u64,
     /// Bytes that the system refused to read, and what lay in them was passed over.
     pub unreadable: u64,
+    /// Files and directories that the system refused to open, and that were passed over.
+    pub refused: u64,
+    /// Files that are named as segments are, and in which nothing tells any more what they held, if anything.
+    pub untold: u64,
     /// Headers and frames that a newer version of this crate wrote. Read the sources with that.
     pub too_new: u64,
     /// What an operator should know.
@@ -225,6 +232,13 @@ pub struct SalvagedLog {
     frames: Range<usize>,
 }
 
+impl SalvagedLog {
+    /// Whether it misses nothing that is known of, nor segments of which only the sources do not tell.
+    pub fn is_whole(&self) -> bool {
+        self.damaged == 0 && !self.absent
+    }
+}
+
 impl fmt::Display for SalvagedLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SalvagedLog { name, segments, records, bytes, first, last, .. } = self;
@@ -258,9 +272,10 @@ impl Salvaged {
         &self.logs
     }
 
-    /// Whether nothing is known to be missing.
+    /// Whether no log misses anything that is known of, and nothing was passed over of which that cannot be told.
     pub fn is_whole(&self) -> bool {
-        self.unreadable == 0 && self.too_new == 0 && self.logs.iter().all(|log| log.damaged == 0)
+        let read = self.unreadable == 0 && self.refused == 0 && self.untold == 0 && self.too_new == 0;
+        read && self.logs.iter().all(SalvagedLog::is_whole)
     }
 
     /// The records of one of its logs, in the order of their LSNs, each once, but for

@@ -94,7 +94,7 @@ fn mend(bytes: &mut [u8]) {
 }
 
 fn about() -> About<'static> {
-    About { path: Path::new("sim"), touched: "nothing of the log", json: false }
+    About { touched: "nothing of the log", ..About::reading(Path::new("sim"), false) }
 }
 
 fn told(error: Error) -> String {

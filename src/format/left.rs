@@ -1,0 +1,61 @@
+//! What a repair says of a segment that it wrote anew, beside its header.
+
+use crc32fast::Hasher;
+
+use super::{field, u64_at};
+
+/// Where it lies in the header's block.
+const AT: usize = 512;
+const WORD: [u8; 4] = *b"left";
+
+/// The records that are left in a segment, and the span of their batch times. The next link counts what was lost too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) records: u64,
+    pub(crate) min_time: u64,
+    pub(crate) max_time: u64,
+}
+
+impl Left {
+    /// Its bytes, and where in the segment they lie.
+    pub(crate) fn encode(&self, seed: u32) -> (u64, Vec<u8>) {
+        let mut out = WORD.to_vec();
+        for number in [self.records, self.min_time, self.max_time] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        let check = check(seed, &out);
+        (AT as u64, [&check.to_le_bytes()[..], &out].concat())
+    }
+
+    /// The one in a header's block, if there is one.
+    pub(crate) fn decode(block: &[u8], seed: u32) -> Option<Left> {
+        let bytes = block.get(AT..AT + 32)?;
+        let (stored, said) = bytes.split_first_chunk()?;
+        let holds = u32::from_le_bytes(*stored) == check(seed, said) && field(said, 0) == Some(WORD);
+        let (records, min_time, max_time) = (u64_at(said, 4)?, u64_at(said, 12)?, u64_at(said, 20)?);
+        holds.then_some(Left { records, min_time, max_time })
+    }
+}
+
+fn check(seed: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(seed);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_read_under_its_seed_alone() {
+        let left = Left { records: 7, min_time: 3, max_time: u64::MAX };
+        let (_, bytes) = left.encode(0x0123_4567);
+        let mut block = vec![0; 4096];
+        assert_eq!(Left::decode(&block, 0x0123_4567), None);
+        block.splice(AT..AT + bytes.len(), bytes);
+        assert_eq!((Left::decode(&block, 0x0123_4567), Left::decode(&block, 7)), (Some(left), None));
+        block[520] ^= 1;
+        assert_eq!(Left::decode(&block, 0x0123_4567), None);
+    }
+}
