@@ -4,15 +4,14 @@
 //! writes and syncs. Futures cannot lead; their wakers are kept here and the log's syncer leads for them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
-use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::events;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, ThreadId};
+use crate::sync::{Condvar, Mutex};
 use crate::wakers::Wakers;
 
 /// How soon whoever met a full disk tries again.
@@ -327,13 +326,13 @@ pub(crate) struct InHand<'a> {
 
 impl InHand<'_> {
     pub(crate) fn new(commit: &Commit) -> InHand<'_> {
-        InHand { commit, panicking: std::thread::panicking() }
+        InHand { commit, panicking: thread::panicking() }
     }
 }
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.panicking {
+        if thread::panicking() && !self.panicking {
             let message = "the thread that was writing panicked";
             self.commit.fail(&Error::new(ErrorKind::Io, "write", message));
         }

@@ -5,8 +5,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, HEAD, Header};
@@ -15,6 +13,7 @@ use crate::recovery::Void;
 use crate::scan::Place;
 use crate::segment::{Failed, NotMade, Segment, Spare, Stock};
 use crate::storage::{Storage, read_full};
+use crate::sync::{Condvar, Mutex};
 
 /// Spares kept for recycling; more are removed.
 const SPARES: usize = 4;
