@@ -73,7 +73,7 @@ impl Writer {
         segments: VecDeque<Arc<Segment>>,
     ) -> Writer {
         Writer {
-            commit: Commit::new(framing.end),
+            commit: Commit::new(framing.end).without(options.bugs),
             begun_told: AtomicU64::new(framing.end),
             storage,
             options,
