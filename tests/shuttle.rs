@@ -117,6 +117,11 @@ impl Bed {
         self.try_append(thread, number, length).unwrap()
     }
 
+    /// All names and bytes.
+    fn image(&self) -> Vec<(String, Option<Vec<u8>>)> {
+        self.disk.names().into_iter().map(|name| (name.clone(), self.disk.file(&name))).collect()
+    }
+
     /// Cuts the power, on a copy.
     fn cut(&self) -> Cut {
         let told = self.told.lock().unwrap().clone();
@@ -260,10 +265,11 @@ fn stalled(bug: Option<Bug>) {
                     }
                     thread::yield_now();
                 };
-                let lsn = if name == 0 { ticket.wait() } else { block_on(ticket) };
-                bed.tell(lsn.unwrap(), payload(name, 0, 0));
+                bed.tell(block_on(ticket).unwrap(), payload(name, 0, 0));
             });
         }
+        // It leads too, and does not wait for room.
+        scope.spawn(|| bed.wal.clean_before_lsn(Lsn::ZERO).unwrap());
     });
     bed.holds(4);
 }
@@ -498,7 +504,7 @@ fn closing(bug: Option<Bug>) {
     bed.append(9, 9, 0);
     let cursor = bed.wal.cursor("reader").unwrap();
     let closed = |error: &seawall::Error| assert_eq!(*error.kind(), ErrorKind::Closed);
-    thread::scope(|scope| {
+    let left = thread::scope(|scope| {
         for name in 0..2 {
             scope.spawn(move || match bed.wal.append(&payload(name, 0, LARGE)) {
                 Ok(ticket) if name == 0 => bed.tell(ticket.wait().unwrap(), payload(name, 0, LARGE)),
@@ -512,11 +518,9 @@ fn closing(bug: Option<Bug>) {
             let mut follower = bed.wal.follow(Lsn::ZERO);
             closed(&std::iter::repeat_with(|| follower.next_timeout(FOR_EVER)).find_map(Result::err).unwrap());
         });
-        scope.spawn(|| {
-            bed.wal.close().unwrap();
-            drop(options(None).open_on(bed.disk.mount()).unwrap());
-        });
+        scope.spawn(|| bed.wal.close().map(|()| bed.image()).unwrap()).join().unwrap()
     });
+    assert!(left == bed.image(), "written after the lock was let go");
     bed.cut().check();
 }
 
