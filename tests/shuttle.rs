@@ -5,7 +5,7 @@
 //! schedules of each kind as `SEAWALL_SCHEDULES` says. `SHUTTLE_RANDOM_SEED` chooses others. That nobody sleeps for ever is
 //! asked in each: a schedule in which somebody does ends as a deadlock.
 #![cfg(shuttle)]
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};

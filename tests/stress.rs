@@ -1,6 +1,6 @@
 //! Threads that append, wait, read, follow, clean, rotate and release at once, over real files and in memory, for as many
 //! seconds as `SEAWALL_STRESS` says: above all for the sanitizers, which watch them in `scripts/check --full`.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::thread;
 use std::time::{Duration, Instant};
