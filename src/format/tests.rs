@@ -116,7 +116,9 @@ fn links_marks_and_cursors_come_back() {
     let bytes = link.encode();
     assert!(frame_size(bytes.len() as u64) <= 4096);
     assert_eq!(Link::decode(&bytes), Some(link.clone()));
-    for length in 0..bytes.len() {
+    // miri takes minutes for all.
+    let step = if cfg!(miri) { 97 } else { 1 };
+    for length in (0..bytes.len()).step_by(step) {
         assert_ne!(Link::decode(&bytes[..length]), Some(link.clone()));
     }
     for zeros in 1..24 {
@@ -128,7 +130,7 @@ fn links_marks_and_cursors_come_back() {
     let mark = Mark { log_id: [1; 16], sequence: 3, synced: 4, shown: 5, front: 6 };
     let (mut bytes, at) = mark.encode();
     assert_eq!((Mark::decode(&bytes), at), (Some(mark), 4096));
-    for bit in 0..bytes.len() * 8 {
+    for bit in (0..bytes.len() * 8).step_by(step) {
         bytes[bit / 8] ^= 1 << (bit % 8);
         assert_eq!(Mark::decode(&bytes), None, "bit {bit}");
         bytes[bit / 8] ^= 1 << (bit % 8);
