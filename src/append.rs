@@ -2,15 +2,14 @@
 //! Only a bound or a missing segment makes it wait, and then without the lock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use parking_lot::MutexGuard;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Cursor, FrameKind, MAX_PAYLOAD, OVERHEAD, frame_size};
 use crate::framing::{Batch, Framed, Framing, One, batch_size};
 use crate::need::Need;
 use crate::segment::Segment;
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering;
 use crate::writer::{Writer, closed};
 
 /// Whether a call may wait.

@@ -67,6 +67,18 @@ pub enum Bug {
     ClaimsNotAsked,
     /// A cursor is given out before the note of it is durable.
     CursorNotSynced,
+    /// The end of a round wakes those that it was for, and nobody who would lead the next.
+    NextRoundAsleep,
+    /// A leader gives its token back before the durable point has moved.
+    TokenBeforePoint,
+    /// The first failure wakes nobody who sleeps.
+    PoisonUnheard,
+    /// Whoever begins to watch does not look once more whether there is something to see.
+    WatchedTooLate,
+    /// Another segment can be made before the one that was made is there to be taken.
+    MadeOutOfOrder,
+    /// A cursor is made while a clean runs.
+    CursorBesideClean,
 }
 
 /// The set of safeties taken out.

@@ -4,15 +4,15 @@
 //! writes and syncs. Futures cannot lead; their wakers are kept here and the log's syncer leads for them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
-use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
+use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, ThreadId};
+use crate::sync::{Condvar, Mutex};
 use crate::wakers::Wakers;
 
 /// How soon whoever met a full disk tries again.
@@ -32,6 +32,7 @@ pub(crate) struct Commit {
     turns: [Condvar; 2],
     /// Who met a full disk.
     full: Condvar,
+    bugs: Bugs,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +104,11 @@ impl Commit {
         Commit { synced: end.into(), acknowledged: end.into(), ..Commit::default() }
     }
 
+    /// Without the safeties that `bugs` takes out.
+    pub(crate) fn without(self, bugs: Bugs) -> Commit {
+        Commit { bugs, ..self }
+    }
+
     pub(crate) fn synced(&self) -> u64 {
         self.synced.load(Ordering::Acquire)
     }
@@ -128,7 +134,9 @@ impl Commit {
         self.poisoned.store(true, Ordering::Release);
         let failure = state.failure();
         drop(state);
-        self.turns.iter().chain([&self.full]).for_each(|waiting| _ = waiting.notify_all());
+        if !self.bugs.has(Bug::PoisonUnheard) {
+            self.turns.iter().chain([&self.full]).for_each(|waiting| _ = waiting.notify_all());
+        }
         failure.tell();
         poison
     }
@@ -216,9 +224,12 @@ impl Commit {
         // Woken last, with no lock held and the token given back.
         let mut left = Left::default();
         let hush = self.hush();
-        let token = Token(self, &mut left);
+        let mut token = Some(Token(self, &mut left));
         let in_hand = InHand::new(self);
         let led = lead.lead().map_err(|error| self.fail(&error));
+        if self.bugs.has(Bug::TokenBeforePoint) {
+            token = None;
+        }
         // Crash: published only now, after the sync that `led` speaks of; whoever is woken may tell the world.
         match &led {
             Ok(Led::Written(end)) => _ = self.acknowledged.fetch_max(*end, Ordering::AcqRel),
@@ -260,7 +271,7 @@ impl Commit {
     pub(crate) fn watch(&self, id: u64, seen: u64, waker: &Waker) -> Result<bool> {
         let waker = waker.clone();
         let mut state = self.state.lock();
-        if self.acknowledged() > seen {
+        if self.acknowledged() > seen && !self.bugs.has(Bug::WatchedTooLate) {
             return Ok(false);
         }
         if let Some(poison) = &state.poison {
@@ -327,13 +338,13 @@ pub(crate) struct InHand<'a> {
 
 impl InHand<'_> {
     pub(crate) fn new(commit: &Commit) -> InHand<'_> {
-        InHand { commit, panicking: std::thread::panicking() }
+        InHand { commit, panicking: thread::panicking() }
     }
 }
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.panicking {
+        if thread::panicking() && !self.panicking {
             let message = "the thread that was writing panicked";
             self.commit.fail(&Error::new(ErrorKind::Io, "write", message));
         }
@@ -363,7 +374,9 @@ impl Drop for Token<'_> {
         self.1.wakers.0 = std::mem::replace(&mut state.wakers, later);
         self.1.watchers.0 = std::mem::take(&mut state.watchers);
         self.0.turn(round).notify_all();
-        self.0.turn(round + 1).notify_one();
+        if !self.0.bugs.has(Bug::NextRoundAsleep) {
+            self.0.turn(round + 1).notify_one();
+        }
         self.0.full.notify_all();
     }
 }

@@ -3,15 +3,15 @@
 use std::future::poll_fn;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::read::{Records, Segments};
 use crate::record::Record;
+use crate::sync::atomic::Ordering;
+use crate::sync::thread::{self, Thread};
 
 /// Reads a log on and on: all records from an LSN, and each further one once it is durable.
 ///
@@ -52,7 +52,8 @@ impl std::fmt::Debug for Follower<'_> {
 
 impl<'a> Follower<'a> {
     pub(crate) fn new(segments: &'a dyn Segments, from: Lsn) -> Follower<'a> {
-        static IDS: AtomicU64 = AtomicU64::new(0);
+        // Of `std` always: it outlives a schedule, and nothing is ordered by it.
+        static IDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         Follower { segments, records: None, position: from.0, read: 0, id }
     }
@@ -93,15 +94,15 @@ impl<'a> Follower<'a> {
     /// As [`try_next`](Follower::try_next); `Poisoned` once all that is durable was read and nothing more can be.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Record>> {
         let until = Instant::now().checked_add(timeout);
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
         loop {
             if let Poll::Ready(next) = self.poll_next(&mut Context::from_waker(&waker)) {
                 return next.map(Some);
             }
             match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                None => std::thread::park(),
+                None => thread::park(),
                 Some(Duration::ZERO) => return Ok(None),
-                Some(left) => std::thread::park_timeout(left),
+                Some(left) => thread::park_timeout(left),
             }
         }
     }

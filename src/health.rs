@@ -1,11 +1,11 @@
 //! How the log is, in a word: whether it takes appends, and if not, what would have to happen.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MARK_LEN;
+use crate::sync::atomic::Ordering;
 use crate::writer::Writer;
 
 /// How a log is. From [`Wal::health`](crate::Wal::health); printed, it is a line for a person.

@@ -74,6 +74,7 @@ mod scan;
 mod segment;
 mod stats;
 pub mod storage;
+mod sync;
 mod syncs;
 mod tasks;
 mod ticket;

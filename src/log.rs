@@ -3,11 +3,8 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
-
-use parking_lot::Mutex;
 
 use crate::append::ended_early;
 use crate::bugs::Bug;
@@ -24,6 +21,8 @@ use crate::read::Segments;
 use crate::recovery::{Recovered, Recovery, Sealed, recover};
 use crate::segment::{Failed, Segment};
 use crate::storage::{Gate, Next, Storage};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::writer::{Writer, closed};
 
 /// What tickets, readers and background work share.

@@ -5,9 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
-use crate::bugs::Bugs;
+use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, HEAD, Header};
 use crate::need::{Missing, Need, Refused};
@@ -15,6 +13,7 @@ use crate::recovery::Void;
 use crate::scan::Place;
 use crate::segment::{Failed, NotMade, Segment, Spare, Stock};
 use crate::storage::{Storage, read_full};
+use crate::sync::{Condvar, Mutex};
 
 /// Spares kept for recycling; more are removed.
 const SPARES: usize = 4;
@@ -210,6 +209,9 @@ impl Maker {
             let stock = spare.map_or(Stock::New { written }, Stock::Spare);
             let header = Header { log_id: self.log_id, base, capacity: self.segment_size, salt: 0 };
             let made = Segment::make(storage, header, stock, self.bugs);
+            if self.bugs.has(Bug::MadeOutOfOrder) {
+                drop(std::mem::replace(&mut token, Making(None)));
+            }
             state = self.state.lock();
             // The token is given back under the same lock: otherwise who takes it next could have a higher
             // segment ready before this one, and the log would not go up from base to base.
@@ -365,7 +367,7 @@ impl Maker {
             let name = segment.name.clone();
             let length = segment.file.len().unwrap_or(segment.capacity);
             // Only the last holder can take it apart: no reader, no `Bytes`, no sync under way.
-            let spare = if self.bugs.has(crate::bugs::Bug::RecycleWhileMapped) {
+            let spare = if self.bugs.has(Bug::RecycleWhileMapped) {
                 storage.open(&name, true).ok().map(|file| Spare { name: name.clone(), file, length, seed: None })
             } else {
                 Arc::into_inner(segment).and_then(Segment::into_spare)

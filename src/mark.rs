@@ -1,14 +1,12 @@
 //! MARK: what is known durable, what readers may see, and the front, in two slots rewritten in turn.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::Mutex;
-
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, MARK, MARK_LEN, Mark};
 use crate::maker::move_aside;
 use crate::segment::Failed;
 use crate::storage::{File, Storage, write_full};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// The file and what its newer slot says.
 #[derive(Debug)]

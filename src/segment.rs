@@ -1,8 +1,7 @@
 //! One segment file: made anew or out of a spare, sealed, read, mapped.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -12,6 +11,8 @@ use crate::format::{BLOCK, Header, Seal, segment_name, unfinished_name};
 use crate::recovery::{Found, Sealed};
 use crate::scan::Place;
 use crate::storage::{File, Map, Storage, write_full};
+use crate::sync::OnceLock;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Zeros written at once.
 const CHUNK: usize = 256 << 10;

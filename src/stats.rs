@@ -1,7 +1,6 @@
 //! Figures of a log.
 
-use std::sync::atomic::Ordering;
-
+use crate::sync::atomic::Ordering;
 use crate::syncs::{Counts, SyncTimes};
 use crate::writer::Writer;
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// Syncs are called slow from here on.
 pub(crate) const SLOW: Duration = Duration::from_secs(1);

@@ -1,13 +1,13 @@
 //! What the two background tasks do: the syncer leads for those who cannot, the maker prepares segments and tidies.
 
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::commit::{FULL_RETRY, Led};
 use crate::events;
 use crate::need::Need;
 use crate::options::Durability;
+use crate::sync::OnceLock;
+use crate::sync::atomic::Ordering;
 use crate::writer::{Leader, Writer};
 
 /// How soon to look again while somebody else leads.

@@ -10,12 +10,9 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
-
-use parking_lot::{Mutex, RwLock};
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +24,8 @@ use crate::recovery::{find, missing, read_marks, survey_beside};
 use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::segment::Segment;
 use crate::storage::{Background, File, Next, Storage, read_full};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, OnceLock, RwLock};
 use crate::wakers::Wakers;
 
 /// How often it is looked again while somebody waits.

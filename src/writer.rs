@@ -2,11 +2,8 @@
 //! what a crash leaves in each of them stand in `DESIGN.md`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
-
-use parking_lot::{Mutex, RwLock};
 
 use crate::bugs::{Bug, Bugs};
 use crate::commit::{Commit, InHand, Lead, Led};
@@ -19,6 +16,8 @@ use crate::need::Need;
 use crate::options::{Durability, Options};
 use crate::segment::{Failed, Segment};
 use crate::storage::{Background, Storage, is_broken, write_full};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, OnceLock, RwLock};
 use crate::syncs::{SLOW, Syncs};
 
 /// Everything that writes.
@@ -74,7 +73,7 @@ impl Writer {
         segments: VecDeque<Arc<Segment>>,
     ) -> Writer {
         Writer {
-            commit: Commit::new(framing.end),
+            commit: Commit::new(framing.end).without(options.bugs),
             begun_told: AtomicU64::new(framing.end),
             storage,
             options,

@@ -129,6 +129,25 @@ fn the_receiver_uses_the_public_api_alone() {
     none("private modules in the receiver", &faults);
 }
 
+/// What would take part in a schedule without `shuttle` knowing.
+#[test]
+fn locks_and_threads_of_the_core_come_from_one_place() {
+    let words = ["parking_lot", "std::sync::atomic", "std::thread", "Arc, OnceLock", "std::sync::OnceLock"];
+    let covered = |path: &PathBuf| !matches!(module(path).as_str(), "sync" | "check" | "receiver" | "bin");
+    let mut faults = Vec::new();
+    for path in sources("src").into_iter().filter(|path| covered(path) && !path.ends_with("tests.rs")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let own = |line: &str| line.contains("crate::sync") || line.trim_start().starts_with("//");
+        for (n, line) in code.lines().enumerate().filter(|(_, line)| !own(line)) {
+            // A static outlives a schedule, and is of `std`.
+            let found = words.iter().filter(|word| line.contains(**word) && !line.contains("static "));
+            faults.extend(found.map(|word| format!("{}:{}: {word}", name(&path), n + 1)));
+        }
+    }
+    none("not from src/sync.rs", &faults);
+}
+
 #[test]
 fn each_file_says_first_what_it_owns() {
     let files = ["src", "tests", "benches", "examples"].into_iter().flat_map(sources);

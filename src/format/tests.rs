@@ -116,7 +116,9 @@ fn links_marks_and_cursors_come_back() {
     let bytes = link.encode();
     assert!(frame_size(bytes.len() as u64) <= 4096);
     assert_eq!(Link::decode(&bytes), Some(link.clone()));
-    for length in 0..bytes.len() {
+    // miri takes minutes for all.
+    let step = if cfg!(miri) { 97 } else { 1 };
+    for length in (0..bytes.len()).step_by(step) {
         assert_ne!(Link::decode(&bytes[..length]), Some(link.clone()));
     }
     for zeros in 1..24 {
@@ -128,7 +130,7 @@ fn links_marks_and_cursors_come_back() {
     let mark = Mark { log_id: [1; 16], sequence: 3, synced: 4, shown: 5, front: 6 };
     let (mut bytes, at) = mark.encode();
     assert_eq!((Mark::decode(&bytes), at), (Some(mark), 4096));
-    for bit in 0..bytes.len() * 8 {
+    for bit in (0..bytes.len() * 8).step_by(step) {
         bytes[bit / 8] ^= 1 << (bit % 8);
         assert_eq!(Mark::decode(&bytes), None, "bit {bit}");
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -156,7 +158,7 @@ fn names_are_strict() {
 #[test]
 fn a_header_is_given_any_seed() {
     let mut seed = 1_u32;
-    for n in 0..1000_u64 {
+    for n in 0..if cfg!(miri) { 20 } else { 1000_u64 } {
         seed = seed.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
         let header = Header { log_id: [n.to_le_bytes()[0]; 16], base: n << 12, capacity: 16 << 10, salt: n };
         let header = header.with_seed(seed);

@@ -6,13 +6,11 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
 
 use super::fault::{Counts, Effect, Fault, Faults, Operation, Strike};
 use crate::storage::{Background, File, Map, Next, Storage};
+use crate::sync::{Condvar, Mutex, thread};
 
 /// A storage over another one that answers errors where it is told to.
 ///

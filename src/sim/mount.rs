@@ -7,8 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
-
 use super::content::whole_sectors;
 use super::crash::fits;
 use super::fault::{Effect, Operation, Strike};
@@ -18,6 +16,7 @@ use super::shared::Shared;
 use super::state::{About, Refusal, State};
 use super::tasks::TaskId;
 use crate::storage::{Background, File, Map, Next, Storage, background};
+use crate::sync::MutexGuard;
 
 /// The disk as one boot of the simulated machine sees it.
 pub(super) struct Mount {

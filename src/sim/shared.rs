@@ -1,10 +1,9 @@
 //! What the handles and the controls of one disk share, and the stepping of background work.
 
-use parking_lot::{Condvar, Mutex};
-
 use super::state::State;
 use super::tasks::{Step, TaskId};
 use crate::storage::Next;
+use crate::sync::{Condvar, Mutex};
 
 pub(super) struct Shared {
     pub(super) state: Mutex<State>,

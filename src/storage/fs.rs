@@ -5,10 +5,10 @@ use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Seek};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::{Background, File, Map, Next, Storage, background, map, sys};
+use crate::sync::OnceLock;
 
 /// A real directory on a local file system. It is found by its path, so nobody may rename it while the log is open.
 #[derive(Debug)]

@@ -7,9 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
-
 use super::{Background, File, Next, Storage};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A storage whose names are neither changed nor synced any more once syncing them has failed.
 ///
