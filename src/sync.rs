@@ -123,9 +123,11 @@ mod shuttled {
             self.waiting.notify_one();
         }
 
-        pub(crate) fn notify_all(&self) {
+        /// How many it woke is not known.
+        pub(crate) fn notify_all(&self) -> usize {
             self.count();
             self.waiting.notify_all();
+            0
         }
 
         fn notified(&self) -> u64 {
