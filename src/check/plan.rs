@@ -105,6 +105,11 @@ impl Plan {
             if let (false, Some(place)) = (part.written, &part.place) {
                 // Both its own link and that of its successor may be damaged.
                 part.written = holds_frames(&*found.file, place).map_err(io)?;
+                if part.written && found.header.is_ok() {
+                    // A writer may have begun it since its head was read.
+                    let head = head(&*found.file).map_err(io)?;
+                    part.link = read_link(&head, *place, Bugs::default()).map(|(link, _)| link);
+                }
             }
             if let Some(link) = part.link.as_ref().filter(|link| link.prev_base != NO_BASE) {
                 let end = link.prev_end.saturating_sub(link.prev_base);
