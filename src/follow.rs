@@ -101,7 +101,11 @@ impl<'a> Follower<'a> {
             }
             match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 None => thread::park(),
-                Some(Duration::ZERO) => return Ok(None),
+                Some(Duration::ZERO) => {
+                    // Nobody waits any more: a view need not look.
+                    self.segments.forget(self.id);
+                    return Ok(None);
+                }
                 Some(left) => thread::park_timeout(left),
             }
         }

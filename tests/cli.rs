@@ -423,13 +423,14 @@ fn a_log_of_a_newer_version_is_told_from_a_damaged_one() {
     header[12..16].copy_from_slice(&checksum.finalize().to_le_bytes());
     file.write_all_at(&header, 0).unwrap();
     let receive = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", dir];
+    let new = tempfile::tempdir().unwrap();
     for arguments in [
         &["dump", dir][..],
         &["verify", dir],
         &["inspect", dir],
         &["tail", dir],
         &["stats", dir],
-        &["export", dir, "--out", text(&temp.path().join("new"))],
+        &["export", dir, "--out", text(&new.path().join("new"))],
         &receive,
     ] {
         let output = seawall(arguments);

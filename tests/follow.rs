@@ -336,6 +336,25 @@ fn a_waker_that_panics_leaves_the_other_followers_waiting_for_nothing() {
     }
 }
 
+#[test]
+fn a_view_that_nobody_waits_for_any_more_does_not_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    append(&wal, 0);
+    let failing = Failing::new(Arc::new(Fs::new(dir.path())));
+    let view = small().open_read_only_on(failing.clone()).unwrap();
+    let mut follower = view.follow(Lsn::ZERO);
+    assert_eq!(number(&mut follower), Some(0));
+    assert!(follower.next_timeout(Duration::from_millis(50)).unwrap().is_none());
+    // A look may be under way.
+    thread::sleep(Duration::from_millis(50));
+    let before = failing.count(Operation::Read);
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(failing.count(Operation::Read), before);
+    append(&wal, 1);
+    assert_eq!(number(&mut follower), Some(1));
+}
+
 /// What an `Os` log had let its readers see and a power cut took, of a segment before the last: the records behind it are
 /// no part of the log, and that they are missing is no damage.
 #[test]

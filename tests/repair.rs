@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
-use seawall::check::{Repair, RepairPlan, Step, Verify};
+use seawall::check::{Repair, RepairPlan, Step, Verify, verify};
 use seawall::sim::{Disk, Fault, Keep, Operation};
 use seawall::{ErrorKind, Lsn, Options, Wal};
 
@@ -651,4 +652,41 @@ fn a_repair_that_fails_says_what_it_touched_and_nothing_else() {
         }
     }
     assert!(told.contains(&0) && told.len() > 3, "{told:?}");
+}
+
+/// The segment before it is full to its last byte, so that the newest one's place is where the log would end without it.
+#[test]
+fn an_emptied_newest_segment_behind_a_full_one_is_not_said_to_have_held_nothing() {
+    for swapped in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new().segment_size(16 << 10);
+        let wal = options.open(dir.path()).unwrap();
+        let first = wal.append(&[1; 1000]).unwrap().wait().unwrap();
+        let (mut at, mut durable) = (first.0 + 1024, 1);
+        // Up to where one more record fills the segment, and then that.
+        while at + 1024 + 28 <= 16 << 10 {
+            wal.append(&[1; 1000]).unwrap().wait().unwrap();
+            (at, durable) = (at + 1024, durable + 1);
+        }
+        wal.append(&vec![1; ((16 << 10) - at - 24) as usize]).unwrap().wait().unwrap();
+        // As under load, where MARK is not written at each commit.
+        let mark = fs::read(dir.path().join("MARK")).unwrap();
+        wal.append(&[2; 500]).unwrap().wait().unwrap();
+        let killed = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, killed.path().join(path.file_name().unwrap())).unwrap();
+        }
+        fs::write(killed.path().join("MARK"), mark).unwrap();
+        let path = |base: u64| killed.path().join(format!("{base:020}.wal"));
+        if swapped {
+            fs::copy(path(0), path(16 << 10)).unwrap();
+        } else {
+            fs::File::create(path(16 << 10)).unwrap();
+        }
+        let report = verify(killed.path()).unwrap();
+        let plan = Repair::new().plan(killed.path()).unwrap();
+        let told = report.faults.iter().map(|fault| fault.lost_records).sum::<Option<u64>>();
+        assert_eq!((report.records, told, plan.lost_records), (durable + 1, None, None), "{report} {plan}");
+    }
 }

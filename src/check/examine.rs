@@ -49,14 +49,7 @@ pub(super) struct Examined {
 }
 
 pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>) -> Result<Examined> {
-    let (mut plan, mut walks) = look(subject, depth, threads, progress, &HashMap::new())?;
-    for _ in 0..TRIES {
-        if !begun_since(&plan, &walks) {
-            break;
-        }
-        let sound = sound(&plan, walks);
-        (plan, walks) = look(subject, depth, threads, progress, &sound)?;
-    }
+    let (plan, walks) = look(subject, depth, threads, progress, Sound::new())?;
     let lone = subject.is_lone();
     let durable = durable(&plan, &walks, lone);
     let first = resolve(plan, &walks, durable, lone)?;
@@ -66,7 +59,7 @@ pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, progress:
     // Beside a writer, a frame may have been written after its place was read and before it was claimed to be
     // durable, and a segment cleaned. What was durable before it is read now is damaged for certain.
     let sound = sound(&first.plan, walks);
-    let (plan, walks) = look(subject, depth, threads, progress, &sound)?;
+    let (plan, walks) = look(subject, depth, threads, progress, sound)?;
     let mut second = resolve(plan, &walks, durable, lone)?;
     let seen = first.report.faults;
     let front = subject.front()?;
@@ -84,7 +77,31 @@ type Walks = Vec<Option<Walked>>;
 /// What was read before and was sound, by base, seed and end.
 type Sound = HashMap<(u64, u32, u64), Walked>;
 
-fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sound: &Sound) -> Result<(Plan, Walks)> {
+/// Looks at all, and again while a writer begins segments meanwhile.
+fn look(
+    subject: &Subject,
+    depth: Depth,
+    threads: usize,
+    progress: Tell<'_>,
+    mut known: Sound,
+) -> Result<(Plan, Walks)> {
+    for _ in 0..TRIES {
+        let (plan, walks) = look_once(subject, depth, threads, progress, &known)?;
+        if !begun_since(&plan, &walks) {
+            return Ok((plan, walks));
+        }
+        known = sound(&plan, walks);
+    }
+    look_once(subject, depth, threads, progress, &known)
+}
+
+fn look_once(
+    subject: &Subject,
+    depth: Depth,
+    threads: usize,
+    progress: Tell<'_>,
+    sound: &Sound,
+) -> Result<(Plan, Walks)> {
     let plan = subject.plan()?;
     let known = plan.survey.claim();
     let mut walks: Walks = Vec::new();

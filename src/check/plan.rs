@@ -22,8 +22,7 @@ pub(super) struct Part {
     pub(super) seal: Option<Seal>,
     /// Whether it holds a link or any other frame.
     pub(super) written: bool,
-    /// Whether no record of this place was ever in it: where its link would be there are zeros, or it is another
-    /// segment's file.
+    /// Whether no record of this place was ever in it: where its link would be there are zeros.
     pub(super) blank: bool,
 }
 
@@ -92,7 +91,7 @@ impl Plan {
                 let own = |seed: &u32| here && bases.get(seed).is_none_or(|base| *base == found.base);
                 let head = head(&*found.file).map_err(io)?;
                 let unused = head.get(BLOCK as usize..).is_some_and(|frame| frame.iter().all(|byte| *byte == 0));
-                part.blank = unused || Header::decode(&head).is_ok();
+                part.blank = unused;
                 (part.place, part.link) = mend(&head, found.base, found.length, seal, own);
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
@@ -105,11 +104,6 @@ impl Plan {
             if let (false, Some(place)) = (part.written, &part.place) {
                 // Both its own link and that of its successor may be damaged.
                 part.written = holds_frames(&*found.file, place).map_err(io)?;
-                if part.written && found.header.is_ok() {
-                    // A writer may have begun it since its head was read.
-                    let head = head(&*found.file).map_err(io)?;
-                    part.link = read_link(&head, *place, Bugs::default()).map(|(link, _)| link);
-                }
             }
             if let Some(link) = part.link.as_ref().filter(|link| link.prev_base != NO_BASE) {
                 let end = link.prev_end.saturating_sub(link.prev_base);

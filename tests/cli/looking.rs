@@ -125,7 +125,8 @@ fn no_command_minds_that_its_reader_goes_away() {
     let temp = tempfile::tempdir().unwrap();
     let dir = text(temp.path());
     drop(log(temp.path(), 20_000));
-    let new = temp.path().join("new");
+    let beside = tempfile::tempdir().unwrap();
+    let new = beside.path().join("new");
     let export = ["export", dir, "--out", text(&new)];
     for arguments in [
         &["inspect", dir][..],

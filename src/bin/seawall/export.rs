@@ -61,7 +61,7 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     units::in_order(("--from", Some(arguments.from)), ("--to", arguments.to))?;
-    refuse_used(&arguments.out, &[] as &[PathBuf])?;
+    refuse_used(&arguments.out, &[&arguments.path])?;
     let overview = check::inspect(&arguments.path)?;
     let mut frames = check::frames(&arguments.path)?.starting_at(Lsn(arguments.from));
     let to = arguments.to.map_or(Lsn::MAX, Lsn);

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, plural};
-use crate::format::segment_name;
+use crate::format::{BLOCK, segment_name};
 use crate::log::lock_error;
 use crate::lsn::Lsn;
 use crate::storage::{Fs, Storage};
@@ -176,8 +176,9 @@ impl Repair {
         // Some of it comes back, out of files under other names, unless it is dropped this way.
         let passing_over = if self.acts() { Some(Layout::new(&**storage, &examined, &Repair::new())?) } else { None };
         let most = passing_over.as_ref().unwrap_or(&layout);
-        // A newest segment that ends with a frame may just have been closed there.
-        let closed = |fault: &Fault| fault.lost_bytes == 0 && fault.lsn == report.end;
+        // A newest segment that ends with a frame may just have been closed there; one that is empty was not.
+        let ends = |fault: &Fault| fault.offset > u64::from(BLOCK) && fault.lsn == report.end;
+        let closed = |fault: &Fault| fault.lost_bytes == 0 && ends(fault);
         let lost = faults.iter().map(|fault| fault.lost_records.or(closed(fault).then_some(0)));
         let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(most.found));
         let plan = RepairPlan {
