@@ -85,13 +85,12 @@ impl MarkFile {
     pub(crate) fn write(&self, storage: &dyn Storage, said: Said, sync: bool) -> Result<()> {
         let mut state = self.state.lock();
         let State { file: Some(file), mark, synced: kept, .. } = &mut *state else { return Ok(()) };
-        let Mark { synced, shown, front, .. } = *mark;
-        mark.synced = synced.max(said.synced);
-        mark.shown = shown.max(said.shown);
-        mark.front = front.max(said.front);
-        if !sync && (mark.synced, mark.shown, mark.front) == (synced, shown, front) {
+        let before = mark.said();
+        let more = before.max(said);
+        if !sync && more == before {
             return Ok(());
         }
+        (mark.synced, mark.shown, mark.front) = (more.synced, more.shown, more.front);
         // Crash: a write may be torn, so none goes to the slot that was synced last: it alone says durably where the log
         // begins, once what lay below is gone.
         mark.sequence += if (mark.sequence + 1) & 1 == *kept { 2 } else { 1 };
@@ -111,8 +110,7 @@ impl MarkFile {
 
     /// What it says.
     pub(crate) fn said(&self) -> Said {
-        let Mark { synced, shown, front, .. } = self.state.lock().mark;
-        Said { synced, shown, front }
+        self.state.lock().mark.said()
     }
 }
 
@@ -120,12 +118,30 @@ fn sync_dir(storage: &dyn Storage) -> std::result::Result<(), Failed> {
     storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))
 }
 
-/// What MARK is to say.
-#[derive(Clone, Copy, Debug, Default)]
+impl Mark {
+    pub(crate) fn said(&self) -> Said {
+        let Mark { synced, shown, front, .. } = *self;
+        Said { synced, shown, front }
+    }
+}
+
+/// What MARK says, or is to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) synced: u64,
     pub(crate) shown: u64,
     pub(crate) front: u64,
+}
+
+impl Said {
+    /// The most that either says.
+    pub(crate) fn max(self, other: Said) -> Said {
+        Said {
+            synced: self.synced.max(other.synced),
+            shown: self.shown.max(other.shown),
+            front: self.front.max(other.front),
+        }
+    }
 }
 
 fn io(storage: &dyn Storage, operation: &'static str, e: std::io::Error) -> Error {

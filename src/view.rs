@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Seal, frame_size, segment_base};
+use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Mark, Seal, frame_size, segment_base};
+use crate::mark::Said;
 use crate::options::RecoveryMode;
 use crate::read::Segments;
 use crate::readonly::Looked;
@@ -69,14 +70,6 @@ struct Tip {
     unreached: u64,
 }
 
-/// What MARK says.
-#[derive(Clone, Copy, Debug, Default)]
-struct Marked {
-    synced: u64,
-    shown: u64,
-    front: u64,
-}
-
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View").field("path", &self.storage.path()).field("shown", &self.shown).finish_non_exhaustive()
@@ -117,11 +110,7 @@ impl View {
             marks => marks?,
         };
         let ours = marks.iter().filter(|mark| mark.log_id == self.log_id);
-        let marked = ours.fold(None, |marked: Option<Marked>, mark| {
-            let Marked { synced, shown, front } = marked.unwrap_or_default();
-            let (synced, shown) = (synced.max(mark.synced), shown.max(mark.shown));
-            Some(Marked { synced, shown, front: front.max(mark.front) })
-        });
+        let marked = ours.map(Mark::said).reduce(Said::max);
         // Without a MARK of ours the log may be gone: its files are open here all the same.
         let (is_marked, marked) = (marked.is_some(), marked.unwrap_or_default());
         let goes_on = match self.newest().filter(|newest| newest.base >= marked.front) {
@@ -148,7 +137,7 @@ impl View {
     }
 
     /// Reads on from the newest segment that is known; `false` if what is durable is not there.
-    fn go_on(&self, tip: &mut Tip, mut newest: Arc<Segment>, marked: Marked) -> Result<bool> {
+    fn go_on(&self, tip: &mut Tip, mut newest: Arc<Segment>, marked: Said) -> Result<bool> {
         loop {
             let moved = tip.read_on(self, &newest)?;
             tip.idle = if moved { 0 } else { tip.idle.saturating_add(1) };
