@@ -315,9 +315,7 @@ impl Recovered {
             if from < sealed.seal.end {
                 let path = storage.path().join(&sealed.found.name);
                 let (from, to) = (from - sealed.found.base, sealed.seal.end - sealed.found.base);
-                let file = &*sealed.found.file;
-                let synced = || if bugs.has(Bug::RewriteNotSynced) { Ok(()) } else { file.sync() };
-                rewrite(file, from, to).and_then(|()| synced()).map_err(|e| Error::io("recover", path, e))?;
+                rewrite(&*sealed.found.file, from, to, bugs).map_err(|e| Error::io("recover", path, e))?;
             }
         }
         // Crash: names that an earlier life did not live to sync are relied upon from here on.
@@ -325,8 +323,8 @@ impl Recovered {
     }
 }
 
-/// Writes the same bytes again, to be synced.
-pub(crate) fn rewrite(file: &dyn File, mut from: u64, to: u64) -> std::io::Result<()> {
+/// Writes the same bytes again, and syncs them.
+pub(crate) fn rewrite(file: &dyn File, mut from: u64, to: u64, bugs: Bugs) -> std::io::Result<()> {
     while from < to {
         let mut bytes = vec![0; usize::try_from((to - from).min(CHUNK)).unwrap_or_default()];
         let length = bytes.len();
@@ -336,5 +334,5 @@ pub(crate) fn rewrite(file: &dyn File, mut from: u64, to: u64) -> std::io::Resul
         write_full(file, &bytes, from)?;
         from += length as u64;
     }
-    Ok(())
+    if bugs.has(Bug::RewriteNotSynced) { Ok(()) } else { file.sync() }
 }

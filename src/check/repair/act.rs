@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::is_unfinished;
 use crate::maker::aside_name;
@@ -56,7 +57,7 @@ impl Names<'_> {
             // Crash: a sync that failed may have left it in the cache alone, and the next link claims that it is durable.
             let file = self.io("open", name, storage.open(name, true))?;
             self.done(format!("{name} written again as it was"));
-            self.io("sync", name, rewrite(&*file, bytes.start, bytes.end).and_then(|()| file.sync()))?;
+            self.io("sync", name, rewrite(&*file, bytes.start, bytes.end, Bugs::default()))?;
         }
         self.move_aside(below)?;
         // Crash: below the front of the next link all counts as cleaned, and that leads down through what was just written.
