@@ -244,6 +244,27 @@ impl Drop for Stops<'_> {
 
 #[test]
 fn beside_a_writer_that_rotates_cleans_and_recycles_nothing_is_taken_for_damage() {
+    beside_a_writer(|dir| inspect(dir).unwrap());
+}
+
+/// A look that takes longer than the writer needs for a segment.
+#[cfg(feature = "sim")]
+#[test]
+fn however_slowly_it_looks_beside_a_writer_nothing_is_taken_for_damage() {
+    use seawall::check::inspect_on;
+    use seawall::sim::{Failing, Operation};
+    use seawall::storage::Fs;
+    for micros in [50, 200, 500] {
+        beside_a_writer(|dir| {
+            let slow = Failing::new(std::sync::Arc::new(Fs::new(dir)));
+            slow.delay(Operation::Read, std::time::Duration::from_micros(micros));
+            inspect_on(slow).unwrap()
+        });
+    }
+}
+
+/// Looks a hundred times and more beside a writer that rotates, cleans and recycles.
+fn beside_a_writer(look: impl Fn(&Path) -> Overview) {
     let dir = tempfile::tempdir().unwrap();
     let wal = log(dir.path(), 1);
     let (stop, told) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -269,7 +290,7 @@ fn beside_a_writer_that_rotates_cleans_and_recycles_nothing_is_taken_for_damage(
         while looks < 100 || last.first == Lsn(0) {
             looks += 1;
             let durable = Lsn(told.load(Ordering::SeqCst));
-            let now = inspect(dir.path()).unwrap();
+            let now = look(dir.path());
             // What the writer is just writing may look like a torn tail.
             assert!(now.faults.is_empty() && !now.notes.iter().any(|note| note.contains("damaged")), "{now:?}");
             assert!(

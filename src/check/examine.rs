@@ -11,7 +11,6 @@ use crate::error::{Error, Result, cancelled, plural};
 use crate::format::BLOCK;
 use crate::lsn::Lsn;
 use crate::progress::Progress;
-use crate::recovery::TRIES;
 
 use super::plan::{Piece, Plan};
 use super::subject::Subject;
@@ -49,7 +48,7 @@ pub(super) struct Examined {
 }
 
 pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>) -> Result<Examined> {
-    let (plan, walks) = look(subject, depth, threads, progress, Sound::new())?;
+    let (plan, walks) = look(subject, depth, threads, progress, &Sound::new())?;
     let lone = subject.is_lone();
     let durable = durable(&plan, &walks, lone);
     let first = resolve(plan, &walks, durable, lone)?;
@@ -59,7 +58,7 @@ pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, progress:
     // Beside a writer, a frame may have been written after its place was read and before it was claimed to be
     // durable, and a segment cleaned. What was durable before it is read now is damaged for certain.
     let sound = sound(&first.plan, walks);
-    let (plan, walks) = look(subject, depth, threads, progress, sound)?;
+    let (plan, walks) = look(subject, depth, threads, progress, &sound)?;
     let mut second = resolve(plan, &walks, durable, lone)?;
     let seen = first.report.faults;
     let front = subject.front()?;
@@ -77,32 +76,8 @@ type Walks = Vec<Option<Walked>>;
 /// What was read before and was sound, by base, seed and end.
 type Sound = HashMap<(u64, u32, u64), Walked>;
 
-/// Looks at all, and again while a writer begins segments meanwhile.
-fn look(
-    subject: &Subject,
-    depth: Depth,
-    threads: usize,
-    progress: Tell<'_>,
-    mut known: Sound,
-) -> Result<(Plan, Walks)> {
-    for _ in 0..TRIES {
-        let (plan, walks) = look_once(subject, depth, threads, progress, &known)?;
-        if !begun_since(&plan, &walks) {
-            return Ok((plan, walks));
-        }
-        known = sound(&plan, walks);
-    }
-    look_once(subject, depth, threads, progress, &known)
-}
-
-fn look_once(
-    subject: &Subject,
-    depth: Depth,
-    threads: usize,
-    progress: Tell<'_>,
-    sound: &Sound,
-) -> Result<(Plan, Walks)> {
-    let plan = subject.plan()?;
+fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sound: &Sound) -> Result<(Plan, Walks)> {
+    let mut plan = subject.plan()?;
     let known = plan.survey.claim();
     let mut walks: Walks = Vec::new();
     let mut jobs = Vec::new();
@@ -164,16 +139,23 @@ fn look_once(
         }
         work();
     });
-    let (walks, error) = results.into_inner();
-    error.map_or(Ok((plan, walks)), Err)
+    let (mut walks, error) = results.into_inner();
+    error.map_or(Ok(()), Err)?;
+    leave_out_begun(&mut plan, &mut walks)?;
+    Ok((plan, walks))
 }
 
-/// Whether a writer began a segment between the look for its link and the reading of its frames. Else a link that is not
-/// there is damaged, and so is the segment's first frame.
-fn begun_since(plan: &Plan, walks: &Walks) -> bool {
+/// Leaves out the segments that a writer began between the look for their links and the reading of their frames: else a
+/// link that was not there yet would be damaged.
+fn leave_out_begun(plan: &mut Plan, walks: &mut Walks) -> Result<()> {
     let first = u64::from(BLOCK);
-    let begun = |walked: &Walked| walked.end > first && walked.holes.iter().all(|hole| hole.from > first);
-    plan.parts.iter().zip(walks).any(|(part, walked)| part.link.is_none() && walked.as_ref().is_some_and(begun))
+    for (index, walked) in walks.iter_mut().enumerate() {
+        let holds_first = |walked: &Walked| walked.end > first && walked.holes.iter().all(|hole| hole.from > first);
+        if walked.as_ref().is_some_and(holds_first) && plan.leave_out_begun(index)? {
+            *walked = None;
+        }
+    }
+    Ok(())
 }
 
 /// The highest claim of all. Of a lone segment the end of its last valid frame: what was claimed of it may lie beyond.

@@ -90,8 +90,7 @@ impl Plan {
                 let here = !swapped.contains(&found.base);
                 let own = |seed: &u32| here && bases.get(seed).is_none_or(|base| *base == found.base);
                 let head = head(&*found.file).map_err(io)?;
-                let unused = head.get(BLOCK as usize..).is_some_and(|frame| frame.iter().all(|byte| *byte == 0));
-                part.blank = unused;
+                part.blank = head.get(BLOCK as usize..).is_some_and(|frame| frame.iter().all(|byte| *byte == 0));
                 (part.place, part.link) = mend(&head, found.base, found.length, seal, own);
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
@@ -129,6 +128,20 @@ impl Plan {
             Piece::Member(index) => self.base(index),
             Piece::Missing { base, .. } => base,
         }
+    }
+
+    /// Whether a segment has a link that it had not when it was looked for: then it is one that was not begun.
+    pub(super) fn leave_out_begun(&mut self, index: usize) -> Result<bool> {
+        let Some((part, found)) = self.parts.get_mut(index).zip(self.survey.segments.get(index)) else {
+            return Ok(false);
+        };
+        let Some(place) = part.place.filter(|_| part.link.is_none() && found.header.is_ok()) else { return Ok(false) };
+        let head = head(&*found.file).map_err(|e| Error::io("read", self.directory.join(&found.name), e))?;
+        let begun = read_link(&head, place, Bugs::default()).is_some();
+        if begun {
+            (part.place, part.written) = (None, false);
+        }
+        Ok(begun)
     }
 
     /// Where a piece of the log ended, if that is known.
