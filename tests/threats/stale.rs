@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use seawall::sim::{Bug, Disk, Keep, Operation};
-use seawall::{Lsn, Options};
+use seawall::{Durability, Lsn, Options};
 
 use crate::allocations::largest_allocation;
 use crate::common::{Noise, fill, filled, flip, payload, payloads, segments, small, with, write_unsynced};
@@ -159,6 +159,23 @@ fn row_17_no_lsn_is_handed_out_twice() {
 fn row_17_catches_an_lsn_handed_out_twice() {
     let caught = lives(Some(Bug::LsnHandedOutTwice)).unwrap_err();
     assert!(caught.contains("twice"), "{caught}");
+}
+
+/// Of the newest segments of an `Os` log no file is left, and MARK alone says that readers saw records in them.
+#[test]
+fn row_17_an_lsn_that_readers_saw_is_not_handed_out_again_although_its_file_is_gone() {
+    let disk = Disk::new(17);
+    let wal = small().durability(Durability::Os).open_on(disk.mount()).unwrap();
+    fill(&wal, 0..2, 1000);
+    wal.rotate().unwrap();
+    let seen = wal.append(&payload(2, 1000)).unwrap().wait().unwrap();
+    disk.kill();
+    drop(wal);
+    segments(&disk).iter().skip(1).for_each(|name| _ = disk.remove(name));
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(payloads(&wal), filled(0..2, 1000));
+    let next = wal.append(&payload(3, 1000)).unwrap().wait().unwrap();
+    assert!(next > seen, "{next} after {seen}");
 }
 
 #[test]
