@@ -8,4 +8,7 @@
 mod full_disk;
 mod mounted;
 mod power_cut;
+#[allow(dead_code, clippy::cast_possible_truncation, reason = "shared with the tests of the receiver")]
+#[path = "../common/random.rs"]
+mod random;
 mod refusing;

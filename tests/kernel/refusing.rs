@@ -3,18 +3,11 @@
 use seawall::{Error, ErrorKind, Lsn, Options, Wal};
 
 use crate::mounted::Mounted;
+use crate::random::Random;
 
 /// Nothing that a device can make smaller.
 fn payload(n: u32) -> Vec<u8> {
-    let mut state = u64::from(n) + 1;
-    let mut word = || {
-        // xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    (0..2500).flat_map(|_| word()).collect()
+    Random::new(u64::from(n)).bytes(20_000)
 }
 
 /// What came of appending until the device refused.
