@@ -177,8 +177,8 @@ impl Repair {
         let passing_over = if self.acts() { Some(Layout::new(&**storage, &examined, &Repair::new())?) } else { None };
         let most = passing_over.as_ref().unwrap_or(&layout);
         // A newest segment that ends with a frame may just have been closed there; one that is empty was not.
-        let ends = |fault: &Fault| fault.offset > u64::from(BLOCK) && fault.lsn == report.end;
-        let closed = |fault: &Fault| fault.lost_bytes == 0 && ends(fault);
+        let first = u64::from(BLOCK);
+        let closed = |fault: &Fault| fault.lost_bytes == 0 && fault.lsn == report.end && fault.offset > first;
         let lost = faults.iter().map(|fault| fault.lost_records.or(closed(fault).then_some(0)));
         let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(most.found));
         let plan = RepairPlan {
