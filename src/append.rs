@@ -8,7 +8,7 @@ use crate::format::{Cursor, FrameKind, MAX_PAYLOAD, OVERHEAD, frame_size};
 use crate::framing::{Batch, Framed, Framing, One, batch_size};
 use crate::need::Need;
 use crate::segment::Segment;
-use crate::sync::MutexGuard;
+use crate::sync::LatchGuard;
 use crate::sync::atomic::Ordering;
 use crate::writer::{Writer, closed};
 
@@ -64,10 +64,11 @@ impl Writer {
     }
 
     /// Has written, made and watched what a batch that was framed brings with it.
-    #[inline]
+    /// Here and in `frame` a call of its own would be a twentieth of an append of 100 bytes.
+    #[inline(always)]
     fn framed(
         &self,
-        mut framing: MutexGuard<'_, Framing>,
+        mut framing: LatchGuard<'_, Framing>,
         framed: Option<Framed>,
         patience: Patience,
     ) -> Result<Framed> {
@@ -106,12 +107,12 @@ impl Writer {
     #[cold]
     fn make_way<'a>(
         &'a self,
-        mut framing: MutexGuard<'a, Framing>,
+        mut framing: LatchGuard<'a, Framing>,
         kind: FrameKind,
         size: u64,
         time: Option<u64>,
         patience: Patience,
-    ) -> Result<MutexGuard<'a, Framing>> {
+    ) -> Result<LatchGuard<'a, Framing>> {
         loop {
             self.check_open(&framing)?;
             if !self.bounded(&framing, size) {
@@ -174,10 +175,10 @@ impl Writer {
     /// Rotates into a prepared segment; without one, makes one first, with the framing lock let go.
     fn next_segment<'a>(
         &'a self,
-        mut framing: MutexGuard<'a, Framing>,
+        mut framing: LatchGuard<'a, Framing>,
         need: Need,
         patience: Patience,
-    ) -> Result<MutexGuard<'a, Framing>> {
+    ) -> Result<LatchGuard<'a, Framing>> {
         if let Some(next) = self.maker.take(need) {
             self.rotate(&mut framing, next);
             return Ok(framing);

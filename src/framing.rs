@@ -181,7 +181,7 @@ impl Framing {
     }
 
     /// Frames a batch of `size` bytes at the end of the active segment, which has room for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn frame(
         &mut self,
         kind: FrameKind,

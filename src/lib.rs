@@ -58,6 +58,8 @@ mod follow;
 mod format;
 mod framing;
 mod health;
+#[cfg(not(shuttle))]
+mod latch;
 mod log;
 mod lsn;
 mod maker;

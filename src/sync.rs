@@ -1,7 +1,8 @@
 //! Where the core takes its locks, condition variables, atomics and threads from: `parking_lot` and `std`; under
 //! `--cfg shuttle` (in `RUSTFLAGS`) the `shuttle` crate, which runs a test's threads in one schedule after another.
 //!
-//! Without it nothing is wrapped: these are the very types. `check`, the receiver and the tool are not covered.
+//! Without it nothing is wrapped: these are the very types. `check`, the receiver, the tool and the latch itself are not
+//! covered.
 
 #[cfg(not(shuttle))]
 pub(crate) use self::real::*;
@@ -14,6 +15,8 @@ mod real {
     pub(crate) use std::thread;
 
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+
+    pub(crate) use crate::latch::{Latch, LatchGuard};
 }
 
 /// The few calls that the core makes, as `parking_lot` has them.
@@ -76,6 +79,9 @@ mod shuttled {
             self.held.as_mut().expect("held")
         }
     }
+
+    pub(crate) type Latch<T> = Mutex<T>;
+    pub(crate) type LatchGuard<'a, T> = MutexGuard<'a, T>;
 
     #[derive(Debug, Default)]
     pub(crate) struct Condvar {

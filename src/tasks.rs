@@ -17,7 +17,9 @@ impl Writer {
     /// Has the syncer look after bytes that nobody may wait for.
     #[inline]
     pub(crate) fn watch(&self, end: u64) {
-        if self.options.sync_interval.is_some() && !self.armed.swap(true, Ordering::SeqCst) {
+        // Whoever still sees it armed framed before the syncer looked, which takes the framing lock once it has disarmed.
+        let armed = || self.armed.load(Ordering::Acquire) || self.armed.swap(true, Ordering::SeqCst);
+        if self.options.sync_interval.is_some() && !armed() {
             self.wake_syncer();
         }
         if self.options.sync_bytes.is_some_and(|bytes| end.saturating_sub(self.commit.synced()) >= bytes) {

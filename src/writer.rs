@@ -17,7 +17,7 @@ use crate::options::{Durability, Options};
 use crate::segment::{Failed, Segment};
 use crate::storage::{Background, Storage, is_broken, write_full};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, OnceLock, RwLock};
+use crate::sync::{Latch, Mutex, OnceLock, RwLock};
 use crate::syncs::{SLOW, Syncs};
 
 /// Everything that writes.
@@ -28,7 +28,7 @@ pub(crate) struct Writer {
     pub(crate) maker: Maker,
     pub(crate) mark: MarkFile,
     /// Lock order: output, then framing, then the maker's own.
-    pub(crate) framing: Mutex<Framing>,
+    pub(crate) framing: Latch<Framing>,
     output: Mutex<Output>,
     /// The log's segments by base, the active one last.
     pub(crate) segments: RwLock<VecDeque<Arc<Segment>>>,
@@ -79,7 +79,7 @@ impl Writer {
             options,
             maker,
             mark,
-            framing: Mutex::new(framing),
+            framing: Latch::new(framing),
             output: Mutex::default(),
             segments: RwLock::new(segments),
             stalled: AtomicBool::new(false),
