@@ -1,8 +1,11 @@
-//! Opening, verifying and repairing judge the same log alike, whatever crashes and hands have made of it.
+//! Opening, verifying and repairing judge the same log alike, whatever crashes and hands have made of it, and so does a
+//! second recovery.
 //!
 //! A log is made by a script that follows from a seed, through kills and power cuts, and then harmed in one or two
 //! places. For each such state:
 //!
+//! - recovery as `common/second.rs` has it, from the specification alone, comes to what opening comes to: refused, or
+//!   the same first record, end, tail and records;
 //! - what opening refuses as damaged, verifying has a fault for;
 //! - what verifying finds clean, opening accepts, and both see the same end and as many records;
 //! - of what opening accepts, verifying has no fault but in a place that opening does not read: behind the link of a
@@ -18,6 +21,12 @@
 #[allow(dead_code)]
 #[path = "common/random.rs"]
 mod random;
+#[allow(dead_code)]
+#[path = "common/second.rs"]
+mod second;
+#[allow(dead_code)]
+#[path = "common/spec.rs"]
+mod spec;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -25,7 +34,7 @@ use std::time::Duration;
 
 use random::Random;
 use seawall::check::{Repair, RepairPlan, Report, Verify};
-use seawall::sim::{Disk, Keep};
+use seawall::sim::{Bug, Disk, Keep};
 use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
 
 /// Harmed states of each script.
@@ -100,6 +109,38 @@ fn a_torn_tail_is_none_below_what_no_crash_leaves() {
         let wal = options().open_on(disk.mount()).unwrap();
         assert_eq!(read(&wal).unwrap().into_values().map(|payload| payload[0]).collect::<Vec<_>>(), left);
     }
+}
+
+/// The second recovery misses each safety that is taken out of the first.
+#[test]
+fn a_second_recovery_disagrees_with_one_that_lacks_a_safety() {
+    let mut unseen = vec![
+        Bug::NewestLinkIsTip,
+        Bug::FramesBeyondAreDamage,
+        Bug::LinkIsProof,
+        Bug::LookAheadInOneSegment,
+        Bug::BatchCutInside,
+        Bug::PayloadUnchecked,
+        Bug::ClaimsNotAsked,
+    ];
+    for seed in 1..=20_000 {
+        let script = Script::run(seed);
+        for harm in 0..=HARMS {
+            let (disk, done) = script.harmed(harm);
+            let second = second::look(&disk);
+            unseen.retain(|bug| {
+                let agrees = second.agrees(&script.options.clone().plant(*bug).open_on(disk.fork().mount()));
+                agrees.is_ok() || {
+                    println!("{bug:?}: seed {seed}, harm {harm}: {done}");
+                    false
+                }
+            });
+        }
+        if unseen.is_empty() {
+            return;
+        }
+    }
+    panic!("not missed: {unseen:?}");
 }
 
 /// What was met.
@@ -196,19 +237,22 @@ impl Script {
         }
     }
 
-    /// Looks at one state: without harm, or with one or two.
-    fn look(&self, harm: u64, seen: &mut Seen) {
+    /// One state: without harm, or with one or two, in words.
+    fn harmed(&self, harm: u64) -> (Disk, String) {
         let (disk, mut random) = (self.disk.fork(), Random::new(self.seed << 8 | harm));
         let mut done = Vec::new();
         for _ in 0..harm.min(1 + random.below(2)) {
             done.extend(hurt(&disk, &mut random));
         }
-        let differs = match self.judge(&disk, harm == 0, seen) {
-            Err(what) => Some(what),
-            Ok(()) => self.repair(&disk, seen).err(),
-        };
-        seen.different
-            .extend(differs.map(|what| format!("seed {}, harm {harm}: {}: {what}", self.seed, done.join(", "))));
+        (disk, done.join(", "))
+    }
+
+    fn look(&self, harm: u64, seen: &mut Seen) {
+        let (disk, done) = self.harmed(harm);
+        let twice = || second::look(&disk).agrees(&self.open(&disk.fork()));
+        let differs = self.judge(&disk, harm == 0, seen).and_then(|()| twice()).and_then(|()| self.repair(&disk, seen));
+        let told = |what| format!("seed {}, harm {harm}: {done}: {what}", self.seed);
+        seen.different.extend(differs.err().map(told));
     }
 
     /// Opening and verifying.

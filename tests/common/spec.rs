@@ -106,12 +106,10 @@ pub fn frame(bytes: &[u8], base: u64, seed: u32, at: usize) -> Option<Frame> {
     let header = bytes.get(at..at + FRAME)?;
     let word = u32_at(header, 4);
     let (length, kind) = ((word & 0x0fff_ffff) as usize, word >> 28 & 7);
-    if kind == 0 || frame_check(seed, at, header) != u32_at(header, 0) {
-        return None;
-    }
     let padded = bytes.get(at + FRAME..at + FRAME + length.next_multiple_of(4))?;
     let payload = &padded[..length];
-    if crc32fast::hash(payload) != u32_at(header, 20) {
+    let checked = kind != 0 && frame_check(seed, at, header) == u32_at(header, 0);
+    if !checked || crc32fast::hash(payload) != u32_at(header, 20) {
         return None;
     }
     let behind = u32_at(header, 16);

@@ -10,8 +10,6 @@ mod input;
 mod machine;
 #[path = "../crash/model.rs"]
 mod model;
-#[path = "../crash/parser.rs"]
-mod parser;
 #[path = "../common/random.rs"]
 mod random;
 pub mod readers;
@@ -19,6 +17,8 @@ pub mod receiver;
 pub mod recover;
 pub mod repair;
 pub mod salvage;
+#[path = "../common/second.rs"]
+mod second;
 pub mod segment;
 #[path = "../common/spec.rs"]
 mod spec;

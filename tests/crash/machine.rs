@@ -6,7 +6,7 @@ use seawall::sim::{Bug, Disk, Fault, Keep, Operation};
 use seawall::{Cursor, ErrorKind, Kind, Lsn, Options, Wal};
 
 use super::model::{Batch, CURSORS, Model, framed};
-use super::parser::compare;
+use super::second;
 
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -262,7 +262,7 @@ impl Machine {
         self.take(&Step::Kill)?;
         self.up()?;
         let settled = !self.faulty && !self.disk.crashed();
-        self.wal.as_ref().filter(|_| settled).map_or(Ok(()), |wal| compare(&self.disk, wal))
+        self.wal.take().filter(|_| settled).map_or(Ok(()), |wal| second::look(&self.disk).agrees(&Ok(wal)))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A run is a script of calls drawn from a seed, on a disk that loses power at some operation. Every state that
 //! the power cut may leave (all of them where few things are dirty, a sample otherwise) is opened, held against
-//! the model, and appended to; one of them goes on: so crashes meet recoveries of crashes.
+//! the model and against a second recovery, written from the specification alone, and appended to; one of them goes on:
+//! so crashes meet recoveries of crashes.
 //!
 //! `SEAWALL_STATES=3000000 cargo test --release --features sim --test crash` checks more states,
 //! `SEAWALL_SEED=17` replays one run with its calls printed.
@@ -12,9 +13,13 @@
 mod bugs;
 mod machine;
 mod model;
-mod parser;
 mod property;
 mod run;
+#[path = "../common/second.rs"]
+mod second;
+#[allow(dead_code)]
+#[path = "../common/spec.rs"]
+mod spec;
 mod views;
 
 use std::collections::BTreeMap;
