@@ -236,11 +236,11 @@ impl Looks {
         if place.is_none() || place == self.torn {
             return Some(found);
         }
-        if self.again == TRIES {
+        if self.torn.is_some() {
+            // It has moved on: a writer is writing there.
             found.report.torn = None;
             return Some(found);
         }
-        self.again += 1;
         self.torn = place;
         None
     }
@@ -250,4 +250,28 @@ impl Looks {
 fn scanned_from(found: &Recovered) -> u64 {
     let scanned = found.segments.iter().find(|sealed| sealed.seal.end > found.proven).or(found.segments.last());
     scanned.map_or(u64::MAX, |sealed| sealed.found.base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recovery::Torn;
+
+    /// Each look costs as much as reading all that no sync speaks of.
+    #[test]
+    fn a_torn_tail_that_moves_on_is_looked_at_twice_and_is_none() {
+        let torn = |lsn| {
+            let mut found = Recovered::default();
+            found.report.torn = Some(Torn { lsn: Lsn(lsn), beyond: 0 });
+            found
+        };
+        let looks = || Looks { again: 0, overtaken: 0, believed: u64::MAX, damaged: None, torn: None };
+        let mut moving = looks();
+        assert!(moving.end(torn(4096)).is_none());
+        assert_eq!(moving.end(torn(5000)).map(|found| found.report.torn), Some(None));
+        let mut staying = looks();
+        assert!(staying.end(torn(4096)).is_none());
+        let found = staying.end(torn(4096)).and_then(|found| found.report.torn);
+        assert_eq!(found.map(|torn| torn.lsn), Some(Lsn(4096)));
+    }
 }
