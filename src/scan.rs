@@ -2,6 +2,7 @@
 
 mod bad;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use bytes::{Buf, Bytes};
@@ -195,12 +196,13 @@ pub(crate) struct Summary {
     pub(crate) min_time: u64,
     pub(crate) max_time: u64,
     pub(crate) checkpoint: u64,
-    pub(crate) notes: Vec<Cursor>,
+    /// Of each cursor the last; 0 where it was removed.
+    pub(crate) notes: BTreeMap<String, u64>,
 }
 
 impl Default for Summary {
     fn default() -> Summary {
-        Summary { records: 0, last_record: 0, min_time: u64::MAX, max_time: 0, checkpoint: 0, notes: Vec::new() }
+        Summary { records: 0, last_record: 0, min_time: u64::MAX, max_time: 0, checkpoint: 0, notes: BTreeMap::new() }
     }
 }
 
@@ -239,16 +241,17 @@ impl Summary {
         self.checkpoint = self.checkpoint.max(batch.checkpoint);
         self.notes.extend(batch.notes);
     }
+
+    /// Adds a cursor's note, if that is what this is.
+    pub(crate) fn note(&mut self, payload: &[u8]) {
+        self.notes.extend(Cursor::decode(payload).map(|(cursor, _)| (cursor.name, cursor.lsn)));
+    }
 }
 
-/// What the notes of cursors make of them, one after the other.
-pub(crate) fn apply_notes(cursors: &mut Vec<Cursor>, notes: Vec<Cursor>) {
-    for note in notes {
-        cursors.retain(|cursor| cursor.name != note.name);
-        if note.lsn > 0 {
-            cursors.push(note);
-        }
-    }
+/// What the last notes of cursors make of them.
+pub(crate) fn apply_notes(cursors: &mut Vec<Cursor>, notes: BTreeMap<String, u64>) {
+    cursors.retain(|cursor| !notes.contains_key(&cursor.name));
+    cursors.extend(notes.into_iter().filter(|(_, lsn)| *lsn > 0).map(|(name, lsn)| Cursor { lsn, name }));
 }
 
 /// Reads frame after frame from the first on, up to the first bad place.
@@ -270,7 +273,7 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
         open.add(kind, 1, header.batch_time, lsn);
         if kind == FrameKind::CursorNote && !bugs.has(Bug::NotesNotRead) {
             let payload = window.bytes(scan.end + u64::from(FRAME), header.length as usize)?;
-            open.notes.extend(payload.and_then(Cursor::decode).map(|(cursor, _)| cursor));
+            open.note(payload.unwrap_or_default());
         }
         scan.end += frame_size(u64::from(header.length));
         if !header.more || bugs.has(Bug::BatchCutInside) {

@@ -12,6 +12,7 @@ use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
 use seawall::storage::{Fs, Storage};
 use seawall::{Durability, ErrorKind, Lsn, Wal};
 
+use crate::allocations::largest_allocation;
 use crate::common::{block_on, fill, filled, kind, payload, payloads, small};
 
 /// A storage in which one such call panics once it is told to.
@@ -195,6 +196,25 @@ fn row_24_one_future_among_waits_that_were_dropped_is_still_answered() {
         left.join().unwrap().unwrap();
         assert_eq!(payloads(&wal), filled(0..4, 1000));
     });
+}
+
+#[test]
+fn row_24_the_notes_of_a_cursor_do_not_pile_up_at_opening() {
+    let disk = Disk::new(24);
+    let wal = small().segment_size(1 << 20).open_on(disk.mount()).unwrap();
+    let cursor = wal.cursor("c").unwrap();
+    let mut last = Lsn::ZERO;
+    for _ in 0..12_000 {
+        last = wal.append(b"").unwrap().wait().unwrap();
+        cursor.release(last).unwrap();
+    }
+    drop(cursor);
+    drop(wal);
+    disk.kill();
+    let (wal, largest) = largest_allocation(|| small().open_on(disk.mount()).unwrap());
+    assert_eq!(wal.cursors().into_values().collect::<Vec<_>>(), [last]);
+    // What is read at a time; the notes as a list took twice as much.
+    assert!(largest <= 256 << 10, "{largest} bytes at once");
 }
 
 #[test]

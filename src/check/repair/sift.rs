@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use crate::format::{BLOCK, Cursor, FRAME, FrameKind, Link, frame_size};
+use crate::format::{BLOCK, FRAME, FrameKind, Link, frame_size};
 use crate::scan::{Place, Summary};
 use crate::storage::File;
 
@@ -105,8 +105,7 @@ pub(super) fn sift(file: &dyn File, place: &Place, end: Option<u64>, bounds: Bou
                         sifted.link = Link::decode(&walk.payload(file, offset, &header)?);
                     }
                     Some(FrameKind::CursorNote) => {
-                        let note = walk.payload(file, offset, &header)?;
-                        open.notes.extend(Cursor::decode(&note).map(|(cursor, _)| cursor));
+                        open.note(&walk.payload(file, offset, &header)?);
                     }
                     _ => {}
                 }
