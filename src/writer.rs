@@ -20,6 +20,9 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Latch, Mutex, OnceLock, RwLock};
 use crate::syncs::{SLOW, Syncs};
 
+/// How often MARK says what was written while commits follow on one another, in nanoseconds: as often as views look.
+const MARK_EVERY: u64 = 5_000_000;
+
 /// Everything that writes.
 pub(crate) struct Writer {
     pub(crate) storage: Arc<dyn Storage>,
@@ -40,8 +43,10 @@ pub(crate) struct Writer {
     pub(crate) armed: AtomicBool,
     /// Somebody who may not wait met the bound on what is in memory: the syncer writes it all.
     pub(crate) crowded: AtomicBool,
-    /// The active segment's base when MARK was last written.
+    /// The base of the segment in which a commit was the first and MARK was written for it.
     marked: AtomicU64,
+    /// When it is written in the course of commits again (`Durability::Os`): nanoseconds of the storage's clock.
+    mark_due: AtomicU64,
     /// Segments begun below were told as events.
     pub(crate) begun_told: AtomicU64,
     /// One clean at a time.
@@ -87,6 +92,7 @@ impl Writer {
             armed: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
             marked: AtomicU64::new(u64::MAX),
+            mark_due: AtomicU64::new(0),
             cleaning: Mutex::default(),
             stopping: AtomicBool::new(false),
             ended: RwLock::new(false),
@@ -178,7 +184,8 @@ impl Writer {
                         Some((_, written)) => *written += bytes,
                         None => output.dirty.push((Arc::clone(&piece.segment), bytes)),
                     }
-                    self.framing.lock().pieces.written(piece);
+                    let spent = self.framing.lock().pieces.written(piece);
+                    drop(spent);
                 }
                 Err(e) if is_full(&e) => {
                     let e = Error::io("write", self.storage.path().join(&piece.segment.name), e);
@@ -321,6 +328,23 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether MARK is to be written although another round follows at once. As a rule the frames say how far the log is
+    /// durable; but nobody may wait for the next one in a segment's beginning, and how far it was written they never say.
+    fn mark_is_due(&self, active: u64) -> bool {
+        if self.commit.acknowledged() > active && self.marked.swap(active, Ordering::Relaxed) != active {
+            return true;
+        }
+        if self.options.durability == Durability::Disk {
+            return false;
+        }
+        let now = u64::try_from(self.storage.now().as_nanos()).unwrap_or(u64::MAX);
+        let due = now >= self.mark_due.load(Ordering::Relaxed);
+        if due {
+            self.mark_due.store(now.saturating_add(MARK_EVERY), Ordering::Relaxed);
+        }
+        due
+    }
+
     /// Says in MARK what is durable.
     pub(crate) fn write_mark(&self, sync: bool) -> Result<()> {
         // A sync of MARK that failed is never tried again on the same pages.
@@ -369,10 +393,8 @@ impl Lead for Leader<'_> {
             framing.active().unwrap_or(0)
         };
         let ended = writer.ended.read();
-        // Crash: MARK speaks of a sync that has returned. While one round follows another the frames say it; but a
-        // frame that nobody waits for may lie in memory for ever.
-        if !*ended && (!awaited || writer.marked.load(Ordering::Relaxed) != active) {
-            writer.marked.store(active, Ordering::Relaxed);
+        if !*ended && (!awaited || writer.mark_is_due(active)) {
+            // Crash: MARK speaks of a sync that has returned.
             _ = writer.write_mark(false);
         }
         if writer.bugs().has(Bug::AcknowledgeBeforeSync) {

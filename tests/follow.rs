@@ -6,7 +6,7 @@ use std::future::Future;
 use std::ops::Bound;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -439,5 +439,53 @@ fn a_view_does_not_look_for_what_a_power_cut_took() {
             assert_eq!(view.look().unwrap(), wal.durable_lsn());
             assert_eq!(view.read(..).unwrap().count(), 2);
         }
+    }
+}
+
+/// The longest that a follower waited for the next record, beside threads that each wait for theirs: in this process, and
+/// in a view. Syncs or writes take long, so that a rotation falls into one.
+fn longest_waits(durability: Durability, slow: Operation) -> [Duration; 2] {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Failing::new(Arc::new(Fs::new(dir.path())));
+    storage.delay(slow, Duration::from_millis(20));
+    let wal = Options::new().segment_size(1 << 20).durability(durability).open_on(storage).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    let view = Options::new().open_read_only(dir.path()).unwrap();
+    let done = AtomicBool::new(false);
+    let (done, wal) = (&done, &wal);
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    // Some always append while others are led, so that one round follows the other.
+                    thread::sleep(Duration::from_micros(1000 * n));
+                    wal.append(&[7; 4000]).unwrap().wait().unwrap();
+                }
+            });
+        }
+        let longest = move |mut follower: Follower<'_>| {
+            let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+            while !done.load(Ordering::Relaxed) {
+                if follower.next_timeout(Duration::from_secs(1)).unwrap().is_some() {
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+            }
+            longest.max(last.elapsed())
+        };
+        let waits =
+            [wal.follow(Lsn::ZERO), view.follow(Lsn::ZERO)].map(|follower| scope.spawn(move || longest(follower)));
+        std::thread::sleep(Duration::from_secs(3));
+        done.store(true, Ordering::Relaxed);
+        waits.map(|waiting| waiting.join().unwrap())
+    })
+}
+
+#[test]
+fn a_view_keeps_up_while_commits_follow_on_one_another() {
+    for (durability, slow) in [(Durability::Disk, Operation::Sync), (Durability::Os, Operation::Write)] {
+        let [own, view] = longest_waits(durability, slow);
+        println!("{durability:?}: {view:?}, in the writer's process {own:?}");
+        assert!(view < own + Duration::from_millis(200), "{durability:?}: {view:?}, in the writer's process {own:?}");
     }
 }
