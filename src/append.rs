@@ -72,10 +72,10 @@ impl Writer {
         framed: Option<Framed>,
         patience: Patience,
     ) -> Result<Framed> {
-        let (half_full, full) = (framing.half_full(), !framing.pieces.full.is_empty());
+        let (maker_is_due, full) = (framing.maker_is_due(), !framing.pieces.full.is_empty());
         drop(framing);
         let framed = framed.ok_or_else(no_room)?;
-        if half_full {
+        if maker_is_due {
             self.wake_maker();
         }
         self.watch(framed.end);
@@ -88,14 +88,14 @@ impl Writer {
     /// Whether a batch of `size` bytes may be framed as things are.
     #[inline]
     fn admits(&self, framing: &Framing, size: u64, time: Option<u64>) -> bool {
-        self.is_open(framing) && self.bounded(framing, size) && self.fits(framing, size, time)
+        self.is_open(framing) && self.bounded(framing) && self.fits(framing, size, time)
     }
 
-    /// Whether so much more may be in memory. What is larger than the bound is let in alone.
+    /// Whether more may be in memory, however much: a large batch that had to wait until it fits might be passed by small
+    /// ones for ever.
     #[inline]
-    fn bounded(&self, framing: &Framing, size: u64) -> bool {
-        let buffered = framing.pieces.bytes() as u64;
-        buffered == 0 || buffered + size <= self.options.max_buffered_bytes as u64
+    fn bounded(&self, framing: &Framing) -> bool {
+        framing.pieces.bytes() < self.options.max_buffered_bytes
     }
 
     #[inline]
@@ -115,7 +115,7 @@ impl Writer {
     ) -> Result<LatchGuard<'a, Framing>> {
         loop {
             self.check_open(&framing)?;
-            if !self.bounded(&framing, size) {
+            if !self.bounded(&framing) {
                 drop(framing);
                 self.make_room(patience)?;
                 framing = self.framing.lock();
@@ -204,7 +204,6 @@ impl Writer {
         if let Some(early) = sealed.filter(|segment| ended_early(segment)) {
             self.maker.trim_later(early, link);
         }
-        self.wake_maker();
     }
 
     /// Begins a new segment, unless the active one is empty.
@@ -215,6 +214,11 @@ impl Writer {
         while framing.newest_used() && framing.active() == before {
             self.check_open(&framing)?;
             framing = self.next_segment(framing, Need::Ordinary, Patience::Wait)?;
+        }
+        let maker_is_due = framing.maker_is_due();
+        drop(framing);
+        if maker_is_due {
+            self.wake_maker();
         }
         Ok(())
     }

@@ -67,6 +67,8 @@ impl Previous {
 pub(crate) struct Framing {
     bugs: Bugs,
     active: Option<Active>,
+    /// It was begun, and the maker was not woken for that.
+    begun: bool,
     previous: Previous,
     pub(crate) pieces: Pieces,
     /// The LSN past the last framed batch.
@@ -107,6 +109,7 @@ impl Framing {
         Framing {
             bugs,
             active: None,
+            begun: false,
             previous,
             pieces: Pieces::default(),
             end: recovered.end,
@@ -175,6 +178,7 @@ impl Framing {
         let payload = link.encode();
         let offset = u64::from(BLOCK);
         self.active = Some(Active { segment: next, offset, first_time: None, whole: Summary::default(), asked: false });
+        self.begun = true;
         let link = One::new(&payload);
         let framed = self.frame(FrameKind::Link, &link, batch_size(&link), self.batch_time, durable);
         (sealed, framed.map_or(self.end, |framed| framed.end))
@@ -228,16 +232,18 @@ impl Framing {
         Some(Framed { lsn: NonZeroU64::new(lsn)?, end: self.end })
     }
 
-    /// Whether the active segment is half full; it is said once.
+    /// Whether the maker has something to do: a segment was begun, or the active one is half full. Each is said once.
     #[inline]
-    pub(crate) fn half_full(&mut self) -> bool {
-        self.active.as_mut().is_some_and(|active| {
+    pub(crate) fn maker_is_due(&mut self) -> bool {
+        let begun = std::mem::take(&mut self.begun);
+        let half_full = self.active.as_mut().is_some_and(|active| {
             let half_full = !active.asked && active.offset >= active.segment.capacity / 2;
             if half_full {
                 active.asked = true;
             }
             half_full
-        })
+        });
+        begun || half_full
     }
 
     /// Forgets checkpoints that nobody can ask for any more. Whoever leads now aimed beyond what is acknowledged.

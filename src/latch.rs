@@ -2,7 +2,8 @@
 //!
 //! A lock that knows of its sleepers pays for two locked instructions, one to take it and one to let go of it and see
 //! whether anybody sleeps. Nobody tells those who wait for a latch: they look again, by and by from a short sleep. It
-//! is for what is over in nanoseconds, where only a thread that was interrupted holds it for longer.
+//! is for what is over in nanoseconds as a rule. Whoever holds it for longer, because it copies a large batch or was
+//! interrupted, costs the others naps and no processor.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -120,7 +120,8 @@ impl Options {
         self
     }
 
-    /// Bounds what is appended and not yet written, at least 512 KiB. A larger batch is let in alone.
+    /// Bounds what is appended and not yet written, at least 512 KiB: while so much is in memory, appends wait. One batch
+    /// may go beyond it.
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Options {
         self.max_buffered_bytes = bytes;
         self

@@ -83,12 +83,14 @@ impl Pieces {
         }
     }
 
-    /// Takes back the buffer of a piece that was written.
-    pub(crate) fn written(&mut self, piece: Piece) {
+    /// Takes back the buffer of a piece that was written, or leaves it to the caller to drop without the lock.
+    pub(crate) fn written(&mut self, piece: Piece) -> Option<Piece> {
         self.ended -= piece.end;
-        if piece.buffer.len() <= 2 * PIECE && self.free.len() < 4 {
-            self.free.push(piece.buffer);
+        if piece.buffer.len() > 2 * PIECE || self.free.len() >= 4 {
+            return Some(piece);
         }
+        self.free.push(piece.buffer);
+        None
     }
 
     /// Bytes framed and not yet written.

@@ -106,7 +106,7 @@ impl Wal {
         self.push(FrameKind::Checkpoint, &One::new(snapshot), None, Patience::Wait)
     }
 
-    /// Appends one record without ever waiting.
+    /// Appends one record without ever waiting, but for others that append at the same moment: as long as copying takes.
     ///
     /// Where the next segment is missing the background makes it, so that a later call succeeds; if the disk or the
     /// log is too full for that, a later call says so.

@@ -174,7 +174,7 @@ pub enum Next {
 
 /// A handle to background work. Dropping it neither stops nor joins the work.
 pub trait Background: Send + Sync {
-    /// Has the step called soon. Cheap when it is already due.
+    /// Has the step called soon, by somebody else: whoever wakes may hold locks that it takes. Cheap when it is already due.
     fn wake(&self);
 
     /// Waits until the step has answered [`Next::Stop`]; not when called from the step itself.
