@@ -395,7 +395,8 @@ impl Script {
             let name = format!("{base:020}.wal");
             let header = before.faults.iter().any(|fault| fault.segment == name && fault.offset == 0);
             let at = (lsn.0 - base) as usize;
-            let frame = |disk: &Disk| disk.file(&name)?.get(at..at + 24 + is.len()).map(<[u8]>::to_vec);
+            let frame =
+                |disk: &Disk| disk.file(&name)?.get(at..at + 24 + is.len().next_multiple_of(4)).map(<[u8]>::to_vec);
             !header && frame(harmed).is_some_and(|found| Some(found) == frame(&self.disk))
         };
         // Where a link is lost, nothing may be left to tell of the files before it.
