@@ -24,7 +24,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use random::Random;
-use seawall::check::{Repair, RepairPlan, Report, Verify};
+use seawall::check::{Fault, Repair, RepairPlan, Report, Verify};
 use seawall::sim::{Disk, Keep};
 use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
 
@@ -228,7 +228,13 @@ impl Script {
             (Ok(report), Ok(wal)) => {
                 seen.unread += 1;
                 let newest = wal.kept().last().map(|kept| kept.segment.clone()).unwrap_or_default();
-                let unread = report.faults.iter().all(|fault| fault.segment < newest && fault.offset > 4096);
+                // Opening does not look for segments under other names, nor for what lies before them.
+                let misnamed = |fault: &Fault| fault.offset == 0 && fault.what.contains(" under the name ");
+                let unread = |fault: &Fault| fault.segment < newest && fault.offset > 4096;
+                let above = |fault: &Fault| misnamed(fault) || fault.lsn >= wal.recovery().end;
+                let above = |fault: &Fault| report.faults.iter().any(misnamed) && above(fault);
+                let unread = |fault: &Fault| unread(fault) || above(fault);
+                let unread = report.faults.iter().all(unread);
                 check(!sound && unread, || format!("opened: {}; verify: {report}", wal.recovery()))
             }
             // Every file is gone: no log, or a new one.
@@ -282,7 +288,28 @@ impl Script {
             Some(lost) => missing.len() as u64 <= plan.dropped_records + lost,
             None => missing.iter().filter(|(lsn, is)| whole(lsn, is)).count() as u64 <= plan.dropped_records,
         };
-        check(told, || format!("missing: {:?}", missing.iter().map(|(lsn, _)| lsn.0).collect::<Vec<_>>()))
+        check(told, || format!("missing: {:?}", missing.iter().map(|(lsn, _)| lsn.0).collect::<Vec<_>>()))?;
+        let gone: Vec<_> = self.unharmed(harmed).filter(|lsn| !left.contains_key(lsn)).collect();
+        check(gone.is_empty(), || format!("in files that are whole, and missing: {gone:?}"))
+    }
+
+    /// The acknowledged records below the first segment that is whole in no file, whatever that is called, or only in
+    /// copies beside its own, which is damaged: the log ends nowhere before.
+    fn unharmed(&self, harmed: &Disk) -> impl Iterator<Item = Lsn> {
+        let files: Vec<_> = harmed.names().iter().filter_map(|name| harmed.file(name)).collect();
+        let base = |name: &String| name.strip_suffix(".wal")?.parse::<u64>().ok();
+        let mut bases: Vec<u64> = self.disk.names().iter().filter_map(base).collect();
+        bases.sort_unstable();
+        let whole = |base: &u64| {
+            let name = format!("{base:020}.wal");
+            let (was, is) = (self.disk.file(&name).unwrap(), harmed.file(&name));
+            let damaged = is.is_some_and(|is| is != was && is.get(..64) == was.get(..64));
+            files.contains(&was) && !damaged
+        };
+        let first = self.acknowledged.keys().next().map_or(0, |first| first.0);
+        let from = bases.partition_point(|base| *base <= first).saturating_sub(1);
+        let upto = bases[from..].iter().find(|base| !whole(base)).map_or(u64::MAX, |base| *base);
+        self.acknowledged.range(..Lsn(upto)).map(|(lsn, _)| *lsn)
     }
 }
 

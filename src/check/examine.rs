@@ -200,6 +200,11 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
                         // A lone file is one, whatever is in it.
                         sum.report.segments = usize::from(lone);
                     }
+                    for later in pieces.iter().skip(n + 1).filter_map(Piece::member) {
+                        if plan.parts.get(later).is_some_and(|part| part.misnamed) {
+                            plan.survey.segments.get(later).into_iter().for_each(|found| sum.misnamed(found, 0));
+                        }
+                    }
                     let later = pieces.len() - n - 1;
                     if later > 0 {
                         sum.report.notes.push(format!(

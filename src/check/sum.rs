@@ -25,6 +25,8 @@ pub(super) struct Sum {
     /// The name of the last segment, and where it lies.
     top: String,
     pub(super) base: u64,
+    /// Faults that only say that a file has another name.
+    misnamed: usize,
     /// The newest segment, if there is no file of it.
     pub(super) gone: Option<(u64, u64)>,
     pub(super) report: Report,
@@ -44,6 +46,7 @@ impl Sum {
             sure_bytes: 0,
             top: String::new(),
             base: first,
+            misnamed: 0,
             gone: None,
             report: Report { first: Lsn(first), ..Report::default() },
         }
@@ -127,6 +130,9 @@ impl Sum {
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
             return Ok(true);
         };
+        if part.misnamed {
+            self.misnamed(found, walked.map_or(0, |walked| walked.found.records));
+        }
         if found.header.is_ok() && walked.is_some_and(|walked| self.ended_before(found, walked)) {
             return Ok(false);
         }
@@ -194,6 +200,19 @@ impl Sum {
             self.report.faults.push(place(u64::from(BLOCK), &what));
         }
         Ok(true)
+    }
+
+    /// A file has another name than its segment's.
+    pub(super) fn misnamed(&mut self, found: &Found, beyond: u64) {
+        let what = format!("this is segment {} under the name {}", segment_name(found.base), found.name);
+        self.fault(&found.name, found.base, 0, 0, what);
+        self.report
+            .faults
+            .iter_mut()
+            .last()
+            .into_iter()
+            .for_each(|fault| (fault.lost_records, fault.beyond) = (Some(0), beyond));
+        self.misnamed += 1;
     }
 
     /// What the link is like that would tell where the last segment ended, if another follows.
@@ -291,17 +310,22 @@ impl Sum {
         }
         let whole = |tip: &usize| {
             let name = plan.survey.segments.get(*tip).map(|found| &found.name);
-            self.report.faults.iter().all(|fault| Some(&fault.segment) != name)
+            self.report.faults.iter().all(|fault| Some(&fault.segment) != name || fault.offset == 0)
         };
-        if let Some(tip) = plan.tip.filter(|tip| Some(*tip) == top || self.report.is_clean()).filter(whole) {
+        if let Some(tip) = plan.tip.filter(|tip| Some(*tip) == top || self.is_whole()).filter(whole) {
             self.cut_newest(plan, tip);
         }
         // Whatever else opening refuses.
-        if let Some(broken) = plan.chain.broken.as_ref().filter(|_| self.report.is_clean()) {
+        if let Some(broken) = plan.chain.broken.as_ref().filter(|_| self.is_whole()) {
             let lost = broken.to.saturating_sub(broken.from);
             let offset = broken.from.saturating_sub(broken.base);
             self.fault(&broken.segment, broken.base, offset, lost, broken.what.clone());
         }
+    }
+
+    /// Whether nothing is wrong but names.
+    fn is_whole(&self) -> bool {
+        self.report.faults.len() == self.misnamed
     }
 
     /// The newest segment, if it is shorter than it was made and did not end there when the log was closed.
