@@ -197,4 +197,9 @@ fn a_file_in_the_place_of_a_log_is_told_with_what_to_give_instead() {
             format!("next     the same command with the directory that holds the log: {dir}   |   seawall dump {file}");
         assert!(said.contains(&next) && said.contains("touched  nothing\n"), "{said}");
     }
+    // Of MARK, which is no segment, nothing is to be dumped or salvaged.
+    let mark = temp.path().join("MARK");
+    let said = said(&seawall(&["repair", text(&mark)]));
+    let next = format!("next     the same command with the directory that holds the log: {}\n", text(temp.path()));
+    assert!(said.contains(&next), "{said}");
 }

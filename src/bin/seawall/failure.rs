@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use seawall::{Damage, Error, ErrorKind, Lsn};
+use seawall::{Damage, Error, ErrorKind, Lsn, check};
 use serde_json::{Value, json};
 
 use crate::exit;
@@ -307,7 +307,10 @@ fn steps(error: &Error, dir: &Path) -> Vec<String> {
             let holds = |dir: &&Path| dir.join("MARK").is_file();
             let log = file.parent().filter(holds).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
             let again = format!("the same command with the directory that holds the log{log}");
-            vec![again, format!("seawall dump {}", shell(file)), salvage(&[file], None)]
+            let dump = check::frames(file).is_ok().then(|| format!("seawall dump {}", shell(file)));
+            // Of a file that is no segment it may be an image of a disk, but for this one.
+            let salvage = (!file.ends_with("MARK")).then(|| salvage(&[file], None));
+            [Some(again), dump, salvage].into_iter().flatten().collect()
         }
         ErrorKind::Io if refused.and_then(std::io::Error::raw_os_error) == Some(libc::EMFILE) => {
             step("allow more open files (`ulimit -n`; each segment takes one), then the same command again")
