@@ -6,7 +6,7 @@ use seawall::{Damage, Error, ErrorKind, Lsn, check};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::out::{self, counted};
+use crate::out::{self, Plain, counted};
 
 /// The help of `--json` for what fails.
 pub const JSON: &str = "\
@@ -96,16 +96,26 @@ pub fn shell(path: &Path) -> String {
     let text = if text.starts_with('-') { format!("./{text}") } else { text };
     match !text.is_empty() && text.chars().all(plain) {
         true => text,
+        false if text.contains(char::is_control) => format!("$'{}'", text.chars().map(escaped).collect::<String>()),
         false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// A character within `$'..'`.
+fn escaped(c: char) -> String {
+    match c {
+        '\'' | '\\' => format!("\\{c}"),
+        _ if c.is_control() => c.to_string().bytes().map(|byte| format!("\\x{byte:02x}")).collect(),
+        _ => c.to_string(),
     }
 }
 
 /// What went wrong, for people: a line, and a block below it if the log said so.
 pub fn text(error: &anyhow::Error, about: Option<About<'_>>) -> String {
-    let mut text = format!("error: {}", headline(error));
+    let mut text = format!("error: {}", Plain(headline(error)));
     if let (Some(error), Some(about)) = (exit::of_log(error), about) {
         for (label, value) in Told::new(error, about).rows() {
-            text.push_str(&format!("\n  {label:<8} {value}"));
+            text.push_str(&format!("\n  {label:<8} {}", Plain(value)));
         }
     }
     text
