@@ -175,6 +175,11 @@ impl Sum {
         if !self.holes(found, holes, open, self.unread(plan, next)) {
             return Ok(false);
         }
+        // What was told of the hole at its end is counted, or the next segment's count would find it lost again.
+        let last = walked.holes.last().filter(|hole| open && !hole.followed).map(|hole| hole.from);
+        let told = self.report.faults.iter().skip(known).filter(|fault| Some(fault.offset) == last);
+        let told: u64 = told.filter_map(|fault| fault.lost_records).sum();
+        self.counted = self.counted.map(|counted| counted.saturating_add(told));
         let link = self.report.faults.iter_mut().skip(known).filter(|fault| fault.offset == u64::from(BLOCK));
         link.filter(|_| untold).for_each(|fault| fault.lost_records = None);
         self.report.records += walked.found.records;
