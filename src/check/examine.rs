@@ -205,6 +205,8 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
                             plan.survey.segments.get(later).into_iter().for_each(|found| sum.misnamed(found, 0));
                         }
                     }
+                    let above = walks.iter().skip(index + 1).flatten().map(|walked| walked.found.records).sum();
+                    sum.tell_torn(plan.survey.mark.is_some(), above);
                     let later = pieces.len() - n - 1;
                     if later > 0 {
                         sum.report.notes.push(format!(

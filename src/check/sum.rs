@@ -25,6 +25,8 @@ pub(super) struct Sum {
     /// The name of the last segment, and where it lies.
     top: String,
     pub(super) base: u64,
+    /// Valid records beyond a torn tail, in its segment.
+    torn: Option<u64>,
     /// Faults that only say that a file has another name.
     misnamed: usize,
     /// The newest segment, if there is no file of it.
@@ -46,6 +48,7 @@ impl Sum {
             sure_bytes: 0,
             top: String::new(),
             base: first,
+            torn: None,
             misnamed: 0,
             gone: None,
             report: Report { first: Lsn(first), ..Report::default() },
@@ -276,8 +279,18 @@ impl Sum {
     /// The log ended before `hole`.
     fn torn(&mut self, hole: &Hole) {
         if hole.followed || hole.spoiled.is_some() || hole.from > hole.batch {
-            self.report.notes.push(format!("torn tail at LSN {}, which nobody was told was durable", self.end));
+            self.torn = Some(hole.beyond);
         }
+    }
+
+    /// Says that the log ends in a torn tail, if it does. `above`: valid records in the segments above it. Without MARK
+    /// nothing may be left of what says that it was durable.
+    pub(super) fn tell_torn(&mut self, marked: bool, above: u64) {
+        let Some(beyond) = self.torn else { return };
+        let told =
+            if marked { "which nobody was told was durable" } else { "of which nothing says that it was durable" };
+        let beyond = plural(beyond + above, "valid record");
+        self.report.notes.push(format!("torn tail at LSN {}, {told}; beyond it: {beyond}", self.end));
     }
 
     /// What lies above the log, and whether all that was durable is below its end.
