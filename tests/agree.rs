@@ -4,7 +4,8 @@
 //! places. For each such state:
 //!
 //! - what opening refuses as damaged, verifying has a fault for;
-//! - what verifying finds clean, opening accepts, and both see the same end and as many records;
+//! - what verifying finds clean, opening accepts, and both see the same end and as many records; a view, `inspect` and
+//!   `dump` show it up to the same LSN;
 //! - of what opening accepts, verifying has no fault but in a place that opening does not read: behind the link of a
 //!   segment that another follows;
 //! - once repaired, it opens, verifies clean and needs no further repair; and every acknowledged record that lay below
@@ -24,7 +25,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use random::Random;
-use seawall::check::{Fault, Repair, RepairPlan, Report, Verify};
+use seawall::check::{Fault, Item, Repair, RepairPlan, Report, Verify, frames_on, inspect_on};
 use seawall::sim::{Disk, Keep};
 use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
 
@@ -223,7 +224,8 @@ impl Script {
                 seen.accepted += 1;
                 let (found, read) = (wal.recovery(), read(&wal).map_err(|e| format!("{e}; verify: {report}"))?);
                 let same = (report.end, report.records) == (found.end, read.len() as u64);
-                check(same, || format!("opened: {found}, {} records; verify: {report}", read.len()))
+                check(same, || format!("opened: {found}, {} records; verify: {report}", read.len()))?;
+                self.show_alike(disk)
             }
             (Ok(report), Ok(wal)) => {
                 seen.unread += 1;
@@ -243,6 +245,22 @@ impl Script {
             }
             (verified, opened) => Err(format!("opened: {opened:?}; verify: {verified:?}")),
         }
+    }
+
+    /// A view, `dump` and `inspect` show the same of it.
+    fn show_alike(&self, disk: &Disk) -> Agrees {
+        let view = self.options.clone().open_read_only_on(disk.fork().mount()).map_err(|e| e.to_string())?;
+        let overview = inspect_on(disk.fork().mount()).map_err(|e| e.to_string())?;
+        let frames = frames_on(disk.fork().mount()).map_err(|e| e.to_string())?;
+        let ends = [view.durable_lsn(), overview.durable, frames.end()];
+        let shown = frames.filter(|item| matches!(item, Ok(Item::Record(_)))).count();
+        let read = view.read(..).map_err(|e| e.to_string())?.count();
+        check(ends == [ends[0]; 3] && shown == read, || {
+            format!(
+                "durable to a view, inspect and dump: {ends:?}, shown by a view and dump: {read}, {shown}; {:?}; {overview:?}",
+                view.recovery()
+            )
+        })
     }
 
     /// Repairing, and what is left then.

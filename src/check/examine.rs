@@ -223,10 +223,13 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
         sum.above(&plan, &pieces);
     }
     let Sum { end, gone, mut report, .. } = sum;
+    // What a writer let others read and a power cut took may reach to between two segments.
+    let last = pieces.iter().rev().find(|piece| plan.base_of(piece) < shown).and_then(|piece| plan.end_of(piece));
+    let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);
     report.end = Lsn(end);
     report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));
     let walked = walks.iter().map(Option::is_some).collect();
-    Ok(Examined { plan, pieces, walked, durable, certain, shown: shown.min(end), gone, report })
+    Ok(Examined { plan, pieces, walked, durable, certain, shown, gone, report })
 }
 
 impl Examined {

@@ -197,7 +197,7 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
     let mut overview = Overview {
         log_id: survey.log_id,
         first: examined.report.first,
-        durable: Lsn(examined.shown.max(first)),
+        durable: Lsn(examined.shown),
         faults: examined.report.faults.clone(),
         notes: examined.report.notes.clone(),
         ..Overview::default()
