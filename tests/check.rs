@@ -576,7 +576,7 @@ fn what_was_only_written_may_be_gone_after_a_power_cut() {
 }
 
 #[test]
-fn a_cut_newest_segment_is_told_beside_another_fault() {
+fn a_newest_segment_that_has_grown_is_told_beside_another_fault() {
     let dir = tempfile::tempdir().unwrap();
     log(dir.path(), 100);
     let paths = segments(dir.path());
@@ -585,7 +585,7 @@ fn a_cut_newest_segment_is_told_beside_another_fault() {
     last.set_len(last.metadata().unwrap().len() + 40).unwrap();
     let report = verify(dir.path()).unwrap();
     assert_eq!(report.faults.len(), 2, "{report}");
-    assert!(report.faults[1].what.contains("cut to"), "{report}");
+    assert!(report.faults[1].what.contains("appended to the file"), "{report}");
 }
 
 /// The same where the link above survived, and tells of a segment that lost all its frames.

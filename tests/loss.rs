@@ -303,6 +303,37 @@ fn the_newest_segment_removed() {
     assert_eq!(plan.kept_records, closed.count(0..newest));
 }
 
+/// Bytes that were appended to it were told as a cut, and as lost.
+#[test]
+fn the_newest_segment_grown() {
+    for more in [1, 24, 600, 16 << 10] {
+        for byte in [0, 0xff] {
+            if (more, byte) == (1, 0xff) {
+                // That may be left of a frame.
+                continue;
+            }
+            let closed = Closed::new();
+            closed.change(closed.segments.len() - 1, |bytes| bytes.resize(bytes.len() + more, byte));
+            if more > 10 << 10 {
+                // As long as it was made, or longer.
+                assert!(verify(closed.dir.path()).unwrap().is_clean());
+                small().open(closed.dir.path()).unwrap();
+                continue;
+            }
+            let (damage, report) = closed.damage();
+            let newest = closed.segments.last().unwrap();
+            assert_eq!((damage.segment, damage.bytes), (name(newest), 0));
+            assert!(damage.what.contains(": appended to the file"), "{}", damage.what);
+            assert_eq!(report.faults[0].what, damage.what);
+            assert_eq!(lost(&report), (0, Some(0)), "{report}");
+            let plan = Repair::new().run(closed.dir.path()).unwrap();
+            let kept = closed.records.len() as u64;
+            assert_eq!((plan.kept_records, plan.dropped_records, plan.lost_records), (kept, 0, Some(0)), "{plan}");
+            assert_eq!(small().open(closed.dir.path()).unwrap().read(..).unwrap().count(), closed.records.len());
+        }
+    }
+}
+
 #[test]
 fn a_middle_segment_cut() {
     let cut = |closed: &Closed| cut(&closed.segments[2], closed.of(2).nth(3).unwrap().offset + 10);

@@ -25,6 +25,8 @@ pub(super) struct Sum {
     /// The name of the last segment, and where it lies.
     top: String,
     pub(super) base: u64,
+    /// Whether no frame can have begun behind the last one of the newest segment, if none is seen to.
+    free: Option<bool>,
     /// Valid records beyond a torn tail, in its segment.
     torn: Option<u64>,
     /// Faults that only say that a file has another name.
@@ -49,6 +51,7 @@ impl Sum {
             top: String::new(),
             base: first,
             torn: None,
+            free: None,
             misnamed: 0,
             gone: None,
             report: Report { first: Lsn(first), ..Report::default() },
@@ -172,6 +175,7 @@ impl Sum {
             return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
         }
         let open = part.seal.is_none();
+        self.free = walked.holes.last().filter(|hole| newest && hole.is_free()).map(|hole| hole.holds_no_frame());
         let left = open && newest && self.is_left(walked);
         let holes = walked.holes.iter().take(walked.holes.len() - usize::from(left));
         let known = self.report.faults.len();
@@ -351,10 +355,15 @@ impl Sum {
         let Some(found) = plan.survey.segments.get(tip) else { return };
         let Ok((header, _)) = &found.header else { return };
         let end = found.base.saturating_add(found.length);
-        if let Some(what) = short(&plan.survey, end, found.length, header.capacity) {
+        let free = self.free.map(|_| self.end);
+        if let Some(what) = short(&plan.survey, free, end, found.length, header.capacity) {
             // Where it ends inside a frame, or behind one that is damaged, that was there.
             let valid = self.end.clamp(found.base, end) - found.base;
-            self.fault(&found.name, found.base, valid, found.length - valid, what);
+            let free = self.free.filter(|_| plan.survey.mark.is_some_and(|mark| mark.synced == self.end));
+            let lost = if free == Some(true) { 0 } else { found.length - valid };
+            self.fault(&found.name, found.base, valid, lost, what);
+            let records = free.filter(|free| *free).map(|_| 0);
+            self.report.faults.last_mut().into_iter().for_each(|fault| fault.lost_records = records);
         }
     }
 
