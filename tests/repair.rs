@@ -110,7 +110,7 @@ impl World {
         let newest = world
             .files
             .keys()
-            .rfind(|name| name.ends_with(".wal") && base(name) as u64 <= world.records[world.records.len() - 1].lsn);
+            .rfind(|name| name.ends_with(".wal") && base(name) <= world.records[world.records.len() - 1].lsn);
         world.segments.push(newest.unwrap().clone());
         world
     }

@@ -189,6 +189,12 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
         // The front is a segment's base, and no link is left to name it.
         sum.front_gone(front, first);
     }
+    // Those above a torn tail too.
+    let members = pieces.iter().filter_map(Piece::member);
+    for index in members.filter(|index| plan.parts.get(*index).is_some_and(|part| part.misnamed)) {
+        let held = walks.get(index).and_then(Option::as_ref).map_or(0, |walked| walked.found.records);
+        plan.survey.segments.get(index).into_iter().for_each(|found| sum.misnamed(found, held));
+    }
     for (n, piece) in pieces.iter().enumerate() {
         match *piece {
             Piece::Missing { base, end, records, before } => sum.missing(base, end, records, before),
@@ -199,11 +205,6 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
                         (sum.base, sum.end, sum.report.first) = (front, front, Lsn(front));
                         // A lone file is one, whatever is in it.
                         sum.report.segments = usize::from(lone);
-                    }
-                    for later in pieces.iter().skip(n + 1).filter_map(Piece::member) {
-                        if plan.parts.get(later).is_some_and(|part| part.misnamed) {
-                            plan.survey.segments.get(later).into_iter().for_each(|found| sum.misnamed(found, 0));
-                        }
                     }
                     let above = walks.iter().skip(index + 1).flatten().map(|walked| walked.found.records).sum();
                     sum.tell_torn(plan.survey.mark.is_some(), above);

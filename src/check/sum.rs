@@ -136,9 +136,6 @@ impl Sum {
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
             return Ok(true);
         };
-        if part.misnamed {
-            self.misnamed(found, walked.map_or(0, |walked| walked.found.records));
-        }
         if found.header.is_ok() && walked.is_some_and(|walked| self.ended_before(found, walked)) {
             return Ok(false);
         }
@@ -182,11 +179,7 @@ impl Sum {
         if !self.holes(found, holes, open, self.unread(plan, next)) {
             return Ok(false);
         }
-        // What was told of the hole at its end is counted, or the next segment's count would find it lost again.
-        let last = walked.holes.last().filter(|hole| open && !hole.followed).map(|hole| hole.from);
-        let told = self.report.faults.iter().skip(known).filter(|fault| Some(fault.offset) == last);
-        let told: u64 = told.filter_map(|fault| fault.lost_records).sum();
-        self.counted = self.counted.map(|counted| counted.saturating_add(told));
+        self.count_end(walked.holes.last().filter(|_| open), known);
         let link = self.report.faults.iter_mut().skip(known).filter(|fault| fault.offset == u64::from(BLOCK));
         link.filter(|_| untold).for_each(|fault| fault.lost_records = None);
         self.report.records += walked.found.records;
@@ -198,10 +191,7 @@ impl Sum {
             let lost = walked.holes.last().filter(|hole| !hole.followed && !left).map(|_| self.durable.min(self.limit));
             self.end = lost.unwrap_or(found.base + walked.end);
         }
-        for (offset, bytes) in &walked.gaps {
-            let what = format!("LSN {}: {bytes} bytes were lost and passed over by a repair", found.base + offset);
-            self.report.notes.push(what);
-        }
+        self.gaps(found, walked);
         let whole = walked.holes.is_empty() && walked.gaps.is_empty();
         if let Some(seal) = part.seal.filter(|seal| whole && seal.records != walked.found.records) {
             let what = format!(
@@ -212,6 +202,23 @@ impl Sum {
             self.report.faults.push(place(u64::from(BLOCK), &what));
         }
         Ok(true)
+    }
+
+    /// Adds what was told of the hole at the end of a segment, in the faults from the index `known` on, to what is counted:
+    /// the next segment's count would find it lost again.
+    fn count_end(&mut self, last: Option<&Hole>, known: usize) {
+        let last = last.filter(|hole| !hole.followed).map(|hole| hole.from);
+        let told = self.report.faults.iter().skip(known).filter(|fault| Some(fault.offset) == last);
+        let told: u64 = told.filter_map(|fault| fault.lost_records).sum();
+        self.counted = self.counted.map(|counted| counted.saturating_add(told));
+    }
+
+    /// What earlier repairs passed over.
+    fn gaps(&mut self, found: &Found, walked: &Walked) {
+        for (offset, bytes) in &walked.gaps {
+            let what = format!("LSN {}: {bytes} bytes were lost and passed over by a repair", found.base + offset);
+            self.report.notes.push(what);
+        }
     }
 
     /// A file has another name than its segment's.
