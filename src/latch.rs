@@ -27,7 +27,6 @@ pub(crate) struct RawLatch(AtomicBool);
 // and the release of `unlock` is acquired by the swap that sees it.
 #[expect(unsafe_code, reason = "lock_api gives out the value by what this promises")]
 unsafe impl RawMutex for RawLatch {
-    #[expect(clippy::declare_interior_mutable_const, reason = "what the trait asks for")]
     const INIT: RawLatch = RawLatch(AtomicBool::new(false));
 
     type GuardMarker = GuardNoSend;
