@@ -256,10 +256,7 @@ impl Script {
         let shown = frames.filter(|item| matches!(item, Ok(Item::Record(_)))).count();
         let read = view.read(..).map_err(|e| e.to_string())?.count();
         check(ends == [ends[0]; 3] && shown == read, || {
-            format!(
-                "durable to a view, inspect and dump: {ends:?}, shown by a view and dump: {read}, {shown}; {:?}; {overview:?}",
-                view.recovery()
-            )
+            format!("durable to a view, inspect and dump: {ends:?}; shown by a view and dump: {read}, {shown}")
         })
     }
 
