@@ -7,7 +7,8 @@
 //! - recovery as `common/second.rs` has it, from the specification alone, comes to what opening comes to: refused, or
 //!   the same first record, end, tail and records;
 //! - what opening refuses as damaged, verifying has a fault for;
-//! - what verifying finds clean, opening accepts, and both see the same end and as many records;
+//! - what verifying finds clean, opening accepts, and both see the same end and as many records; a view, `inspect` and
+//!   `dump` show it up to the same LSN;
 //! - of what opening accepts, verifying has no fault but in a place that opening does not read: behind the link of a
 //!   segment that another follows;
 //! - once repaired, it opens, verifies clean and needs no further repair; and every acknowledged record that lay below
@@ -33,7 +34,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use random::Random;
-use seawall::check::{Repair, RepairPlan, Report, Verify};
+use seawall::check::{Fault, Item, Repair, RepairPlan, Report, Verify, frames_on, inspect_on};
 use seawall::sim::{Bug, Disk, Keep};
 use seawall::{Durability, ErrorKind, Lsn, Options, Ticket, Wal};
 
@@ -345,12 +346,19 @@ impl Script {
                 seen.accepted += 1;
                 let (found, read) = (wal.recovery(), read(&wal).map_err(|e| format!("{e}; verify: {report}"))?);
                 let same = (report.end, report.records) == (found.end, read.len() as u64);
-                check(same, || format!("opened: {found}, {} records; verify: {report}", read.len()))
+                check(same, || format!("opened: {found}, {} records; verify: {report}", read.len()))?;
+                self.show_alike(disk)
             }
             (Ok(report), Ok(wal)) => {
                 seen.unread += 1;
                 let newest = wal.kept().last().map(|kept| kept.segment.clone()).unwrap_or_default();
-                let unread = report.faults.iter().all(|fault| fault.segment < newest && fault.offset > 4096);
+                // Opening does not look for segments under other names, nor for what lies before them.
+                let misnamed = |fault: &Fault| fault.offset == 0 && fault.what.contains(" under the name ");
+                let unread = |fault: &Fault| fault.segment < newest && fault.offset > 4096;
+                let above = |fault: &Fault| misnamed(fault) || fault.lsn >= wal.recovery().end;
+                let above = |fault: &Fault| report.faults.iter().any(misnamed) && above(fault);
+                let unread = |fault: &Fault| unread(fault) || above(fault);
+                let unread = report.faults.iter().all(unread);
                 check(!sound && unread, || format!("opened: {}; verify: {report}", wal.recovery()))
             }
             // Every file is gone: no log, or a new one.
@@ -359,6 +367,19 @@ impl Script {
             }
             (verified, opened) => Err(format!("opened: {opened:?}; verify: {verified:?}")),
         }
+    }
+
+    /// A view, `dump` and `inspect` show the same of it.
+    fn show_alike(&self, disk: &Disk) -> Agrees {
+        let view = self.options.clone().open_read_only_on(disk.fork().mount()).map_err(|e| e.to_string())?;
+        let overview = inspect_on(disk.fork().mount()).map_err(|e| e.to_string())?;
+        let frames = frames_on(disk.fork().mount()).map_err(|e| e.to_string())?;
+        let ends = [view.durable_lsn(), overview.durable, frames.end()];
+        let shown = frames.filter(|item| matches!(item, Ok(Item::Record(_)))).count();
+        let read = view.read(..).map_err(|e| e.to_string())?.count();
+        check(ends == [ends[0]; 3] && shown == read, || {
+            format!("durable to a view, inspect and dump: {ends:?}; shown by a view and dump: {read}, {shown}")
+        })
     }
 
     /// Repairing, and what is left then.
@@ -405,7 +426,28 @@ impl Script {
             Some(lost) => missing.len() as u64 <= plan.dropped_records + lost,
             None => missing.iter().filter(|(lsn, is)| whole(lsn, is)).count() as u64 <= plan.dropped_records,
         };
-        check(told, || format!("missing: {:?}", missing.iter().map(|(lsn, _)| lsn.0).collect::<Vec<_>>()))
+        check(told, || format!("missing: {:?}", missing.iter().map(|(lsn, _)| lsn.0).collect::<Vec<_>>()))?;
+        let gone: Vec<_> = self.unharmed(harmed).filter(|lsn| !left.contains_key(lsn)).collect();
+        check(gone.is_empty(), || format!("in files that are whole, and missing: {gone:?}"))
+    }
+
+    /// The acknowledged records below the first segment that is whole in no file, whatever that is called, or only in
+    /// copies beside its own, which is damaged: the log ends nowhere before.
+    fn unharmed(&self, harmed: &Disk) -> impl Iterator<Item = Lsn> {
+        let files: Vec<_> = harmed.names().iter().filter_map(|name| harmed.file(name)).collect();
+        let base = |name: &String| name.strip_suffix(".wal")?.parse::<u64>().ok();
+        let mut bases: Vec<u64> = self.disk.names().iter().filter_map(base).collect();
+        bases.sort_unstable();
+        let whole = |base: &u64| {
+            let name = format!("{base:020}.wal");
+            let (was, is) = (self.disk.file(&name).unwrap(), harmed.file(&name));
+            let damaged = is.is_some_and(|is| is != was && is.get(..64) == was.get(..64));
+            files.contains(&was) && !damaged
+        };
+        let first = self.acknowledged.keys().next().map_or(0, |first| first.0);
+        let from = bases.partition_point(|base| *base <= first).saturating_sub(1);
+        let upto = bases[from..].iter().find(|base| !whole(base)).map_or(u64::MAX, |base| *base);
+        self.acknowledged.range(..Lsn(upto)).map(|(lsn, _)| *lsn)
     }
 }
 

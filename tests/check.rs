@@ -284,6 +284,31 @@ fn a_torn_tail_is_no_fault() {
     drop(wal);
 }
 
+/// Of a tail that may have been durable once nobody was said to have been told so, nor how much lies in it.
+#[test]
+fn a_torn_tail_is_told_as_far_as_it_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let end = wal.append(&payload(1)).unwrap().wait().unwrap();
+    let batch: Vec<_> = (2..7).map(payload).collect();
+    let torn = wal.append_batch(&batch[..1]).unwrap().lsn();
+    drop(wal.append_batch(&batch[1..]).unwrap());
+    let mark = fs::read(dir.path().join("MARK")).unwrap();
+    wal.sync().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    fs::copy(&segments(dir.path())[0], copy.path().join(format!("{:020}.wal", 0))).unwrap();
+    flip(&segments(copy.path())[0], torn.0 + 24);
+    let told = |how: &str| {
+        let report = verify(copy.path()).unwrap();
+        assert!(report.is_clean() && report.end == torn && end < torn, "{report}");
+        let told = format!("torn tail at LSN {torn}, {how}; beyond it: 4 valid records");
+        assert!(report.notes.contains(&told), "{report}");
+    };
+    told("of which nothing says that it was durable");
+    fs::write(copy.path().join("MARK"), mark).unwrap();
+    told("which nobody was told was durable");
+}
+
 #[test]
 fn what_is_no_log_or_newer_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
@@ -551,7 +576,7 @@ fn what_was_only_written_may_be_gone_after_a_power_cut() {
 }
 
 #[test]
-fn a_cut_newest_segment_is_told_beside_another_fault() {
+fn a_newest_segment_that_has_grown_is_told_beside_another_fault() {
     let dir = tempfile::tempdir().unwrap();
     log(dir.path(), 100);
     let paths = segments(dir.path());
@@ -560,7 +585,7 @@ fn a_cut_newest_segment_is_told_beside_another_fault() {
     last.set_len(last.metadata().unwrap().len() + 40).unwrap();
     let report = verify(dir.path()).unwrap();
     assert_eq!(report.faults.len(), 2, "{report}");
-    assert!(report.faults[1].what.contains("cut to"), "{report}");
+    assert!(report.faults[1].what.contains("appended to the file"), "{report}");
 }
 
 /// The same where the link above survived, and tells of a segment that lost all its frames.

@@ -7,6 +7,12 @@ use std::path::{Path, PathBuf};
 use seawall::check::{Item, Repair, Report, frames, verify};
 use seawall::{BatchTime, Damage, ErrorKind, Lsn, Options, Wal};
 
+#[allow(dead_code)]
+#[path = "common/random.rs"]
+mod random;
+
+use random::Random;
+
 const BLOCK: u64 = 4096;
 const LINK: u64 = 24 + 80;
 
@@ -49,6 +55,11 @@ impl Closed {
 
     fn of(&self, segment: usize) -> impl DoubleEndedIterator<Item = &Placed> {
         self.records.iter().filter(move |record| record.segment == segment)
+    }
+
+    /// The indices of its records.
+    fn each(&self, segment: usize) -> impl Iterator<Item = usize> {
+        (0..self.records.len()).filter(move |n| self.records[*n].segment == segment)
     }
 
     fn count(&self, segments: impl IntoIterator<Item = usize>) -> u64 {
@@ -292,6 +303,37 @@ fn the_newest_segment_removed() {
     assert_eq!(plan.kept_records, closed.count(0..newest));
 }
 
+/// Bytes that were appended to it were told as a cut, and as lost.
+#[test]
+fn the_newest_segment_grown() {
+    for more in [1, 24, 600, 16 << 10] {
+        for byte in [0, 0xff] {
+            if (more, byte) == (1, 0xff) {
+                // That may be left of a frame.
+                continue;
+            }
+            let closed = Closed::new();
+            closed.change(closed.segments.len() - 1, |bytes| bytes.resize(bytes.len() + more, byte));
+            if more > 10 << 10 {
+                // As long as it was made, or longer.
+                assert!(verify(closed.dir.path()).unwrap().is_clean());
+                small().open(closed.dir.path()).unwrap();
+                continue;
+            }
+            let (damage, report) = closed.damage();
+            let newest = closed.segments.last().unwrap();
+            assert_eq!((damage.segment, damage.bytes), (name(newest), 0));
+            assert!(damage.what.contains(": appended to the file"), "{}", damage.what);
+            assert_eq!(report.faults[0].what, damage.what);
+            assert_eq!(lost(&report), (0, Some(0)), "{report}");
+            let plan = Repair::new().run(closed.dir.path()).unwrap();
+            let kept = closed.records.len() as u64;
+            assert_eq!((plan.kept_records, plan.dropped_records, plan.lost_records), (kept, 0, Some(0)), "{plan}");
+            assert_eq!(small().open(closed.dir.path()).unwrap().read(..).unwrap().count(), closed.records.len());
+        }
+    }
+}
+
 #[test]
 fn a_middle_segment_cut() {
     let cut = |closed: &Closed| cut(&closed.segments[2], closed.of(2).nth(3).unwrap().offset + 10);
@@ -389,6 +431,54 @@ fn a_segment_that_is_gone_below_a_damaged_link_is_told_by_the_count() {
         assert_eq!((lost, report.first.0), (log.count([gone]), 0), "{report}");
         assert!(report.faults.iter().all(|fault| fault.lost_records == Some(0) || fault.lost_bytes > 0), "{report}");
     }
+}
+
+/// Some records damaged, some segments gone, some links damaged: where it is told how many records are lost, it is as
+/// many. Twice were those counted that lie at the end of a segment before one that is gone.
+#[test]
+fn as_many_records_are_told_lost_as_are_lost() {
+    let (log, mut random) = (Closed::new(), Random::new(17));
+    let mut told = 0;
+    for round in 0..400 {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut lost, mut done) = (vec![false; log.records.len()], Vec::new());
+        for (segment, path) in log.segments.iter().enumerate() {
+            let mut bytes = fs::read(path).unwrap();
+            let last = log.of(segment).count() as u64 - 1;
+            let hit = match random.below(8) {
+                0 if segment + 1 < log.segments.len() => {
+                    done.push(format!("{segment} gone"));
+                    log.each(segment).for_each(|n| lost[n] = true);
+                    continue;
+                }
+                1 => Some(random.below(last)),
+                2 => Some(last),
+                _ => None,
+            };
+            if let Some(hit) = hit {
+                let n = log.each(segment).nth(hit as usize).unwrap();
+                done.push(format!("{segment} at record {hit}"));
+                // One without a payload stays.
+                if log.records[n].size > 24 {
+                    bytes[log.records[n].offset as usize + 24] ^= 1;
+                    lost[n] = true;
+                }
+            }
+            if random.below(8) == 0 {
+                done.push(format!("{segment} without link"));
+                bytes[BLOCK as usize + 4] ^= 1;
+            }
+            fs::write(dir.path().join(name(path)), bytes).unwrap();
+        }
+        fs::copy(log.dir.path().join("MARK"), dir.path().join("MARK")).unwrap();
+        let report = verify(dir.path()).unwrap();
+        let is = lost.iter().filter(|lost| **lost).count() as u64;
+        if let Some(records) = report.faults.iter().map(|fault| fault.lost_records).sum::<Option<u64>>() {
+            assert_eq!(records, is, "round {round}, {}: {report}", done.join(", "));
+            told += u64::from(is > 1);
+        }
+    }
+    assert!(told > 100, "{told}");
 }
 
 /// Opening put the blame on a sound segment, or on all of them.

@@ -92,6 +92,35 @@ impl World {
         world
     }
 
+    /// One that was killed in a segment of which MARK says nothing.
+    fn killed() -> World {
+        let mut world = World::new();
+        let mark = world.disk.file("MARK").unwrap();
+        let wal = open(&world.disk).unwrap();
+        for batch in 90..94 {
+            let payload = vec![batch as u8; 800];
+            let lsn = wal.append(&payload).unwrap().wait().unwrap().0;
+            let time = world.records[world.records.len() - 1].time;
+            world.records.push(Appended { lsn, time, payload, batch });
+        }
+        world.disk.kill();
+        drop(wal);
+        world.disk.put("MARK", mark);
+        world.files = world.contents();
+        let newest = world
+            .files
+            .keys()
+            .rfind(|name| name.ends_with(".wal") && base(name) <= world.records[world.records.len() - 1].lsn);
+        world.segments.push(newest.unwrap().clone());
+        world
+    }
+
+    fn swap(&self, a: &str, b: &str) {
+        self.disk.rename(a, "swap");
+        self.disk.rename(b, a);
+        self.disk.rename("swap", b);
+    }
+
     fn fork(&self) -> World {
         World {
             disk: self.disk.fork(),
@@ -283,9 +312,7 @@ fn files_under_wrong_names_lose_nothing() {
     let whole = World::new();
     let [a, b, c] = [0, 1, 2].map(|n| whole.segments[n].clone());
     let world = whole.fork();
-    world.disk.rename(&a, "swap");
-    world.disk.rename(&b, &a);
-    world.disk.rename("swap", &b);
+    world.swap(&a, &b);
     world.repair(&Repair::new(), |_| false);
     let world = whole.fork();
     world.disk.rename(&b, "segment.bak");
@@ -297,6 +324,46 @@ fn files_under_wrong_names_lose_nothing() {
     let world = whole.fork();
     world.disk.rename(&b, &c);
     world.repair(&Repair::new(), |r| whole.holds(&c, r.lsn));
+}
+
+/// Of the newest segment, where nothing else tells of what it holds, that was dropped.
+#[test]
+fn a_newest_segment_under_a_wrong_name_loses_nothing() {
+    let whole = World::killed();
+    let [first, newest] = [whole.segments.first(), whole.segments.last()].map(|name| name.unwrap().clone());
+    let copy = |world: &World, from: &str, to: &str| world.disk.put(to, world.disk.file(from).unwrap());
+    let below = format!("{:020}.wal", base(&newest) - BLOCK as u64);
+    let above = format!("{:020}.wal", base(&newest) + (1 << 20));
+    let hurt: [&dyn Fn(&World); 6] = [
+        &|world| world.swap(&first, &newest),
+        &|world| _ = world.disk.rename(&newest, "newest.bak"),
+        &|world| _ = world.disk.rename(&newest, &below),
+        &|world| _ = world.disk.rename(&newest, &above),
+        &|world| {
+            world.disk.rename(&newest, "newest.bak");
+            copy(world, &first, &newest);
+        },
+        // Of two copies the one that is whole, wherever it stands in the listing.
+        &|world| {
+            let bytes = world.disk.file(&newest).unwrap();
+            world.disk.rename(&newest, "b");
+            for name in ["a", "c"] {
+                world.disk.put(name, &bytes[..BLOCK + 1200]);
+            }
+        },
+    ];
+    for (n, hurt) in hurt.iter().enumerate() {
+        let world = whole.fork();
+        hurt(&world);
+        let report = Verify::new().threads(1).run_on(world.disk.mount()).unwrap();
+        assert!(report.to_string().contains(&format!(": this is segment {newest} under the name ")), "{n}: {report}");
+        assert_eq!(report.records, world.records.len() as u64, "{n}: {report}");
+        let plan = world.repair(&Repair::new(), |_| false);
+        // Another segment may have lain above before.
+        let lost = (n != 3).then_some(0);
+        assert_eq!((plan.dropped_records, plan.lost_records), (0, lost), "{n}: {plan}");
+        assert!(plan.to_string().contains(&format!("back as {newest}\n")), "{n}: {plan}");
+    }
 }
 
 #[test]
@@ -512,11 +579,7 @@ fn a_crash_in_a_repair_leaves_it_repeatable() {
             world.flip(&first, BLOCK + 4, 4);
             assert!(world.disk.remove(&third));
         },
-        &|world| {
-            world.disk.rename(&first, "swap");
-            world.disk.rename(&second, &first);
-            world.disk.rename("swap", &second);
-        },
+        &|world| world.swap(&first, &second),
         &|world| world.flip(whole.segments.last().unwrap(), BLOCK + 300, 4),
         // Nothing tells how to read the first, nor the newest.
         &|world| {
@@ -526,49 +589,56 @@ fn a_crash_in_a_repair_leaves_it_repeatable() {
         &|world| world.spoil(whole.segments.last().unwrap(), 0..BLOCK + 200),
         &|world| world.flip(prepared, 20, 4),
     ];
+    let mut crashes: u64 = hurt.iter().map(|hurt| crashes_in_the_repair_of(&whole, hurt)).sum();
+    let killed = World::killed();
+    let newest = killed.segments.last().unwrap();
+    crashes += crashes_in_the_repair_of(&killed, &|world| world.swap(&first, newest));
+    assert!(crashes > 2000, "{crashes}");
+}
+
+fn crashes_in_the_repair_of(whole: &World, hurt: &dyn Fn(&World)) -> u64 {
+    let prepared = whole.files.keys().rfind(|name| name.ends_with(".wal")).unwrap();
     let mut crashes = 0;
-    for hurt in hurt {
-        let damaged = whole.fork();
-        hurt(&damaged);
-        let mut before = damaged.contents();
-        before.retain(|name, _| whole.segments.contains(name));
-        let straight = damaged.fork();
-        Repair::new().run_on(straight.disk.mount()).unwrap();
-        let expected = straight.read(&open(&straight.disk).unwrap());
-        for nth in 1.. {
-            let crashed = damaged.fork();
-            crashed.disk.crash_torn_at(nth);
-            let done = Repair::new().run_on(crashed.disk.mount());
-            let units = crashed.disk.dirty_units();
-            for n in 0..16_u64 {
-                let left = crashed.fork();
-                left.disk.reseed(nth * 16 + n);
-                match n {
-                    _ if units <= 4 => left.disk.crash(Keep::Mask(n)),
-                    0 => left.disk.crash(Keep::All),
-                    1 => left.disk.crash(Keep::None),
-                    _ => left.disk.crash(Keep::Random(nth * 16 + n)),
-                }
-                // A log that opens meanwhile has lost nothing that is not lost in the end.
-                if let Ok(wal) = open(&left.fork().disk) {
-                    assert_eq!(left.read(&wal), expected);
-                }
-                Repair::new().run_on(left.disk.mount()).unwrap();
-                left.has_all(&before);
-                let wal = open(&left.disk).unwrap();
+    let damaged = whole.fork();
+    hurt(&damaged);
+    let mut before = damaged.contents();
+    before.retain(|name, _| whole.segments.contains(name));
+    let straight = damaged.fork();
+    Repair::new().run_on(straight.disk.mount()).unwrap();
+    let expected = straight.read(&open(&straight.disk).unwrap());
+    for nth in 1.. {
+        let crashed = damaged.fork();
+        crashed.disk.crash_torn_at(nth);
+        let done = Repair::new().run_on(crashed.disk.mount());
+        let units = crashed.disk.dirty_units();
+        for n in 0..16_u64 {
+            let left = crashed.fork();
+            left.disk.reseed(nth * 16 + n);
+            match n {
+                _ if units <= 4 => left.disk.crash(Keep::Mask(n)),
+                0 => left.disk.crash(Keep::All),
+                1 => left.disk.crash(Keep::None),
+                _ => left.disk.crash(Keep::Random(nth * 16 + n)),
+            }
+            // A log that opens meanwhile has lost nothing that is not lost in the end.
+            if let Ok(wal) = open(&left.fork().disk) {
                 assert_eq!(left.read(&wal), expected);
-                let lsn = wal.append(b"on").unwrap().wait().unwrap();
-                assert!(lsn.0 >= base(prepared) + (16 << 10), "LSN {lsn} was perhaps handed out before");
-                wal.close().unwrap();
-                left.has_all(&before);
-                crashes += 1;
             }
-            if done.is_ok() && !crashed.disk.crashed() {
-                break;
-            }
+            Repair::new().run_on(left.disk.mount()).unwrap();
+            left.has_all(&before);
+            let wal = open(&left.disk).unwrap();
+            assert_eq!(left.read(&wal), expected);
+            let lsn = wal.append(b"on").unwrap().wait().unwrap();
+            assert!(lsn.0 >= base(prepared) + (16 << 10), "LSN {lsn} was perhaps handed out before");
+            wal.close().unwrap();
+            left.has_all(&before);
+            crashes += 1;
+        }
+        if done.is_ok() && !crashed.disk.crashed() {
+            break;
         }
     }
-    assert!(crashes > 2000, "{crashes}");
+    crashes
 }
 
 /// What a writer that was killed did not sync is kept and is durable after the repair.

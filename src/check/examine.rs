@@ -189,6 +189,12 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
         // The front is a segment's base, and no link is left to name it.
         sum.front_gone(front, first);
     }
+    // Those above a torn tail too.
+    let members = pieces.iter().filter_map(Piece::member);
+    for index in members.filter(|index| plan.parts.get(*index).is_some_and(|part| part.misnamed)) {
+        let held = walks.get(index).and_then(Option::as_ref).map_or(0, |walked| walked.found.records);
+        plan.survey.segments.get(index).into_iter().for_each(|found| sum.misnamed(found, held));
+    }
     for (n, piece) in pieces.iter().enumerate() {
         match *piece {
             Piece::Missing { base, end, records, before } => sum.missing(base, end, records, before),
@@ -200,6 +206,8 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
                         // A lone file is one, whatever is in it.
                         sum.report.segments = usize::from(lone);
                     }
+                    let above = walks.iter().skip(index + 1).flatten().map(|walked| walked.found.records).sum();
+                    sum.tell_torn(plan.survey.mark.is_some(), above);
                     let later = pieces.len() - n - 1;
                     if later > 0 {
                         sum.report.notes.push(format!(
@@ -216,10 +224,13 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
         sum.above(&plan, &pieces);
     }
     let Sum { end, gone, mut report, .. } = sum;
+    // What a writer let others read and a power cut took may reach to between two segments.
+    let last = pieces.iter().rev().find(|piece| plan.base_of(piece) < shown).and_then(|piece| plan.end_of(piece));
+    let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);
     report.end = Lsn(end);
     report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));
     let walked = walks.iter().map(Option::is_some).collect();
-    Ok(Examined { plan, pieces, walked, durable, certain, shown: shown.min(end), gone, report })
+    Ok(Examined { plan, pieces, walked, durable, certain, shown, gone, report })
 }
 
 impl Examined {

@@ -16,6 +16,7 @@
 
 mod examine;
 mod frames;
+mod misnamed;
 mod overview;
 mod plan;
 mod repair;

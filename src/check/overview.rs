@@ -197,7 +197,7 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
     let mut overview = Overview {
         log_id: survey.log_id,
         first: examined.report.first,
-        durable: Lsn(examined.shown.max(first)),
+        durable: Lsn(examined.shown),
         faults: examined.report.faults.clone(),
         notes: examined.report.notes.clone(),
         ..Overview::default()
@@ -303,7 +303,10 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
         // What was durable beyond it lay in one that is gone.
         let limit = found.header.as_ref().map_or(u64::MAX, |(header, _)| header.capacity);
         let is_active = is_newest && examined.shown <= found.base.saturating_add(limit);
-        let fault = examined.report.faults.iter().find(|fault| is_member && fault.segment == found.name);
+        // Under one name two segments may be wrong: the one that lies there, and the one that should.
+        let of_it =
+            |fault: &&Fault| fault.segment == found.name && fault.lsn.0.checked_sub(fault.offset) == Some(found.base);
+        let fault = examined.report.faults.iter().find(of_it).filter(|_| is_member);
         let mut info = SegmentInfo {
             file: found.name.clone(),
             base: Lsn(found.base),
@@ -426,6 +429,8 @@ impl Overview {
                     self.disk_bytes += length;
                     self.aside.push(FileInfo { name, length });
                 }
+                // One of the log's segments may lie under any name.
+                None if known(&self.segments, &name) => {}
                 None => self.foreign.push(FileInfo { name, length }),
             }
         }

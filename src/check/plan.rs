@@ -11,7 +11,9 @@ use crate::error::{Error, Result};
 use crate::format::{BLOCK, FrameHeader, HEAD, Header, Link, NO_BASE, seeds};
 use crate::recovery::{Chain, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
-use crate::storage::{File, Storage, read_full};
+use crate::storage::Storage;
+
+use super::misnamed::{adopt, head, is_misnamed};
 
 /// A segment file and how to read it.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(super) struct Part {
     pub(super) written: bool,
     /// Whether no record of this place was ever in it: where its link would be there are zeros.
     pub(super) blank: bool,
+    /// Whether its file has another name. That of a lone file says nothing.
+    pub(super) misnamed: bool,
 }
 
 /// What a link says of the segment before it.
@@ -65,11 +69,19 @@ pub(super) struct Plan {
     pub(super) chain: Chain,
     /// The newest segment of that chain.
     pub(super) tip: Option<usize>,
+    /// Files of no use in the places of segments that lie under other names.
+    pub(super) displaced: Vec<String>,
 }
 
 impl Plan {
     pub(super) fn read(storage: &dyn Storage) -> Result<Plan> {
-        Plan::of(storage, survey(storage, false, Bugs::default())?)
+        let mut survey = survey(storage, false, Bugs::default())?;
+        let displaced = adopt(storage, &mut survey)?;
+        let mut plan = Plan { displaced, ..Plan::of(storage, survey)? };
+        for (part, found) in plan.parts.iter_mut().zip(&plan.survey.segments) {
+            part.misnamed = is_misnamed(found);
+        }
+        Ok(plan)
     }
 
     /// What the segments of a survey are.
@@ -78,12 +90,12 @@ impl Plan {
         let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
         let mut bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
         bases.extend(survey.segments.iter().filter_map(|found| Some((found.header.as_ref().ok()?.1, found.base))));
-        let swapped = misnamed(storage, &survey)?;
+        let swapped = elsewhere(storage, &survey)?;
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
             let seal = seals.get(&found.base).copied();
             let place = found.place(Bugs::default());
-            let mut part = Part { place, link: None, seal, written: false, blank: false };
+            let mut part = Part { place, link: None, seal, written: false, blank: false, misnamed: false };
             part.link = found.link.as_ref().map(|(link, _)| link.clone());
             let io = |e| Error::io("read", storage.path().join(&found.name), e);
             if found.header.is_err() {
@@ -114,7 +126,7 @@ impl Plan {
         parts.reverse();
         let chain = survey.chain(Bugs::default());
         let tip = chain.members.last().copied();
-        Ok(Plan { directory: storage.path().to_path_buf(), survey, parts, chain, tip })
+        Ok(Plan { directory: storage.path().to_path_buf(), survey, parts, chain, tip, displaced: Vec::new() })
     }
 
     /// Where the segment at `index` lies in the log.
@@ -216,21 +228,13 @@ impl Plan {
 }
 
 /// The bases of segments that lie under the names of others.
-fn misnamed(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
+fn elsewhere(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
     let mut bases = HashSet::new();
     for found in survey.segments.iter().filter(|found| found.header.is_err()) {
         let head = head(&*found.file).map_err(|e| Error::io("read", storage.path().join(&found.name), e))?;
         bases.extend(Header::decode(&head).ok().map(|(header, _)| header.base).filter(|base| *base != found.base));
     }
     Ok(bases)
-}
-
-/// The first two blocks of a file, or what there is of them.
-fn head(file: &dyn File) -> std::io::Result<Vec<u8>> {
-    let mut head = vec![0; HEAD];
-    let filled = read_full(file, &mut head, 0)?;
-    head.truncate(filled);
-    Ok(head)
 }
 
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest of the

@@ -25,6 +25,12 @@ pub(super) struct Sum {
     /// The name of the last segment, and where it lies.
     top: String,
     pub(super) base: u64,
+    /// Whether no frame can have begun behind the last one of the newest segment, if none is seen to.
+    free: Option<bool>,
+    /// Valid records beyond a torn tail, in its segment.
+    torn: Option<u64>,
+    /// Faults that only say that a file has another name.
+    misnamed: usize,
     /// The newest segment, if there is no file of it.
     pub(super) gone: Option<(u64, u64)>,
     pub(super) report: Report,
@@ -44,6 +50,9 @@ impl Sum {
             sure_bytes: 0,
             top: String::new(),
             base: first,
+            torn: None,
+            free: None,
+            misnamed: 0,
             gone: None,
             report: Report { first: Lsn(first), ..Report::default() },
         }
@@ -163,12 +172,14 @@ impl Sum {
             return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
         }
         let open = part.seal.is_none();
+        self.free = walked.holes.last().filter(|hole| newest && hole.is_free()).map(|hole| hole.holds_no_frame());
         let left = open && newest && self.is_left(walked);
         let holes = walked.holes.iter().take(walked.holes.len() - usize::from(left));
         let known = self.report.faults.len();
         if !self.holes(found, holes, open, self.unread(plan, next)) {
             return Ok(false);
         }
+        self.count_end(walked.holes.last().filter(|_| open), known);
         let link = self.report.faults.iter_mut().skip(known).filter(|fault| fault.offset == u64::from(BLOCK));
         link.filter(|_| untold).for_each(|fault| fault.lost_records = None);
         self.report.records += walked.found.records;
@@ -180,10 +191,7 @@ impl Sum {
             let lost = walked.holes.last().filter(|hole| !hole.followed && !left).map(|_| self.durable.min(self.limit));
             self.end = lost.unwrap_or(found.base + walked.end);
         }
-        for (offset, bytes) in &walked.gaps {
-            let what = format!("LSN {}: {bytes} bytes were lost and passed over by a repair", found.base + offset);
-            self.report.notes.push(what);
-        }
+        self.gaps(found, walked);
         let whole = walked.holes.is_empty() && walked.gaps.is_empty();
         if let Some(seal) = part.seal.filter(|seal| whole && seal.records != walked.found.records) {
             let what = format!(
@@ -194,6 +202,36 @@ impl Sum {
             self.report.faults.push(place(u64::from(BLOCK), &what));
         }
         Ok(true)
+    }
+
+    /// Adds what was told of the hole at the end of a segment, in the faults from the index `known` on, to what is counted:
+    /// the next segment's count would find it lost again.
+    fn count_end(&mut self, last: Option<&Hole>, known: usize) {
+        let last = last.filter(|hole| !hole.followed).map(|hole| hole.from);
+        let told = self.report.faults.iter().skip(known).filter(|fault| Some(fault.offset) == last);
+        let told: u64 = told.filter_map(|fault| fault.lost_records).sum();
+        self.counted = self.counted.map(|counted| counted.saturating_add(told));
+    }
+
+    /// What earlier repairs passed over.
+    fn gaps(&mut self, found: &Found, walked: &Walked) {
+        for (offset, bytes) in &walked.gaps {
+            let what = format!("LSN {}: {bytes} bytes were lost and passed over by a repair", found.base + offset);
+            self.report.notes.push(what);
+        }
+    }
+
+    /// A file has another name than its segment's.
+    pub(super) fn misnamed(&mut self, found: &Found, beyond: u64) {
+        let what = format!("this is segment {} under the name {}", segment_name(found.base), found.name);
+        self.fault(&found.name, found.base, 0, 0, what);
+        self.report
+            .faults
+            .iter_mut()
+            .last()
+            .into_iter()
+            .for_each(|fault| (fault.lost_records, fault.beyond) = (Some(0), beyond));
+        self.misnamed += 1;
     }
 
     /// What the link is like that would tell where the last segment ended, if another follows.
@@ -252,8 +290,18 @@ impl Sum {
     /// The log ended before `hole`.
     fn torn(&mut self, hole: &Hole) {
         if hole.followed || hole.spoiled.is_some() || hole.from > hole.batch {
-            self.report.notes.push(format!("torn tail at LSN {}, which nobody was told was durable", self.end));
+            self.torn = Some(hole.beyond);
         }
+    }
+
+    /// Says that the log ends in a torn tail, if it does. `above`: valid records in the segments above it. Without MARK
+    /// nothing may be left of what says that it was durable.
+    pub(super) fn tell_torn(&mut self, marked: bool, above: u64) {
+        let Some(beyond) = self.torn else { return };
+        let told =
+            if marked { "which nobody was told was durable" } else { "of which nothing says that it was durable" };
+        let beyond = plural(beyond + above, "valid record");
+        self.report.notes.push(format!("torn tail at LSN {}, {told}; beyond it: {beyond}", self.end));
     }
 
     /// What lies above the log, and whether all that was durable is below its end.
@@ -291,17 +339,22 @@ impl Sum {
         }
         let whole = |tip: &usize| {
             let name = plan.survey.segments.get(*tip).map(|found| &found.name);
-            self.report.faults.iter().all(|fault| Some(&fault.segment) != name)
+            self.report.faults.iter().all(|fault| Some(&fault.segment) != name || fault.offset == 0)
         };
-        if let Some(tip) = plan.tip.filter(|tip| Some(*tip) == top || self.report.is_clean()).filter(whole) {
+        if let Some(tip) = plan.tip.filter(|tip| Some(*tip) == top || self.is_whole()).filter(whole) {
             self.cut_newest(plan, tip);
         }
         // Whatever else opening refuses.
-        if let Some(broken) = plan.chain.broken.as_ref().filter(|_| self.report.is_clean()) {
+        if let Some(broken) = plan.chain.broken.as_ref().filter(|_| self.is_whole()) {
             let lost = broken.to.saturating_sub(broken.from);
             let offset = broken.from.saturating_sub(broken.base);
             self.fault(&broken.segment, broken.base, offset, lost, broken.what.clone());
         }
+    }
+
+    /// Whether nothing is wrong but names.
+    fn is_whole(&self) -> bool {
+        self.report.faults.len() == self.misnamed
     }
 
     /// The newest segment, if it is shorter than it was made and did not end there when the log was closed.
@@ -309,10 +362,15 @@ impl Sum {
         let Some(found) = plan.survey.segments.get(tip) else { return };
         let Ok((header, _)) = &found.header else { return };
         let end = found.base.saturating_add(found.length);
-        if let Some(what) = short(&plan.survey, end, found.length, header.capacity) {
+        let free = self.free.map(|_| self.end);
+        if let Some(what) = short(&plan.survey, free, end, found.length, header.capacity) {
             // Where it ends inside a frame, or behind one that is damaged, that was there.
             let valid = self.end.clamp(found.base, end) - found.base;
-            self.fault(&found.name, found.base, valid, found.length - valid, what);
+            let free = self.free.filter(|_| plan.survey.mark.is_some_and(|mark| mark.synced == self.end));
+            let lost = if free == Some(true) { 0 } else { found.length - valid };
+            self.fault(&found.name, found.base, valid, lost, what);
+            let records = free.filter(|free| *free).map(|_| 0);
+            self.report.faults.last_mut().into_iter().for_each(|fault| fault.lost_records = records);
         }
     }
 

@@ -46,6 +46,18 @@ pub(super) struct Hole {
     pub(super) beyond: u64,
 }
 
+impl Hole {
+    /// Whether it is the end of a segment, behind a whole batch, and no frame is seen to begin there.
+    pub(super) fn is_free(&self) -> bool {
+        !self.followed && self.spoiled.is_none() && self.batch == self.from
+    }
+
+    /// Whether, of such, there is room for a frame's header, which would hold, or nothing but zeros.
+    pub(super) fn holds_no_frame(&self) -> bool {
+        self.unwritten || self.to - self.from >= u64::from(FRAME)
+    }
+}
+
 /// Goes over one segment.
 #[derive(Debug)]
 pub(super) struct Walk {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::bugs::Bugs;
-use crate::error::{Damage, Error, ErrorKind, Result};
+use crate::error::{Damage, Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, Header, MARK, NO_BASE, segment_name};
 use crate::lsn::Lsn;
 use crate::scan::{damage_at, look_beyond};
@@ -25,13 +25,17 @@ pub(crate) struct Broken {
 }
 
 /// What is wrong with a newest segment that is shorter than it was made and did not end there, at the LSN `end`, when
-/// the log was closed.
-pub(crate) fn short(survey: &Survey, end: u64, length: u64, capacity: u64) -> Option<String> {
+/// the log was closed. `free`: the LSN behind its last frame, if no other begins there.
+pub(crate) fn short(survey: &Survey, free: Option<u64>, end: u64, length: u64, capacity: u64) -> Option<String> {
     let closed = survey.mark.map(|mark| mark.synced);
     if length >= capacity || closed == Some(end) {
         return None;
     }
     Some(match closed {
+        Some(closed) if free == Some(closed) && closed < end => format!(
+            "{} behind LSN {closed}, where MARK says that the log ended: appended to the file, or left of it by a cut",
+            plural(end - closed, "byte")
+        ),
         Some(_) => format!("cut to {length} bytes, it was made with {capacity}"),
         None => {
             format!("{length} bytes of {capacity}: it was cut, or MARK, which says that it was closed there, is gone")

@@ -217,7 +217,9 @@ impl Tail {
     /// What is wrong with the tip's length.
     fn short(&self, survey: &Survey) -> Option<String> {
         let found = survey.segments.get(self.chain.last()?.0)?;
-        short(survey, found.base.saturating_add(found.length), found.length, found.header.as_ref().ok()?.0.capacity)
+        let free = (!self.is_torn(&survey.segments)).then_some(self.end);
+        let end = found.base.saturating_add(found.length);
+        short(survey, free, end, found.length, found.header.as_ref().ok()?.0.capacity)
     }
 
     fn path(&self, directory: &std::path::Path, survey: &Survey) -> PathBuf {

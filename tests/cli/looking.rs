@@ -50,6 +50,32 @@ fn damage_outside_what_is_asked_for_is_not_told() {
     assert_eq!(seawall(&["dump", dir, "--from", &lsn(50), "--to", &lsn(102)]).status.code(), Some(2));
 }
 
+/// A file name, or a cursor's, that would clear the screen of whoever lists it.
+#[test]
+fn names_do_not_write_to_a_terminal_what_they_like() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log\u{1b}[2J");
+    let wal = log(&dir, 10);
+    let cursor = "c\u{9b}31m\u{7}";
+    wal.cursor(cursor).unwrap();
+    drop(wal);
+    let foreign = "note\n\u{1b}]0;title\u{7f}";
+    fs::write(dir.join(foreign), b"").unwrap();
+    let told = String::from_utf8(seawall(&["inspect", text(&dir)]).stdout).unwrap();
+    assert!(told.contains(r"note\n\u{1b}]0;title\u{7f}") && told.contains(r"cursor c\u{9b}31m\u{7}"), "{told}");
+    let told = lines(&seawall(&["inspect", "--json", text(&dir)])).remove(0);
+    assert_eq!((&told["foreign"][0]["name"], &told["cursors"][0]["name"]), (&json!(foreign), &json!(cursor)));
+    assert_eq!(seawall(&["stats", text(&dir)]).status.code(), Some(0));
+    flip(&first_segment(&dir), 4300);
+    let commands: [&[&str]; 7] =
+        [&["inspect"], &["stats"], &["verify"], &["repair"], &["dump"], &["tail"], &["inspect", "--at", "5000"]];
+    for command in commands {
+        let output = seawall(&[command, &[text(&dir)]].concat());
+        let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), said(&output));
+        assert!(!told.contains(|c: char| c.is_control() && c != '\n'), "{command:?}: {told:?}");
+    }
+}
+
 #[test]
 fn a_lone_file_is_verified_and_dumped_by_its_header() {
     let (temp, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -197,4 +223,9 @@ fn a_file_in_the_place_of_a_log_is_told_with_what_to_give_instead() {
             format!("next     the same command with the directory that holds the log: {dir}   |   seawall dump {file}");
         assert!(said.contains(&next) && said.contains("touched  nothing\n"), "{said}");
     }
+    // Of MARK, which is no segment, nothing is to be dumped or salvaged.
+    let mark = temp.path().join("MARK");
+    let said = said(&seawall(&["repair", text(&mark)]));
+    let next = format!("next     the same command with the directory that holds the log: {}\n", text(temp.path()));
+    assert!(said.contains(&next), "{said}");
 }

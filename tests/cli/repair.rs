@@ -117,6 +117,18 @@ fn a_repair_that_keeps_all_says_so() {
     assert!(told(&done).contains("kept 2 000 valid records, dropped 0"), "{}", told(&done));
     assert!(told(&done).contains("replaced is beside it as *.aside"), "{}", told(&done));
     assert_eq!(told(&done).contains("*.aside"), told(&done).contains("move "), "{}", told(&done));
+    // The newest one too, which no other names.
+    let temp = tempfile::tempdir().unwrap();
+    log(temp.path(), 2000).close().unwrap();
+    let newest = segments(temp.path()).into_iter().rfind(|path| fs::metadata(path).unwrap().len() > 4096).unwrap();
+    fs::rename(&newest, temp.path().join("newest.bak")).unwrap();
+    let dumped = seawall(&["dump", text(temp.path())]);
+    assert_eq!((dumped.status.code(), told(&dumped).lines().count()), (Some(2), 2000), "{}", said(&dumped));
+    let plan = lines(&seawall(&["repair", text(temp.path()), "--json"])).remove(0);
+    let name = newest.file_name().unwrap().to_str().unwrap();
+    assert_eq!(plan["steps"][0], json!({ "put_back": "newest.bak", "as": name, "passed_over": 0 }), "{plan}");
+    let done = seawall(&["repair", text(temp.path()), "--pass-over"]);
+    assert_eq!(done.status.code(), Some(0), "{}{}", told(&done), said(&done));
 }
 
 #[test]

@@ -26,6 +26,6 @@ Exit codes: 0 they were written out, 1 usage or I/O.";
 pub fn run(arguments: &Arguments, mut command: Command, out: &mut Out) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "seawall", &mut script);
-    out.line(String::from_utf8_lossy(&script).trim_end())?;
+    out.raw(String::from_utf8_lossy(&script).trim_end())?;
     Ok(exit::CLEAN)
 }

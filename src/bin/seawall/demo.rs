@@ -112,7 +112,8 @@ fn play(place: &Place, interrupted: &AtomicBool, out: &mut Out) -> anyhow::Resul
         "  in the log {} records: none missing, none twice, every byte as produced",
         count(proof.records())
     ))?;
-    out.line(format_args!("\nPassed in {:.0} s.", begun.elapsed().as_secs_f64()))
+    out.line("")?;
+    out.line(format_args!("Passed in {:.0} s.", begun.elapsed().as_secs_f64()))
 }
 
 /// What every act needs.

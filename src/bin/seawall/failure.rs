@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use seawall::{Damage, Error, ErrorKind, Lsn};
+use seawall::{Damage, Error, ErrorKind, Lsn, check};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::out::{self, counted};
+use crate::out::{self, Plain, counted};
 
 /// The help of `--json` for what fails.
 pub const JSON: &str = "\
@@ -96,16 +96,26 @@ pub fn shell(path: &Path) -> String {
     let text = if text.starts_with('-') { format!("./{text}") } else { text };
     match !text.is_empty() && text.chars().all(plain) {
         true => text,
+        false if text.contains(char::is_control) => format!("$'{}'", text.chars().map(escaped).collect::<String>()),
         false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// A character within `$'..'`.
+fn escaped(c: char) -> String {
+    match c {
+        '\'' | '\\' => format!("\\{c}"),
+        _ if c.is_control() => c.to_string().bytes().map(|byte| format!("\\x{byte:02x}")).collect(),
+        _ => c.to_string(),
     }
 }
 
 /// What went wrong, for people: a line, and a block below it if the log said so.
 pub fn text(error: &anyhow::Error, about: Option<About<'_>>) -> String {
-    let mut text = format!("error: {}", headline(error));
+    let mut text = format!("error: {}", Plain(headline(error)));
     if let (Some(error), Some(about)) = (exit::of_log(error), about) {
         for (label, value) in Told::new(error, about).rows() {
-            text.push_str(&format!("\n  {label:<8} {value}"));
+            text.push_str(&format!("\n  {label:<8} {}", Plain(value)));
         }
     }
     text
@@ -307,7 +317,10 @@ fn steps(error: &Error, dir: &Path) -> Vec<String> {
             let holds = |dir: &&Path| dir.join("MARK").is_file();
             let log = file.parent().filter(holds).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
             let again = format!("the same command with the directory that holds the log{log}");
-            vec![again, format!("seawall dump {}", shell(file)), salvage(&[file], None)]
+            let dump = check::frames(file).is_ok().then(|| format!("seawall dump {}", shell(file)));
+            // Of a file that is no segment it may be an image of a disk, but for this one.
+            let salvage = (!file.ends_with("MARK")).then(|| salvage(&[file], None));
+            [Some(again), dump, salvage].into_iter().flatten().collect()
         }
         ErrorKind::Io if refused.and_then(std::io::Error::raw_os_error) == Some(libc::EMFILE) => {
             step("allow more open files (`ulimit -n`; each segment takes one), then the same command again")

@@ -90,7 +90,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            out::warn(failure::text(&error, about));
+            failure::text(&error, about).lines().for_each(out::warn);
             if about.is_some_and(|about| about.json) {
                 // That it cannot be written is nothing to say beside that.
                 let mut out = Out::new();

@@ -1,6 +1,6 @@
 //! Standard output and error: lines and JSON. Colour is left to the libraries, which heed `NO_COLOR`.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Formatter, Write as _};
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::os::fd::AsRawFd;
 
@@ -21,14 +21,19 @@ impl Out {
         Out { writer: BufWriter::with_capacity(1 << 16, io::stdout()), has_reader: true }
     }
 
-    /// Writes a line, which may wait in memory until [`flush`](Out::flush).
+    /// Writes a line for people, which may wait in memory until [`flush`](Out::flush).
     pub fn line(&mut self, line: impl Display) -> anyhow::Result<()> {
-        self.write(|writer| writeln!(writer, "{line}"))
+        self.raw(Plain(line))
     }
 
     /// Writes a value as one line.
     pub fn json(&mut self, value: &Value) -> anyhow::Result<()> {
-        self.line(value)
+        self.raw(value)
+    }
+
+    /// Writes lines for programs, as they are.
+    pub fn raw(&mut self, lines: impl Display) -> anyhow::Result<()> {
+        self.write(|writer| writeln!(writer, "{lines}"))
     }
 
     pub fn flush(&mut self) -> anyhow::Result<()> {
@@ -76,7 +81,30 @@ fn is_closed(out: &Stdout) -> bool {
 
 /// Writes a line to standard error, where somebody may be listening.
 pub fn warn(line: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", Plain(line));
+}
+
+/// A line with its control characters escaped: names of files, cursors and topics come from others, and must not write
+/// to somebody's terminal what they like.
+pub struct Plain<T>(pub T);
+
+impl<T: Display> Display for Plain<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+struct Escaping<'a, 'b>(&'a mut Formatter<'b>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, mut text: &str) -> fmt::Result {
+        while let Some((at, c)) = text.char_indices().find(|(_, c)| c.is_control()) {
+            let (before, rest) = text.split_at(at);
+            write!(self.0, "{before}{}", c.escape_default())?;
+            text = rest.get(c.len_utf8()..).unwrap_or_default();
+        }
+        self.0.write_str(text)
+    }
 }
 
 /// Whether a person looks at standard error: progress bars go there.
@@ -135,7 +163,13 @@ pub fn count(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{count, counted};
+    use super::{Plain, count, counted};
+
+    #[test]
+    fn control_characters_are_escaped_and_nothing_else_is() {
+        let text = "a\u{1b}[31m\n\t\u{7f}\u{9b}2J\\ ä 'b'";
+        assert_eq!(Plain(text).to_string(), r"a\u{1b}[31m\n\t\u{7f}\u{9b}2J\ ä 'b'");
+    }
 
     #[test]
     fn one_is_no_plural() {

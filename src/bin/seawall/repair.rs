@@ -55,9 +55,9 @@ with loss, 4 a writer has the log, 5 written by a newer version.";
 const JSON: &str = "Tell the plan as one JSON object:
   {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"lost_records\":N,\"end\":LSN,\"faults\":[..as verify..],
    \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"make\":SEGMENT,\"passed_over\":BYTES}|
-             {\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
+             {\"put_back\":FILE,\"as\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
 lost_records were lost before and come back in no way; null where it cannot be told. A segment is made of which there is
-no file. What is told of an error: `seawall --help`.";
+no file, and put back that lies in one under another name. What is told of an error: `seawall --help`.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
@@ -98,6 +98,9 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
 fn object(plan: &RepairPlan, done: bool) -> Value {
     let step = |step: &Step| match step {
         Step::Rewrite { segment, passed_over } => json!({ "rewrite": segment, "passed_over": passed_over }),
+        Step::PutBack { file, segment, passed_over } => {
+            json!({ "put_back": file, "as": segment, "passed_over": passed_over })
+        }
         Step::Make { segment, passed_over } => json!({ "make": segment, "passed_over": passed_over }),
         Step::MoveAside { file } => json!({ "move_aside": file }),
         Step::Continue { segment } => json!({ "continue": segment }),
@@ -126,9 +129,9 @@ fn text(plan: &RepairPlan, done: bool, arguments: &Arguments, out: &mut Out) -> 
     match done {
         true => {
             let aside = plan.steps.iter().any(|step| match step {
-                Step::Rewrite { segment: file, .. } | Step::MoveAside { file } => {
-                    arguments.dir.join(format!("{file}.aside")).exists()
-                }
+                Step::Rewrite { segment: file, .. }
+                | Step::PutBack { segment: file, .. }
+                | Step::MoveAside { file } => arguments.dir.join(format!("{file}.aside")).exists(),
                 _ => false,
             });
             let beside = if aside { "; what was replaced is beside it as *.aside" } else { "" };

@@ -50,8 +50,12 @@ impl Names<'_> {
         }
         // Crash: what is written over is gone, so its copy is durable before.
         self.sync()?;
-        for stand in stands {
+        for stand in stands.iter().rev() {
             self.rename(&stand.unfinished(), &stand.name, format!("{} written anew", stand.name))?;
+            if stand.lay_elsewhere().is_some() {
+                // Crash: no link names the newest, so nothing is written over what was swapped with it until it is back.
+                self.sync()?;
+            }
         }
         for (name, bytes) in unproven {
             // Crash: a sync that failed may have left it in the cache alone, and the next link claims that it is durable.

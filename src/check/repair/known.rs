@@ -38,6 +38,8 @@ struct Source {
     length: u64,
     /// Whether it holds a link or any other frame.
     used: bool,
+    /// Whether checking does not take it for the segment.
+    stray: bool,
 }
 
 /// Finds all that the log was made of, from its front on: down from its newest segment, each of which says what lies
@@ -48,7 +50,7 @@ pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16])
     for index in 0..plan.parts.len() {
         files.extend(Known::member(storage, plan, index)?);
     }
-    files.extend(strays(storage, log_id)?.into_iter().filter(|stray| stray.base >= plan.survey.front));
+    files.extend(strays(storage, plan, log_id)?.into_iter().filter(|stray| stray.base >= plan.survey.front));
     let top = examined.newest().map(|index| plan.base(index));
     let newer = |known: &Known| known.is_misnamed() && known.base.saturating_add(u64::from(BLOCK)) < *durable;
     let mut next = highest(&files, |known| Some(known.base) == top && !known.is_stray() || newer(known));
@@ -77,18 +79,22 @@ pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16])
     Ok(known)
 }
 
-/// The index of the one with the highest base of those that fit, of several the one under its own name: no copy takes
+/// The index of the one with the highest base of those that fit, of several the one that checking goes by: no copy takes
 /// the place of the segment itself.
 fn highest(files: &[Known], fits: impl Fn(&Known) -> bool) -> Option<usize> {
     let found = files.iter().enumerate().filter(|(_, known)| fits(known));
     found.max_by_key(|(_, known)| (known.base, !known.is_stray())).map(|(index, _)| index)
 }
 
-/// Sound segments of the log under names that are not their own: renamed, or copied aside by an earlier repair.
-fn strays(storage: &dyn Storage, log_id: [u8; 16]) -> Result<Vec<Known>> {
+/// Sound segments of the log under names that are not their own, which checking goes without: copies, or moved aside by
+/// an earlier repair.
+fn strays(storage: &dyn Storage, plan: &Plan, log_id: [u8; 16]) -> Result<Vec<Known>> {
+    let known = |name: &str| plan.survey.segments.iter().any(|found| found.name == name && found.header.is_ok());
     let mut strays = Vec::new();
     for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
-        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name)) else { continue };
+        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name) && !known(name)) else {
+            continue;
+        };
         let mut source = open(storage, name, false)?;
         let mut head = vec![0; HEAD];
         let read = read_full(&*source.file, &mut head, 0);
@@ -99,7 +105,7 @@ fn strays(storage: &dyn Storage, log_id: [u8; 16]) -> Result<Vec<Known>> {
         {
             let place = Place { base: header.base, seed, limit: header.capacity.min(source.length) };
             let link = read_link(&head, place, Bugs::default()).map(|(link, _)| link);
-            source.used = link.is_some();
+            (source.used, source.stray) = (link.is_some(), true);
             let lost = Known::lost(header.base, seed);
             strays.push(Known { header: Some(header), source: Some(source), link, ..lost });
         }
@@ -111,7 +117,7 @@ fn open(storage: &dyn Storage, name: &str, used: bool) -> Result<Source> {
     let io = |e| Error::io("open", storage.path().join(name), e);
     let file = storage.open(name, false).map_err(io)?;
     let length = file.len().map_err(io)?;
-    Ok(Source { name: name.to_owned(), file, length, used })
+    Ok(Source { name: name.to_owned(), file, length, used, stray: false })
 }
 
 impl Known {
@@ -120,7 +126,7 @@ impl Known {
         Known { base, seed, header: None, source: None, link: None, seal: None, before: None }
     }
 
-    /// One under its own name; `None` if nothing tells how to read it.
+    /// One that checking goes by; `None` if nothing tells how to read it.
     fn member(storage: &dyn Storage, plan: &Plan, index: usize) -> Result<Option<Known>> {
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
             return Ok(None);
@@ -133,11 +139,11 @@ impl Known {
     }
 
     fn is_used(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| source.used && source.name == segment_name(self.base))
+        self.source.as_ref().is_some_and(|source| source.used && !source.stray)
     }
 
     pub(super) fn is_stray(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| source.name != segment_name(self.base))
+        self.source.as_ref().is_some_and(|source| source.stray)
     }
 
     /// A stray that was not moved aside: what was, may not have been part of the log.

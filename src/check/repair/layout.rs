@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, segment_name};
+use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, segment_base, segment_name};
 use crate::scan::{Summary, apply_notes};
 use crate::storage::Storage;
 
@@ -89,8 +89,13 @@ impl Layout {
         let front = used.first().map_or(base, |first| first.base);
         let anew = |name: &String| stands.iter().any(|stand: &Stand| stand.name == *name);
         let part = |name: &String| anew(name) || used.iter().any(|segment| segment_name(segment.base) == *name);
-        let names = plan.survey.segments.iter().map(|found| found.name.clone());
-        let (below, others) = names.filter(|name| !part(name)).partition(|name| *name < segment_name(front));
+        let there = plan.survey.segments.iter().map(|found| &found.name);
+        let mut names: Vec<String> = there.chain(&plan.displaced).cloned().collect();
+        // One file may lie in the place of one segment and be another.
+        names.sort();
+        names.dedup();
+        let ours = names.into_iter().filter(|name| segment_base(name).is_some() && !part(name));
+        let (below, others) = ours.partition(|name| *name < segment_name(front));
         upto.front = front;
         let mut next = Stand::drawn(storage, log_id, base)?;
         next.add_link(&NewLink::new(upto.link(None), upto.batch_time))?;

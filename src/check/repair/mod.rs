@@ -84,6 +84,15 @@ pub enum Step {
         /// Bytes that are passed over in it.
         passed_over: u64,
     },
+    /// A segment whose bytes lie under another name is written under its own, and what lies there is copied aside.
+    PutBack {
+        /// Where they lie. It stays, or is moved aside if its name is a segment's that is not part of the log.
+        file: String,
+        /// Its file.
+        segment: String,
+        /// Bytes that are passed over in it.
+        passed_over: u64,
+    },
     /// A segment is written of which there is no file.
     Make {
         /// Its file.
@@ -200,7 +209,7 @@ impl Repair {
             return invalid(format!("the log reaches from LSN {first} to {end} and cannot be cut at {cut}"));
         }
         let segments = &examined.plan.survey.segments;
-        match self.quarantine.iter().find(|name| segments.iter().all(|found| found.name != **name)) {
+        match self.quarantine.iter().find(|name| segments.iter().all(|found| segment_name(found.base) != **name)) {
             Some(name) => invalid(format!("{name} is no segment of this log; `seawall inspect` lists them")),
             None => Ok(()),
         }
@@ -227,6 +236,9 @@ impl Layout {
     fn steps(&self, plan: &Plan) -> Vec<Step> {
         let rewrite = |stand: &Stand| {
             let (segment, passed_over) = (stand.name.clone(), stand.passed_over);
+            if let Some(file) = stand.lay_elsewhere().cloned() {
+                return Step::PutBack { file, segment, passed_over };
+            }
             let there = plan.survey.segments.iter().any(|found| found.name == segment);
             if there { Step::Rewrite { segment, passed_over } } else { Step::Make { segment, passed_over } }
         };
@@ -263,6 +275,9 @@ impl fmt::Display for Step {
         match self {
             Step::Rewrite { segment, passed_over } => {
                 write!(f, "copy {segment} aside and write it anew{}", with(*passed_over))
+            }
+            Step::PutBack { file, segment, passed_over } => {
+                write!(f, "put {file} back as {segment}{}", with(*passed_over))
             }
             Step::Make { segment, passed_over } => write!(f, "make {segment}, which is missing{}", with(*passed_over)),
             Step::MoveAside { file } => write!(f, "move {file} aside"),

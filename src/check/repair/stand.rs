@@ -69,6 +69,7 @@ pub(super) struct Stand {
     pub(super) name: String,
     header: Header,
     pub(super) seed: u32,
+    /// The file that the kept bytes come from.
     source: Option<String>,
     pub(super) kept: Vec<Range<u64>>,
     /// What is new: offsets, frame headers, and payloads where they are not zeros.
@@ -81,7 +82,7 @@ pub(super) struct Stand {
 }
 
 impl Stand {
-    /// Without a frame yet. `source`: the file that the kept bytes come from.
+    /// Without a frame yet.
     pub(super) fn new(header: Header, source: Option<String>, length: u64) -> Stand {
         let (name, seed) = (segment_name(header.base), header.encode().1);
         Stand { name, header, seed, source, kept: Vec::new(), frames: Vec::new(), length, left: None, passed_over: 0 }
@@ -93,6 +94,11 @@ impl Stand {
         storage.random(&mut salt).map_err(|e| Error::io("draw a salt for", storage.path(), e))?;
         let (capacity, salt) = (*CAPACITY.start(), u64::from_le_bytes(salt));
         Ok(Stand::new(Header { log_id, base, capacity, salt }, None, capacity))
+    }
+
+    /// The file that the kept bytes come from, if it has another name.
+    pub(super) fn lay_elsewhere(&self) -> Option<&String> {
+        self.source.as_ref().filter(|source| **source != self.name)
     }
 
     /// Puts a link at its start and gives the offset past it.

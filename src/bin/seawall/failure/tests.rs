@@ -320,9 +320,14 @@ fn the_object_bears_what_the_block_says() {
 
 #[test]
 fn a_path_is_quoted_as_a_shell_takes_it() {
-    for (path, quoted) in
-        [("db/wal", "db/wal"), ("", "''"), ("the log's", "'the log'\\''s'"), ("-x", "./-x"), ("a$b", "'a$b'")]
-    {
+    for (path, quoted) in [
+        ("db/wal", "db/wal"),
+        ("", "''"),
+        ("the log's", "'the log'\\''s'"),
+        ("-x", "./-x"),
+        ("a$b", "'a$b'"),
+        ("a\n\u{1b}\u{9b}1\\'", r"$'a\x0a\x1b\xc2\x9b1\\\''"),
+    ] {
         assert_eq!(super::shell(Path::new(path)), quoted);
     }
 }

@@ -16,7 +16,7 @@ use seawall::receiver::{
 use serde_json::{Value, json};
 
 use super::lines::Lines;
-use crate::out::{self, Out, count, counted};
+use crate::out::{self, Out, Plain, count, counted};
 use crate::units::bytes;
 
 /// How often the pace is told: where nobody looks, and on a terminal.
@@ -224,7 +224,7 @@ fn writer(bar: Option<ProgressBar>) -> impl FnMut(&str) -> bool + Send {
     let shared = bar.clone().filter(|_| io::stdout().is_terminal());
     move |line| {
         let mut written = Ok(());
-        above(shared.as_ref(), || written = out.line(line).and_then(|()| out.flush()));
+        above(shared.as_ref(), || written = out.raw(line).and_then(|()| out.flush()));
         if let Err(error) = &written {
             let text = format!("warning: {error:#}; receiving all the same, and telling nothing");
             above(bar.as_ref(), || out::warn(text));
@@ -251,7 +251,7 @@ fn above(bar: Option<&ProgressBar>, write: impl FnOnce()) {
 fn line(json: bool, event: &str, text: &str, mut value: Value) -> String {
     let now = Timestamp::now();
     if !json {
-        return format!("{} {event:<13} {text}", now.to_zoned(TimeZone::system()).strftime("%H:%M:%S"));
+        return format!("{} {event:<13} {}", now.to_zoned(TimeZone::system()).strftime("%H:%M:%S"), Plain(text));
     }
     if let Some(fields) = value.as_object_mut() {
         fields.insert("time".into(), now.to_string().into());

@@ -18,7 +18,7 @@ pub fn write(overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
     ];
     for (name, help, value) in rows {
         head(name, help, out)?;
-        out.line(format_args!("seawall_{name} {value}"))?;
+        out.raw(format_args!("seawall_{name} {value}"))?;
     }
     type Figure = fn(&CursorInfo) -> u64;
     let of_cursors: [(_, _, Figure); 2] = [
@@ -29,14 +29,14 @@ pub fn write(overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
         head(name, help, out)?;
         for cursor in &overview.cursors {
             let value = figure(cursor);
-            out.line(format_args!("seawall_{name}{{cursor=\"{}\"}} {value}", label(&cursor.name)))?;
+            out.raw(format_args!("seawall_{name}{{cursor=\"{}\"}} {value}", label(&cursor.name)))?;
         }
     }
     Ok(())
 }
 
 fn head(name: &str, help: &str, out: &mut Out) -> anyhow::Result<()> {
-    out.line(format_args!("# HELP seawall_{name} {help}\n# TYPE seawall_{name} gauge"))
+    out.raw(format_args!("# HELP seawall_{name} {help}\n# TYPE seawall_{name} gauge"))
 }
 
 /// As the value of a label.
