@@ -3,6 +3,8 @@
 
 #[path = "salvage/made.rs"]
 mod made;
+#[path = "salvage/missing.rs"]
+mod missing;
 #[path = "common/random.rs"]
 mod random;
 #[path = "salvage/raw.rs"]

@@ -38,7 +38,7 @@ pub struct Arguments {
 
 const JSON: &str = "Tell what was found as one JSON object:
   {\"logs\":[{\"log\":S,\"segments\":N,\"records\":N,\"bytes\":N,\"first\":LSN,\"last\":LSN,\"segment_size\":N,
-    \"damaged\":N,\"absent\":BOOL,\"cut_off\":N,\"cleaned\":N,\"doubled\":N},..],\"bytes\":N,\"unreadable\":N,\"refused\":N,\"untold\":N,
+    \"damaged\":N,\"absent\":BOOL,\"lost_records\":N|null,\"cut_off\":N,\"cleaned\":N,\"doubled\":N},..],\"bytes\":N,\"unreadable\":N,\"refused\":N,\"untold\":N,
    \"too_new\":N,\"notes\":[S,..],\"written\":null|{\"dir\":S,\"records\":N,\"batches\":N,\"parts\":N,\"unreadable\":N,
     \"first\":LSN|null,\"last\":LSN|null}}
 What is told of an error: `seawall --help`.";
@@ -197,7 +197,7 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
         json!({
             "log": log.name, "segments": log.segments, "records": log.records, "bytes": log.bytes,
             "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size,
-            "damaged": log.damaged, "absent": log.absent, "cut_off": log.cut_off, "cleaned": log.cleaned, "doubled": log.doubled,
+            "damaged": log.damaged, "absent": log.absent, "lost_records": log.lost_records, "cut_off": log.cut_off, "cleaned": log.cleaned, "doubled": log.doubled,
         })
     };
     let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.0);
@@ -233,7 +233,16 @@ fn text(
             log.last
         ))?;
         if log.absent {
-            out.line("  absent   segments before these are not among the sources, nor is MARK")?;
+            out.line(
+                "  absent   segments before these are not among the sources, nor is MARK, which tells what was cleaned",
+            )?;
+        }
+        if !log.is_whole() {
+            // Of what is absent it cannot be told whether it was cleaned.
+            let most = if log.absent { "at most " } else { "" };
+            let lost = log.lost_records.map(|lost| format!("{most}{}", counted(lost, "record")));
+            let lost = lost.unwrap_or("it cannot be told how many records".to_owned());
+            out.line(format_args!("  missing  {lost}"))?;
         }
         for (number, name, what) in [
             (log.damaged, "damage", "passed over: records were there and are not found"),

@@ -222,8 +222,10 @@ impl Lives {
         let mut gaps: HashMap<usize, (u64, u64, u64)> = HashMap::new();
         for (seen, own, parent) in edges {
             let Some((family, base)) = self.all.get(own).map(|life| (life.family(), life.base)) else { continue };
-            let past = self.pasts.entry(family).or_default();
-            past.front = past.front.max(seen.link.front);
+            if base.is_some() {
+                let past = self.pasts.entry(family).or_default();
+                past.front = past.front.max(seen.link.front);
+            }
             if let Some(life) = self.all.get_mut(own) {
                 life.before = Some((seen.link.prev_base, seen.link.records_before));
             }

@@ -219,9 +219,12 @@ pub struct SalvagedLog {
     /// Places where a record was and is not found, or many: missing segments count as one. 0: nothing that is known of is
     /// missing. A log's last records leave no trace if `MARK` is not among the sources.
     pub damaged: u64,
-    /// Whether segments lay before the first that is found, of which nothing is among the sources, nor `MARK`: then they
-    /// do not count as damage, for it may be that they were not given.
+    /// Whether segments lay before the first that is found, or may have, of which nothing is among the sources, nor
+    /// `MARK`: then they do not count as damage, for it may be that they were cleaned, or not given.
     pub absent: bool,
+    /// How many records are missing, or at most so many: as the links count them, before the first that is found too, and
+    /// where a repair had passed some over in a segment that is damaged again, those as well. `None`: that cannot be told.
+    pub lost_records: Option<u64>,
     /// How many of the records lie where recovery had cut a torn tail off. Nobody was told that they were durable.
     pub cut_off: u64,
     /// How many of the records had been cleaned away.
@@ -246,6 +249,11 @@ impl fmt::Display for SalvagedLog {
         write!(f, "{name}: {records} of {bytes} bytes in {segments}, LSN {first} to {last}")?;
         if self.damaged > 0 {
             write!(f, "; passed over: {}", plural(self.damaged, "damaged place"))?;
+        }
+        match self.lost_records {
+            _ if self.is_whole() => {}
+            Some(lost) => write!(f, "; missing: {}", plural(lost, "record"))?,
+            None => write!(f, "; how many records are missing cannot be told")?,
         }
         for (count, what) in [
             (self.cut_off, "that recovery had cut off"),
