@@ -94,3 +94,47 @@ fn records_that_are_missing_are_counted_as_the_links_count_them() {
         paths.iter().zip(&all).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
     }
 }
+
+/// The segment without a header was another log.
+#[test]
+fn a_lost_header_loses_no_place_where_rotations_ran_ahead_of_the_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
+    // No claim is above the beginning of the log.
+    (0..100_u8).for_each(|n| drop(wal.append(&[n; 1000]).unwrap()));
+    wal.sync().unwrap();
+    let made: Vec<Made> = wal.read(..).unwrap().map(|record| record.unwrap().into()).collect();
+    wal.close().unwrap();
+    let paths = segments(dir.path());
+    let before: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    assert!(paths.len() > 5);
+    let last = paths.len() - 1;
+    let behead = |number: usize| fs::write(&paths[number], [&[0; 4096], &before[number][4096..]].concat()).unwrap();
+    for lost in
+        [&[last][..], &[last - 1, last], &[0, last], &(1..=last).collect::<Vec<_>>(), &(0..=last).collect::<Vec<_>>()]
+    {
+        lost.iter().for_each(|number| behead(*number));
+        let found = salvaged(&[dir.path()]);
+        assert_eq!(whole(&found), made, "{lost:?}");
+        assert_eq!((found.is_whole(), lone(&found).log_id.is_some()), (true, lost.len() <= last), "{lost:?}");
+        paths.iter().zip(&before).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    }
+    // And the link behind it too: its name says where it lies.
+    behead(last - 1);
+    let mut bytes = before[last].clone();
+    bytes[4096 + 30] ^= 1;
+    fs::write(&paths[last], bytes).unwrap();
+    assert_eq!(whole(&salvaged(&[dir.path()])), made);
+    fs::write(&paths[last], &before[last]).unwrap();
+    // Under a wrong name it stays apart.
+    behead(last);
+    let newest = made::base(&paths[last]);
+    for base in [newest - 16384, newest + 16384, newest + (1 << 20)] {
+        let name = dir.path().join(format!("{base:020}.wal.aside"));
+        fs::copy(&paths[last], &name).unwrap();
+        let found = salvaged(&[&paths[..last], std::slice::from_ref(&name)].concat());
+        fs::remove_file(name).unwrap();
+        let told = found.logs().iter().find(|told| told.log_id.is_some()).unwrap();
+        assert!(made::read(&found, told).iter().all(|record| made.contains(record)), "{base}");
+    }
+}

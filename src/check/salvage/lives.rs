@@ -106,9 +106,12 @@ impl Lives {
                 lives.push(*prev_seed, Some(*prev_base));
             }
         }
+        // A file that is named as a segment is as long as one, unless it was trimmed.
+        let lengths = images.iter().filter(|image| image.base.is_some()).map(|image| image.length);
+        let sizes = seen.headers.iter().map(|found| found.header.capacity).chain(lengths).collect();
         for link in &seen.links {
             if !lives.by_seed.contains_key(&link.seed) {
-                let base = images.get(usize::from(link.image)).and_then(|image| by_name(image, link));
+                let base = images.get(usize::from(link.image)).and_then(|image| by_name(image, link, &sizes));
                 lives.push(link.seed, base);
             }
         }
@@ -320,14 +323,20 @@ fn key(seed: u32, bits: u32) -> usize {
 }
 
 /// The base that the name of a file says, if its link says nothing else: a file may have been renamed, or made ready
-/// for its next life, and then the LSNs would be another segment's.
-fn by_name(image: &Image, seen: &SeenLink) -> Option<u64> {
+/// for its next life, and then the LSNs would be another segment's. `sizes`: what a segment may hold.
+fn by_name(image: &Image, seen: &SeenLink, sizes: &HashSet<u64>) -> Option<u64> {
     let base = image.base.filter(|_| seen.at == u64::from(BLOCK))?;
-    let durable = seen.frame.claim(base.checked_add(u64::from(BLOCK))?)?;
+    let durable = seen.frame.claim(base.checked_add(u64::from(BLOCK))?);
     let follows = match seen.link.prev_base {
         NO_BASE => base == 0,
-        // When it was framed, nothing above what it seals was durable.
-        prev => prev < base && seen.link.prev_end <= base && durable <= seen.link.prev_end && durable >= prev,
+        prev if prev < base && seen.link.prev_end <= base => {
+            // Rotations that ran ahead of the sync claim less than what they seal, or nothing. Within one life of the
+            // log a segment begins where the one before can hold no more.
+            let is_next = sizes.contains(&(base - prev));
+            // When it was framed, nothing above what it seals was durable.
+            durable.map_or(is_next, |durable| durable <= seen.link.prev_end && (durable >= prev || is_next))
+        }
+        _ => false,
     };
     follows.then_some(base)
 }
