@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use seawall::{Kind, Options, Record, Wal};
+use seawall::{Kind, Lsn, Options, Record, Wal};
 use serde_json::json;
 
 use crate::{first_segment, flip, lines, said, seawall, segments, text};
@@ -257,4 +258,42 @@ fn a_source_that_cannot_be_read_is_passed_over_and_told() {
     assert_eq!(alone.status.code(), Some(1));
     assert!(said(&alone).contains("bad cannot be read, and was passed over"), "{}", said(&alone));
     assert_eq!(seawall(&["salvage", text(&temp.path().join("none")), text(&old)]).status.code(), Some(1));
+}
+
+#[test]
+fn beside_a_writer_nothing_is_called_damaged_and_what_is_there_is_written_anew() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+    let wal = Options::new().segment_size(64 << 10).open(&old).unwrap();
+    wal.append(&0_u64.to_le_bytes()).unwrap().wait().unwrap();
+    let stop = AtomicBool::new(false);
+    let outputs = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in (1..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                let ticket = wal.append(&[u64::to_le_bytes(n).as_slice(), &[b'.'; 700]].concat()).unwrap();
+                if n % 3 == 0 {
+                    let lsn = ticket.wait().unwrap();
+                    wal.clean_before_lsn(Lsn(lsn.0.saturating_sub(16 << 20))).unwrap();
+                }
+            }
+        });
+        let outputs: Vec<_> = (0..5)
+            .map(|_| {
+                _ = fs::remove_dir_all(&new);
+                (seawall(&["salvage", text(&old)]), seawall(&["salvage", text(&old), "--to", text(&new)]))
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        outputs
+    });
+    let mut noted = 0;
+    for output in outputs.iter().flat_map(|(listed, written)| [listed, written]) {
+        let shown = String::from_utf8(output.stdout.clone()).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{shown}{}", said(output));
+        noted += usize::from(shown.contains("note     ") && shown.contains(": a writer went on with the log"));
+    }
+    assert!(noted > 2, "{noted}");
+    let numbers: Vec<_> =
+        written(&new).iter().map(|(.., payload)| u64::from_le_bytes(payload[..8].try_into().unwrap())).collect();
+    assert!(numbers.len() > 100 && numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
 }

@@ -106,7 +106,10 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Vec<SalvagedLog> {
         for (.., index) in family {
             let Some(life) = lives.all.get(*index) else { continue };
             let number = u32::try_from(*index).unwrap_or(u32::MAX);
-            let own = of_life(&finds.frames, number);
+            if lives.is_taken(number, life) {
+                continue;
+            }
+            let own = tally.met(life, of_life(&finds.frames, number));
             tally.add(life, own, |offset| of_life(&finds.torn, number).iter().any(|torn| torn.offset == offset));
             frames.extend(own.iter().filter(|frame| frame.is_record));
         }
@@ -139,6 +142,8 @@ struct Tally<'a> {
     is_open: bool,
     /// Whether nothing can lie between the front and what was added.
     is_begun: bool,
+    /// Whether a writer had not written on yet when the rest was read.
+    is_ended: bool,
 }
 
 impl<'a> Tally<'a> {
@@ -152,7 +157,18 @@ impl<'a> Tally<'a> {
         // Of what was cleaned nobody knows how much it was; else the links count from the first record on.
         let counted = (past.front == 0).then_some(0);
         let (sure, durable) = (0, past.durable);
-        Tally { past, log, reach: 0, durable, last: None, counted, sure, is_open: false, is_begun: false }
+        Tally {
+            past,
+            log,
+            reach: 0,
+            durable,
+            last: None,
+            counted,
+            sure,
+            is_open: false,
+            is_begun: false,
+            is_ended: false,
+        }
     }
 
     /// `is_torn`: whether a frame begins at an offset whose payload is not to be found.
@@ -170,7 +186,9 @@ impl<'a> Tally<'a> {
         let mut miss = |offset: u32| {
             let lsn = life.lsn(offset);
             // All of its records are there: what was damaged is the log's own.
-            if life.records == Some(found) || lsn < self.past.front || self.past.is_cut_off(lsn) {
+            let is_no_loss =
+                life.is_former || lsn < self.past.front || self.past.is_cut_off(lsn) || self.past.is_late(lsn);
+            if life.records == Some(found) || is_no_loss {
                 return;
             }
             is_short = true;
@@ -212,6 +230,30 @@ impl<'a> Tally<'a> {
         self.last = life.base;
     }
 
+    /// The frames of one life that follow those before without a gap, if a writer goes on with the log meanwhile: it may
+    /// have written what lies between after that was read. Of the last batch all, or nothing.
+    fn met<'f>(&mut self, life: &Life, frames: &'f [Frame]) -> &'f [Frame] {
+        let late = |offset| self.past.is_late(life.lsn(offset));
+        if self.past.settled.is_none() {
+            return frames;
+        }
+        // One that was begun after the links were looked for.
+        self.is_ended |= late(0) && life.before.is_none() && !frames.is_empty();
+        let (mut next, mut known) = (BLOCK, 0);
+        for (index, frame) in frames.iter().enumerate() {
+            self.is_ended |= late(next) && frame.offset > next && !(next == BLOCK && is_link(frame.offset));
+            if self.is_ended {
+                break;
+            }
+            next = frame.end();
+            if frame.batch & MORE == 0 || !late(frame.offset) {
+                known = index + 1;
+            }
+        }
+        self.is_ended |= late(next) && life.end.is_some_and(|end| end > u64::from(next));
+        frames.get(..known).unwrap_or_default()
+    }
+
     /// So many records are missing. `None`: the next link may tell.
     fn lose(&mut self, records: Option<u64>) {
         self.is_open |= records.is_none();
@@ -222,7 +264,9 @@ impl<'a> Tally<'a> {
     /// this alone tells; or the next link, if nothing was cleaned. `is_there`: a frame of it is.
     fn begin(&mut self, life: &Life, is_there: bool) {
         let (front, lsn) = (self.past.front, life.base.unwrap_or(0));
-        if self.is_begun || lsn < front {
+        self.is_begun |= life.is_former;
+        // A front that is late was begun after the files were listed.
+        if self.is_begun || lsn < front || self.past.is_late(front) {
             return;
         }
         if front > 0 && self.last.is_some_and(|last| last < front) {
@@ -249,10 +293,16 @@ impl<'a> Tally<'a> {
     /// Holds against each other how many records were found and how many the links count: a segment of which nothing is
     /// left, not even the link behind it, shows by that alone.
     fn hold(&mut self, life: &Life) {
-        let Some((prev, before)) = life.before else { return };
+        let Some((prev, before)) = life.before.filter(|_| !life.is_former) else { return };
+        if life.base.is_some_and(|base| base <= self.past.front) {
+            // What lies before it was cleaned, if anything does.
+            (self.counted, self.is_begun) = (Some(before), self.is_begun || self.past.front == 0);
+            return;
+        }
         let counted = self.counted.filter(|_| self.last.is_none_or(|last| last == prev));
         match counted.map(|counted| before.saturating_sub(counted)) {
             Some(0) => {}
+            Some(_) if self.past.is_late(life.base.unwrap_or(0)) => {}
             Some(lost) => {
                 self.lose(Some(lost));
                 if !self.is_begun {
@@ -270,12 +320,13 @@ impl<'a> Tally<'a> {
     }
 
     fn finish(mut self, frames: std::ops::Range<usize>) -> Option<SalvagedLog> {
-        if !self.is_begun {
+        if !self.is_begun && !self.past.is_late(self.past.front) {
             self.begin_late();
             self.is_open = true;
         }
         // What was durable once lies beyond all that is here.
-        let is_cut = self.durable > self.reach;
+        let durable = self.past.settled.map_or(self.durable, |settled| settled.min(self.durable));
+        let is_cut = durable > self.reach.max(self.past.front);
         self.log.damaged += u64::from(is_cut);
         if is_cut || self.is_open {
             self.log.lost_records = None;

@@ -37,6 +37,8 @@ pub(super) struct Life {
     is_headed: bool,
     /// Another life has the same seed: a frame is its only where its header is.
     is_twin: bool,
+    /// Its file is another segment's by now: all of it was cleaned.
+    pub(super) is_former: bool,
     /// The highest claim in its frames.
     pub(super) claim: u64,
 }
@@ -44,6 +46,11 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn family(&self) -> Family {
         self.family.unwrap_or(Family::Nameless(self.seed))
+    }
+
+    /// Whether nothing tells its log.
+    fn is_nameless(&self) -> bool {
+        !matches!(self.family, Some(Family::Id(_)))
     }
 
     /// What it can hold.
@@ -67,9 +74,16 @@ pub(super) struct Past {
     pub(super) cuts: Vec<(u64, u64)>,
     /// Whether its `MARK` is among the sources.
     pub(super) is_marked: bool,
+    /// Where a writer goes on with it meanwhile: all below was written before, and is changed by nothing but cleaning.
+    pub(super) settled: Option<u64>,
 }
 
 impl Past {
+    /// Whether a writer may be writing there.
+    pub(super) fn is_late(&self, lsn: u64) -> bool {
+        self.settled.is_some_and(|settled| lsn >= settled)
+    }
+
     pub(super) fn is_cut_off(&self, lsn: u64) -> bool {
         let above = self.cuts.partition_point(|(from, _)| *from <= lsn);
         above.checked_sub(1).and_then(|index| self.cuts.get(index)).is_some_and(|(_, to)| lsn < *to)
@@ -86,6 +100,8 @@ pub(super) struct Lives {
     homes: HashSet<(u16, u64, u32)>,
     /// Where in a block all that are in an image begin.
     aligned: HashMap<u16, HashSet<u64>>,
+    /// Files of the directories whose logs a writer goes on with.
+    pub(super) moving: HashSet<u16>,
     /// For each key the seeds that have it.
     table: Vec<Vec<(u32, u32)>>,
     /// No offset has a bit from here on.
@@ -121,6 +137,7 @@ impl Lives {
             }
         }
         lives.relate(seen);
+        lives.tell_former(seen);
         for twins in lives.by_seed.values().filter(|twins| twins.len() > 1) {
             for index in twins {
                 if let Some(life) = lives.all.get_mut(*index) {
@@ -130,6 +147,18 @@ impl Lives {
         }
         lives.tabulate();
         lives
+    }
+
+    /// Tells of which segments the file is another's by now: those of no log that is known, behind another's header.
+    fn tell_former(&mut self, seen: &Seen) {
+        let files: HashSet<_> = seen.headers.iter().filter(|found| found.at == 0).map(|found| found.image).collect();
+        for link in seen.links.iter().filter(|link| link.at == u64::from(BLOCK) && files.contains(&link.image)) {
+            for index in self.by_seed.get(&link.seed).into_iter().flatten() {
+                if let Some(life) = self.all.get_mut(*index) {
+                    life.is_former = life.is_nameless();
+                }
+            }
+        }
     }
 
     /// The life that a header tells of.
@@ -148,8 +177,9 @@ impl Lives {
 
     fn push(&mut self, seed: u32, base: Option<u64>) -> usize {
         let limit = *CAPACITY.end();
-        let (family, end, records, before, is_headed, is_twin, claim) = (None, None, None, None, false, false, 0);
-        self.all.push(Life { seed, base, family, limit, end, records, before, is_headed, is_twin, claim });
+        let (family, end, records, before, claim) = (None, None, None, None, 0);
+        let (is_headed, is_twin, is_former) = (false, false, false);
+        self.all.push(Life { seed, base, family, limit, end, records, before, is_headed, is_twin, is_former, claim });
         self.by_seed.entry(seed).or_default().push(self.all.len() - 1);
         self.all.len() - 1
     }
@@ -271,6 +301,14 @@ impl Lives {
         if let Some(life) = self.all.get_mut(to).filter(|life| life.family.is_none()) {
             life.family = family;
         }
+    }
+
+    /// Whether a writer took a segment away meanwhile: it begins another in its file.
+    pub(super) fn is_taken(&self, index: u32, life: &Life) -> bool {
+        let is_below = |past: &Past| past.settled.is_some() && life.base.is_some_and(|base| base < past.front);
+        let is_old = life.is_former || life.is_nameless() && self.pasts.values().any(is_below);
+        let mut homes = self.homes.iter().filter(|(.., life)| *life == index);
+        is_old && !self.moving.is_empty() && homes.all(|(image, ..)| self.moving.contains(image))
     }
 
     /// Whether a frame lies before the end of its segment, where that is known.
