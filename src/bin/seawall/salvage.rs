@@ -36,12 +36,26 @@ pub struct Arguments {
     json: bool,
 }
 
-const JSON: &str = "Tell what was found as one JSON object:
-  {\"logs\":[{\"log\":S,\"segments\":N,\"records\":N,\"bytes\":N,\"first\":LSN,\"last\":LSN,\"segment_size\":N,
-    \"damaged\":N,\"absent\":BOOL,\"lost_records\":N|null,\"cut_off\":N,\"cleaned\":N,\"doubled\":N},..],\"bytes\":N,\"unreadable\":N,\"refused\":N,\"untold\":N,
-   \"too_new\":N,\"notes\":[S,..],\"written\":null|{\"dir\":S,\"records\":N,\"batches\":N,\"parts\":N,\"unreadable\":N,
-    \"first\":LSN|null,\"last\":LSN|null}}
-What is told of an error: `seawall --help`.";
+const JSON: &str = "\
+Tell what was found as one JSON object
+
+  logs        of each log: log (its id in hexadecimal, or unknown- and a number), segments, records and
+              bytes (of their payloads) that are whole, first and last (LSNs of records), segment_size
+              (of the largest), damaged (places where records were and are not found), absent (whether
+              segments before the first may be missing and MARK is too, which tells what was cleaned),
+              lost_records (how many are missing, or at most so many; null where it cannot be told), and
+              of the records: cut_off (where recovery cut a torn tail off), cleaned (had been cleaned
+              away), doubled (in the place of others)
+  bytes       of all sources; unreadable: how many of these the system refuses to read
+  refused     files and directories that cannot be read; untold: files named as segments in which
+              nothing tells what they held
+  too_new     headers and frames of a newer version: salvage with that
+  notes       what else there is to know, in words
+  written     null without --to, or what went into the new log: dir, records, batches, parts (batches
+              of which a part is written), unreadable (records that were found and could not be read
+              again), first and last (LSNs in the new log, or null)
+Nothing is missing that is known of where damaged, unreadable, refused, untold and too_new are 0 and absent is false.
+Further fields may come. What is told of an error: `seawall --help`.";
 
 const EXAMPLES: &str = "Examples:
   seawall salvage /var/lib/billing
