@@ -16,6 +16,7 @@ use crate::framing::{Batch, Many, One, Parts};
 use crate::health::Health;
 use crate::log::Log;
 use crate::lsn::{BatchTime, Lsn};
+use crate::need::Need;
 use crate::options::Options;
 use crate::read::{Records, Segments, get, split};
 use crate::record::Record;
@@ -109,7 +110,8 @@ impl Wal {
     /// Appends one record without ever waiting, but for others that append at the same moment: as long as copying takes.
     ///
     /// Where the next segment is missing the background makes it, so that a later call succeeds; if the disk or the
-    /// log is too full for that, a later call says so.
+    /// log is too full for that, a later call says so. The first after opening is missing, unless somebody waited for it
+    /// ([`prepare`](Wal::prepare)).
     ///
     /// # Errors
     /// `Backpressure` where [`append`](Wal::append) would wait; otherwise as that.
@@ -139,6 +141,17 @@ impl Wal {
     pub fn sync(&self) -> Result<Lsn> {
         self.log.check()?;
         self.log.writer.sync().map(Lsn)
+    }
+
+    /// Makes ready what an append needs that goes on in a new segment, as the first after opening does: that one is then
+    /// taken by [`try_append`](Wal::try_append) too. Waits for the disk, and leaves nothing in the log; later the
+    /// background does it ahead.
+    ///
+    /// # Errors
+    /// As [`append`](Wal::append).
+    pub fn prepare(&self) -> Result<()> {
+        self.log.check()?;
+        self.log.writer.make_segment(Need::Ordinary, false)
     }
 
     /// Begins a new segment, unless the newest holds no record.

@@ -292,6 +292,22 @@ fn ingest_shares_syncs_among_requests_and_stops_in_order() {
     all_there(&wal, &answered);
 }
 
+/// The first request of all was answered with 429, and `/ready` had said that events were taken.
+#[test]
+fn ingest_takes_an_event_as_soon_as_it_says_that_it_is_ready() {
+    for _ in 0..10 {
+        let dir = directory();
+        let (_running, address) = service(dir.path(), "64");
+        let mut client = Client::new(&address);
+        let begun = Instant::now();
+        while client.ask("GET", "/ready", "").unwrap().0 != 200 {
+            assert!(begun.elapsed() < PATIENCE, "it does not become ready");
+        }
+        let (status, _, body) = client.ask("POST", "/events", "hello").unwrap();
+        assert_eq!(status, 201, "{body}");
+    }
+}
+
 #[test]
 fn ingest_keeps_each_answered_event_over_a_kill() {
     let dir = directory();

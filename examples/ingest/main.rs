@@ -19,8 +19,8 @@
 //! - SIGTERM or ctrl-c stops it in order: requests that were read are answered, then the log is closed.
 //!
 //! What it does not: where the answer is `500` or got lost, nobody knows whether the event is there, and whoever sends
-//! it again should give it an id. And there may be a few `429` until the log's own thread has made a segment, at the
-//! start, and where events come faster than that goes.
+//! it again should give it an id. And there may be a few `429` until the log's own thread has made a segment, where events
+//! come faster than that goes.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod http;
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mib: u64 = arguments.next().map_or(Ok(64), |mib| mib.parse())?;
     // Opening recovers, and nothing is served before.
     let options = Options::new().segment_size(1 << 20).max_disk_bytes(mib << 20);
-    let wal = Arc::new(spawn_blocking(move || options.open(dir)).await??);
+    let wal = Arc::new(spawn_blocking(move || open(&options, &dir)).await??);
     println!("{}", wal.recovery());
     let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
@@ -76,6 +76,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     spawn_blocking(move || wal.close()).await??;
     println!("closed");
     Ok(())
+}
+
+/// Opens the log, and makes the first segment: `try_append` waits for none, and would refuse the first event.
+fn open(options: &Options, dir: &str) -> seawall::Result<Wal> {
+    let wal = options.open(dir)?;
+    match wal.prepare() {
+        // Full: it is served, for `/ready` says so, and a DELETE makes room.
+        Err(e) if e.is_backpressure() => Ok(wal),
+        prepared => prepared.map(|()| wal),
+    }
 }
 
 /// Answers the requests of one connection, one by one, until it ends or the service stops.

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Seek};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Background, File, Map, Next, Storage, background, map, sys};
 use crate::sync::OnceLock;
@@ -120,6 +120,11 @@ pub(crate) fn open_any(path: &Path) -> io::Result<(Box<dyn File>, u64)> {
     // A device has no length in its metadata, but an end.
     let length = file.seek(io::SeekFrom::End(0))?;
     Ok((Box::new(FsFile(file)), length))
+}
+
+/// When a file was last written to.
+pub(crate) fn changed_at(path: &Path) -> io::Result<SystemTime> {
+    fs::metadata(path)?.modified()
 }
 
 /// The directory's lock.

@@ -32,7 +32,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use fs::Fs;
-pub(crate) use fs::open_any;
+pub(crate) use fs::{changed_at, open_any};
 pub(crate) use gate::{Gate, is_broken};
 
 /// One directory that holds one log.

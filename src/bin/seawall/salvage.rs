@@ -36,12 +36,26 @@ pub struct Arguments {
     json: bool,
 }
 
-const JSON: &str = "Tell what was found as one JSON object:
-  {\"logs\":[{\"log\":S,\"segments\":N,\"records\":N,\"bytes\":N,\"first\":LSN,\"last\":LSN,\"segment_size\":N,
-    \"damaged\":N,\"absent\":BOOL,\"cut_off\":N,\"cleaned\":N,\"doubled\":N},..],\"bytes\":N,\"unreadable\":N,\"refused\":N,\"untold\":N,
-   \"too_new\":N,\"notes\":[S,..],\"written\":null|{\"dir\":S,\"records\":N,\"batches\":N,\"parts\":N,\"unreadable\":N,
-    \"first\":LSN|null,\"last\":LSN|null}}
-What is told of an error: `seawall --help`.";
+const JSON: &str = "\
+Tell what was found as one JSON object
+
+  logs        of each log: log (its id in hexadecimal, or unknown- and a number), segments, records and
+              bytes (of their payloads) that are whole, first and last (LSNs of records), segment_size
+              (of the largest), damaged (places where records were and are not found), absent (whether
+              segments before the first may be missing and MARK is too, which tells what was cleaned),
+              lost_records (how many are missing, or at most so many; null where it cannot be told), and
+              of the records: cut_off (where recovery cut a torn tail off), cleaned (had been cleaned
+              away), doubled (in the place of others)
+  bytes       of all sources; unreadable: how many of these the system refuses to read
+  refused     files and directories that cannot be read; untold: files named as segments in which
+              nothing tells what they held
+  too_new     headers and frames of a newer version: salvage with that
+  notes       what else there is to know, in words
+  written     null without --to, or what went into the new log: dir, records, batches, parts (batches
+              of which a part is written), unreadable (records that were found and could not be read
+              again), first and last (LSNs in the new log, or null)
+Nothing is missing that is known of where damaged, unreadable, refused, untold and too_new are 0 and absent is false.
+Further fields may come. What is told of an error: `seawall --help`.";
 
 const EXAMPLES: &str = "Examples:
   seawall salvage /var/lib/billing
@@ -197,7 +211,7 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
         json!({
             "log": log.name, "segments": log.segments, "records": log.records, "bytes": log.bytes,
             "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size,
-            "damaged": log.damaged, "absent": log.absent, "cut_off": log.cut_off, "cleaned": log.cleaned, "doubled": log.doubled,
+            "damaged": log.damaged, "absent": log.absent, "lost_records": log.lost_records, "cut_off": log.cut_off, "cleaned": log.cleaned, "doubled": log.doubled,
         })
     };
     let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.0);
@@ -233,7 +247,16 @@ fn text(
             log.last
         ))?;
         if log.absent {
-            out.line("  absent   segments before these are not among the sources, nor is MARK")?;
+            out.line(
+                "  absent   segments before these are not among the sources, nor is MARK, which tells what was cleaned",
+            )?;
+        }
+        if !log.is_whole() {
+            // Of what is absent it cannot be told whether it was cleaned.
+            let most = if log.absent { "at most " } else { "" };
+            let lost = log.lost_records.map(|lost| format!("{most}{}", counted(lost, "record")));
+            let lost = lost.unwrap_or("it cannot be told how many records".to_owned());
+            out.line(format_args!("  missing  {lost}"))?;
         }
         for (number, name, what) in [
             (log.damaged, "damage", "passed over: records were there and are not found"),

@@ -106,7 +106,10 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Vec<SalvagedLog> {
         for (.., index) in family {
             let Some(life) = lives.all.get(*index) else { continue };
             let number = u32::try_from(*index).unwrap_or(u32::MAX);
-            let own = of_life(&finds.frames, number);
+            if lives.is_taken(number, life) {
+                continue;
+            }
+            let own = tally.met(life, of_life(&finds.frames, number));
             tally.add(life, own, |offset| of_life(&finds.torn, number).iter().any(|torn| torn.offset == offset));
             frames.extend(own.iter().filter(|frame| frame.is_record));
         }
@@ -130,11 +133,17 @@ struct Tally<'a> {
     /// The end of what was found or is known to have been there, and of what is known to have been durable.
     reach: u64,
     durable: u64,
-    /// Where the segment before lies, and how many records of the log lie up to its end, as far as that is known; how
-    /// many places were damaged where it last was.
+    /// Where the segment before lies, and how many records of the log lie up to its end, as far as that is known.
     last: Option<u64>,
     counted: Option<u64>,
+    /// How many places were damaged where a link last counted what lies before it, and whether records are missing since
+    /// then of which only the next one that counts can tell how many they were.
     sure: u64,
+    is_open: bool,
+    /// Whether nothing can lie between the front and what was added.
+    is_begun: bool,
+    /// Whether a writer had not written on yet when the rest was read.
+    is_ended: bool,
 }
 
 impl<'a> Tally<'a> {
@@ -144,32 +153,49 @@ impl<'a> Tally<'a> {
             Family::Id(id) => id.iter().map(|byte| format!("{byte:02x}")).collect(),
             Family::Nameless(seed) => format!("unknown-{seed:08x}"),
         };
-        let log = SalvagedLog { name, log_id, first: Lsn::MAX, ..SalvagedLog::default() };
-        Tally { past, log, reach: 0, durable: past.durable, last: None, counted: None, sure: 0 }
+        let log = SalvagedLog { name, log_id, first: Lsn::MAX, lost_records: Some(0), ..SalvagedLog::default() };
+        // Of what was cleaned nobody knows how much it was; else the links count from the first record on.
+        let counted = (past.front == 0).then_some(0);
+        let (sure, durable) = (0, past.durable);
+        Tally {
+            past,
+            log,
+            reach: 0,
+            durable,
+            last: None,
+            counted,
+            sure,
+            is_open: false,
+            is_begun: false,
+            is_ended: false,
+        }
     }
 
     /// `is_torn`: whether a frame begins at an offset whose payload is not to be found.
     fn add(&mut self, life: &Life, frames: &[Frame], is_torn: impl Fn(u32) -> bool) {
-        self.count(life, frames.iter().filter(|frame| frame.is_record).count() as u64);
+        let is_below = |frame: &Frame| life.end.is_none_or(|end| u64::from(frame.end()) <= end);
+        let found = frames.iter().filter(|frame| frame.is_record && is_below(frame)).count() as u64;
+        self.begin(life, !frames.is_empty());
+        self.hold(life);
         let (log, before) = (&mut self.log, self.reach);
         log.segments += usize::from(!frames.is_empty());
         if let Some(last) = frames.last() {
             log.segment_size = log.segment_size.max(life.size()).max(u64::from(last.end()));
         }
-        let mut next = BLOCK;
-        let found = frames.iter().filter(|frame| frame.is_record).count() as u64;
+        let (mut next, mut is_short) = (BLOCK, false);
         let mut miss = |offset: u32| {
-            // All of its records are there: what was damaged is the log's own.
-            if life.records == Some(found) {
-                return;
-            }
-            // No more than that the log began before what was given.
-            if frames.is_empty() && log.records == 0 && !self.past.is_marked {
-                log.absent = life.lsn(offset) >= self.past.front;
-                return;
-            }
             let lsn = life.lsn(offset);
-            log.damaged += u64::from(lsn >= self.past.front && !self.past.is_cut_off(lsn));
+            // All of its records are there: what was damaged is the log's own.
+            let is_no_loss =
+                life.is_former || lsn < self.past.front || self.past.is_cut_off(lsn) || self.past.is_late(lsn);
+            if life.records == Some(found) || is_no_loss {
+                return;
+            }
+            is_short = true;
+            // No more than that the log began before what was given.
+            let is_absent = frames.is_empty() && log.records == 0 && !self.past.is_marked;
+            log.absent |= is_absent;
+            log.damaged += u64::from(!is_absent);
         };
         for frame in frames {
             if frame.offset > next && !(next == BLOCK && is_link(frame.offset)) {
@@ -197,25 +223,114 @@ impl<'a> Tally<'a> {
             log.cut_off += u64::from(self.past.is_cut_off(lsn));
             log.doubled += u64::from(lsn < before);
         }
-    }
-
-    /// Holds against each other how many records were found and how many the links count: a segment of which nothing is
-    /// left, not even the link behind it, shows by that alone. `found`: in this one.
-    fn count(&mut self, life: &Life, found: u64) {
-        if let Some((prev, before)) = life.before {
-            let short = self.last == Some(prev) && self.counted.is_some_and(|counted| counted < before);
-            // What is damaged in between may have been those.
-            self.log.damaged += u64::from(short && self.sure == self.log.damaged);
-            (self.counted, self.sure) = (Some(before), self.log.damaged);
+        if is_short {
+            self.lose(life.records.map(|records| records.saturating_sub(found)));
         }
-        let records = life.records.unwrap_or(found);
-        self.counted = self.counted.map(|counted| counted.saturating_add(records));
+        self.counted = self.counted.map(|counted| counted.saturating_add(life.records.unwrap_or(found)));
         self.last = life.base;
     }
 
+    /// The frames of one life that follow those before without a gap, if a writer goes on with the log meanwhile: it may
+    /// have written what lies between after that was read. Of the last batch all, or nothing.
+    fn met<'f>(&mut self, life: &Life, frames: &'f [Frame]) -> &'f [Frame] {
+        let late = |offset| self.past.is_late(life.lsn(offset));
+        if self.past.settled.is_none() {
+            return frames;
+        }
+        // One that was begun after the links were looked for.
+        self.is_ended |= late(0) && life.before.is_none() && !frames.is_empty();
+        let (mut next, mut known) = (BLOCK, 0);
+        for (index, frame) in frames.iter().enumerate() {
+            self.is_ended |= late(next) && frame.offset > next && !(next == BLOCK && is_link(frame.offset));
+            if self.is_ended {
+                break;
+            }
+            next = frame.end();
+            if frame.batch & MORE == 0 || !late(frame.offset) {
+                known = index + 1;
+            }
+        }
+        self.is_ended |= late(next) && life.end.is_some_and(|end| end > u64::from(next));
+        frames.get(..known).unwrap_or_default()
+    }
+
+    /// So many records are missing. `None`: the next link may tell.
+    fn lose(&mut self, records: Option<u64>) {
+        self.is_open |= records.is_none();
+        self.log.lost_records = self.log.lost_records.map(|lost| lost.saturating_add(records.unwrap_or(0)));
+    }
+
+    /// Looks whether the log begins with a segment where it should. Where all of the front is gone, and what named it,
+    /// this alone tells; or the next link, if nothing was cleaned. `is_there`: a frame of it is.
+    fn begin(&mut self, life: &Life, is_there: bool) {
+        let (front, lsn) = (self.past.front, life.base.unwrap_or(0));
+        self.is_begun |= life.is_former;
+        // A front that is late was begun after the files were listed.
+        if self.is_begun || lsn < front || self.past.is_late(front) {
+            return;
+        }
+        if front > 0 && self.last.is_some_and(|last| last < front) {
+            // What was cleaned may be there in part.
+            (self.counted, self.last, self.is_open, self.sure) = (None, None, false, self.log.damaged);
+        }
+        if life.base == Some(front) {
+            self.is_begun = is_there || life.records.is_some();
+        } else if front > 0 && is_there {
+            self.begin_late();
+            self.log.lost_records = None;
+        }
+    }
+
+    /// What lay before the first segment that is found is lost. It counts once, whatever names a part of it.
+    fn begin_late(&mut self) {
+        self.is_begun = true;
+        if self.log.damaged == 0 && !self.log.absent {
+            self.log.absent = !self.past.is_marked;
+            self.log.damaged = u64::from(self.past.is_marked);
+        }
+    }
+
+    /// Holds against each other how many records were found and how many the links count: a segment of which nothing is
+    /// left, not even the link behind it, shows by that alone.
+    fn hold(&mut self, life: &Life) {
+        let Some((prev, before)) = life.before.filter(|_| !life.is_former) else { return };
+        if life.base.is_some_and(|base| base <= self.past.front) {
+            // What lies before it was cleaned, if anything does.
+            (self.counted, self.is_begun) = (Some(before), self.is_begun || self.past.front == 0);
+            return;
+        }
+        let counted = self.counted.filter(|_| self.last.is_none_or(|last| last == prev));
+        match counted.map(|counted| before.saturating_sub(counted)) {
+            Some(0) => {}
+            Some(_) if self.past.is_late(life.base.unwrap_or(0)) => {}
+            Some(lost) => {
+                self.lose(Some(lost));
+                if !self.is_begun {
+                    self.begin_late();
+                } else if self.sure == self.log.damaged && !self.is_open {
+                    // What is damaged in between may have been those.
+                    self.log.damaged += 1;
+                }
+            }
+            None if self.is_open => self.log.lost_records = None,
+            None => {}
+        }
+        self.is_begun |= self.past.front == 0;
+        (self.counted, self.sure, self.is_open) = (Some(before), self.log.damaged, false);
+    }
+
     fn finish(mut self, frames: std::ops::Range<usize>) -> Option<SalvagedLog> {
+        if !self.is_begun && !self.past.is_late(self.past.front) {
+            self.begin_late();
+            self.is_open = true;
+        }
         // What was durable once lies beyond all that is here.
-        self.log.damaged += u64::from(self.durable > self.reach);
+        let durable = self.past.settled.map_or(self.durable, |settled| settled.min(self.durable));
+        let is_cut = durable > self.reach.max(self.past.front);
+        self.log.damaged += u64::from(is_cut);
+        if is_cut || self.is_open {
+            self.log.lost_records = None;
+        }
         self.log.frames = frames;
         (self.log.records > 0).then_some(self.log)
     }

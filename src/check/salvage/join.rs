@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::format::{FRAME, FrameHeader};
+use crate::recovery::missing;
 use crate::storage::read_full;
 
 use super::hunt::{Finds, Frame, batch};
@@ -66,6 +67,14 @@ pub(super) fn join(finds: &mut Finds, lives: &Lives, images: &[Image], files: &m
     Ok(breaks)
 }
 
+/// In a file that is gone, for a writer cleaned it, nothing is found.
+fn unless_gone<T>(found: Result<Option<T>>) -> Result<Option<T>> {
+    match found {
+        Err(e) if missing(&e) => Ok(None),
+        found => found,
+    }
+}
+
 struct Joiner<'a> {
     finds: &'a Finds,
     images: &'a [Image],
@@ -90,7 +99,7 @@ impl Joiner<'_> {
                 }
                 let extents = if followed { extents } else { self.beyond(frame.life, frame.end()) };
                 for extent in extents {
-                    if let Some(found) = self.find_break(frame, extent)? {
+                    if let Some(found) = unless_gone(self.find_break(frame, extent))? {
                         self.breaks.insert(frame.place(), found);
                         self.joined.push(*frame);
                         break;
@@ -138,7 +147,9 @@ impl Joiner<'_> {
     /// Where a frame breaks off, if it ends where the extent `end` begins to be known.
     fn find_break(&mut self, frame: &Frame, end: Break) -> Result<Option<Break>> {
         let bytes = frame_bytes(self.images, self.files, frame, None, FRAME as usize)?;
-        let Some(header) = bytes.first_chunk().and_then(FrameHeader::unchecked) else { return Ok(None) };
+        let header = bytes.first_chunk().and_then(FrameHeader::unchecked);
+        // A writer may have begun another segment in the file.
+        let Some(header) = header.filter(|header| header.length == frame.length) else { return Ok(None) };
         let payload = frame.offset + FRAME;
         let last = payload + header.length;
         let mut offset = payload.next_multiple_of(SECTOR);
@@ -193,11 +204,12 @@ impl Joiner<'_> {
             let next = self.beyond(frame.life, offset + left).first().copied();
             let (Some(from), Some(broken)) = (from, next) else { continue };
             let head = Frame { at: from.at, image: from.image, offset, ..frame };
-            let bytes = frame_bytes(self.images, self.files, &head, Some(&broken), FRAME as usize)?;
-            let Some(header) = FrameHeader::decode(&bytes, life.seed, offset) else { continue };
+            let bytes = frame_bytes(self.images, self.files, &head, Some(&broken), FRAME as usize).map(Some);
+            let header = unless_gone(bytes)?.and_then(|bytes| FrameHeader::decode(&bytes, life.seed, offset));
+            let Some(header) = header else { continue };
             let payload = broken.at + u64::from(FRAME - left);
             let whole = (broken.image, payload, payload + u64::from(header.length));
-            if self.sum([(broken.image, payload, payload), whole])? == Some(header.sum) {
+            if unless_gone(self.sum([(broken.image, payload, payload), whole]))? == Some(header.sum) {
                 let is_record = header.is_record();
                 let joined =
                     Frame { length: header.length, is_record, batch: batch(&header, life.lsn(offset)), ..head };

@@ -37,6 +37,8 @@ pub(super) struct Life {
     is_headed: bool,
     /// Another life has the same seed: a frame is its only where its header is.
     is_twin: bool,
+    /// Its file is another segment's by now: all of it was cleaned.
+    pub(super) is_former: bool,
     /// The highest claim in its frames.
     pub(super) claim: u64,
 }
@@ -44,6 +46,11 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn family(&self) -> Family {
         self.family.unwrap_or(Family::Nameless(self.seed))
+    }
+
+    /// Whether nothing tells its log.
+    fn is_nameless(&self) -> bool {
+        !matches!(self.family, Some(Family::Id(_)))
     }
 
     /// What it can hold.
@@ -67,9 +74,16 @@ pub(super) struct Past {
     pub(super) cuts: Vec<(u64, u64)>,
     /// Whether its `MARK` is among the sources.
     pub(super) is_marked: bool,
+    /// Where a writer goes on with it meanwhile: all below was written before, and is changed by nothing but cleaning.
+    pub(super) settled: Option<u64>,
 }
 
 impl Past {
+    /// Whether a writer may be writing there.
+    pub(super) fn is_late(&self, lsn: u64) -> bool {
+        self.settled.is_some_and(|settled| lsn >= settled)
+    }
+
     pub(super) fn is_cut_off(&self, lsn: u64) -> bool {
         let above = self.cuts.partition_point(|(from, _)| *from <= lsn);
         above.checked_sub(1).and_then(|index| self.cuts.get(index)).is_some_and(|(_, to)| lsn < *to)
@@ -86,6 +100,8 @@ pub(super) struct Lives {
     homes: HashSet<(u16, u64, u32)>,
     /// Where in a block all that are in an image begin.
     aligned: HashMap<u16, HashSet<u64>>,
+    /// Files of the directories whose logs a writer goes on with.
+    pub(super) moving: HashSet<u16>,
     /// For each key the seeds that have it.
     table: Vec<Vec<(u32, u32)>>,
     /// No offset has a bit from here on.
@@ -106,9 +122,12 @@ impl Lives {
                 lives.push(*prev_seed, Some(*prev_base));
             }
         }
+        // A file that is named as a segment is as long as one, unless it was trimmed.
+        let lengths = images.iter().filter(|image| image.base.is_some()).map(|image| image.length);
+        let sizes = seen.headers.iter().map(|found| found.header.capacity).chain(lengths).collect();
         for link in &seen.links {
             if !lives.by_seed.contains_key(&link.seed) {
-                let base = images.get(usize::from(link.image)).and_then(|image| by_name(image, link));
+                let base = images.get(usize::from(link.image)).and_then(|image| by_name(image, link, &sizes));
                 lives.push(link.seed, base);
             }
         }
@@ -118,6 +137,7 @@ impl Lives {
             }
         }
         lives.relate(seen);
+        lives.tell_former(seen);
         for twins in lives.by_seed.values().filter(|twins| twins.len() > 1) {
             for index in twins {
                 if let Some(life) = lives.all.get_mut(*index) {
@@ -127,6 +147,18 @@ impl Lives {
         }
         lives.tabulate();
         lives
+    }
+
+    /// Tells of which segments the file is another's by now: those of no log that is known, behind another's header.
+    fn tell_former(&mut self, seen: &Seen) {
+        let files: HashSet<_> = seen.headers.iter().filter(|found| found.at == 0).map(|found| found.image).collect();
+        for link in seen.links.iter().filter(|link| link.at == u64::from(BLOCK) && files.contains(&link.image)) {
+            for index in self.by_seed.get(&link.seed).into_iter().flatten() {
+                if let Some(life) = self.all.get_mut(*index) {
+                    life.is_former = life.is_nameless();
+                }
+            }
+        }
     }
 
     /// The life that a header tells of.
@@ -145,8 +177,9 @@ impl Lives {
 
     fn push(&mut self, seed: u32, base: Option<u64>) -> usize {
         let limit = *CAPACITY.end();
-        let (family, end, records, before, is_headed, is_twin, claim) = (None, None, None, None, false, false, 0);
-        self.all.push(Life { seed, base, family, limit, end, records, before, is_headed, is_twin, claim });
+        let (family, end, records, before, claim) = (None, None, None, None, 0);
+        let (is_headed, is_twin, is_former) = (false, false, false);
+        self.all.push(Life { seed, base, family, limit, end, records, before, is_headed, is_twin, is_former, claim });
         self.by_seed.entry(seed).or_default().push(self.all.len() - 1);
         self.all.len() - 1
     }
@@ -222,8 +255,10 @@ impl Lives {
         let mut gaps: HashMap<usize, (u64, u64, u64)> = HashMap::new();
         for (seen, own, parent) in edges {
             let Some((family, base)) = self.all.get(own).map(|life| (life.family(), life.base)) else { continue };
-            let past = self.pasts.entry(family).or_default();
-            past.front = past.front.max(seen.link.front);
+            if base.is_some() {
+                let past = self.pasts.entry(family).or_default();
+                past.front = past.front.max(seen.link.front);
+            }
             if let Some(life) = self.all.get_mut(own) {
                 life.before = Some((seen.link.prev_base, seen.link.records_before));
             }
@@ -266,6 +301,14 @@ impl Lives {
         if let Some(life) = self.all.get_mut(to).filter(|life| life.family.is_none()) {
             life.family = family;
         }
+    }
+
+    /// Whether a writer took a segment away meanwhile: it begins another in its file.
+    pub(super) fn is_taken(&self, index: u32, life: &Life) -> bool {
+        let is_below = |past: &Past| past.settled.is_some() && life.base.is_some_and(|base| base < past.front);
+        let is_old = life.is_former || life.is_nameless() && self.pasts.values().any(is_below);
+        let mut homes = self.homes.iter().filter(|(.., life)| *life == index);
+        is_old && !self.moving.is_empty() && homes.all(|(image, ..)| self.moving.contains(image))
     }
 
     /// Whether a frame lies before the end of its segment, where that is known.
@@ -318,14 +361,20 @@ fn key(seed: u32, bits: u32) -> usize {
 }
 
 /// The base that the name of a file says, if its link says nothing else: a file may have been renamed, or made ready
-/// for its next life, and then the LSNs would be another segment's.
-fn by_name(image: &Image, seen: &SeenLink) -> Option<u64> {
+/// for its next life, and then the LSNs would be another segment's. `sizes`: what a segment may hold.
+fn by_name(image: &Image, seen: &SeenLink, sizes: &HashSet<u64>) -> Option<u64> {
     let base = image.base.filter(|_| seen.at == u64::from(BLOCK))?;
-    let durable = seen.frame.claim(base.checked_add(u64::from(BLOCK))?)?;
+    let durable = seen.frame.claim(base.checked_add(u64::from(BLOCK))?);
     let follows = match seen.link.prev_base {
         NO_BASE => base == 0,
-        // When it was framed, nothing above what it seals was durable.
-        prev => prev < base && seen.link.prev_end <= base && durable <= seen.link.prev_end && durable >= prev,
+        prev if prev < base && seen.link.prev_end <= base => {
+            // Rotations that ran ahead of the sync claim less than what they seal, or nothing. Within one life of the
+            // log a segment begins where the one before can hold no more.
+            let is_next = sizes.contains(&(base - prev));
+            // When it was framed, nothing above what it seals was durable.
+            durable.map_or(is_next, |durable| durable <= seen.link.prev_end && (durable >= prev || is_next))
+        }
+        _ => false,
     };
     follows.then_some(base)
 }

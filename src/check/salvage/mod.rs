@@ -15,6 +15,7 @@ mod hunt;
 mod image;
 mod index;
 mod join;
+mod live;
 mod lives;
 mod survey;
 
@@ -30,10 +31,12 @@ use crate::format::{FRAME, FrameHeader, FrameKind, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
+use crate::recovery::missing;
 
 use hunt::{Finds, Frame, PART, agreed_seed};
 use image::{Files, Image, Images, images};
 use join::{Breaks, frame_bytes, join};
+use live::{Watched, let_times_settle, watch};
 use lives::Lives;
 use survey::{Seen, survey};
 
@@ -41,7 +44,8 @@ use survey::{Seen, survey};
 ///
 /// A source is a directory, of which all files are read whatever their names are, or a file: a segment under any name,
 /// or the raw image of a disk or a partition, or the disk itself. The order does not matter, and a source may hold
-/// several logs. Nothing is changed, and no lock is needed; nobody should write to the sources meanwhile.
+/// several logs. Nothing is changed, and no lock is needed. Where a writer goes on with a log meanwhile, what its `MARK`
+/// said before is looked for, and what was written since is shown as far as it was met; a note says so.
 ///
 /// A record is reached if its bytes are whole and the seed of its segment is known: from the segment's header, even
 /// with one wrong bit, or from its first frame, or from the first frame of the segment that follows; in a file that
@@ -110,43 +114,84 @@ impl<'a> Salvage<'a> {
     /// `Io` where a source is not there, or neither a file, nor a directory, nor a disk; `Invalid` for more than 65 535
     /// files; `Cancelled`. What the system does not let be read is no error, but counted.
     pub fn run(&self, sources: &[impl AsRef<Path>]) -> Result<Salvaged> {
-        let Images { mut images, mut notes, refused } = images(sources)?;
+        let watched = watch(sources);
+        let Images { mut images, mut notes, mut refused } = images(sources)?;
+        let_times_settle(&images);
         let bytes = images.iter().map(|image| image.length).sum();
         let mut meter = Meter::new(2 * bytes, self.progress);
         let mut seen = Seen::default();
         for (index, image) in (0_u16..).zip(&mut images) {
-            let file = image.open()?;
-            survey(index, image, &*file, &mut seen, &mut meter)?;
+            match image.open() {
+                Ok(file) => survey(index, image, &*file, &mut seen, &mut meter)?,
+                Err(e) if missing(&e) => meter.add(image.length)?,
+                Err(e) => return Err(e),
+            }
         }
         let mut lives = Lives::new(&seen, &images);
-        let (mut finds, mut untold) = (Finds::default(), 0);
-        for (index, image) in (0_u16..).zip(&images) {
-            let file = image.open()?;
-            let before = finds.frames.len();
-            finds.hunt(index, image, &*file, &mut lives, &mut meter)?;
-            if finds.frames.len() == before && !lives.fills(index) {
-                if let Some(seed) = agreed_seed(image, &*file) {
-                    lives.add(seed, index);
-                    // Read once more than was said.
-                    let mut again = Meter { total: meter.total + image.length, ..meter };
-                    finds.hunt(index, image, &*file, &mut lives, &mut again)?;
-                    meter = again;
-                } else if image.is_named() {
-                    untold += 1;
-                    notes.push(format!("{}: nothing tells any more what it held, if anything", image.path.display()));
-                }
-            }
-            finds.sift(before, &lives);
+        let Hunted { mut finds, gone, mut untold } = hunt(&images, &mut lives, &mut meter)?;
+        let breaks = join(&mut finds, &lives, &images, &mut Files::default())?;
+        let said: Vec<_> = watched.iter().map(|log| log.allow_for(&images, &mut lives)).collect();
+        let is_moving = |image: &&Image| {
+            let mut live = watched.iter().zip(&said).filter(|(_, said)| said.is_some());
+            live.any(|(log, _)| log.is_moving(image))
+        };
+        for image in gone.into_iter().filter(|image| !is_moving(image)) {
+            refused += 1;
+            notes.push(format!("{} was removed before it was read", image.path.display()));
         }
-        let mut files = Files::default();
-        let breaks = join(&mut finds, &lives, &images, &mut files)?;
+        untold.retain(|image| !is_moving(image));
+        let what = "nothing tells any more what it held, if anything";
+        notes.extend(untold.iter().map(|image| format!("{}: {what}", image.path.display())));
+        let untold = untold.len() as u64;
+        notes.extend(said.into_iter().flatten());
         index::settle(&mut finds, &lives);
         let logs = index::logs(&mut finds, &lives);
         let Finds { frames, too_new, .. } = finds;
-        let too_new = too_new + seen.too_new;
-        let unreadable = seen.refused;
-        Ok(Salvaged { logs, bytes, unreadable, refused, untold, too_new, notes, images, lives, frames, breaks })
+        let (too_new, unreadable) = (too_new + seen.too_new, seen.refused);
+        let found = Salvaged { logs, bytes, unreadable, refused, untold, too_new, notes, ..Salvaged::default() };
+        Ok(Salvaged { watched, images, lives, frames, breaks, ..found })
     }
+}
+
+/// What the second reading found.
+#[derive(Default)]
+struct Hunted<'i> {
+    finds: Finds,
+    /// Files that are not there any more.
+    gone: Vec<&'i Image>,
+    /// Files in which nothing tells what they held.
+    untold: Vec<&'i Image>,
+}
+
+/// Looks for frames in all sources.
+fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Result<Hunted<'i>> {
+    let mut hunted = Hunted::default();
+    for (index, image) in (0_u16..).zip(images) {
+        let file = match image.open() {
+            Err(e) if missing(&e) => {
+                meter.add(image.length)?;
+                hunted.gone.push(image);
+                continue;
+            }
+            file => file?,
+        };
+        let finds = &mut hunted.finds;
+        let before = finds.frames.len();
+        finds.hunt(index, image, &*file, lives, meter)?;
+        if finds.frames.len() == before && !lives.fills(index) {
+            if let Some(seed) = agreed_seed(image, &*file) {
+                lives.add(seed, index);
+                // Read once more than was said.
+                let mut again = Meter { total: meter.total + image.length, ..*meter };
+                finds.hunt(index, image, &*file, lives, &mut again)?;
+                *meter = again;
+            } else if image.is_named() {
+                hunted.untold.push(image);
+            }
+        }
+        finds.sift(before, lives);
+    }
+    Ok(hunted)
 }
 
 /// Tells how far it is.
@@ -174,6 +219,7 @@ impl<'a> Meter<'a> {
 }
 
 /// What was found. From [`Salvage::run`].
+#[derive(Default)]
 #[non_exhaustive]
 pub struct Salvaged {
     logs: Vec<SalvagedLog>,
@@ -189,6 +235,8 @@ pub struct Salvaged {
     pub too_new: u64,
     /// What an operator should know.
     pub notes: Vec<String>,
+    /// The logs that a writer may go on with.
+    watched: Vec<Watched>,
     images: Vec<Image>,
     lives: Lives,
     frames: Vec<Frame>,
@@ -219,9 +267,12 @@ pub struct SalvagedLog {
     /// Places where a record was and is not found, or many: missing segments count as one. 0: nothing that is known of is
     /// missing. A log's last records leave no trace if `MARK` is not among the sources.
     pub damaged: u64,
-    /// Whether segments lay before the first that is found, of which nothing is among the sources, nor `MARK`: then they
-    /// do not count as damage, for it may be that they were not given.
+    /// Whether segments lay before the first that is found, or may have, of which nothing is among the sources, nor
+    /// `MARK`: then they do not count as damage, for it may be that they were cleaned, or not given.
     pub absent: bool,
+    /// How many records are missing, or at most so many: as the links count them, before the first that is found too, and
+    /// where a repair had passed some over in a segment that is damaged again, those as well. `None`: that cannot be told.
+    pub lost_records: Option<u64>,
     /// How many of the records lie where recovery had cut a torn tail off. Nobody was told that they were durable.
     pub cut_off: u64,
     /// How many of the records had been cleaned away.
@@ -246,6 +297,11 @@ impl fmt::Display for SalvagedLog {
         write!(f, "{name}: {records} of {bytes} bytes in {segments}, LSN {first} to {last}")?;
         if self.damaged > 0 {
             write!(f, "; passed over: {}", plural(self.damaged, "damaged place"))?;
+        }
+        match self.lost_records {
+            _ if self.is_whole() => {}
+            Some(lost) => write!(f, "; missing: {}", plural(lost, "record"))?,
+            None => write!(f, "; how many records are missing cannot be told")?,
         }
         for (count, what) in [
             (self.cut_off, "that recovery had cut off"),
@@ -279,7 +335,8 @@ impl Salvaged {
     }
 
     /// The records of one of its logs, in the order of their LSNs, each once, but for
-    /// [`doubled`](SalvagedLog::doubled) ones. The payloads are read again, one at a time, and checked again.
+    /// [`doubled`](SalvagedLog::doubled) ones. The payloads are read again, one at a time, and checked again. Those that a
+    /// writer has cleaned away since are passed over.
     pub fn records(&self, log: &SalvagedLog) -> SalvagedRecords<'_> {
         let frames = self.frames.get(log.frames.clone()).unwrap_or_default();
         SalvagedRecords { salvaged: self, frames: frames.iter(), files: Files::default(), part: false }
@@ -306,6 +363,12 @@ impl SalvagedRecords<'_> {
     /// Whether the record that was yielded last is of a batch that is not whole, or not known to be.
     pub fn is_part(&self) -> bool {
         self.part
+    }
+
+    fn was_cleaned(&self, frame: &Frame) -> bool {
+        let Salvaged { images, lives, watched, .. } = self.salvaged;
+        let found = images.get(usize::from(frame.image)).zip(lives.all.get(frame.life as usize));
+        found.is_some_and(|(image, life)| watched.iter().any(|log| log.has_cleaned(image, life.lsn(frame.offset))))
     }
 
     fn read(&mut self, frame: &Frame) -> Result<Record> {
@@ -335,8 +398,13 @@ impl Iterator for SalvagedRecords<'_> {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Result<Record>> {
-        let frame = self.frames.next()?;
-        self.part = frame.batch & PART != 0;
-        Some(self.read(frame))
+        loop {
+            let frame = self.frames.next()?;
+            self.part = frame.batch & PART != 0;
+            match self.read(frame) {
+                Err(_) if self.was_cleaned(frame) => {}
+                read => return Some(read),
+            }
+        }
     }
 }

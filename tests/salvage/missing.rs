@@ -1,0 +1,140 @@
+//! What is missing, and how much of it is known; segments that lie where no claim reaches.
+
+use std::fs;
+
+use seawall::Options;
+
+use crate::made::{self, Log, Made, lone, salvaged, segments, whole};
+
+/// Nothing was said to be missing where nothing named what lay before the first segment that is left.
+#[test]
+fn a_lost_front_is_told_beside_damaged_links_with_how_many_records_lay_there() {
+    let log = Log::new(19, 300);
+    let (paths, mark) = (segments(log.dir()), log.dir().join("MARK"));
+    assert!(paths.len() > 6);
+    for (gone, damaged) in [(1, 1), (2, 1), (1, 2), (3, 3), (2, paths.len() - 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        for (number, path) in paths[gone..].iter().enumerate() {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[4096 + 30] ^= u8::from(number < damaged);
+            fs::write(dir.path().join(path.file_name().unwrap()), bytes).unwrap();
+        }
+        let (lost, left) = log.made.split_at(log.made.partition_point(|made| made.lsn.0 < made::base(&paths[gone])));
+        // With no link left nothing counts.
+        let number = Some(lost.len() as u64).filter(|_| gone + damaged < paths.len());
+        let found = salvaged(&[dir.path()]);
+        assert_eq!((whole(&found), found.is_whole()), (left.to_vec(), false), "{gone} {damaged}");
+        let told = lone(&found);
+        assert_eq!((told.damaged, told.absent, told.lost_records), (0, true, number), "{gone} {damaged}");
+        let found = salvaged(&[dir.path(), &mark]);
+        let told = lone(&found);
+        assert_eq!((told.damaged, told.absent, told.lost_records), (1, false, number), "{gone} {damaged}");
+        assert!(!found.is_whole());
+    }
+}
+
+#[test]
+fn what_was_cleaned_is_no_lost_front_and_its_first_segment_is() {
+    let log = Log::new(20, 300);
+    let wal = Options::new().segment_size(16 << 10).open(log.dir()).unwrap();
+    wal.append(b"after").unwrap().wait().unwrap();
+    wal.clean_before_lsn(log.made[100].lsn).unwrap();
+    wal.close().unwrap();
+    let (paths, mark) = (segments(log.dir()), log.dir().join("MARK"));
+    for path in &paths[..2] {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[4096 + 30] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+    assert!(salvaged(&[log.dir()]).is_whole(), "only links are damaged");
+    for sources in [paths[1..].to_vec(), [&paths[1..], &[mark]].concat()] {
+        let found = salvaged(&sources);
+        let told = lone(&found);
+        // How many were cleaned, only a link told that is gone; without MARK it may be all of them.
+        let is_marked = sources.len() == paths.len();
+        let before = log.made.iter().filter(|made| made.lsn.0 < made::base(&paths[1])).count() as u64;
+        assert_eq!((told.lost_records, found.is_whole()), (Some(before).filter(|_| !is_marked), false), "{told}");
+        assert_eq!((told.damaged, told.absent), (u64::from(is_marked), !is_marked), "{told}");
+    }
+}
+
+#[test]
+fn records_that_are_missing_are_counted_as_the_links_count_them() {
+    let log = Log::new(21, 300);
+    let paths = segments(log.dir());
+    let all: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    let lost = |hit: &[usize]| {
+        let found = salvaged(&[log.dir()]);
+        let told = lone(&found);
+        assert_eq!(found.is_whole(), told.lost_records == Some(0), "{hit:?}: {told}");
+        (told.lost_records, log.made.len() as u64 - told.records)
+    };
+    assert_eq!(lost(&[]), (Some(0), 0));
+    for hit in [&[1][..], &[2, 3], &[0, 4], &[paths.len() - 1], &[1, paths.len() - 1]] {
+        for number in hit {
+            let mut bytes = all[*number].clone();
+            let length = bytes.len();
+            // Beyond the first frames, and before the last.
+            bytes[5000..length - 4000].fill(0);
+            fs::write(&paths[*number], bytes).unwrap();
+        }
+        let (told, missing) = lost(hit);
+        assert!(missing > 0);
+        // Of the newest no link tells.
+        assert_eq!(told, Some(missing).filter(|_| !hit.contains(&(paths.len() - 1))), "{hit:?}");
+        // And the link behind it.
+        if let [_, number] = hit
+            && *number + 1 < paths.len() - 1
+        {
+            let mut bytes = all[number + 1].clone();
+            bytes[4096 + 30] ^= 1;
+            fs::write(&paths[number + 1], bytes).unwrap();
+            assert_eq!(lost(hit), (Some(missing), missing), "{hit:?}");
+        }
+        paths.iter().zip(&all).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    }
+}
+
+/// The segment without a header was another log.
+#[test]
+fn a_lost_header_loses_no_place_where_rotations_ran_ahead_of_the_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
+    // No claim is above the beginning of the log.
+    (0..100_u8).for_each(|n| drop(wal.append(&[n; 1000]).unwrap()));
+    wal.sync().unwrap();
+    let made: Vec<Made> = wal.read(..).unwrap().map(|record| record.unwrap().into()).collect();
+    wal.close().unwrap();
+    let paths = segments(dir.path());
+    let before: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    assert!(paths.len() > 5);
+    let last = paths.len() - 1;
+    let behead = |number: usize| fs::write(&paths[number], [&[0; 4096], &before[number][4096..]].concat()).unwrap();
+    for lost in
+        [&[last][..], &[last - 1, last], &[0, last], &(1..=last).collect::<Vec<_>>(), &(0..=last).collect::<Vec<_>>()]
+    {
+        lost.iter().for_each(|number| behead(*number));
+        let found = salvaged(&[dir.path()]);
+        assert_eq!(whole(&found), made, "{lost:?}");
+        assert_eq!((found.is_whole(), lone(&found).log_id.is_some()), (true, lost.len() <= last), "{lost:?}");
+        paths.iter().zip(&before).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    }
+    // And the link behind it too: its name says where it lies.
+    behead(last - 1);
+    let mut bytes = before[last].clone();
+    bytes[4096 + 30] ^= 1;
+    fs::write(&paths[last], bytes).unwrap();
+    assert_eq!(whole(&salvaged(&[dir.path()])), made);
+    fs::write(&paths[last], &before[last]).unwrap();
+    // Under a wrong name it stays apart.
+    behead(last);
+    let newest = made::base(&paths[last]);
+    for base in [newest - 16384, newest + 16384, newest + (1 << 20)] {
+        let name = dir.path().join(format!("{base:020}.wal.aside"));
+        fs::copy(&paths[last], &name).unwrap();
+        let found = salvaged(&[&paths[..last], std::slice::from_ref(&name)].concat());
+        fs::remove_file(name).unwrap();
+        let told = found.logs().iter().find(|told| told.log_id.is_some()).unwrap();
+        assert!(made::read(&found, told).iter().all(|record| made.contains(record)), "{base}");
+    }
+}
