@@ -21,6 +21,7 @@ pub enum Found {
     Log(Log),
 }
 
+#[derive(Default)]
 pub struct Log {
     pub first: u64,
     pub end: u64,
@@ -36,7 +37,7 @@ impl Found {
     pub fn agrees(&self, opened: &seawall::Result<Wal>) -> Result<(), String> {
         let same = match (self, opened) {
             (Found::Damage(_), Err(e)) => matches!(e.kind(), ErrorKind::Damage(_)),
-            (Found::TooNew, Err(e)) => matches!(e.kind(), ErrorKind::TooNew { .. }),
+            (Found::TooNew, Err(e)) => matches!(e.kind(), ErrorKind::TooNew),
             (Found::Nothing, Ok(wal)) => wal.recovery().end == Lsn(0),
             (Found::Log(log), Ok(wal)) => {
                 let found = wal.recovery();
@@ -151,99 +152,155 @@ pub fn look(disk: &Disk) -> Found {
 
 /// What is in these files, by the steps and the table of `DESIGN.md`.
 pub fn recover(files: &BTreeMap<String, Vec<u8>>) -> Found {
-    let mark = files.get("MARK").map_or(&[][..], Vec::as_slice);
-    let based = |name: &str| name.strip_suffix(".wal").filter(|digits| digits.len() == 20)?.parse::<u64>().ok();
-    let named: BTreeMap<u64, Option<Segment>> =
-        files.iter().filter_map(|(name, bytes)| based(name).map(|base| (base, Segment::new(base, bytes)))).collect();
-    let links: BTreeMap<u64, Link> =
-        named.iter().filter_map(|(base, segment)| Some((*base, segment.as_ref()?.link()?))).collect();
-    let front = links.values().map(|link| link.front).chain([spec::front(mark)]).max().unwrap_or(0);
-    let named: BTreeMap<_, _> = named.into_iter().filter(|(base, _)| *base >= front).collect();
-
-    // The way down from a segment, if it ends where the log begins: bases, the highest first.
-    let down = |top: u64| -> Option<Vec<u64>> {
-        let mut way = vec![top];
-        loop {
-            let base = *way.last()?;
-            let link = links.get(&base)?;
-            let Some(prev) = link.prev.filter(|_| base != front) else { return Some(way) };
-            named.get(&prev)?.as_ref().filter(|segment| segment.seed == link.seed)?;
-            way.push(prev);
-        }
-    };
-    let chain = named.keys().rev().find_map(|base| down(*base)).unwrap_or_default();
-    let tip = chain.first().copied();
-
-    for (base, segment) in named.iter().filter(|(base, _)| tip.is_none_or(|tip| **base > tip)) {
-        let Some(_) = segment else { return Found::Damage(format!("no header at {base}")) };
-        let prev = links.get(base).and_then(|link| link.prev);
-        if let Some(prev) = prev.filter(|prev| *prev >= front && !named.contains_key(prev)) {
-            return Found::Damage(format!("{base} follows {prev}, which is missing"));
-        }
+    let directory = Directory::new(files);
+    let chain = directory.chain();
+    if let Some(damage) = directory.above(chain.first()) {
+        return Found::Damage(damage);
     }
-    let segment = |base: &u64| named[base].as_ref().unwrap();
-    let ends = |n: usize| links[&chain[n - 1]].end;
-    let read = links.keys().filter(|base| **base >= front).map(segment);
-    let mut proven = read.map(|segment| segment.claims(segment.frames.first())).max().unwrap_or(0);
-    proven = proven.max(spec::synced(mark));
-
-    // Bad places of what is not proven, the newest first: the segment's place in the chain, and the LSN.
-    let mut bad = Vec::new();
-    for (n, base) in chain.iter().enumerate() {
-        let segment = segment(base);
-        if n > 0 && ends(n) <= proven {
-            break;
-        }
-        proven = proven.max(segment.claims(&segment.frames));
-        if n == 0 || segment.bad() < ends(n) {
-            bad.push((n, segment.bad()));
-        }
-    }
-    let (mut beyond, mut evidence) = (0, proven);
-    let mut look = |segment: &Segment, from: u64, past: u64| {
-        let frames = segment.beyond(from);
-        evidence = evidence.max(segment.claims(&frames));
-        beyond += frames.iter().filter(|frame| segment.base + frame.at as u64 > past).count();
-    };
-    for base in named.keys().filter(|base| tip.is_none_or(|tip| **base > tip)) {
-        look(segment(base), *base + BLOCK as u64, 0);
-    }
+    let Tail { bad, beyond, evidence } = directory.tail(&chain);
     let Some((at, x)) = bad.last().copied() else {
         return match evidence {
-            0 if front == 0 && beyond == 0 => Found::Nothing,
-            0 if front == 0 => Found::Log(Log { first: 0, end: 0, torn: true, records: Vec::new(), padded: true }),
-            _ => Found::Damage(format!("no segments, and {evidence} was durable, {front} cleaned")),
+            0 if directory.front == 0 && beyond == 0 => Found::Nothing,
+            0 if directory.front == 0 => Found::Log(Log { torn: true, ..Log::default() }),
+            _ => Found::Damage(format!("no segments, and {evidence} was durable, {} cleaned", directory.front)),
         };
     };
-    for (n, lsn) in &bad {
-        look(segment(&chain[*n]), *lsn, x);
-    }
-    beyond += chain[..at].iter().map(|base| segment(base).frames.len()).sum::<usize>();
-
-    let last = segment(&chain[at]);
+    let last = directory.segment(&chain[at]);
     if last.frame((x - last.base) as usize).is_some() {
         return Found::TooNew;
     }
     let end = last.batch_end(x);
-    for (n, base) in chain.iter().enumerate() {
-        let length = base + segment(base).bytes.len() as u64;
-        let whole = if n > 0 { ends(n) } else { base + segment(base).capacity };
-        if length < whole && (n > 0 || length != end || end != spec::synced(mark)) {
-            return Found::Damage(format!("{base} ends at {length}"));
-        }
+    if let Some(damage) = directory.lengths(&chain, end) {
+        return Found::Damage(damage);
     }
     if evidence > end {
         return Found::Damage(format!("{evidence} was durable, and the log ends at {end}"));
     }
-    let below = |n: usize| if n == at { end } else { ends(n) };
-    let kept = || (at..chain.len()).rev().flat_map(|n| segment(&chain[n]).below(below(n)));
+    let below = |n: usize| if n == at { end } else { directory.ends(&chain, n) };
+    let kept: Vec<_> = (at..chain.len())
+        .rev()
+        .flat_map(|n| directory.segment(&chain[n]).below(below(n)).collect::<Vec<_>>())
+        .collect();
     Found::Log(Log {
         first: chain.last().copied().unwrap_or(0),
         end,
         torn: beyond > 0 || end < x || last.begun(x),
-        records: kept().filter(|(_, frame)| matches!(frame.kind, 1 | 2)).map(record).collect(),
-        padded: kept().all(|(segment, frame)| segment.padded(frame)),
+        padded: kept.iter().all(|(segment, frame)| segment.padded(frame)),
+        records: kept.into_iter().filter(|(_, frame)| matches!(frame.kind, 1 | 2)).map(record).collect(),
     })
+}
+
+/// The files that are read: those from the front on.
+struct Directory {
+    /// What MARK says.
+    synced: u64,
+    front: u64,
+    /// By their names; `None` without a header that may be under this name.
+    segments: BTreeMap<u64, Option<Segment>>,
+    links: BTreeMap<u64, Link>,
+}
+
+/// What is known of the end.
+struct Tail {
+    /// Bad places of what is not proven, the newest first: the segment's place in the chain, and the LSN.
+    bad: Vec<(usize, u64)>,
+    /// Valid frames beyond the lowest of them.
+    beyond: usize,
+    /// The highest claim.
+    evidence: u64,
+}
+
+impl Directory {
+    fn new(files: &BTreeMap<String, Vec<u8>>) -> Directory {
+        let mark = files.get("MARK").map_or(&[][..], Vec::as_slice);
+        let based = |name: &str| name.strip_suffix(".wal").filter(|digits| digits.len() == 20)?.parse::<u64>().ok();
+        let named = files.iter().filter_map(|(name, bytes)| based(name).map(|base| (base, bytes)));
+        let mut segments: BTreeMap<_, _> = named.map(|(base, bytes)| (base, Segment::new(base, bytes))).collect();
+        let linked = segments.iter().filter_map(|(base, segment)| Some((*base, segment.as_ref()?.link()?)));
+        let mut links: BTreeMap<_, _> = linked.collect();
+        let front = links.values().map(|link| link.front).chain([spec::front(mark)]).max().unwrap_or(0);
+        segments.retain(|base, _| *base >= front);
+        links.retain(|base, _| *base >= front);
+        Directory { synced: spec::synced(mark), front, segments, links }
+    }
+
+    /// One whose header is sound.
+    fn segment(&self, base: &u64) -> &Segment {
+        self.segments[base].as_ref().unwrap()
+    }
+
+    /// From the tip down: the highest segment from which links lead to where the log begins.
+    fn chain(&self) -> Vec<u64> {
+        self.segments.keys().rev().find_map(|base| self.down(*base)).unwrap_or_default()
+    }
+
+    fn down(&self, top: u64) -> Option<Vec<u64>> {
+        let mut way = vec![top];
+        loop {
+            let base = *way.last()?;
+            let link = self.links.get(&base)?;
+            let Some(prev) = link.prev.filter(|_| base != self.front) else { return Some(way) };
+            self.segments.get(&prev)?.as_ref().filter(|segment| segment.seed == link.seed)?;
+            way.push(prev);
+        }
+    }
+
+    /// Where the chain's segment `n` ends, by the link of the one above it.
+    fn ends(&self, chain: &[u64], n: usize) -> u64 {
+        self.links[&chain[n - 1]].end
+    }
+
+    /// What no crash leaves above the tip, or anywhere if there is none.
+    fn above(&self, tip: Option<&u64>) -> Option<String> {
+        self.segments.iter().filter(|(base, _)| tip.is_none_or(|tip| *base > tip)).find_map(|(base, segment)| {
+            let prev = self.links.get(base).and_then(|link| link.prev).filter(|prev| *prev >= self.front);
+            match prev {
+                _ if segment.is_none() => Some(format!("no header at {base}")),
+                Some(prev) if !self.segments.contains_key(&prev) => {
+                    Some(format!("{base} follows {prev}, which is missing"))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    fn tail(&self, chain: &[u64]) -> Tail {
+        let links = self.links.keys().map(|base| self.segment(base)).map(|linked| linked.claims(linked.frames.first()));
+        let mut proven = links.max().unwrap_or(0).max(self.synced);
+        let mut bad = Vec::new();
+        for (n, base) in chain.iter().enumerate() {
+            let segment = self.segment(base);
+            if n > 0 && self.ends(chain, n) <= proven {
+                break;
+            }
+            proven = proven.max(segment.claims(&segment.frames));
+            if n == 0 || segment.bad() < self.ends(chain, n) {
+                bad.push((n, segment.bad()));
+            }
+        }
+        let (at, x) = bad.last().copied().unwrap_or((0, 0));
+        let void = self.segments.keys().filter(|base| chain.first().is_none_or(|tip| *base > tip));
+        let places = void.map(|base| (*base, base + BLOCK as u64)).chain(bad.iter().map(|(n, lsn)| (chain[*n], *lsn)));
+        let (mut beyond, mut evidence) = (0, proven);
+        for (base, from) in places {
+            let segment = self.segment(&base);
+            let frames = segment.beyond(from);
+            evidence = evidence.max(segment.claims(&frames));
+            beyond += frames.iter().filter(|frame| base + frame.at as u64 > x).count();
+        }
+        beyond += chain[..at].iter().map(|base| self.segment(base).frames.len()).sum::<usize>();
+        Tail { bad, beyond, evidence }
+    }
+
+    /// What is shorter than any crash leaves it.
+    fn lengths(&self, chain: &[u64], end: u64) -> Option<String> {
+        chain.iter().enumerate().find_map(|(n, base)| {
+            let length = base + self.segment(base).bytes.len() as u64;
+            let whole = if n > 0 { self.ends(chain, n) } else { base + self.segment(base).capacity };
+            let closed = n == 0 && length == end && end == self.synced;
+            (length < whole && !closed).then(|| format!("{base} ends at {length}"))
+        })
+    }
 }
 
 impl Segment {
