@@ -161,7 +161,7 @@ pub fn recover(files: &BTreeMap<String, Vec<u8>>) -> Found {
     let Some((at, x)) = bad.last().copied() else {
         return match evidence {
             0 if directory.front == 0 && beyond == 0 => Found::Nothing,
-            0 if directory.front == 0 => Found::Log(Log { torn: true, ..Log::default() }),
+            0 if directory.front == 0 => Found::Log(Log { torn: true, padded: true, ..Log::default() }),
             _ => Found::Damage(format!("no segments, and {evidence} was durable, {} cleaned", directory.front)),
         };
     };
