@@ -395,6 +395,40 @@ fn only_the_mark_is_left() {
     world.repair(&Repair::new(), |_| true);
 }
 
+/// The header, and the header of the first frame, out of which any seed can be read.
+#[test]
+fn a_segment_whose_header_and_first_frame_are_damaged_keeps_its_records() {
+    let whole = World::new();
+    for segment in &whole.segments[..2] {
+        for byte in (0..20).map(|n| BLOCK + n) {
+            let world = whole.fork();
+            world.flip(segment, 57, 1);
+            world.flip(segment, byte, 1);
+            world.repair(&Repair::new(), |_| false);
+        }
+    }
+}
+
+/// It is passed over, but it does not go: what a hand renamed may be all that there is of a segment.
+#[test]
+fn what_looks_unfinished_and_holds_frames_is_moved_aside() {
+    let whole = World::new();
+    let segment = &whole.segments[1];
+    let unfinished = segment.replace(".wal", ".new");
+    let world = whole.fork();
+    world.disk.rename(segment, &unfinished);
+    let bytes = world.disk.file(&unfinished);
+    let plan = Repair::new().run_on(world.disk.mount()).unwrap();
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::MoveAside { file } if *file == unfinished)), "{plan}");
+    assert_eq!(world.disk.file(&format!("{segment}.aside")), bytes);
+    // One that a maker leaves goes.
+    let world = whole.fork();
+    world.disk.put(&unfinished, &whole.files[segment][..BLOCK]);
+    world.flip(segment, 4500, 1);
+    Repair::new().run_on(world.disk.mount()).unwrap();
+    assert!(world.disk.names().iter().all(|name| !name.starts_with(&unfinished)));
+}
+
 #[test]
 fn a_quarantined_segment_is_passed_over_whole() {
     let whole = World::new();

@@ -108,8 +108,14 @@ impl Plan {
             if let (Some(seal), Some(place)) = (seal, &part.place)
                 && place.seed != seal.seed
             {
-                // Another file than the one that was meant.
-                part.seal = None;
+                let sealed = Place { seed: seal.seed, ..*place };
+                if holds_frames(&*found.file, &sealed).map_err(io)? {
+                    // Its first frame is damaged as well, out of which any seed can be read.
+                    (part.place, part.link) = (Some(sealed), None);
+                } else {
+                    // Another file than the one that was meant.
+                    part.seal = None;
+                }
             }
             part.written = part.link.is_some();
             if let (false, Some(place)) = (part.written, &part.place) {

@@ -34,6 +34,7 @@ enum Touched {
 impl Names<'_> {
     fn act(&self, layout: &Layout) -> Result<()> {
         let (Layout { stands, unproven, below, next, others, .. }, storage) = (layout, self.storage);
+        self.move_aside(&layout.unfinished)?;
         for name in self.list()?.iter().filter(|name| is_unfinished(name)) {
             self.io("remove", name, storage.remove(name))?;
             self.done(format!("{name}, which was unfinished, removed"));
@@ -93,7 +94,9 @@ impl Names<'_> {
 
     fn move_aside(&self, names: &[String]) -> Result<()> {
         for name in names {
-            let aside = self.io("list", "", aside_name(self.storage, name))?;
+            // An unfinished segment under the name that it was to have: so it is known as one that was moved aside.
+            let named = name.strip_suffix(".new").map_or_else(|| name.clone(), |base| format!("{base}.wal"));
+            let aside = self.io("list", "", aside_name(self.storage, &named))?;
             self.io("move aside", name, self.storage.rename(name, &aside))?;
             self.done(format!("{name} moved to {aside}"));
         }

@@ -8,6 +8,7 @@ use crate::scan::{Summary, apply_notes};
 use crate::storage::Storage;
 
 use super::super::examine::Examined;
+use super::super::misnamed::head;
 use super::Repair;
 use super::known::{Known, know};
 use super::sift::{Bounds, Sifted};
@@ -30,6 +31,8 @@ pub(super) struct Layout {
     pub(super) end: u64,
     /// Other segment files that are not part of the log.
     pub(super) others: Vec<String>,
+    /// Files that look unfinished and hold more than a maker leaves.
+    pub(super) unfinished: Vec<String>,
     /// Records that are kept.
     pub(super) records: u64,
     /// Of these, those that were in files under other names.
@@ -100,8 +103,21 @@ impl Layout {
         let mut next = Stand::drawn(storage, log_id, base)?;
         next.add_link(&NewLink::new(upto.link(None), upto.batch_time))?;
         next.claim();
-        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, records, found })
+        let unfinished = filled(storage, &plan.survey.unfinished)?;
+        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, unfinished, records, found })
     }
+}
+
+/// Those of the files that hold anything behind a header: a segment that a hand renamed, or a repair's that ended early.
+fn filled(storage: &dyn Storage, names: &[String]) -> Result<Vec<String>> {
+    let mut filled = Vec::new();
+    for name in names {
+        let head = storage.open(name, false).and_then(|file| head(&*file));
+        let head = head.map_err(|e| Error::io("read", storage.path().join(name), e))?;
+        let behind = head.get(BLOCK as usize..).unwrap_or_default();
+        filled.extend(behind.iter().any(|byte| *byte != 0).then(|| name.clone()));
+    }
+    Ok(filled)
 }
 
 fn unknown_log(storage: &dyn Storage) -> Error {

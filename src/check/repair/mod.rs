@@ -243,7 +243,8 @@ impl Layout {
             if there { Step::Rewrite { segment, passed_over } } else { Step::Make { segment, passed_over } }
         };
         let aside = |file: &String| Step::MoveAside { file: file.clone() };
-        let mut steps: Vec<Step> = self.stands.iter().map(rewrite).collect();
+        let mut steps: Vec<Step> = self.unfinished.iter().map(aside).collect();
+        steps.extend(self.stands.iter().map(rewrite));
         steps.extend(self.below.iter().map(aside));
         steps.push(Step::Continue { segment: self.next.name.clone() });
         steps.extend(self.others.iter().map(aside));
