@@ -1,5 +1,7 @@
 //! The names of segment files. They are strict: nothing that almost matches is one.
 
+use super::{BLOCK, CAPACITY};
+
 /// The name of the segment at `base`.
 pub(crate) fn segment_name(base: u64) -> String {
     format!("{base:020}.wal")
@@ -15,9 +17,10 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(".new").is_some_and(|digits| segment_base(&format!("{digits}.wal")).is_some())
 }
 
-/// The base that a name says, if it is exactly a segment's.
+/// The base that a name says, if it is exactly a segment's: of blocks, and with room above it for the smallest.
 pub(crate) fn segment_base(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".wal")?;
-    let base = digits.parse().ok()?;
-    (segment_name(base) == name).then_some(base)
+    let base: u64 = digits.parse().ok()?;
+    let may_be = base.is_multiple_of(u64::from(BLOCK)) && base.checked_add(*CAPACITY.start()).is_some();
+    (may_be && segment_name(base) == name).then_some(base)
 }
