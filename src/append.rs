@@ -88,14 +88,14 @@ impl Writer {
     /// Whether a batch of `size` bytes may be framed as things are.
     #[inline]
     fn admits(&self, framing: &Framing, size: u64, time: Option<u64>) -> bool {
-        self.is_open(framing) && self.bounded(framing) && self.fits(framing, size, time)
+        self.is_open(framing) && self.bounded(framing, size) && self.fits(framing, size, time)
     }
 
-    /// Whether more may be in memory, however much: a large batch that had to wait until it fits might be passed by small
-    /// ones for ever.
+    /// Whether so much more may be in memory. What is larger than the bound is let in alone.
     #[inline]
-    fn bounded(&self, framing: &Framing) -> bool {
-        framing.pieces.bytes() < self.options.max_buffered_bytes
+    fn bounded(&self, framing: &Framing, size: u64) -> bool {
+        let taken = framing.pieces.bytes() as u64 + framing.reserved;
+        taken == 0 || taken + size <= self.options.max_buffered_bytes as u64
     }
 
     #[inline]
@@ -115,10 +115,9 @@ impl Writer {
     ) -> Result<LatchGuard<'a, Framing>> {
         loop {
             self.check_open(&framing)?;
-            if !self.bounded(&framing) {
+            if !self.bounded(&framing, size) {
                 drop(framing);
-                self.make_room(patience)?;
-                framing = self.framing.lock();
+                framing = self.make_room(size, patience)?;
             } else if !self.fits(&framing, size, time) {
                 let need = if kind == FrameKind::Checkpoint { Need::Reserve } else { Need::Ordinary };
                 framing = self.next_segment(framing, need, patience)?;
@@ -223,15 +222,27 @@ impl Writer {
         Ok(())
     }
 
-    /// Gets bytes out of memory, for an append that would go over the bound.
-    fn make_room(&self, patience: Patience) -> Result<()> {
+    /// Gets bytes out of memory, for an append of `size` bytes that would go over the bound.
+    fn make_room(&self, size: u64, patience: Patience) -> Result<LatchGuard<'_, Framing>> {
         if patience == Patience::Never {
             self.crowded.store(true, Ordering::SeqCst);
             self.wake_syncer();
             let message = "as much is in memory as may be; nothing was appended";
             return Err(Error::new(ErrorKind::Backpressure, "append", message));
         }
-        self.write_out(true, |_| ()).map(drop)
+        // A waker that is told of a failure meanwhile meets the poison before it would want a turn.
+        let _turn = self.turn.lock();
+        let mut framing = self.framing.lock();
+        if !self.bounded(&framing, size) {
+            // Else small ones might pass it by for ever.
+            framing.reserved = size;
+            drop(framing);
+            let written = self.write_out(true, |_| ());
+            framing = self.framing.lock();
+            framing.reserved = 0;
+            written?;
+        }
+        Ok(framing)
     }
 }
 

@@ -71,6 +71,8 @@ pub(crate) struct Framing {
     begun: bool,
     previous: Previous,
     pub(crate) pieces: Pieces,
+    /// Bytes that one who waits for room in memory is to have of it.
+    pub(crate) reserved: u64,
     /// The LSN past the last framed batch.
     pub(crate) end: u64,
     /// The highest batch time so far.
@@ -112,6 +114,7 @@ impl Framing {
             begun: false,
             previous,
             pieces: Pieces::default(),
+            reserved: 0,
             end: recovered.end,
             batch_time: recovered.batch_time,
             records_before: recovered.records,

@@ -1,5 +1,7 @@
 //! MARK: what is known durable, what readers may see, and the front, in two slots rewritten in turn.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, MARK, MARK_LEN, Mark};
 use crate::maker::move_aside;
@@ -124,6 +126,9 @@ impl Mark {
         Said { synced, shown, front }
     }
 }
+
+/// How often whoever waits for more looks at MARK, and a writer of whom only MARK tells writes it.
+pub(crate) const LOOK: Duration = Duration::from_millis(5);
 
 /// What MARK says, or is to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -112,16 +112,16 @@ impl Options {
     /// [`LogFull`](crate::ErrorKind::LogFull) instead. One is held back for checkpoints. Where a power cut or larger
     /// segments leave no room for it, the first checkpoint since opening may go one segment beyond the bound, so that
     /// the log can be cleaned; or beyond what the log holds, where that is more and an older checkpoint keeps all of it.
-    /// A life that is killed after an append and before its first commit leaves a segment, which the next life that
-    /// commits trims. Files that were moved aside do not count: a power cut may leave one, as large as a segment, and it
-    /// stays until you remove it.
+    /// A life that is killed after an append and before its first commit leaves a segment, which the next but one trims,
+    /// or the next that commits. Files that were moved aside do not count: a power cut may leave one, as large as a
+    /// segment, and it stays until you remove it.
     pub fn max_disk_bytes(mut self, bytes: u64) -> Options {
         self.max_disk_bytes = Some(bytes);
         self
     }
 
-    /// Bounds what is appended and not yet written, at least 512 KiB: while so much is in memory, appends wait. One batch
-    /// may go beyond it.
+    /// Bounds what is appended and not yet written, at least 512 KiB. A larger batch is let in alone; while it waits for
+    /// that, the others wait behind it.
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Options {
         self.max_buffered_bytes = bytes;
         self

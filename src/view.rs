@@ -12,12 +12,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
-use std::time::Duration;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Mark, Seal, frame_size, segment_base};
-use crate::mark::Said;
+use crate::mark::{LOOK, Said};
 use crate::options::RecoveryMode;
 use crate::read::Segments;
 use crate::readonly::Looked;
@@ -28,9 +27,6 @@ use crate::storage::{Background, File, Next, Storage, read_full};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock, RwLock};
 use crate::wakers::Wakers;
-
-/// How often it is looked again while somebody waits.
-const POLL: Duration = Duration::from_millis(5);
 
 /// Looks without anything new after which the directory is listed all the same: a writer that was killed may have begun
 /// a segment durably and not have come to say so in MARK.
@@ -240,7 +236,7 @@ impl View {
         drop(watchers);
         let due: BTreeMap<u64, (u64, Waker)> = due;
         drop(Wakers(due.into_iter().map(|(id, (_, waker))| (id, waker)).collect()));
-        Next::Idle(Some(POLL))
+        Next::Idle(Some(LOOK))
     }
 
     /// Has somebody look on behalf of those who wait.

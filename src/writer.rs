@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result, is_full};
 use crate::events;
 use crate::framing::Framing;
 use crate::maker::Maker;
-use crate::mark::{MarkFile, Said};
+use crate::mark::{LOOK, MarkFile, Said};
 use crate::need::Need;
 use crate::options::{Durability, Options};
 use crate::segment::{Failed, Segment};
@@ -20,9 +20,6 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Latch, Mutex, OnceLock, RwLock};
 use crate::syncs::{SLOW, Syncs};
 
-/// How often MARK says what was written while commits follow on one another, in nanoseconds: as often as views look.
-const MARK_EVERY: u64 = 5_000_000;
-
 /// Everything that writes.
 pub(crate) struct Writer {
     pub(crate) storage: Arc<dyn Storage>,
@@ -30,7 +27,9 @@ pub(crate) struct Writer {
     pub(crate) commit: Commit,
     pub(crate) maker: Maker,
     pub(crate) mark: MarkFile,
-    /// Lock order: output, then framing, then the maker's own.
+    /// One thread waits for room in memory, the others for their turn.
+    pub(crate) turn: Mutex<()>,
+    /// Lock order: turn, then output, then framing, then the maker's own.
     pub(crate) framing: Latch<Framing>,
     output: Mutex<Output>,
     /// The log's segments by base, the active one last.
@@ -45,8 +44,8 @@ pub(crate) struct Writer {
     pub(crate) crowded: AtomicBool,
     /// The base of the segment in which a commit was the first and MARK was written for it.
     marked: AtomicU64,
-    /// When it is written in the course of commits again (`Durability::Os`): nanoseconds of the storage's clock.
-    mark_due: AtomicU64,
+    /// When it is written again though one round follows another (`Durability::Os`), by the storage's clock.
+    mark_due: Mutex<Duration>,
     /// Segments begun below were told as events.
     pub(crate) begun_told: AtomicU64,
     /// One clean at a time.
@@ -84,6 +83,7 @@ impl Writer {
             options,
             maker,
             mark,
+            turn: Mutex::default(),
             framing: Latch::new(framing),
             output: Mutex::default(),
             segments: RwLock::new(segments),
@@ -92,7 +92,7 @@ impl Writer {
             armed: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
             marked: AtomicU64::new(u64::MAX),
-            mark_due: AtomicU64::new(0),
+            mark_due: Mutex::default(),
             cleaning: Mutex::default(),
             stopping: AtomicBool::new(false),
             ended: RwLock::new(false),
@@ -328,19 +328,19 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether MARK is to be written although another round follows at once. As a rule the frames say how far the log is
-    /// durable; but nobody may wait for the next one in a segment's beginning, and how far it was written they never say.
-    fn mark_is_due(&self, active: u64) -> bool {
-        if self.commit.acknowledged() > active && self.marked.swap(active, Ordering::Relaxed) != active {
-            return true;
-        }
+    /// Whether MARK is to be written after a round in which `active` was the newest segment. `awaited`: another follows at
+    /// once. Then the frames say how far the log is durable, as a rule; but nobody may wait for the next one in a
+    /// segment's beginning, and how far it was written they never say.
+    fn mark_is_due(&self, active: u64, awaited: bool) -> bool {
+        let begun = self.commit.acknowledged() > active && self.marked.swap(active, Ordering::Relaxed) != active;
         if self.options.durability == Durability::Disk {
-            return false;
+            return begun || !awaited;
         }
-        let now = u64::try_from(self.storage.now().as_nanos()).unwrap_or(u64::MAX);
-        let due = now >= self.mark_due.load(Ordering::Relaxed);
+        let now = self.storage.now();
+        let mut next = self.mark_due.lock();
+        let due = begun || !awaited || now >= *next;
         if due {
-            self.mark_due.store(now.saturating_add(MARK_EVERY), Ordering::Relaxed);
+            *next = now.saturating_add(LOOK);
         }
         due
     }
@@ -393,7 +393,7 @@ impl Lead for Leader<'_> {
             framing.active().unwrap_or(0)
         };
         let ended = writer.ended.read();
-        if !*ended && (!awaited || writer.mark_is_due(active)) {
+        if !*ended && writer.mark_is_due(active, awaited) {
             // Crash: MARK speaks of a sync that has returned.
             _ = writer.write_mark(false);
         }
