@@ -13,12 +13,7 @@ use crate::spec;
 const DIRECTORY: &str = "SEAWALL_THREATS_DIRECTORY";
 
 /// What a second process does: opens the log for writing, says so, and appends until it is killed.
-#[test]
-// Ignored because it checks nothing alone and never ends by itself: whoever needs a second process starts this one, by
-// `second`, and checks what it says.
-#[ignore = "no check of its own: the tests of rows 22 and 23 start it as their second process"]
-fn a_second_process_writes_until_it_is_killed() {
-    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+fn write_until_killed(directory: &Path) {
     let wal = small().open(directory).unwrap();
     println!("\nopened");
     for n in wal.recovery().records as u32.. {
@@ -27,11 +22,11 @@ fn a_second_process_writes_until_it_is_killed() {
     }
 }
 
-/// The second process, to be started.
+/// The second process, to be started: the first test of these, told by its environment to be one.
 fn second(directory: &Path) -> Command {
-    let test = "processes::a_second_process_writes_until_it_is_killed";
+    let test = "processes::row_22_a_second_writer_is_refused_and_free_at_once_after_a_kill";
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]).env(DIRECTORY, directory);
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(DIRECTORY, directory);
     command
 }
 
@@ -77,6 +72,9 @@ impl Second {
 
 #[test]
 fn row_22_a_second_writer_is_refused_and_free_at_once_after_a_kill() {
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        return write_until_killed(directory.as_ref());
+    }
     let dir = tempfile::tempdir().unwrap();
     for life in 0..10 {
         let mut second = Second::start(dir.path());
