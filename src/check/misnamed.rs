@@ -2,10 +2,10 @@
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{HEAD, Header, is_unfinished, segment_name};
-use crate::recovery::{Found, Survey, find};
+use crate::format::{Header, is_unfinished, segment_name};
+use crate::recovery::{Found, Survey, find, is_aside};
 use crate::scan::{Place, holds_frames, scan};
-use crate::storage::{File, Storage, read_full};
+use crate::storage::{Storage, read_head};
 
 /// Whether a file bears another name than that of the segment in it.
 pub(super) fn is_misnamed(found: &Found) -> bool {
@@ -18,14 +18,14 @@ pub(super) fn is_misnamed(found: &Found) -> bool {
 pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Vec<String>> {
     let mut adopted: Vec<(Found, u64)> = Vec::new();
     for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
-        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name) && !name.contains(".aside")) else {
+        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name) && !is_aside(name)) else {
             continue;
         };
         if survey.segments.iter().any(|found| found.name == name && found.header.is_ok()) {
             continue;
         }
         // What cannot be read is told of where it is the log's by its name.
-        let Ok(head) = storage.open(name, false).and_then(|file| head(&*file)) else { continue };
+        let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
         let Ok((header, _)) = Header::decode(&head) else { continue };
         if Some(header.log_id) != survey.log_id || header.base < survey.front || segment_name(header.base) == name {
             continue;
@@ -62,15 +62,7 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Vec<St
 fn is_free(survey: &Survey, place: &Place) -> std::io::Result<bool> {
     let Ok(index) = survey.segments.binary_search_by_key(&place.base, |found| found.base) else { return Ok(true) };
     let Some(found) = survey.segments.get(index).filter(|found| found.header.is_err()) else { return Ok(false) };
-    let others = Header::decode(&head(&*found.file)?).is_ok();
+    let others = Header::decode(&read_head(&*found.file)?).is_ok();
     let there = Place { limit: place.limit.min(found.length), ..*place };
     Ok(others || !holds_frames(&*found.file, &there)?)
-}
-
-/// The first two blocks of a file, or what there is of them.
-pub(super) fn head(file: &dyn File) -> std::io::Result<Vec<u8>> {
-    let mut head = vec![0; HEAD];
-    let filled = read_full(file, &mut head, 0)?;
-    head.truncate(filled);
-    Ok(head)
 }

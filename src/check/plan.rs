@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::format::{BLOCK, FrameHeader, HEAD, Header, Link, NO_BASE, seeds};
 use crate::recovery::{Chain, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
-use crate::storage::Storage;
+use crate::storage::{Storage, read_head};
 
-use super::misnamed::{adopt, head, is_misnamed};
+use super::misnamed::{adopt, is_misnamed};
 
 /// A segment file and how to read it.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Plan {
             if found.header.is_err() {
                 let here = !swapped.contains(&found.base);
                 let own = |seed: &u32| here && bases.get(seed).is_none_or(|base| *base == found.base);
-                let head = head(&*found.file).map_err(io)?;
+                let head = read_head(&*found.file).map_err(io)?;
                 part.blank = head.get(BLOCK as usize..).is_some_and(|frame| frame.iter().all(|byte| *byte == 0));
                 (part.place, part.link) = mend(&head, found.base, found.length, seal, own);
             }
@@ -154,7 +154,7 @@ impl Plan {
             return Ok(false);
         };
         let Some(place) = part.place.filter(|_| part.link.is_none() && found.header.is_ok()) else { return Ok(false) };
-        let head = head(&*found.file).map_err(|e| Error::io("read", self.directory.join(&found.name), e))?;
+        let head = read_head(&*found.file).map_err(|e| Error::io("read", self.directory.join(&found.name), e))?;
         let begun = read_link(&head, place, Bugs::default()).is_some();
         if begun {
             (part.place, part.written) = (None, false);
@@ -237,7 +237,7 @@ impl Plan {
 fn elsewhere(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
     let mut bases = HashSet::new();
     for found in survey.segments.iter().filter(|found| found.header.is_err()) {
-        let head = head(&*found.file).map_err(|e| Error::io("read", storage.path().join(&found.name), e))?;
+        let head = read_head(&*found.file).map_err(|e| Error::io("read", storage.path().join(&found.name), e))?;
         bases.extend(Header::decode(&head).ok().map(|(header, _)| header.base).filter(|base| *base != found.base));
     }
     Ok(bases)

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{HEAD, Header, segment_base};
+use crate::format::{Header, segment_base};
 use crate::log::not_found;
 use crate::recovery::{Survey, TRIES, find, missing, survey_beside};
-use crate::storage::{Fs, Storage, read_full};
+use crate::storage::{Fs, Storage, read_head};
 
 use super::plan::Plan;
 
@@ -83,8 +83,7 @@ impl Subject {
     fn lone(&self, name: &str) -> Result<Plan> {
         let path = self.path(name);
         let file = self.storage.open(name, false).map_err(|e| Error::io("open", &path, e))?;
-        let mut head = [0; HEAD];
-        read_full(&*file, &mut head, 0).map_err(|e| Error::io("read", &path, e))?;
+        let head = read_head(&*file).map_err(|e| Error::io("read", &path, e))?;
         let header = Header::decode(&head).ok().map(|(header, _)| header);
         let named = || name.split_once('.').and_then(|(base, _)| segment_base(&format!("{base}.wal")));
         let Some(base) = header.map(|header| header.base).or_else(named) else {

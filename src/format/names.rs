@@ -14,7 +14,13 @@ pub(crate) fn unfinished_name(base: u64) -> String {
 
 /// Whether `name` is a segment's while it is made.
 pub(crate) fn is_unfinished(name: &str) -> bool {
-    name.strip_suffix(".new").is_some_and(|digits| segment_base(&format!("{digits}.wal")).is_some())
+    finished_name(name).is_some()
+}
+
+/// The name that a segment will have once it is made.
+pub(crate) fn finished_name(unfinished: &str) -> Option<String> {
+    let name = format!("{}.wal", unfinished.strip_suffix(".new")?);
+    segment_base(&name).map(|_| name)
 }
 
 /// The base that a name says, if it is exactly a segment's: of blocks, and with room above it for the smallest.

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, HEAD, Header, Left, Link, MARK, MARK_SLOT, Mark,
-    NO_BASE, is_unfinished, segment_base, segment_name, sum,
+    BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, Header, Left, Link, MARK, MARK_SLOT, Mark, NO_BASE,
+    is_unfinished, segment_base, segment_name, sum,
 };
 use crate::scan::{Place, frame_at};
-use crate::storage::{File, Storage, read_full};
+use crate::storage::{File, Storage, read_full, read_head};
 
 use super::damage::Broken;
 
@@ -178,10 +178,8 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
     let path = storage.path().join(&name);
     let file = storage.open(&name, write).map_err(|e| Error::io("open", &path, e))?;
     let length = file.len().map_err(|e| Error::io("measure", &path, e))?;
-    let mut head = [0; HEAD];
-    let filled = read_full(&*file, &mut head, 0).map_err(|e| Error::io("read", &path, e).at(&path, 0))?;
-    let head = head.get(..filled).unwrap_or_default();
-    let header = match Header::decode(head) {
+    let head = read_head(&*file).map_err(|e| Error::io("read", &path, e).at(&path, 0))?;
+    let header = match Header::decode(&head) {
         Ok((header, _)) if header.base != base => Err("the header is another segment's"),
         Ok(sound) => Ok(sound),
         Err(BadHeader::Bad) => Err("the header is damaged"),
@@ -190,9 +188,9 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
             return Err(Error::new(ErrorKind::TooNew, "open", message).at(&path, 0));
         }
     };
-    let left = header.as_ref().ok().and_then(|(_, seed)| Left::decode(head, *seed));
+    let left = header.as_ref().ok().and_then(|(_, seed)| Left::decode(&head, *seed));
     let mut found = Found { name, base, length, file, header, link: None, left };
-    found.link = found.place(bugs).and_then(|place| read_link(head, place, bugs));
+    found.link = found.place(bugs).and_then(|place| read_link(&head, place, bugs));
     Ok(found)
 }
 

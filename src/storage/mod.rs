@@ -31,6 +31,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::format::HEAD;
+
 pub use fs::Fs;
 pub(crate) use fs::{changed_at, open_any};
 pub(crate) use gate::{Gate, is_broken};
@@ -193,6 +195,14 @@ pub(crate) fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Res
         }
     }
     Ok(done)
+}
+
+/// The first two blocks of a file, which hold a segment's header and link, or what there is of them.
+pub(crate) fn read_head(file: &dyn File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEAD];
+    let filled = read_full(file, &mut head, 0)?;
+    head.truncate(filled);
+    Ok(head)
 }
 
 /// Writes all of `buf` at `offset`: short and interrupted writes are continued.

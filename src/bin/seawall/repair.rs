@@ -129,9 +129,10 @@ fn text(plan: &RepairPlan, done: bool, arguments: &Arguments, out: &mut Out) -> 
     match done {
         true => {
             let aside = plan.steps.iter().any(|step| match step {
-                Step::Rewrite { segment: file, .. }
-                | Step::PutBack { segment: file, .. }
-                | Step::MoveAside { file } => arguments.dir.join(format!("{file}.aside")).exists(),
+                Step::MoveAside { .. } => true,
+                Step::Rewrite { segment, .. } | Step::PutBack { segment, .. } => {
+                    arguments.dir.join(format!("{segment}.aside")).exists()
+                }
                 _ => false,
             });
             let beside = if aside { "; what was replaced is beside it as *.aside" } else { "" };

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::is_unfinished;
+use crate::format::{finished_name, is_unfinished};
 use crate::maker::aside_name;
 use crate::recovery::rewrite;
 use crate::storage::Storage;
@@ -95,8 +95,8 @@ impl Names<'_> {
     fn move_aside(&self, names: &[String]) -> Result<()> {
         for name in names {
             // An unfinished segment under the name that it was to have: so it is known as one that was moved aside.
-            let named = name.strip_suffix(".new").map_or_else(|| name.clone(), |base| format!("{base}.wal"));
-            let aside = self.io("list", "", aside_name(self.storage, &named))?;
+            let named = finished_name(name);
+            let aside = self.io("list", "", aside_name(self.storage, named.as_ref().unwrap_or(name)))?;
             self.io("move aside", name, self.storage.rename(name, &aside))?;
             self.done(format!("{name} moved to {aside}"));
         }

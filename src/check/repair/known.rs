@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, CAPACITY, HEAD, Header, Link, NO_BASE, is_unfinished, segment_name};
-use crate::recovery::read_link;
+use crate::format::{BLOCK, CAPACITY, Header, Link, NO_BASE, is_unfinished, segment_name};
+use crate::recovery::{is_aside, read_link};
 use crate::scan::Place;
-use crate::storage::{File, Storage, read_full};
+use crate::storage::{File, Storage, read_head};
 
 use super::super::examine::Examined;
 use super::super::plan::Plan;
@@ -52,7 +52,7 @@ pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16])
     }
     files.extend(strays(storage, plan, log_id)?.into_iter().filter(|stray| stray.base >= plan.survey.front));
     let top = examined.newest().map(|index| plan.base(index));
-    let newer = |known: &Known| known.is_misnamed() && known.base.saturating_add(u64::from(BLOCK)) < *durable;
+    let newer = |known: &Known| known.was_renamed() && known.base.saturating_add(u64::from(BLOCK)) < *durable;
     let mut next = highest(&files, |known| Some(known.base) == top && !known.is_stray() || newer(known));
     let mut known: Vec<Known> = Vec::new();
     while let Some(mut segment) = next.map(|index| files.swap_remove(index)) {
@@ -71,7 +71,7 @@ pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16])
                     files.len() - 1
                 }))
             }
-            None => highest(&files, |known| known.base < segment.base && (known.is_used() || known.is_misnamed())),
+            None => highest(&files, |known| known.base < segment.base && (known.is_used() || known.was_renamed())),
         };
         known.push(segment);
     }
@@ -96,9 +96,7 @@ fn strays(storage: &dyn Storage, plan: &Plan, log_id: [u8; 16]) -> Result<Vec<Kn
             continue;
         };
         let mut source = open(storage, name, false)?;
-        let mut head = vec![0; HEAD];
-        let read = read_full(&*source.file, &mut head, 0);
-        head.truncate(read.map_err(|e| Error::io("read", storage.path().join(name), e))?);
+        let head = read_head(&*source.file).map_err(|e| Error::io("read", storage.path().join(name), e))?;
         if let Ok((header, seed)) = Header::decode(&head)
             && header.log_id == log_id
             && segment_name(header.base) != name
@@ -147,8 +145,8 @@ impl Known {
     }
 
     /// A stray that was not moved aside: what was, may not have been part of the log.
-    fn is_misnamed(&self) -> bool {
-        let aside = self.source.as_ref().is_some_and(|source| source.name.contains(".aside"));
+    fn was_renamed(&self) -> bool {
+        let aside = self.source.as_ref().is_some_and(|source| is_aside(&source.name));
         self.is_stray() && !aside
     }
 

@@ -5,10 +5,9 @@ use std::ops::Range;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, segment_base, segment_name};
 use crate::scan::{Summary, apply_notes};
-use crate::storage::Storage;
+use crate::storage::{Storage, read_head};
 
 use super::super::examine::Examined;
-use super::super::misnamed::head;
 use super::Repair;
 use super::known::{Known, know};
 use super::sift::{Bounds, Sifted};
@@ -112,7 +111,7 @@ impl Layout {
 fn filled(storage: &dyn Storage, names: &[String]) -> Result<Vec<String>> {
     let mut filled = Vec::new();
     for name in names {
-        let head = storage.open(name, false).and_then(|file| head(&*file));
+        let head = storage.open(name, false).and_then(|file| read_head(&*file));
         let head = head.map_err(|e| Error::io("read", storage.path().join(name), e))?;
         let behind = head.get(BLOCK as usize..).unwrap_or_default();
         filled.extend(behind.iter().any(|byte| *byte != 0).then(|| name.clone()));
