@@ -216,17 +216,24 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
     let found = mark.is_some() && !segments.is_empty();
     let mark = Mark { log_id, ..mark.unwrap_or_default() };
     let mark = MarkFile::open(&*storage, mark, found, foreign_mark)?;
-    let mut uncut = Vec::new();
+    let newest = segments.last().map(|sealed| sealed.found.base);
     let taken_over = |sealed: Sealed| {
-        let more = sealed.found.length.saturating_sub(sealed.seal.end - sealed.found.base);
+        let length = sealed.found.length;
+        let more = length.saturating_sub(sealed.seal.end - sealed.found.base);
         let segment = Arc::new(Segment::found(sealed));
         if ended_early(&segment) && more > 0 {
-            uncut.push((Arc::clone(&segment), more));
+            if Some(segment.base) == newest {
+                maker.cut_newest_later(Arc::clone(&segment), more);
+            } else if length <= segment.capacity && !bugs.has(Bug::NoRewrite) {
+                // Crash: the link above it is durable, for recovery has written it again: no later one needs more of it.
+                // Synced, for a power cut that undid it would have each life begin with it again.
+                maker.trim(&segment);
+                segment.file.sync().map_err(|e| Error::io("sync", storage.path().join(&segment.name), e))?;
+            }
         }
-        segment
+        Ok(segment)
     };
-    let segments: VecDeque<_> = segments.into_iter().map(taken_over).collect();
-    maker.cut_later(uncut);
+    let segments = segments.into_iter().map(taken_over).collect::<Result<VecDeque<_>>>()?;
     let writer = Writer::new(storage, options, framing, maker, mark, segments);
     debug_assert_eq!(writer.commit.synced(), end);
     if bugs.has(Bug::TidyBeforeLink) {

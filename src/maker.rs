@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, HEAD, Header};
+use crate::format::{BLOCK, Header};
 use crate::need::{Missing, Need, Refused};
 use crate::recovery::Void;
 use crate::scan::Place;
 use crate::segment::{Failed, NotMade, Segment, Spare, Stock};
-use crate::storage::{Storage, read_full};
+use crate::storage::{Storage, read_head};
 use crate::sync::{Condvar, Mutex};
 
 /// Spares kept for recycling; more are removed.
@@ -44,9 +44,9 @@ struct State {
     found_bytes: u64,
     /// Segments to cut to their end, once the link above them is durable.
     trims: Vec<(Arc<Segment>, u64)>,
-    /// Segments of earlier lives that are longer than they ended, and by how much: to be cut once this life's first link
-    /// is durable. A power cut may have undone that they were.
-    uncut: Vec<(Arc<Segment>, u64)>,
+    /// The newest segment of earlier lives, if it is longer than it ended, and by how much: to be cut once this life's
+    /// first link is durable.
+    uncut: Option<(Arc<Segment>, u64)>,
     /// Files that recovery made void, to be moved aside or removed once this life's first link is durable.
     voids: Vec<Void>,
     first_link: Option<u64>,
@@ -67,7 +67,7 @@ impl State {
         if need == Need::Ordinary || self.first_link.is_some() {
             return max_disk_bytes;
         }
-        let left = self.voids.iter().map(|void| void.length).chain(self.uncut.iter().map(|(_, more)| *more));
+        let left = self.voids.iter().map(|void| void.length).chain(self.uncut.as_ref().map(|(_, more)| *more));
         let bound = if pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
         left.fold(bound.saturating_add(segment_size), u64::saturating_add)
     }
@@ -245,16 +245,16 @@ impl Maker {
         self.state.lock().disk_bytes
     }
 
-    /// Takes note of segments that an earlier life left longer than they ended.
-    pub(crate) fn cut_later(&self, uncut: Vec<(Arc<Segment>, u64)>) {
-        self.state.lock().uncut = uncut;
+    /// Takes note that an earlier life left the newest segment so much longer than it ended.
+    pub(crate) fn cut_newest_later(&self, segment: Arc<Segment>, more: u64) {
+        self.state.lock().uncut = Some((segment, more));
     }
 
     /// Says that this life's first link ends at `end`: from when that is durable, what recovery cut off may go.
     pub(crate) fn begin_life(&self, end: u64) {
         let mut state = self.state.lock();
         state.first_link = Some(end);
-        let uncut = std::mem::take(&mut state.uncut);
+        let uncut = state.uncut.take();
         state.trims.extend(uncut.into_iter().map(|(segment, _)| (segment, end)));
     }
 
@@ -283,16 +283,18 @@ impl Maker {
         let (due, later) = std::mem::take(&mut state.trims).into_iter().partition(|(_, link)| *link <= synced);
         state.trims = later;
         drop(state);
-        for (segment, _) in due {
-            let segment: Arc<Segment> = segment;
-            let end = segment.sealed().map_or(segment.capacity, |seal| seal.end - segment.base);
-            let before = segment.file.len().unwrap_or(end);
-            if end < before && segment.file.set_len(end).is_ok() {
-                let mut state = self.state.lock();
-                state.disk_bytes = state.disk_bytes.saturating_sub(before - end);
-            }
-        }
+        due.iter().for_each(|(segment, _): &(Arc<Segment>, u64)| self.trim(segment));
         self.clear(storage, voids)
+    }
+
+    /// Cuts a sealed segment to its end.
+    pub(crate) fn trim(&self, segment: &Segment) {
+        let end = segment.sealed().map_or(segment.capacity, |seal| seal.end - segment.base);
+        let before = segment.file.len().unwrap_or(end);
+        if end < before && segment.file.set_len(end).is_ok() {
+            let mut state = self.state.lock();
+            state.disk_bytes = state.disk_bytes.saturating_sub(before - end);
+        }
     }
 
     /// Moves void files that hold frames aside, removes the others.
@@ -351,7 +353,7 @@ impl Maker {
             // What goes as a whole is not cut as well, nor counted twice.
             let stays = |segment: &Segment| segments.iter().all(|gone| gone.base != segment.base);
             state.trims.retain(|(segment, _)| stays(segment));
-            state.uncut.retain(|(segment, _)| stays(segment));
+            state.uncut = state.uncut.take().filter(|(segment, _)| stays(segment));
             std::mem::take(&mut state.stuck)
         };
         for (name, length) in before {
@@ -433,9 +435,8 @@ impl Maker {
 
     /// Whether a file has the header of another log: that is not ours to remove. Nor is one that cannot be read.
     fn is_foreign(&self, storage: &dyn Storage, name: &str) -> bool {
-        let mut head = vec![0; BLOCK as usize];
-        let read = storage.open(name, false).and_then(|file| read_full(&*file, &mut head, 0));
-        read.is_err() || Header::decode(&head).is_ok_and(|(header, _)| header.log_id != self.log_id)
+        let head = storage.open(name, false).and_then(|file| read_head(&*file));
+        head.map_or(true, |head| Header::decode(&head).is_ok_and(|(header, _)| header.log_id != self.log_id))
     }
 
     /// Cuts prepared segments to their headers: the names must stay, the blocks need not.
@@ -462,9 +463,7 @@ impl Drop for Making<'_> {
 /// Whether a void file holds anything that was once appended. One whose header is not readable is taken to.
 fn holds_frames(storage: &dyn Storage, name: &str) -> std::io::Result<bool> {
     let file = storage.open(name, false)?;
-    let mut head = vec![0; HEAD];
-    let filled = read_full(&*file, &mut head, 0)?;
-    let Ok((header, seed)) = Header::decode(head.get(..filled).unwrap_or_default()) else { return Ok(true) };
+    let Ok((header, seed)) = Header::decode(&read_head(&*file)?) else { return Ok(true) };
     let place = Place { base: header.base, seed, limit: header.capacity.min(file.len()?) };
     crate::scan::holds_frames(&*file, &place)
 }

@@ -144,14 +144,14 @@ impl Wal {
     }
 
     /// Makes ready what an append needs that goes on in a new segment, as the first after opening does: that one is then
-    /// taken by [`try_append`](Wal::try_append) too. Waits for the disk, and leaves nothing in the log; later the
-    /// background does it ahead.
+    /// taken by [`try_append`](Wal::try_append) too. Waits until two segments are written once, and leaves nothing in the
+    /// log; later the background does it ahead.
     ///
     /// # Errors
-    /// As [`append`](Wal::append).
+    /// As [`append`](Wal::append), though no append was refused: [`health`](Wal::health) goes by those.
     pub fn prepare(&self) -> Result<()> {
         self.log.check()?;
-        self.log.writer.make_segment(Need::Ordinary, false)
+        self.log.writer.make_segment(Need::Ordinary, true)
     }
 
     /// Begins a new segment, unless the newest holds no record.

@@ -54,6 +54,21 @@ fn log_needs(health: &Health) -> u64 {
     }
 }
 
+/// A log goes by what was refused to appends.
+#[test]
+fn what_could_not_be_prepared_was_refused_to_nobody() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    disk.capacity(disk.used());
+    assert_eq!(*wal.prepare().unwrap_err().kind(), ErrorKind::DiskFull);
+    assert!(is_healthy(&wal));
+    assert_eq!(*wal.append(b"one").unwrap_err().kind(), ErrorKind::DiskFull);
+    assert!(matches!(wal.health(), Health::DiskFull { .. }));
+    disk.capacity(None);
+    wal.prepare().unwrap();
+    assert!(is_healthy(&wal));
+}
+
 #[test]
 fn a_log_is_healthy_until_it_is_closed() {
     let disk = Disk::new(1);

@@ -43,3 +43,23 @@ fn segments_are_used_in_the_order_of_their_bases_however_many_make_them() {
         wal.close().unwrap();
     }
 }
+
+/// After opening `try_append` finds no segment, and waits for none.
+#[test]
+fn what_is_prepared_is_taken_at_once_and_leaves_nothing_in_the_log() {
+    let disk = Disk::new(1);
+    let options = Options::new().segment_size(16 << 10);
+    let wal = options.open_on(disk.mount()).unwrap();
+    assert!(wal.try_append(b"one").unwrap_err().is_backpressure());
+    wal.prepare().unwrap();
+    let used = disk.used();
+    wal.prepare().unwrap();
+    assert_eq!((disk.used(), wal.stats().appended_records, wal.read(..).unwrap().count()), (used, 0, 0));
+    wal.try_append(b"one").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let wal = options.open_on(disk.mount()).unwrap();
+    wal.prepare().unwrap();
+    drop(wal);
+    disk.kill();
+    assert_eq!(options.open_on(disk.mount()).unwrap().read(..).unwrap().count(), 1);
+}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use seawall::sim::{Bug, Disk, Keep};
 use seawall::{ErrorKind, Lsn, Options, Why};
 
-use crate::common::{CAPACITY, fill, filled, kind, payload, payloads, segments, small, with};
+use crate::common::{CAPACITY, fill, filled, kind, payload, payloads, segments, small, with, write_unsynced};
 use crate::spec::{self, BLOCK};
 
 /// What a batch takes at most, frames included.
@@ -373,6 +373,28 @@ fn row_30_lives_that_append_a_little_and_clean_stay_flat() {
             let expected = disk.names().len() <= 16 && disk.used() <= 16 * CAPACITY;
             assert!(expected, "crash {crash}, life {n}: {} bytes, {:?}", disk.used(), disk.names());
         }
+    }
+}
+
+/// Each leaves its segment as it was made; the next one cuts it to its end once a segment follows it.
+#[test]
+fn row_30_lives_that_end_before_their_first_commit_add_up_what_they_wrote() {
+    for bound in [None, Some(16 * CAPACITY)] {
+        let disk = Disk::new(30);
+        let options = || bound.into_iter().fold(small(), |options, bytes| options.max_disk_bytes(bytes));
+        let lives = if bound.is_some() { 20 } else { 200 };
+        for n in 0..lives {
+            let wal = options().open_on(disk.mount()).unwrap();
+            write_unsynced(&disk, &wal, &[payload(n, 100)]);
+            disk.crash(Keep::All);
+            drop(wal);
+            // Four segments as they were made and MARK; of each life two blocks of headers, a link and a record.
+            let most = 4 * CAPACITY + 8192 + u64::from(n) * 8600;
+            assert!(disk.used() <= most, "bound {bound:?}, life {n}: {} bytes", disk.used());
+        }
+        let wal = options().open_on(disk.mount()).unwrap();
+        wal.append(&payload(lives, 100)).unwrap().wait().unwrap();
+        assert_eq!(payloads(&wal), filled(0..lives + 1, 100));
     }
 }
 
