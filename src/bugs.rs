@@ -79,6 +79,8 @@ pub enum Bug {
     MadeOutOfOrder,
     /// A cursor is made while a clean runs.
     CursorBesideClean,
+    /// What a full disk did not take counts as written.
+    FullTakenAsWritten,
 }
 
 /// The set of safeties taken out.

@@ -203,7 +203,7 @@ impl Writer {
                         self.wake_syncer();
                         events::appends_refused(self.storage.path(), &e);
                     }
-                    return Ok(None);
+                    return Ok(self.bugs().has(Bug::FullTakenAsWritten).then_some(target));
                 }
                 Err(e) => {
                     let path = self.storage.path().join(&piece.segment.name);

@@ -67,5 +67,6 @@ planted! {
     trimmed_before_mark: TrimBeforeMark in crashes within 200_000 by "damaged: cut to";
     closed_without_a_sync: CloseUnsynced in crashes within 50_000 by "acknowledged ones are left";
     cursor_not_synced: CursorNotSynced in crashes within 50_000 by "acknowledged ones are left | cursor";
+    a_full_disk_taken_as_written: FullTakenAsWritten in faults within 50_000 by "acknowledged ones are left | was cleaned away";
     stale_frames: StaleFrames in crashes within 400_000 by "is gone, no clean was to take it";
 }

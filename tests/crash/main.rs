@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, clippy::cast_possible_truncation)]
 
 mod bugs;
+mod full;
 mod machine;
 mod model;
 mod property;

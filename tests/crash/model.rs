@@ -58,6 +58,12 @@ impl Model {
         self.kept = self.kept.max(upto);
     }
 
+    /// All batches below `lsn` are promised to survive.
+    pub fn durable(&mut self, lsn: u64) {
+        let upto = self.batches.iter().rposition(|batch| batch.lsn.is_some_and(|last| last < lsn));
+        self.kept = self.kept.max(upto.map_or(0, |index| index + 1));
+    }
+
     /// All that was appended is promised to survive.
     pub fn all_kept(&mut self) {
         self.kept = self.batches.len();

@@ -88,25 +88,27 @@ impl Random {
         self.next() % n
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }
 
-struct Run<'a> {
-    plan: &'a Plan,
-    disk: Disk,
-    model: Model,
-    random: Random,
+pub struct Run<'a> {
+    pub plan: &'a Plan,
+    pub disk: Disk,
+    pub model: Model,
+    pub random: Random,
     counts: Counts,
     /// The call that is under way.
     operation: &'static str,
     /// Distinguishes payloads.
     serial: u32,
     time: u64,
-    tickets: Vec<(u64, Ticket<'static>)>,
+    pub tickets: Vec<(u64, Ticket<'static>)>,
     /// A call was made to fail in this life.
-    faulty: bool,
+    pub faulty: bool,
+    /// Writes find the disk full, from one of this life on: nobody may wait for the disk.
+    pub full: bool,
     /// Payloads held in this life, and copies of them.
     holds: bool,
     /// Cursors are used in this run.
@@ -127,6 +129,7 @@ pub fn run(plan: &Plan, seed: u64) -> Result<Counts, String> {
         time: 0,
         tickets: Vec::new(),
         faulty: false,
+        full: false,
         holds: false,
         cursors: false,
         held: Vec::new(),
@@ -143,7 +146,7 @@ pub fn run(plan: &Plan, seed: u64) -> Result<Counts, String> {
 impl Run<'_> {
     /// Opens, makes calls until the power goes or the script ends.
     fn life(&mut self) -> Result<(), String> {
-        self.faulty = false;
+        (self.faulty, self.full) = (false, false);
         self.holds = self.random.one_in(3);
         let point = match self.random.below(4) {
             0 => 1 + self.random.below(12),
@@ -190,6 +193,10 @@ impl Run<'_> {
     }
 
     fn inject(&mut self) {
+        if self.random.one_in(6) {
+            self.fill();
+            return;
+        }
         let operations = [
             Operation::Sync,
             Operation::Sync,
@@ -217,7 +224,7 @@ impl Run<'_> {
         self.faulty = true;
     }
 
-    fn say(&self, what: &str, with: &dyn std::fmt::Debug) {
+    pub fn say(&self, what: &str, with: &dyn std::fmt::Debug) {
         if self.plan.talk {
             println!("{:>4} {what} {with:?}", self.disk.operations());
         }
@@ -237,7 +244,7 @@ impl Run<'_> {
             18 => self.plain("rotate", |_, wal| wal.rotate(), wal),
             19..=20 => self.clean(wal),
             21 => self.look(wal),
-            22 if self.cursors => self.cursor(wal),
+            22 if self.cursors && !self.full => self.cursor(wal),
             _ => {
                 self.operation = "background";
                 self.disk.advance(Duration::from_millis(10));
@@ -322,6 +329,9 @@ impl Run<'_> {
         self.operation = "wait";
         let index = self.random.below(self.tickets.len() as u64) as usize;
         let (lsn, ticket) = self.tickets.swap_remove(index);
+        if self.full {
+            return self.wait_without_end(lsn, ticket);
+        }
         let result = ticket.wait();
         self.say("wait", &result);
         if result.is_ok() && (!self.plan.os || self.plan.kills_only) {
@@ -332,6 +342,9 @@ impl Run<'_> {
 
     fn sync(&mut self, wal: &Wal) -> Result<(), String> {
         self.operation = "wait";
+        if self.full {
+            self.empty();
+        }
         let result = wal.sync();
         self.say("sync", &result);
         if result.is_ok() {
@@ -377,7 +390,12 @@ impl Run<'_> {
         self.say("clean", &result);
         if let Ok(cleaned) = &result {
             self.model.front = self.model.front.max(cleaned.first.0);
-            self.model.all_kept();
+            if self.full {
+                // It goes on with what is durable, and does not wait for the rest.
+                self.model.durable(wal.durable_lsn().0);
+            } else {
+                self.model.all_kept();
+            }
         }
         self.allowed("clean", result.map(drop))
     }
