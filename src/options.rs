@@ -120,8 +120,9 @@ impl Options {
         self
     }
 
-    /// Bounds what is appended and not yet written, at least 512 KiB. A larger batch is let in alone; while it waits for
-    /// that, the others wait behind it.
+    /// Bounds the frames that are appended and not yet written, at least 512 KiB of them. A larger batch is let in alone;
+    /// while it waits for that, the others wait behind it. The buffers that hold them may take up to twice as much, and
+    /// 2 MiB are kept to be used again.
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Options {
         self.max_buffered_bytes = bytes;
         self

@@ -125,7 +125,8 @@ impl ReadOnly {
         self.view.look().map(Lsn)
     }
 
-    /// Everything below was durable when it was looked last.
+    /// Everything below was durable when it was looked last. Never lower than where the first segment begins: before
+    /// the writer's first commit that may be above what the writer says, with nothing in between.
     pub fn durable_lsn(&self) -> Lsn {
         Lsn(self.view.shown())
     }

@@ -117,9 +117,9 @@ impl Appender {
                 Err(error) if error.is_backpressure() => {
                     self.settle()?;
                     self.line.set_full(Some(error));
-                    if self.config.retain.is_some() {
-                        self.clean()?;
-                    }
+                    // A checkpoint may go where a block may not, and what crashes left goes once it is durable.
+                    self.checkpoint()?;
+                    self.clean()?;
                     if !self.line.wait_to_retry(self.config.retry_interval) {
                         return Err(Stop::Abandoned);
                     }

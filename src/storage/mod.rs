@@ -1,8 +1,12 @@
 //! The seam: the only way to the disk, to randomness, to background work and to the timer.
 //!
-//! Everything in the log that is not a pure function of the calls made on it comes through [`Storage`]
+//! Everything that the log does and that is not a pure function of the calls made on it comes through [`Storage`]
 //! and [`File`]. [`Fs`] is the real one; the crate's feature `sim` brings a disk in memory that can crash
 //! and fail. An implementation of your own goes to [`Options::open_on`](crate::Options::open_on).
+//!
+//! What only says how long a caller's thread sleeps, or how fast it reads, goes by the real clock: the limit of
+//! [`Follower::next_timeout`](crate::Follower::next_timeout), the pace of waiting for a full disk, the rate in
+//! [`Progress`](crate::Progress). Nothing that is written or told apart from that depends on it.
 //!
 //! # Storage assumptions
 //!

@@ -44,7 +44,7 @@ planted! {
     no_directory_sync: NoDirectorySync in crashes within 50_000 by "was cleaned away | every segment is gone";
     header_not_synced: HeaderNotSynced in crashes within 50_000 by "damaged: the header";
     acknowledged_before_the_sync: AcknowledgeBeforeSync in crashes within 50_000 by "acknowledged ones are left";
-    failed_sync_tried_again: RetryFailedSync in faults within 200_000 by "every segment is gone | was cleaned away | acknowledged ones are left";
+    failed_sync_tried_again: RetryFailedSync in faults within 200_000 by "every segment is gone | was cleaned away | acknowledged ones are left | read: read sim";
     no_rewrite_above_the_proven_point: NoRewrite in faults within 200_000 by "read: read sim | acknowledged ones are left | not a torn tail";
     claim_ahead_of_its_sync: ClaimAheadOfSync in crashes within 50_000 by "read: read sim | the link is damaged";
     mark_ahead_of_its_sync: MarkAheadOfSync in crashes within 50_000 by "not a torn tail";

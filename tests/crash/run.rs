@@ -389,9 +389,11 @@ impl Run<'_> {
         };
         self.say("clean", &result);
         if let Ok(cleaned) = &result {
-            self.model.front = self.model.front.max(cleaned.first.0);
+            // On a full disk it goes on with what is durable: that may be nothing yet, of a log that begins in memory.
+            if !self.full || !cleaned.removed.is_empty() {
+                self.model.front = self.model.front.max(cleaned.first.0);
+            }
             if self.full {
-                // It goes on with what is durable, and does not wait for the rest.
                 self.model.durable(wal.durable_lsn().0);
             } else {
                 self.model.all_kept();

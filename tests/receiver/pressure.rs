@@ -283,6 +283,28 @@ fn a_full_log_that_was_killed_makes_room_by_retention() {
     life.stop();
 }
 
+/// What a killed life left is as long as it was made until something is linked above it: blocks were refused for it, and
+/// nothing else was tried.
+#[test]
+fn a_log_that_is_full_of_what_a_crash_left_takes_a_table_and_goes_on() {
+    let (broker, disk) = (broker(1), Disk::new(1));
+    disk.threads(true);
+    let life = Life::start(&broker, disk.mount(), without_tables());
+    produce_large(&broker, 16);
+    life.expect_all_committed();
+    // First of all: a receiver that is cut off ends in order.
+    disk.kill();
+    broker.kill(life.member);
+    _ = life.outcome();
+    produce_large(&broker, 1);
+    let wal = Arc::new(options().max_disk_bytes(4 * SEGMENT).open_on(disk.mount()).unwrap());
+    let full = wal.append(b"").err().map(|e| e.kind().clone());
+    assert_eq!(full, Some(ErrorKind::LogFull));
+    let life = Life::on(&broker, wal, without_tables(), Arc::default()).unwrap();
+    life.expect_all_committed();
+    assert_eq!(life.stop().recorded, 1);
+}
+
 #[test]
 fn a_failed_sync_ends_the_receiver_and_the_next_life_reads_it_again() {
     let broker = broker(1);
