@@ -412,7 +412,7 @@ fn watching_without_another_look_is_caught() {
             scope.spawn(|| followed(bed.wal.follow(Lsn::ZERO), 1));
         });
     }
-    caught(Bug::WatchedTooLate, 4000, once, &["deadlock"]);
+    caught(Bug::WatchedTooLate, 20_000, once, &["deadlock"]);
 }
 
 /// The same from outside: a view that knows what MARK and the frames say.
@@ -496,7 +496,7 @@ fn a_cursor_keeps_all_from_where_it_stands() {
 
 #[test]
 fn a_cursor_made_while_a_clean_runs_is_caught() {
-    caught(Bug::CursorBesideClean, 4000, cursors, &["kept"]);
+    caught(Bug::CursorBesideClean, 20_000, cursors, &["kept"]);
 }
 
 /// Closing beside everything: what was appended is durable, later calls are refused, the lock is free.
