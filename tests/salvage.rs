@@ -11,6 +11,8 @@ mod missing;
 mod random;
 #[path = "salvage/raw.rs"]
 mod raw;
+#[path = "salvage/repaired.rs"]
+mod repaired;
 #[path = "common/spec.rs"]
 #[allow(dead_code)]
 mod spec;

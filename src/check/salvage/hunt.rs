@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, CAPACITY, FRAME, FrameHeader, frame_size, sum};
+use crate::format::{BLOCK, CAPACITY, FRAME, FrameHeader, FrameKind, frame_size, sum};
 use crate::storage::File;
 
 use super::Meter;
@@ -23,7 +23,7 @@ pub(super) struct Frame {
     pub(super) length: u32,
     pub(super) image: u16,
     pub(super) is_record: bool,
-    /// What is known of its batch: any of [`MORE`], [`SURE`] and [`PART`].
+    /// What is known of its batch: any of [`MORE`], [`SURE`], [`PART`] and [`GAP`].
     pub(super) batch: u8,
 }
 
@@ -33,16 +33,23 @@ pub(super) const MORE: u8 = 1;
 pub(super) const SURE: u8 = 2;
 /// The batch is not whole.
 pub(super) const PART: u8 = 4;
+/// It is none: a repair passed over what lay there. With [`MORE`] only as far as something of it was found behind.
+pub(super) const GAP: u8 = 8;
 
 /// What a frame says of its batch.
 pub(super) fn batch(header: &FrameHeader, lsn: u64) -> u8 {
-    u8::from(header.more) * MORE + u8::from(header.claim(lsn) == Some(lsn)) * SURE
+    let is_gap = header.kind == Some(FrameKind::Gap);
+    u8::from(header.more) * MORE + u8::from(header.claim(lsn) == Some(lsn)) * SURE + u8::from(is_gap) * GAP
 }
 
 impl Frame {
     /// Where it lies, in the order of the log.
     pub(super) fn place(&self) -> (u32, u32) {
         (self.life, self.offset)
+    }
+
+    pub(super) fn is_gap(&self) -> bool {
+        self.batch & GAP != 0
     }
 
     /// The offset past it.

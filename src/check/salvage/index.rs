@@ -6,7 +6,7 @@ use crate::format::{BLOCK, FRAME, LINK, frame_size};
 use crate::lsn::Lsn;
 
 use super::SalvagedLog;
-use super::hunt::{Finds, Frame, MORE, PART, SURE};
+use super::hunt::{Finds, Frame, GAP, MORE, PART, SURE};
 use super::lives::{Family, Life, Lives, Past};
 
 /// Each frame once, by segment and offset, without those that cannot be there beside others.
@@ -15,7 +15,7 @@ pub(super) fn settle(finds: &mut Finds, lives: &Lives) {
     frames
         .sort_unstable_by_key(|frame| (frame.place(), frame.length, !lives.is_anchored(frame), frame.image, frame.at));
     // Copies: the check and the payload's sum are the same, and so are the bytes.
-    frames.dedup_by_key(|frame| (frame.place(), frame.length));
+    frames.dedup_by_key(|frame| (frame.place(), frame.length, frame.is_gap()));
     let mut kept = Vec::with_capacity(frames.len());
     for life in frames.chunk_by(|a, b| a.life == b.life) {
         kept.extend(consistent(life, lives));
@@ -39,6 +39,14 @@ fn tell_parts(frames: &mut [Frame], torn: &[Frame]) {
     for index in 0..frames.len() {
         let (before, rest) = frames.split_at_mut(index);
         let Some(frame) = rest.first_mut() else { return };
+        if frame.is_gap() {
+            // What a repair passes over ends where a batch begins.
+            if frame.batch & MORE == 0 {
+                before.iter_mut().skip(begin).for_each(mark);
+                (next, begin, is_part) = (frame.end(), index + 1, false);
+            }
+            continue;
+        }
         if frame.offset > next {
             before.iter_mut().skip(begin).for_each(mark);
             let only = torn.iter().find(|torn| torn.offset == next && torn.end() == frame.offset);
@@ -62,17 +70,19 @@ fn tell_parts(frames: &mut [Frame], torn: &[Frame]) {
 
 /// Frames of one segment that do not overlap: what lies inside another frame is its payload. First those that are where
 /// they must be, then those that follow one another without a gap, then those that stand alone, as noise may look like.
+/// What a repair put there comes after what it passed over: it may lie aside.
 fn consistent(frames: &[Frame], lives: &Lives) -> Vec<Frame> {
     let ends: HashSet<u32> = frames.iter().map(Frame::end).chain([BLOCK]).collect();
     let starts: HashSet<u32> = frames.iter().map(|frame| frame.offset).collect();
     let rank = |frame: &Frame| match () {
-        () if lives.is_anchored(frame) => 0,
-        () if ends.contains(&frame.offset) || starts.contains(&frame.end()) => 1,
-        () => 2,
+        () if lives.is_anchored(frame) => u8::from(!frame.is_record),
+        () if ends.contains(&frame.offset) || starts.contains(&frame.end()) => 2,
+        () => 3,
     };
-    let ranked: Vec<(u8, &Frame)> = frames.iter().map(|frame| (rank(frame), frame)).collect();
+    let (gaps, frames): (Vec<&Frame>, Vec<&Frame>) = frames.iter().partition(|frame| frame.is_gap());
+    let ranked: Vec<(u8, &Frame)> = frames.iter().map(|frame| (rank(frame), *frame)).collect();
     let mut kept: Vec<Frame> = Vec::with_capacity(frames.len());
-    for rank in 0..3 {
+    for rank in 0..4 {
         let (mut more, mut end): (Vec<Frame>, u32) = (Vec::new(), 0);
         for (_, frame) in ranked.iter().filter(|(own, _)| *own == rank) {
             let above = kept.partition_point(|other| other.offset < frame.offset);
@@ -87,7 +97,30 @@ fn consistent(frames: &[Frame], lives: &Lives) -> Vec<Frame> {
         kept.extend(more);
         kept.sort_unstable_by_key(|frame| frame.offset);
     }
+    let (mut passed, mut end) = (Vec::new(), 0);
+    for gap in gaps {
+        passed.extend(rest_of(gap, end, &kept));
+        end = end.max(gap.end());
+    }
+    kept.extend(passed);
+    kept.sort_unstable_by_key(|frame| frame.offset);
     kept
+}
+
+/// What of a gap lies between the frames that are kept, from an offset on.
+fn rest_of(gap: &Frame, from: u32, kept: &[Frame]) -> Vec<Frame> {
+    let (mut rest, mut from) = (Vec::new(), gap.offset.max(from));
+    let first = kept.partition_point(|frame| frame.end() <= from);
+    let inside = kept.iter().skip(first).take_while(|frame| frame.offset < gap.end());
+    for (to, next) in inside.map(|frame| (frame.offset, frame.end())).chain([(gap.end(), gap.end())]) {
+        if let Some(length) = to.checked_sub(from).and_then(|size| size.checked_sub(FRAME)) {
+            let more = u8::from(to < gap.end()) * MORE;
+            let at = gap.at + u64::from(from - gap.offset);
+            rest.push(Frame { at, offset: from, length, batch: GAP | more, ..*gap });
+        }
+        from = next;
+    }
+    rest
 }
 
 /// The logs that the frames make, which come to lie in their order.

@@ -114,8 +114,8 @@ impl Joiner<'_> {
     fn is_covered(&self, frame: &Frame) -> bool {
         let frames = &self.finds.frames;
         let above = frames.partition_point(|other| other.place() < frame.place());
-        let inside = |other: &Frame| other.life == frame.life && other.offset < frame.end();
-        let across = |other: &Frame| other.life == frame.life && other.end() > frame.offset;
+        let inside = |other: &Frame| other.life == frame.life && other.offset < frame.end() && !other.is_gap();
+        let across = |other: &Frame| other.life == frame.life && other.end() > frame.offset && !other.is_gap();
         frames.get(above).is_some_and(inside)
             || above.checked_sub(1).and_then(|below| frames.get(below)).is_some_and(across)
     }
@@ -186,7 +186,8 @@ impl Joiner<'_> {
 
     /// Frames whose header itself lies across a break: where one is expected, and the next is known.
     fn join_heads(&mut self, lives: &Lives) -> Result<()> {
-        let starts: HashSet<_> = self.finds.frames.iter().chain(&self.joined).map(Frame::place).collect();
+        let frames = self.finds.frames.iter().chain(&self.joined).filter(|frame| !frame.is_gap());
+        let starts: HashSet<_> = frames.map(Frame::place).collect();
         for before in 0..self.finds.frames.len() + self.joined.len() {
             let (frames, joined) = (&self.finds.frames, &self.joined);
             let Some(frame) = frames.get(before).or_else(|| joined.get(before - frames.len())).copied() else { break };

@@ -1,0 +1,65 @@
+//! Behind a repair: what it passed over, cut off or replaced, and what of that is whole in the files it moved aside.
+
+use std::fs;
+use std::path::Path;
+
+use seawall::check::Repair;
+
+use crate::made::{self, Log, lone, salvaged, segments, whole};
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_a_repair_passed_over_is_found_in_what_it_copied_aside() {
+    let log = Log::new(40, 300);
+    let name = segments(log.dir())[2].file_name().unwrap().to_str().unwrap().to_owned();
+    Repair::new().quarantine(&name).run(log.dir()).unwrap();
+    let found = salvaged(&[log.dir()]);
+    assert_eq!(whole(&found), log.made, "{}", lone(&found));
+    let told = lone(&found);
+    assert_eq!((found.is_whole(), told.lost_records, told.cut_off, told.doubled), (true, Some(0), 0, 0), "{told}");
+    // Without the copy nothing is known to be missing: it was passed over.
+    fs::remove_file(log.dir().join(format!("{name}.aside"))).unwrap();
+    let found = salvaged(&[log.dir()]);
+    assert!(found.is_whole() && whole(&found).len() < log.made.len(), "{}", lone(&found));
+}
+
+/// The gap that stands for the batch in the log came first.
+#[test]
+fn what_is_left_of_a_damaged_batch_is_found_behind_a_repair_too() {
+    let log = Log::new(41, 300);
+    for (number, path) in segments(log.dir()).iter().enumerate().skip(1) {
+        let dir = tempfile::tempdir().unwrap();
+        made::copy(log.dir(), dir.path());
+        let path = dir.path().join(path.file_name().unwrap());
+        let base = made::base(&path);
+        let own = |made: &&Made| (base + 8192..base + 16384).contains(&made.lsn.0);
+        let Some(first) = log.made.iter().filter(own).find(|made| !made.ends_batch) else { continue };
+        let hit = log.made.iter().position(|made| made.lsn == first.lsn).unwrap() + number % 3;
+        let lsn = log.made[hit].lsn;
+        // The header, or the payload.
+        let payload = if number % 2 == 0 { 24 } else { 0 };
+        flip(&path, (lsn.0 - base) as usize + payload);
+        let before: Vec<_> =
+            salvaged(&[dir.path()]).records(lone(&salvaged(&[dir.path()]))).map(Result::unwrap).collect();
+        assert_eq!(before.len() + 1, log.made.len());
+        Repair::new().run(dir.path()).unwrap();
+        let found = salvaged(&[dir.path()]);
+        let expected: Vec<_> = log.made.iter().filter(|made| made.lsn != lsn).cloned().collect();
+        assert_eq!(whole(&found), expected, "{number}: {}", lone(&found));
+        // What is left of the batch is a part, and nothing else is.
+        let mut records = found.records(lone(&found));
+        let mut parts = Vec::new();
+        while let Some(record) = records.next() {
+            parts.extend(records.is_part().then_some(record.unwrap().lsn));
+        }
+        let begin = log.made[..hit].iter().rposition(|made| made.ends_batch).map_or(0, |last| last + 1);
+        let end = hit + log.made[hit..].iter().position(|made| made.ends_batch).unwrap();
+        let batch: Vec<_> = log.made[begin..=end].iter().map(|made| made.lsn).filter(|other| *other != lsn).collect();
+        assert!(batch.iter().all(|lsn| parts.contains(lsn)), "{number}: {parts:?} {batch:?}");
+    }
+}
