@@ -95,6 +95,44 @@ fn records_that_are_missing_are_counted_as_the_links_count_them() {
     }
 }
 
+/// The check of a link tells a seed that no segment has, if one bit of its header is wrong.
+#[test]
+fn a_flipped_bit_in_the_header_of_a_link_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
+    let cursors = ["one", "another"].map(|name| wal.cursor(name).unwrap());
+    for n in 0..70_u8 {
+        wal.append(&[n; 900]).unwrap().wait().unwrap();
+    }
+    let made: Vec<Made> = wal.read(..).unwrap().map(|record| record.unwrap().into()).collect();
+    drop(cursors);
+    wal.close().unwrap();
+    for (number, path) in segments(dir.path()).into_iter().enumerate() {
+        let before = fs::read(&path).unwrap();
+        // Beside its segment's header, or without: then the link behind it tells the seed.
+        for header in [4096, 0] {
+            if header == 0 && Some(&path) == segments(dir.path()).last() {
+                continue;
+            }
+            for bit in (number..24 * 8).step_by(7) {
+                let mut bytes = [&[0; 4096][header..], &before[4096 - header..]].concat();
+                bytes[4096 + bit / 8] ^= 1 << (bit % 8);
+                fs::write(&path, bytes).unwrap();
+                let found = salvaged(&[dir.path()]);
+                let told = lone(&found);
+                assert_eq!(
+                    (whole(&found) == made, told.lost_records),
+                    (true, Some(0)),
+                    "{} {bit} {told}",
+                    path.display()
+                );
+                assert!(found.is_whole(), "{} {bit} {told}", path.display());
+            }
+        }
+        fs::write(&path, before).unwrap();
+    }
+}
+
 /// The segment without a header was another log.
 #[test]
 fn a_lost_header_loses_no_place_where_rotations_ran_ahead_of_the_sync() {

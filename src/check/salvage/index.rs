@@ -22,8 +22,9 @@ pub(super) fn settle(finds: &mut Finds, lives: &Lives) {
     }
     *frames = kept;
     for life in frames.chunk_by_mut(|a, b| a.life == b.life) {
-        let torn = life.first().map_or(&[][..], |frame| of_life(torn, frame.life));
-        tell_parts(life, torn);
+        let Some(Frame { life: number, .. }) = life.first().copied() else { continue };
+        let begin = lives.all.get(number as usize).map_or(BLOCK, |life| life.begin);
+        tell_parts(life, begin, of_life(torn, number));
     }
 }
 
@@ -32,10 +33,11 @@ fn is_link(offset: u32) -> bool {
     u64::from(offset) < u64::from(BLOCK) + frame_size(LINK as u64) + u64::from(FRAME)
 }
 
-/// Marks the frames of one segment whose batches are not whole, or not known to be: as a repair decides.
-fn tell_parts(frames: &mut [Frame], torn: &[Frame]) {
+/// Marks the frames of one segment whose batches are not whole, or not known to be: as a repair decides. `next`: where
+/// the first lies, but for the link.
+fn tell_parts(frames: &mut [Frame], mut next: u32, torn: &[Frame]) {
     let mark = |frame: &mut Frame| frame.batch |= PART;
-    let (mut next, mut begin, mut is_part) = (BLOCK, 0, false);
+    let (mut begin, mut is_part) = (0, false);
     for index in 0..frames.len() {
         let (before, rest) = frames.split_at_mut(index);
         let Some(frame) = rest.first_mut() else { return };
@@ -215,7 +217,7 @@ impl<'a> Tally<'a> {
         if let Some(last) = frames.last() {
             log.segment_size = log.segment_size.max(life.size()).max(u64::from(last.end()));
         }
-        let (mut next, mut is_short) = (BLOCK, false);
+        let (mut next, mut is_short) = (life.begin, false);
         let mut miss = |offset: u32| {
             let lsn = life.lsn(offset);
             // All of its records are there: what was damaged is the log's own.
@@ -272,7 +274,7 @@ impl<'a> Tally<'a> {
         }
         // One that was begun after the links were looked for.
         self.is_ended |= late(0) && life.before.is_none() && !frames.is_empty();
-        let (mut next, mut known) = (BLOCK, 0);
+        let (mut next, mut known) = (life.begin, 0);
         for (index, frame) in frames.iter().enumerate() {
             self.is_ended |= late(next) && frame.offset > next && !(next == BLOCK && is_link(frame.offset));
             if self.is_ended {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::format::{BLOCK, CAPACITY, Link, NO_BASE};
+use crate::format::{BLOCK, CAPACITY, FRAME, Link, NO_BASE};
 
 use super::hunt::Frame;
 use super::image::Image;
@@ -25,6 +25,8 @@ pub(super) struct Life {
     /// `None`: nothing tells where in its log it lies.
     pub(super) base: Option<u64>,
     family: Option<Family>,
+    /// The offset of what follows its link, if that is known, or of the link.
+    pub(super) begin: u32,
     /// The offset that no frame reaches beyond.
     pub(super) limit: u64,
     /// The offset where it ended, if a successor says so.
@@ -177,9 +179,11 @@ impl Lives {
 
     fn push(&mut self, seed: u32, base: Option<u64>) -> usize {
         let limit = *CAPACITY.end();
-        let (family, end, records, before, claim) = (None, None, None, None, 0);
+        let (family, end, records, before, claim, begin) = (None, None, None, None, 0, BLOCK);
         let (is_headed, is_twin, is_former) = (false, false, false);
-        self.all.push(Life { seed, base, family, limit, end, records, before, is_headed, is_twin, is_former, claim });
+        let life =
+            Life { seed, base, family, begin, limit, end, records, before, is_headed, is_twin, is_former, claim };
+        self.all.push(life);
         self.by_seed.entry(seed).or_default().push(self.all.len() - 1);
         self.all.len() - 1
     }
@@ -261,6 +265,7 @@ impl Lives {
             }
             if let Some(life) = self.all.get_mut(own) {
                 life.before = Some((seen.link.prev_base, seen.link.records_before));
+                life.begin = BLOCK + FRAME + seen.frame.length.next_multiple_of(4);
             }
             if let Some(parent) = parent {
                 let end = seen.link.prev_end;

@@ -127,6 +127,7 @@ impl<'a> Salvage<'a> {
                 Err(e) => return Err(e),
             }
         }
+        seen.mend_links(&images);
         let mut lives = Lives::new(&seen, &images);
         let Hunted { mut finds, gone, mut untold } = hunt(&images, &mut lives, &mut meter)?;
         let breaks = join(&mut finds, &lives, &images, &mut Files::default())?;

@@ -1,5 +1,7 @@
 //! The first reading of a source: its checksums, and at each sector a header, a link or MARK.
 
+use std::collections::{HashMap, HashSet};
+
 use crc32fast::Hasher;
 
 use crate::error::Result;
@@ -88,11 +90,49 @@ impl Seen {
                 }
             }
         }
-        if let Some((seed, frame, link)) = link(bytes) {
+        let behind = |found: &&SeenHeader| found.image == image && found.at + u64::from(BLOCK) >= at;
+        let header = self.headers.iter().rev().take_while(behind).find(|found| found.at + u64::from(BLOCK) == at);
+        let Some(own) = bytes.first_chunk() else { return };
+        let frame = header.and_then(|header| mended_frame(*own, header.seed)).unwrap_or(*own);
+        if let Some((seed, frame, link)) = link(&frame, bytes) {
             self.links.push(SeenLink { image, at, seed, frame, link });
         }
         self.marks.extend(bytes.get(..MARK_SLOT).and_then(Mark::decode));
     }
+
+    /// Gives links their segments' seeds where one bit of the frame is wrong and the header is lost: of the segment that
+    /// the file is named as another link tells the seed.
+    pub(super) fn mend_links(&mut self, images: &[Image]) {
+        let headers: HashSet<_> = self.headers.iter().map(|found| (found.image, found.at + u64::from(BLOCK))).collect();
+        let mut named: HashMap<u64, Vec<u32>> = HashMap::new();
+        for Link { prev_base, prev_seed, .. } in self.links.iter().map(|seen| &seen.link) {
+            named.entry(*prev_base).or_default().push(*prev_seed);
+        }
+        for seen in self.links.iter_mut().filter(|seen| !headers.contains(&(seen.image, seen.at))) {
+            let base = images.get(usize::from(seen.image)).and_then(|image| image.base);
+            let seeds = base.filter(|_| seen.at == u64::from(BLOCK)).and_then(|base| named.get(&base));
+            let bytes = seen.frame.encode(seen.seed, BLOCK);
+            let under = |seed: &u32| Some((*seed, FrameHeader::decode(&mended_frame(bytes, *seed)?, *seed, BLOCK)?));
+            if let Some(mended) = seeds.into_iter().flatten().find_map(under) {
+                (seen.seed, seen.frame) = mended;
+            }
+        }
+    }
+}
+
+/// The first frame of a segment with this seed, which holds, or of which one bit is wrong: its check would tell another
+/// seed, which no segment has.
+fn mended_frame(mut bytes: [u8; FRAME as usize], seed: u32) -> Option<[u8; FRAME as usize]> {
+    for bit in 0..=bytes.len() * 8 {
+        if FrameHeader::decode(&bytes, seed, BLOCK).is_some() {
+            return Some(bytes);
+        }
+        // The bit before is as it was.
+        for at in bit.checked_sub(1).into_iter().chain([bit]) {
+            bytes.iter_mut().skip(at / 8).take(1).for_each(|byte| *byte ^= 1 << (at % 8));
+        }
+    }
+    None
 }
 
 /// A header of which one bit is wrong: its checksum tells which.
@@ -115,8 +155,7 @@ fn mended(bytes: &[u8]) -> Option<(Header, u32)> {
 }
 
 /// The link that begins here, whosever it is, and the seed of its segment: each is the frame at the same offset.
-fn link(bytes: &[u8]) -> Option<(u32, FrameHeader, Link)> {
-    let frame = bytes.first_chunk()?;
+fn link(frame: &[u8; FRAME as usize], bytes: &[u8]) -> Option<(u32, FrameHeader, Link)> {
     let header = FrameHeader::unchecked(frame)?;
     let fits = header.length <= BLOCK - FRAME;
     if header.kind != Some(FrameKind::Link) || header.more || !fits {
