@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use seawall::Options;
 use seawall::check::Repair;
 
-use crate::made::{self, Log, lone, salvaged, segments, whole};
+use crate::made::{self, Log, Made, lone, salvaged, segments, whole};
 
 fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
@@ -61,5 +62,30 @@ fn what_is_left_of_a_damaged_batch_is_found_behind_a_repair_too() {
         let end = hit + log.made[hit..].iter().position(|made| made.ends_batch).unwrap();
         let batch: Vec<_> = log.made[begin..=end].iter().map(|made| made.lsn).filter(|other| *other != lsn).collect();
         assert!(batch.iter().all(|lsn| parts.contains(lsn)), "{number}: {parts:?} {batch:?}");
+    }
+}
+
+/// What the links of the segments that were cut off count was held against what the log counts without them.
+#[test]
+fn a_cut_loses_nothing_that_lies_aside() {
+    let log = Log::new(42, 300);
+    let (paths, count) = (segments(log.dir()), log.made.len());
+    assert!(paths.len() > 6);
+    for (at, after) in [(count / 4, 0), (count / 4, 3), (count / 2, 100), (count - 2, 0), (count - 2, 3), (1, 50)] {
+        let dir = tempfile::tempdir().unwrap();
+        made::copy(log.dir(), dir.path());
+        Repair::new().cut(log.made[at].lsn).run(dir.path()).unwrap();
+        let wal = Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
+        let kept: Vec<Made> = wal.read(..).unwrap().map(|record| record.unwrap().into()).collect();
+        (0..after).for_each(|n| drop(wal.append(&[n; 700]).unwrap()));
+        wal.sync().unwrap();
+        let new: Vec<Made> = wal.read(..).unwrap().skip(kept.len()).map(|record| record.unwrap().into()).collect();
+        wal.close().unwrap();
+        assert!(kept.len() <= at && kept == log.made[..kept.len()]);
+        let found = salvaged(&[dir.path()]);
+        let told = lone(&found);
+        assert_eq!(whole(&found), [log.made.clone(), new].concat(), "{at} {after}");
+        let counts = (told.damaged, told.lost_records, told.absent, told.cut_off, told.doubled);
+        assert_eq!(counts, (0, Some(0), false, (count - kept.len()) as u64, 0), "{at} {after}: {told}");
     }
 }

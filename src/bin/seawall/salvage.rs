@@ -44,8 +44,8 @@ Tell what was found as one JSON object
               (of the largest), damaged (places where records were and are not found), absent (whether
               segments before the first may be missing and MARK is too, which tells what was cleaned),
               lost_records (how many are missing, or at most so many; null where it cannot be told), and
-              of the records: cut_off (where recovery cut a torn tail off), cleaned (had been cleaned
-              away), doubled (in the place of others)
+              of the records: cut_off (where recovery or a repair cut the log off), cleaned (had been
+              cleaned away), doubled (in the place of others)
   bytes       of all sources; unreadable: how many of these the system refuses to read
   refused     files and directories that cannot be read; untold: files named as segments in which
               nothing tells what they held
@@ -260,7 +260,7 @@ fn text(
         }
         for (number, name, what) in [
             (log.damaged, "damage", "passed over: records were there and are not found"),
-            (log.cut_off, "cut off", "of the records lie where recovery had cut a torn tail off"),
+            (log.cut_off, "cut off", "of the records lie where the log was cut off: by recovery, or by a repair"),
             (log.cleaned, "cleaned", "of the records had been cleaned away"),
             (log.doubled, "doubled", "of the records lie in the place of others: a copy of the log had gone on apart"),
         ] {

@@ -261,8 +261,15 @@ impl<'a> Tally<'a> {
         if is_short {
             self.lose(life.records.map(|records| records.saturating_sub(found)));
         }
-        self.counted = self.counted.map(|counted| counted.saturating_add(life.records.unwrap_or(found)));
-        self.last = life.base;
+        if !self.is_apart(life) {
+            self.counted = self.counted.map(|counted| counted.saturating_add(life.records.unwrap_or(found)));
+            self.last = life.base;
+        }
+    }
+
+    /// Whether it counts for nothing that follows in the log: it was cut off, or cleaned before its file was another's.
+    fn is_apart(&self, life: &Life) -> bool {
+        life.is_former || life.base.is_some_and(|base| self.past.is_cut_off(base))
     }
 
     /// The frames of one life that follow those before without a gap, if a writer goes on with the log meanwhile: it may
@@ -328,7 +335,7 @@ impl<'a> Tally<'a> {
     /// Holds against each other how many records were found and how many the links count: a segment of which nothing is
     /// left, not even the link behind it, shows by that alone.
     fn hold(&mut self, life: &Life) {
-        let Some((prev, before)) = life.before.filter(|_| !life.is_former) else { return };
+        let Some((prev, before)) = life.before.filter(|_| !self.is_apart(life)) else { return };
         if life.base.is_some_and(|base| base <= self.past.front) {
             // What lies before it was cleaned, if anything does.
             (self.counted, self.is_begun) = (Some(before), self.is_begun || self.past.front == 0);

@@ -72,7 +72,7 @@ pub(super) struct Past {
     pub(super) front: u64,
     /// All below was durable.
     pub(super) durable: u64,
-    /// Where recovery cut the log off, and where it went on; in order.
+    /// Where recovery or a repair cut the log off, and where it went on; in order, and apart.
     pub(super) cuts: Vec<(u64, u64)>,
     /// Whether its `MARK` is among the sources.
     pub(super) is_marked: bool,
@@ -84,6 +84,16 @@ impl Past {
     /// Whether a writer may be writing there.
     pub(super) fn is_late(&self, lsn: u64) -> bool {
         self.settled.is_some_and(|settled| lsn >= settled)
+    }
+
+    /// What is cut off may hold cuts.
+    fn join_cuts(&mut self) {
+        self.cuts.sort_unstable();
+        self.cuts.dedup_by(|next, last| {
+            let is_within = next.0 < last.1;
+            last.1 = if is_within { last.1.max(next.1) } else { last.1 };
+            is_within
+        });
     }
 
     pub(super) fn is_cut_off(&self, lsn: u64) -> bool {
@@ -279,7 +289,7 @@ impl Lives {
             let past = self.pasts.entry(life.family()).or_default();
             past.cuts.extend((end < next).then_some((end, next)));
         }
-        self.pasts.values_mut().for_each(|past| past.cuts.sort_unstable());
+        self.pasts.values_mut().for_each(Past::join_cuts);
         for mark in &seen.marks {
             let past = self.pasts.entry(Family::Id(mark.log_id)).or_default();
             past.front = past.front.max(mark.front);

@@ -274,7 +274,8 @@ pub struct SalvagedLog {
     /// How many records are missing, or at most so many: as the links count them, before the first that is found too, and
     /// where a repair had passed some over in a segment that is damaged again, those as well. `None`: that cannot be told.
     pub lost_records: Option<u64>,
-    /// How many of the records lie where recovery had cut a torn tail off. Nobody was told that they were durable.
+    /// How many of the records lie where the log was cut off: by recovery at a torn tail, of which nobody was told that it
+    /// was durable, or by a repair.
     pub cut_off: u64,
     /// How many of the records had been cleaned away.
     pub cleaned: u64,
@@ -305,7 +306,7 @@ impl fmt::Display for SalvagedLog {
             None => write!(f, "; how many records are missing cannot be told")?,
         }
         for (count, what) in [
-            (self.cut_off, "that recovery had cut off"),
+            (self.cut_off, "that had been cut off"),
             (self.cleaned, "that had been cleaned away"),
             (self.doubled, "in the place of others"),
         ] {
