@@ -1,12 +1,16 @@
 //! Beside a writer that appends, rotates, cleans and recycles meanwhile.
 
+use std::cell::Cell;
+use std::fs;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use seawall::check::Salvage;
 use seawall::{Lsn, Options, Record, Wal};
 
-use crate::made::salvaged;
+use crate::made::{self, lone, salvaged};
 use crate::random::Random;
 
 /// Records of which each says which it is.
@@ -79,4 +83,35 @@ fn nothing_is_damaged_because_a_writer_goes_on() {
         std::fs::write(path, bytes).unwrap();
     }
     assert!(!salvaged(&[dir.path()]).is_whole());
+}
+
+/// It was counted as a file that could not be read.
+#[test]
+fn what_a_killed_writer_had_made_ready_is_taken_away_and_held_nothing() {
+    let (killed, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = |dir: &tempfile::TempDir| Options::new().segment_size(64 << 10).open(dir.path()).unwrap();
+    let wal = open(&killed);
+    (0..50_u8).for_each(|n| drop(wal.append(&[n; 3000]).unwrap().wait().unwrap()));
+    wal.prepare().unwrap();
+    made::copy(killed.path(), dir.path());
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let ready = names.filter(|path| path.extension().is_some_and(|e| e == "wal")).max().unwrap();
+    let bytes = fs::read(&ready).unwrap();
+    assert!(bytes[4096..].iter().all(|byte| *byte == 0), "{}", ready.display());
+    let wal = open(&dir);
+    (0..5_u8).for_each(|n| drop(wal.append(&[n; 3000]).unwrap().wait().unwrap()));
+    // As it was before what the life before left was tidied up, which comes while the sources are read.
+    fs::write(&ready, &bytes[..4096]).unwrap();
+    let tidied = Cell::new(false);
+    let tidy = |_| {
+        if !tidied.replace(true) {
+            fs::remove_file(&ready).unwrap();
+            wal.append(b"after").unwrap().wait().unwrap();
+        }
+        ControlFlow::Continue(())
+    };
+    let found = Salvage::new().progress(&tidy).run(&[dir.path()]).unwrap();
+    assert!(found.is_whole() && found.refused == 0, "{found:?}");
+    assert!(found.notes.len() == 1 && found.notes[0].contains("a writer went on"), "{:?}", found.notes);
+    assert!(lone(&found).records >= 55, "{}", lone(&found));
 }

@@ -79,10 +79,14 @@ impl Watched {
         image.path.parent() == Some(&self.directory)
     }
 
-    /// Whether a file of its directory told nothing because the writer cleans there, or is beyond what was settled.
-    pub(super) fn is_moving(&self, image: &Image) -> bool {
+    /// Whether a file of its directory told nothing because the writer cleans there, or is beyond what was settled; or
+    /// was taken away because the life before had made it ready, and the log goes on above it.
+    pub(super) fn is_moving(&self, image: &Image, lives: &Lives) -> bool {
         let front = newest(&self.directory).map_or(0, |mark| mark.front);
-        self.holds(image) && image.base.is_some_and(|base| base < front || base >= self.mark.synced)
+        let past = lives.pasts.get(&Family::Id(self.mark.log_id));
+        let is_other =
+            |base| base < front || base >= self.mark.synced || past.is_some_and(|past| past.is_cut_off(base));
+        self.holds(image) && image.base.is_some_and(is_other)
     }
 
     /// Whether the record at an LSN was cleaned since it was found.

@@ -134,7 +134,7 @@ impl<'a> Salvage<'a> {
         let said: Vec<_> = watched.iter().map(|log| log.allow_for(&images, &mut lives)).collect();
         let is_moving = |image: &&Image| {
             let mut live = watched.iter().zip(&said).filter(|(_, said)| said.is_some());
-            live.any(|(log, _)| log.is_moving(image))
+            live.any(|(log, _)| log.is_moving(image, &lives))
         };
         for image in gone.into_iter().filter(|image| !is_moving(image)) {
             refused += 1;
