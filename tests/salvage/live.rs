@@ -91,7 +91,9 @@ fn what_a_killed_writer_had_made_ready_is_taken_away_and_held_nothing() {
     let (killed, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let open = |dir: &tempfile::TempDir| Options::new().segment_size(64 << 10).open(dir.path()).unwrap();
     let wal = open(&killed);
-    (0..50_u8).for_each(|n| drop(wal.append(&[n; 3000]).unwrap().wait().unwrap()));
+    for n in 0..50_u8 {
+        wal.append(&[n; 3000]).unwrap().wait().unwrap();
+    }
     wal.prepare().unwrap();
     made::copy(killed.path(), dir.path());
     let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -99,7 +101,9 @@ fn what_a_killed_writer_had_made_ready_is_taken_away_and_held_nothing() {
     let bytes = fs::read(&ready).unwrap();
     assert!(bytes[4096..].iter().all(|byte| *byte == 0), "{}", ready.display());
     let wal = open(&dir);
-    (0..5_u8).for_each(|n| drop(wal.append(&[n; 3000]).unwrap().wait().unwrap()));
+    for n in 0..5_u8 {
+        wal.append(&[n; 3000]).unwrap().wait().unwrap();
+    }
     // As it was before what the life before left was tidied up, which comes while the sources are read.
     fs::write(&ready, &bytes[..4096]).unwrap();
     let tidied = Cell::new(false);
@@ -114,4 +118,49 @@ fn what_a_killed_writer_had_made_ready_is_taken_away_and_held_nothing() {
     assert!(found.is_whole() && found.refused == 0, "{found:?}");
     assert!(found.notes.len() == 1 && found.notes[0].contains("a writer went on"), "{:?}", found.notes);
     assert!(lone(&found).records >= 55, "{}", lone(&found));
+}
+
+/// Nothing was said of those that were cleaned between two that were read.
+#[test]
+fn what_a_writer_cleans_between_two_records_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(64 << 10).open(dir.path()).unwrap();
+    let lsns: Vec<_> = (0..500_u16).map(|n| wal.append(&[n as u8; 3000]).unwrap().wait().unwrap()).collect();
+    let found = salvaged(&[dir.path()]);
+    let mut records = found.records(lone(&found));
+    let first: Vec<_> = records.by_ref().take(10).map(|record| record.unwrap().lsn).collect();
+    wal.clean_before_lsn(lsns[400]).unwrap();
+    wal.append(b"after").unwrap().wait().unwrap();
+    let rest: Vec<_> = records.by_ref().map(|record| record.unwrap().lsn).collect();
+    // What is open, or kept to be used again, can be read on.
+    assert!(rest.is_sorted() && rest.ends_with(&lsns[400..]) && first == lsns[..10], "{}", rest.len());
+    assert!(records.cleaned() > 200, "{}", records.cleaned());
+    assert_eq!(records.cleaned() as usize + first.len() + rest.len(), lsns.len());
+}
+
+/// A hole between records that had been cleaned looked like none.
+#[test]
+fn places_where_others_were_cleaned_away_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(64 << 10).open(dir.path()).unwrap();
+    let lsns: Vec<_> = (0..300_u16).map(|n| wal.append(&[n as u8; 3000]).unwrap().wait().unwrap()).collect();
+    let copy = tempfile::tempdir().unwrap();
+    made::copy(dir.path(), copy.path());
+    let front = wal.clean_before_lsn(lsns[200]).unwrap().first;
+    wal.append(b"after").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    // Without what is kept to be used again.
+    let is_cleaned = |path: &std::path::PathBuf| made::base(path) < front.0;
+    made::segments(dir.path()).iter().filter(|path| is_cleaned(path)).for_each(|path| fs::remove_file(path).unwrap());
+    let cleaned: Vec<_> = made::segments(copy.path()).into_iter().filter(is_cleaned).collect();
+    let last = cleaned.len() - 1;
+    assert!(last > 5);
+    for (gone, places) in
+        [(&[][..], 0), (&[3], 1), (&[0], 0), (&[last], 1), (&[1, 3, 4, last], 3), (&[0, 1, last - 1, last], 1)]
+    {
+        let left = cleaned.iter().enumerate().filter(|(number, _)| !gone.contains(number));
+        let sources: Vec<_> = left.map(|(_, path)| path.clone()).chain([dir.path().to_path_buf()]).collect();
+        let found = salvaged(&sources);
+        assert_eq!((lone(&found).gone, found.is_whole()), (places, true), "{gone:?}: {}", lone(&found));
+    }
 }

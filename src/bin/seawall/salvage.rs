@@ -45,7 +45,8 @@ Tell what was found as one JSON object
               segments before the first may be missing and MARK is too, which tells what was cleaned),
               lost_records (how many are missing, or at most so many; null where it cannot be told), and
               of the records: cut_off (where recovery or a repair cut the log off), cleaned (had been
-              cleaned away), doubled (in the place of others)
+              cleaned away), gone (places between or behind these where others were cleaned away
+              that are not here), doubled (in the place of others)
   bytes       of all sources; unreadable: how many of these the system refuses to read
   refused     files and directories that cannot be read; untold: files named as segments in which
               nothing tells what they held
@@ -53,7 +54,8 @@ Tell what was found as one JSON object
   notes       what else there is to know, in words
   written     null without --to, or what went into the new log: dir, records, batches, parts (batches
               of which a part is written), unreadable (records that were found and could not be read
-              again), first and last (LSNs in the new log, or null)
+              again), cleaned (records that a writer cleaned away before they were read again), first
+              and last (LSNs in the new log, or null)
 Nothing is missing that is known of where damaged, unreadable, refused, untold and too_new are 0 and absent is false.
 Further fields may come. What is told of an error: `seawall --help`.";
 
@@ -139,6 +141,8 @@ struct Written {
     in_part: bool,
     /// Records that were found and could not be read any more.
     unreadable: u64,
+    /// Records that were found, and that a writer has cleaned away since.
+    cleaned: u64,
     first: Option<Lsn>,
     last: Option<Lsn>,
 }
@@ -173,6 +177,7 @@ fn write(found: &Salvaged, log: &SalvagedLog, to: &Path) -> anyhow::Result<Writt
         }
         unread &= !ends;
     }
+    written.cleaned = records.cleaned();
     wal.sync()?;
     written.first = wal.read(..)?.next().transpose()?.map(|record| record.lsn);
     wal.close()?;
@@ -211,14 +216,14 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
         json!({
             "log": log.name, "segments": log.segments, "records": log.records, "bytes": log.bytes,
             "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size,
-            "damaged": log.damaged, "absent": log.absent, "lost_records": log.lost_records, "cut_off": log.cut_off, "cleaned": log.cleaned, "doubled": log.doubled,
+            "damaged": log.damaged, "absent": log.absent, "lost_records": log.lost_records, "cut_off": log.cut_off, "cleaned": log.cleaned, "gone": log.gone, "doubled": log.doubled,
         })
     };
     let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.0);
     let written = written.map(|written| {
         json!({
             "dir": to, "records": written.records, "batches": written.batches, "parts": written.parts,
-            "unreadable": written.unreadable, "first": lsn(written.first), "last": lsn(written.last),
+            "unreadable": written.unreadable, "cleaned": written.cleaned, "first": lsn(written.first), "last": lsn(written.last),
         })
     });
     json!({
@@ -226,6 +231,44 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
         "refused": found.refused, "untold": found.untold,
         "too_new": found.too_new, "notes": found.notes, "written": written,
     })
+}
+
+fn text_of(log: &SalvagedLog, out: &mut Out) -> anyhow::Result<()> {
+    out.line(format_args!("log      {}", log.name))?;
+    out.line(format_args!(
+        "  found    {}, {}, in {}, lsn {} to {}",
+        counted(log.records, "record"),
+        bytes(log.bytes),
+        counted(log.segments as u64, "segment"),
+        log.first,
+        log.last
+    ))?;
+    if log.absent {
+        out.line(
+            "  absent   segments before these are not among the sources, nor is MARK, which tells what was cleaned",
+        )?;
+    }
+    if !log.is_whole() {
+        // Of what is absent it cannot be told whether it was cleaned.
+        let most = if log.absent { "at most " } else { "" };
+        let lost = log.lost_records.map(|lost| format!("{most}{}", counted(lost, "record")));
+        let lost = lost.unwrap_or("it cannot be told how many records".to_owned());
+        out.line(format_args!("  missing  {lost}"))?;
+    }
+    for (number, name, what) in [
+        (log.damaged, "damage", "passed over: records were there and are not found"),
+        (log.cut_off, "cut off", "of the records lie where the log was cut off: by recovery, or by a repair"),
+        (log.cleaned, "cleaned", "of the records had been cleaned away"),
+        (log.gone, "gone", "beside these: others had been cleaned away there, and are not here"),
+        (log.doubled, "doubled", "of the records lie in the place of others: a copy of the log had gone on apart"),
+    ] {
+        if number > 0 {
+            let is_places = name == "damage" || name == "gone";
+            let number = if is_places { counted(number, "place") } else { count(number) };
+            out.line(format_args!("  {name:<8} {number} {what}"))?;
+        }
+    }
+    Ok(())
 }
 
 fn text(
@@ -237,38 +280,7 @@ fn text(
 ) -> anyhow::Result<()> {
     let (sources, to) = (&arguments.sources, arguments.to.as_deref());
     for log in logs {
-        out.line(format_args!("log      {}", log.name))?;
-        out.line(format_args!(
-            "  found    {}, {}, in {}, lsn {} to {}",
-            counted(log.records, "record"),
-            bytes(log.bytes),
-            counted(log.segments as u64, "segment"),
-            log.first,
-            log.last
-        ))?;
-        if log.absent {
-            out.line(
-                "  absent   segments before these are not among the sources, nor is MARK, which tells what was cleaned",
-            )?;
-        }
-        if !log.is_whole() {
-            // Of what is absent it cannot be told whether it was cleaned.
-            let most = if log.absent { "at most " } else { "" };
-            let lost = log.lost_records.map(|lost| format!("{most}{}", counted(lost, "record")));
-            let lost = lost.unwrap_or("it cannot be told how many records".to_owned());
-            out.line(format_args!("  missing  {lost}"))?;
-        }
-        for (number, name, what) in [
-            (log.damaged, "damage", "passed over: records were there and are not found"),
-            (log.cut_off, "cut off", "of the records lie where the log was cut off: by recovery, or by a repair"),
-            (log.cleaned, "cleaned", "of the records had been cleaned away"),
-            (log.doubled, "doubled", "of the records lie in the place of others: a copy of the log had gone on apart"),
-        ] {
-            if number > 0 {
-                let number = if name == "damage" { counted(number, "place") } else { count(number) };
-                out.line(format_args!("  {name:<8} {number} {what}"))?;
-            }
-        }
+        text_of(log, out)?;
     }
     for note in &found.notes {
         out.line(format_args!("note     {note}"))?;
@@ -289,6 +301,12 @@ fn text(
             out.line(format_args!("wrote    {records} in {batches} to {}", to.display()))?;
             if written.parts > 0 {
                 out.line(format_args!("         {}", out::parts(written.parts)))?;
+            }
+            if written.cleaned > 0 {
+                let number = counted(written.cleaned, "record");
+                out.line(format_args!(
+                    "         without {number} that a writer cleaned away meanwhile, wherever they lay"
+                ))?;
             }
             let lsns = written.first.zip(written.last).map(|(first, last)| format!(": {first} to {last}"));
             let lsns = lsns.unwrap_or_default();

@@ -177,6 +177,9 @@ struct Tally<'a> {
     is_open: bool,
     /// Whether nothing can lie between the front and what was added.
     is_begun: bool,
+    /// Where the last segment lies of which a cleaned record may be here, and whether others are gone since then.
+    shown: Option<u64>,
+    is_gone: bool,
     /// Whether a writer had not written on yet when the rest was read.
     is_ended: bool,
 }
@@ -202,6 +205,8 @@ impl<'a> Tally<'a> {
             sure,
             is_open: false,
             is_begun: false,
+            shown: None,
+            is_gone: false,
             is_ended: false,
         }
     }
@@ -212,6 +217,7 @@ impl<'a> Tally<'a> {
         let found = frames.iter().filter(|frame| frame.is_record && is_below(frame)).count() as u64;
         self.begin(life, !frames.is_empty());
         self.hold(life);
+        self.pass_gone(life, frames);
         let (log, before) = (&mut self.log, self.reach);
         log.segments += usize::from(!frames.is_empty());
         if let Some(last) = frames.last() {
@@ -294,6 +300,27 @@ impl<'a> Tally<'a> {
         }
         self.is_ended |= late(next) && life.end.is_some_and(|end| end > u64::from(next));
         frames.get(..known).unwrap_or_default()
+    }
+
+    /// Counts where records are gone between cleaned ones, or behind them.
+    fn pass_gone(&mut self, life: &Life, frames: &[Frame]) {
+        let front = self.past.front;
+        if front == 0 || life.base.is_none_or(|base| base > front) {
+            return;
+        }
+        self.is_gone |= life.before.is_none_or(|(prev, _)| self.shown != Some(prev));
+        let (mut next, mut is_first) = (life.begin, self.log.records == 0);
+        for frame in frames {
+            let is_hole = frame.offset > next && !(next == BLOCK && is_link(frame.offset));
+            self.is_gone |= is_hole && life.lsn(next) < front;
+            if frame.is_record {
+                self.log.gone += u64::from(self.is_gone && !is_first);
+                (self.is_gone, is_first) = (false, false);
+            }
+            next = frame.end();
+        }
+        self.is_gone |= life.end.is_none_or(|end| end > u64::from(next));
+        self.shown = life.base;
     }
 
     /// So many records are missing. `None`: the next link may tell.

@@ -279,6 +279,9 @@ pub struct SalvagedLog {
     pub cut_off: u64,
     /// How many of the records had been cleaned away.
     pub cleaned: u64,
+    /// How many places there are between or behind these where others lay, or may have lain, that were cleaned away too and
+    /// are gone. That is no damage.
+    pub gone: u64,
     /// How many of the records have the LSN of others, or lie across them: two logs with the same beginning, of which
     /// one was a copy. First those of the one are yielded, then those of the other, segment by segment.
     pub doubled: u64,
@@ -314,6 +317,9 @@ impl fmt::Display for SalvagedLog {
                 write!(f, "; {count} {what}")?;
             }
         }
+        if self.gone > 0 {
+            write!(f, ", others of them gone in {}", plural(self.gone, "place"))?;
+        }
         Ok(())
     }
 }
@@ -338,10 +344,10 @@ impl Salvaged {
 
     /// The records of one of its logs, in the order of their LSNs, each once, but for
     /// [`doubled`](SalvagedLog::doubled) ones. The payloads are read again, one at a time, and checked again. Those that a
-    /// writer has cleaned away since are passed over.
+    /// writer has cleaned away since are passed over, and [counted](SalvagedRecords::cleaned).
     pub fn records(&self, log: &SalvagedLog) -> SalvagedRecords<'_> {
         let frames = self.frames.get(log.frames.clone()).unwrap_or_default();
-        SalvagedRecords { salvaged: self, frames: frames.iter(), files: Files::default(), part: false }
+        SalvagedRecords { salvaged: self, frames: frames.iter(), files: Files::default(), part: false, cleaned: 0 }
     }
 }
 
@@ -353,6 +359,7 @@ pub struct SalvagedRecords<'a> {
     frames: slice::Iter<'a, Frame>,
     files: Files,
     part: bool,
+    cleaned: u64,
 }
 
 impl fmt::Debug for SalvagedRecords<'_> {
@@ -365,6 +372,12 @@ impl SalvagedRecords<'_> {
     /// Whether the record that was yielded last is of a batch that is not whole, or not known to be.
     pub fn is_part(&self) -> bool {
         self.part
+    }
+
+    /// How many records were passed over so far because a writer has cleaned them away since they were found. Others that
+    /// were cleaned may have been yielded before them.
+    pub fn cleaned(&self) -> u64 {
+        self.cleaned
     }
 
     fn was_cleaned(&self, frame: &Frame) -> bool {
@@ -404,7 +417,7 @@ impl Iterator for SalvagedRecords<'_> {
             let frame = self.frames.next()?;
             self.part = frame.batch & PART != 0;
             match self.read(frame) {
-                Err(_) if self.was_cleaned(frame) => {}
+                Err(_) if self.was_cleaned(frame) => self.cleaned += 1,
                 read => return Some(read),
             }
         }
