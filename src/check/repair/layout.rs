@@ -14,7 +14,7 @@ use super::sift::{Bounds, Sifted};
 use super::stand::{NewLink, Stand};
 
 /// How far above all LSNs that may have been handed out the log goes on.
-const JUMP: u64 = 1 << 40;
+pub(in super::super) const JUMP: u64 = 1 << 40;
 
 /// All that a repair does, in its order.
 #[derive(Debug)]

@@ -22,6 +22,7 @@ use super::examine::{Depth, Examined, examine};
 use super::plan::Plan;
 use super::subject::Subject;
 use known::Known;
+pub(super) use layout::JUMP;
 use layout::Layout;
 use stand::Stand;
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::format::{BLOCK, CAPACITY, FRAME, Link, NO_BASE};
 
+use super::super::repair::JUMP;
 use super::hunt::Frame;
 use super::image::Image;
 use super::survey::{SECTOR, Seen, SeenHeader, SeenLink};
@@ -386,8 +387,11 @@ fn by_name(image: &Image, seen: &SeenLink, sizes: &HashSet<u64>) -> Option<u64> 
             // Rotations that ran ahead of the sync claim less than what they seal, or nothing. Within one life of the
             // log a segment begins where the one before can hold no more.
             let is_next = sizes.contains(&(base - prev));
+            // A repair goes on far above all others, and claims all before it.
+            let is_repaired = durable == base.checked_add(u64::from(BLOCK)) && base - seen.link.prev_end >= JUMP;
             // When it was framed, nothing above what it seals was durable.
-            durable.map_or(is_next, |durable| durable <= seen.link.prev_end && (durable >= prev || is_next))
+            let is_own = |durable| durable <= seen.link.prev_end && (durable >= prev || is_next);
+            is_repaired || durable.map_or(is_next, is_own)
         }
         _ => false,
     };
