@@ -1,6 +1,8 @@
 //! Salvage: every record whose bytes are whole, out of directories, files in any order, and raw images.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
 
+#[path = "salvage/known.rs"]
+mod known;
 #[path = "salvage/live.rs"]
 mod live;
 #[path = "salvage/made.rs"]

@@ -171,6 +171,8 @@ struct Tally<'a> {
     /// Where the segment before lies, and how many records of the log lie up to its end, as far as that is known.
     last: Option<u64>,
     counted: Option<u64>,
+    /// The last segment that begins below what MARK says is durable.
+    newest: u64,
     /// How many places were damaged where a link last counted what lies before it, and whether records are missing since
     /// then of which only the next one that counts can tell how many they were.
     sure: u64,
@@ -201,6 +203,7 @@ impl<'a> Tally<'a> {
             reach: 0,
             durable,
             last: None,
+            newest: 0,
             counted,
             sure,
             is_open: false,
@@ -246,7 +249,8 @@ impl<'a> Tally<'a> {
         }
         match life.end {
             Some(end) if end > u64::from(next) => miss(next),
-            None if is_torn(next) => miss(next),
+            // First there is only a link.
+            None if next != BLOCK && is_torn(next) => miss(next),
             _ => {}
         }
         let end = life.end.unwrap_or(0).max(u64::from(next));
@@ -271,6 +275,7 @@ impl<'a> Tally<'a> {
             self.counted = self.counted.map(|counted| counted.saturating_add(life.records.unwrap_or(found)));
             self.last = life.base;
         }
+        self.newest = life.base.filter(|base| *base < self.past.durable).unwrap_or(self.newest);
     }
 
     /// Whether it counts for nothing that follows in the log: it was cut off, or cleaned before its file was another's.
@@ -393,9 +398,10 @@ impl<'a> Tally<'a> {
             self.begin_late();
             self.is_open = true;
         }
-        // What was durable once lies beyond all that is here.
+        // What was durable once lies beyond all that is here, and was more than the newest's link.
         let durable = self.past.settled.map_or(self.durable, |settled| settled.min(self.durable));
-        let is_cut = durable > self.reach.max(self.past.front);
+        let is_only_link = u32::try_from(durable.saturating_sub(self.newest)).is_ok_and(is_link);
+        let is_cut = durable > self.reach.max(self.past.front) && !is_only_link;
         self.log.damaged += u64::from(is_cut);
         if is_cut || self.is_open {
             self.log.lost_records = None;
