@@ -195,7 +195,8 @@ fn what_verify_knows_to_be_lost_is_in_the_exit_code() {
         (0..100_u64).for_each(|n| drop(wal.at(n).append(&[b'.'; 700]).unwrap()));
         wal.close().unwrap();
         let mut files = segments(&old);
-        files.retain(|path| fs::metadata(path).unwrap().len() > 8192);
+        // The newest too, which no link names.
+        files.retain(|path| fs::metadata(path).unwrap().len() > 4096);
         assert!(files.len() > 3);
         let held: Vec<_> = files.iter().map(|file| lines(&seawall(&["dump", "--json", text(file)])).len()).collect();
         hurt(&old, &files);

@@ -2,12 +2,12 @@
 //! that were cleaned.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use seawall::Options;
 use seawall::check::Repair;
 
-use crate::made::{Log, lone, salvaged, segments, whole};
+use crate::made::{self, Log, lone, salvaged, segments, whole};
 
 fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
@@ -43,5 +43,46 @@ fn a_newest_segment_that_holds_only_its_link_loses_nothing_with_it() {
             let found = salvaged(&[log.dir()]);
             assert!(found.is_whole() && whole(&found) == left, "{closed} {from}: {}", lone(&found));
         }
+    }
+}
+
+/// Nothing tells what such a file held; but what its place held may be known.
+#[test]
+fn a_file_that_tells_nothing_is_no_loss_where_the_log_tells_what_lay_there() {
+    let log = Log::new(60, 300);
+    let paths = segments(log.dir());
+    let named = |base: u64| log.dir().join(format!("{base:020}.wal"));
+    let bak = |path: &PathBuf| path.with_extension("bak");
+    for noise in [vec![], vec![0x11; 5000]] {
+        // Its bytes are in a copy.
+        for path in &paths {
+            fs::rename(path, bak(path)).unwrap();
+            fs::write(path, &noise).unwrap();
+            let found = salvaged(&[log.dir()]);
+            assert!(found.is_whole() && found.untold == 0, "{}: {found:?}", path.display());
+            assert_eq!(whole(&found), log.made);
+            // In another directory there may be another log.
+            let other = tempfile::tempdir().unwrap();
+            fs::write(other.path().join(path.file_name().unwrap()), &noise).unwrap();
+            assert_eq!(salvaged(&[log.dir(), other.path()]).untold, 1);
+            fs::rename(bak(path), path).unwrap();
+        }
+        // No segment lies within another.
+        fs::write(named(made::base(&paths[1]) + 4096), &noise).unwrap();
+        assert!(salvaged(&[log.dir()]).is_whole());
+        fs::remove_file(named(made::base(&paths[1]) + 4096)).unwrap();
+        // Of the newest MARK tells; without it nothing does, nor of what may lie above.
+        let newest = paths.last().unwrap();
+        let bytes = fs::read(newest).unwrap();
+        fs::write(newest, &noise).unwrap();
+        assert!(!salvaged(&[log.dir()]).is_whole());
+        let mark = fs::read(log.dir().join("MARK")).unwrap();
+        fs::remove_file(log.dir().join("MARK")).unwrap();
+        assert_eq!(salvaged(&[log.dir()]).untold, 1);
+        fs::write(newest, bytes).unwrap();
+        fs::write(named(1 << 20), &noise).unwrap();
+        assert_eq!(salvaged(&[log.dir()]).untold, 1);
+        fs::remove_file(named(1 << 20)).unwrap();
+        fs::write(log.dir().join("MARK"), mark).unwrap();
     }
 }

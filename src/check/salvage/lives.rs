@@ -75,6 +75,8 @@ pub(super) struct Past {
     pub(super) durable: u64,
     /// Where recovery or a repair cut the log off, and where it went on; in order, and apart.
     pub(super) cuts: Vec<(u64, u64)>,
+    /// From the base of a segment to that of the one that links to it: no other lies there.
+    spans: Vec<(u64, u64)>,
     /// Whether its `MARK` is among the sources.
     pub(super) is_marked: bool,
     /// Where a writer goes on with it meanwhile: all below was written before, and is changed by nothing but cleaning.
@@ -289,6 +291,7 @@ impl Lives {
             life.end = life.base.and_then(|base| end.checked_sub(base));
             let past = self.pasts.entry(life.family()).or_default();
             past.cuts.extend((end < next).then_some((end, next)));
+            past.spans.extend(life.base.map(|base| (base, next)));
         }
         self.pasts.values_mut().for_each(Past::join_cuts);
         for mark in &seen.marks {
@@ -331,6 +334,27 @@ impl Lives {
     pub(super) fn is_below_end(&self, frame: &Frame) -> bool {
         let end = self.all.get(frame.life as usize).and_then(|life| life.end);
         end.is_none_or(|end| u64::from(frame.end()) <= end)
+    }
+
+    /// Whether what the log of a file's directory is known to have held where its name says that it lies, is counted
+    /// without it.
+    pub(super) fn tells_of(&self, image: &Image, images: &[Image]) -> bool {
+        let is_beside =
+            |index: u16| images.get(usize::from(index)).is_some_and(|other| other.path.parent() == image.path.parent());
+        let beside = self.homes.iter().filter(|(index, ..)| is_beside(*index));
+        let families: HashSet<_> = beside.filter_map(|(.., life)| self.all.get(*life as usize)?.family).collect();
+        let tells = |family: &Family| image.base.is_some_and(|base| self.tells_at(*family, base));
+        !families.is_empty() && families.iter().all(tells)
+    }
+
+    fn tells_at(&self, family: Family, base: u64) -> bool {
+        let Some(past) = self.pasts.get(&family) else { return false };
+        let is_within = past.spans.iter().any(|(from, to)| (*from..*to).contains(&base));
+        // Of the newest, and of what lies above, MARK tells that anything was durable.
+        let bases = self.all.iter().filter(|life| life.family == Some(family)).filter_map(|life| life.base);
+        let newest = bases.filter(|base| *base < past.durable).max();
+        let is_marked = newest.is_some_and(|newest| (newest..past.durable).contains(&base));
+        base < past.front || past.is_cut_off(base) || is_within || is_marked
     }
 
     fn tabulate(&mut self) {

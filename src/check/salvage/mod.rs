@@ -140,7 +140,7 @@ impl<'a> Salvage<'a> {
             refused += 1;
             notes.push(format!("{} was removed before it was read", image.path.display()));
         }
-        untold.retain(|image| !is_moving(image));
+        untold.retain(|image| !is_moving(image) && !lives.tells_of(image, &images));
         let what = "nothing tells any more what it held, if anything";
         notes.extend(untold.iter().map(|image| format!("{}: {what}", image.path.display())));
         let untold = untold.len() as u64;
@@ -230,7 +230,8 @@ pub struct Salvaged {
     pub unreadable: u64,
     /// Files and directories that the system refused to open, and that were passed over.
     pub refused: u64,
-    /// Files that are named as segments are, and in which nothing tells any more what they held, if anything.
+    /// Files that are named as segments are, and in which nothing tells any more what they held, if anything; but for those
+    /// of whose place the log beside them tells.
     pub untold: u64,
     /// Headers and frames that a newer version of this crate wrote. Read the sources with that.
     pub too_new: u64,
