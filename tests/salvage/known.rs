@@ -86,3 +86,32 @@ fn a_file_that_tells_nothing_is_no_loss_where_the_log_tells_what_lay_there() {
         fs::write(log.dir().join("MARK"), mark).unwrap();
     }
 }
+
+/// Where its base is not known, what a link says of the log was not taken for the log's.
+#[test]
+fn what_was_cleaned_is_not_missing_where_the_headers_of_those_that_tell_so_are_lost() {
+    let log = Log::new(62, 300);
+    let wal = Options::new().segment_size(16 << 10).open(log.dir()).unwrap();
+    wal.append(b"after").unwrap().wait().unwrap();
+    wal.clean_before_lsn(log.made[100].lsn).unwrap();
+    let front = wal.read(..).unwrap().next().unwrap().unwrap().lsn;
+    for n in 0..16_u8 {
+        wal.append(&[n; 900]).unwrap().wait().unwrap();
+    }
+    let made: Vec<made::Made> = wal.read(..).unwrap().map(|record| record.unwrap().into()).collect();
+    let after =
+        made::base(segments(log.dir()).iter().rfind(|path| made::base(path) <= made[made.len() - 17].lsn.0).unwrap());
+    wal.close().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    for (number, path) in segments(log.dir()).iter().enumerate() {
+        let mut bytes = fs::read(path).unwrap();
+        if made::base(path) > after {
+            bytes[..4096].fill(0);
+        }
+        // Under names that tell nothing.
+        fs::write(elsewhere.path().join(format!("{number}.bak")), bytes).unwrap();
+    }
+    let found = salvaged(&[elsewhere.path()]);
+    let told = found.logs().iter().find(|told| told.log_id == Some(log.id)).unwrap();
+    assert_eq!((told.first, told.absent, told.damaged, told.lost_records), (front, false, 0, Some(0)), "{told}");
+}

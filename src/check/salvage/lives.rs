@@ -272,7 +272,9 @@ impl Lives {
         let mut gaps: HashMap<usize, (u64, u64, u64)> = HashMap::new();
         for (seen, own, parent) in edges {
             let Some((family, base)) = self.all.get(own).map(|life| (life.family(), life.base)) else { continue };
-            if base.is_some() {
+            // Of one whose place is unknown the log is the one that it links to.
+            let above = parent.and_then(|parent| self.all.get(parent)).map(Life::family);
+            for family in [base.map(|_| family), above].into_iter().flatten() {
                 let past = self.pasts.entry(family).or_default();
                 past.front = past.front.max(seen.link.front);
             }
