@@ -180,6 +180,7 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
     };
     let mut sum = Sum::new(durable, certain, front, first);
     sum.report.notes.clone_from(&plan.survey.notes);
+    sum.report.notes.extend(plan.survey.note_of_aside());
     let unlinked = |index: &usize| plan.parts.get(*index).is_some_and(|part| part.link.is_none());
     if let Some(Piece::Member(index)) = pieces.first()
         && front > 0

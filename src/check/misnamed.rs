@@ -1,24 +1,89 @@
 //! Segments of the log whose files have other names: read as what their headers say, where nothing else can be.
+//!
+//! The one rule for all that check: what is taken here is the log's to verifying, reading and repairing alike.
+
+use std::collections::HashMap;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::{Header, is_unfinished, segment_name};
 use crate::recovery::{Found, Survey, find, is_aside};
-use crate::scan::{Place, holds_frames, scan};
+use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
+
+use super::walk::walk;
 
 /// Whether a file bears another name than that of the segment in it.
 pub(super) fn is_misnamed(found: &Found) -> bool {
     found.name != segment_name(found.base)
 }
 
-/// Puts each such segment into the survey, at its own place, if nothing valid is there. Its header, its link and the
-/// place are the log's: a spare that is being made anew has no link yet, and what was moved aside may not have been part
-/// of the log. Gives the names of the files whose places were taken.
-pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Vec<String>> {
-    let mut adopted: Vec<(Found, u64)> = Vec::new();
+/// What became of the survey.
+#[derive(Debug, Default)]
+pub(super) struct Adopted {
+    /// The names of the files whose places were taken.
+    pub(super) displaced: Vec<String>,
+    /// Seeds by base, of segments that lie in their places without a sound header: copies elsewhere tell them.
+    pub(super) told: HashMap<u64, u32>,
+}
+
+/// A file that could be a segment of the log under another name.
+struct Stray {
+    found: Found,
+    place: Place,
+}
+
+/// Puts each such segment into the survey, at its own place, if nothing valid is there. Its header, its frames and the
+/// place are the log's: a spare that is being made anew holds no frame yet. What was moved aside may have been cut off,
+/// so of that only what a link names is taken.
+pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopted> {
+    let mut adopted = Adopted::default();
+    let (aside, renamed): (Vec<_>, Vec<_>) =
+        strays(storage, survey)?.into_iter().partition(|stray| is_aside(&stray.found.name));
+    // What a hand renamed goes before what was moved aside: since then a repair may have passed over some of it.
+    for (mut strays, aside) in [(renamed, false), (aside, true)] {
+        // From above, for links name those below.
+        while let Some(base) = strays.iter().map(|stray| stray.place.base).max() {
+            let mut best: Option<(Stray, (bool, u64))> = None;
+            for stray in strays.extract_if(.., |stray| stray.place.base == base) {
+                let io = |e| Error::io("read", storage.path().join(&stray.found.name), e);
+                let meant = survey.means(&stray.place);
+                if aside && !meant || !is_free(survey, &stray.place, &mut adopted.told).map_err(io)? {
+                    continue;
+                }
+                // Of several copies the one in which most is left.
+                let left = walk(&*stray.found.file, &stray.place, None, None, |_| true).map_err(io)?.bytes;
+                if left > 0 && best.as_ref().is_none_or(|(_, best)| *best < (meant, left)) {
+                    best = Some((stray, (meant, left)));
+                }
+            }
+            adopted.displaced.extend(best.into_iter().flat_map(|(stray, _)| survey.take(stray.found)));
+        }
+    }
+    let cut = survey.segments.partition_point(|found| found.base < survey.front);
+    survey.spares.extend(survey.segments.drain(..cut).map(|found| found.name));
+    Ok(adopted)
+}
+
+impl Survey {
+    /// Takes a file as the segment that its header says. Gives the name of the one in its place.
+    fn take(&mut self, found: Found) -> Option<String> {
+        self.ceiling = self.ceiling.max(found.base.saturating_add(found.length));
+        self.front = self.front.max(found.link.as_ref().map_or(0, |(link, _)| link.front));
+        self.notes.retain(|note| !note.starts_with(&format!("{}: not a file of the log", found.name)));
+        self.aside.retain(|name| *name != found.name);
+        let there = self.segments.extract_if(.., |other| other.base == found.base).map(|other| other.name).next();
+        let at = self.segments.partition_point(|other| other.base < found.base);
+        self.segments.insert(at, found);
+        there
+    }
+}
+
+/// The files with a sound header of this log under another name.
+fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Stray>> {
+    let mut strays = Vec::new();
     for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
-        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name) && !is_aside(name)) else {
+        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name)) else {
             continue;
         };
         if survey.segments.iter().any(|found| found.name == name && found.header.is_ok()) {
@@ -31,38 +96,25 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Vec<St
             continue;
         }
         let found = find(storage, name.to_owned(), header.base, false, Bugs::default())?;
-        let Some(place) = found.place(Bugs::default()).filter(|_| found.link.is_some()) else { continue };
-        let io = |e| Error::io("read", storage.path().join(name), e);
-        if !is_free(survey, &place).map_err(io)? {
-            continue;
-        }
-        // Of several copies the one that reaches farthest.
-        let reach = scan(&*found.file, &place, Bugs::default()).map_err(io)?.end;
-        match adopted.iter_mut().find(|(other, _)| other.base == found.base) {
-            Some(other) if other.1 < reach => *other = (found, reach),
-            Some(_) => {}
-            None => adopted.push((found, reach)),
-        }
+        strays.extend(found.place(Bugs::default()).map(|place| Stray { found, place }));
     }
-    let mut displaced = Vec::new();
-    for (found, _) in adopted {
-        survey.ceiling = survey.ceiling.max(found.base.saturating_add(found.length));
-        survey.front = survey.front.max(found.link.as_ref().map_or(0, |(link, _)| link.front));
-        survey.notes.retain(|note| !note.starts_with(&format!("{}: not a file of the log", found.name)));
-        displaced.extend(survey.segments.extract_if(.., |other| other.base == found.base).map(|other| other.name));
-        survey.segments.push(found);
-    }
-    survey.segments.sort_by_key(|found| found.base);
-    let cut = survey.segments.partition_point(|found| found.base < survey.front);
-    survey.spares.extend(survey.segments.drain(..cut).map(|found| found.name));
-    Ok(displaced)
+    Ok(strays)
 }
 
-/// Whether no file lies at a place, or one of another segment, or one in which nothing of this one is.
-fn is_free(survey: &Survey, place: &Place) -> std::io::Result<bool> {
+/// Whether no file lies at a place, or one of another segment, or one in which nothing of this one is. `told`: the seed,
+/// where something is.
+fn is_free(survey: &Survey, place: &Place, told: &mut HashMap<u64, u32>) -> std::io::Result<bool> {
     let Ok(index) = survey.segments.binary_search_by_key(&place.base, |found| found.base) else { return Ok(true) };
-    let Some(found) = survey.segments.get(index).filter(|found| found.header.is_err()) else { return Ok(false) };
+    let Some(found) = survey.segments.get(index) else { return Ok(true) };
+    if let Ok((_, seed)) = found.header {
+        // Made another time, and no link is about it.
+        return Ok(seed != place.seed && survey.means(place) && !survey.means(&Place { seed, ..*place }));
+    }
     let others = Header::decode(&read_head(&*found.file)?).is_ok();
     let there = Place { limit: place.limit.min(found.length), ..*place };
-    Ok(others || !holds_frames(&*found.file, &there)?)
+    let free = others || !holds_frames(&*found.file, &there)?;
+    if !free {
+        told.entry(place.base).or_insert(place.seed);
+    }
+    Ok(free)
 }

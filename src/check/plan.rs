@@ -13,7 +13,7 @@ use crate::recovery::{Chain, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
 
-use super::misnamed::{adopt, is_misnamed};
+use super::misnamed::{Adopted, adopt, is_misnamed};
 
 /// A segment file and how to read it.
 #[derive(Debug)]
@@ -76,16 +76,16 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn read(storage: &dyn Storage) -> Result<Plan> {
         let mut survey = survey(storage, false, Bugs::default())?;
-        let displaced = adopt(storage, &mut survey)?;
-        let mut plan = Plan { displaced, ..Plan::of(storage, survey)? };
+        let Adopted { displaced, told } = adopt(storage, &mut survey)?;
+        let mut plan = Plan { displaced, ..Plan::of(storage, survey, &told)? };
         for (part, found) in plan.parts.iter_mut().zip(&plan.survey.segments) {
             part.misnamed = is_misnamed(found);
         }
         Ok(plan)
     }
 
-    /// What the segments of a survey are.
-    pub(super) fn of(storage: &dyn Storage, survey: Survey) -> Result<Plan> {
+    /// What the segments of a survey are. `told`: seeds by base, of which frames are known to be there.
+    pub(super) fn of(storage: &dyn Storage, survey: Survey, told: &HashMap<u64, u32>) -> Result<Plan> {
         let mut seals: HashMap<u64, Seal> = HashMap::new();
         let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
         let mut bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
@@ -104,6 +104,8 @@ impl Plan {
                 let head = read_head(&*found.file).map_err(io)?;
                 part.blank = head.get(BLOCK as usize..).is_some_and(|frame| frame.iter().all(|byte| *byte == 0));
                 (part.place, part.link) = mend(&head, found.base, found.length, seal, own);
+                let told = told.get(&found.base).filter(|_| part.place.is_none());
+                part.place = told.map(|&seed| Place { base: found.base, seed, limit: found.length }).or(part.place);
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
                 && place.seed != seal.seed

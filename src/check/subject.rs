@@ -1,5 +1,6 @@
 //! What is checked: the log in a directory, or one segment file on its own.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,6 +95,6 @@ impl Subject {
         let notes = vec![format!("{name}: read on its own; whether more lay beyond, only the whole log tells")];
         let log_id = header.map(|header| header.log_id);
         let survey = Survey { log_id, front: base, segments: vec![found], notes, ..Survey::default() };
-        Ok(Plan { tip: Some(0), ..Plan::of(&*self.storage, survey)? })
+        Ok(Plan { tip: Some(0), ..Plan::of(&*self.storage, survey, &HashMap::new())? })
     }
 }

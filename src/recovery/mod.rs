@@ -237,7 +237,8 @@ fn read_segment(storage: &dyn Storage, found: &Found, sealed: Option<u64>, bugs:
 }
 
 /// The log up to its end; what lies above becomes void.
-fn assemble(survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
+fn assemble(mut survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
+    survey.notes.extend(survey.note_of_aside());
     let Survey { mark, foreign_mark, log_id, front, segments, spares, unfinished, ceiling, notes, .. } = survey;
     let ceiling = if bugs.has(Bug::LsnHandedOutTwice) {
         tail.end.next_multiple_of(u64::from(BLOCK))

@@ -60,6 +60,8 @@ pub(crate) struct Survey {
     pub(crate) spares: Vec<String>,
     /// `.new` files of an earlier life.
     pub(crate) unfinished: Vec<String>,
+    /// Files that were moved aside.
+    pub(crate) aside: Vec<String>,
     /// Above every LSN that any file here could have handed out.
     pub(crate) ceiling: u64,
     /// What an operator should know.
@@ -69,7 +71,7 @@ pub(crate) struct Survey {
 /// Lists the directory and reads MARK and the first two blocks of each segment.
 pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<Survey> {
     let mut survey = Survey::default();
-    let (mut names, mut aside) = (Vec::new(), Vec::new());
+    let mut names = Vec::new();
     let listed = storage.list().map_err(|e| Error::io("list", storage.path(), e))?;
     let marked = listed.iter().any(|(name, plain)| *plain && name == MARK);
     let marks = if marked { read_marks(storage)? } else { Vec::new() };
@@ -79,18 +81,11 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
             Some(name) if name == MARK => {}
             Some(name) if segment_base(&name).is_some() => names.push(name),
             Some(name) if is_unfinished(&name) => survey.unfinished.push(name),
-            Some(name) if is_aside(&name) => aside.push(name),
+            Some(name) if is_aside(&name) => survey.aside.push(name),
             _ => survey.notes.push(format!("{}: not a file of the log, left alone", name.to_string_lossy())),
         }
     }
-    aside.sort();
-    match (aside.first(), aside.len()) {
-        (None, _) => {}
-        (Some(name), 1) => survey.notes.push(format!("{name}: moved aside earlier, not read")),
-        (Some(name), count) => {
-            survey.notes.push(format!("{count} files moved aside earlier, not read: {name} and others"))
-        }
-    }
+    survey.aside.sort();
     names.sort();
     survey.segments.reserve(names.len());
     // From the newest down: the first sound header tells whose front to go by, and spares below it are not read.
@@ -265,6 +260,20 @@ impl Survey {
         let links = self.segments.iter().filter_map(|found| found.link.as_ref());
         let front = links.map(|(link, _)| link.front).max().unwrap_or(0);
         self.front = front.max(self.mark.map_or(0, |mark| mark.front));
+    }
+
+    /// What an operator should know of what was moved aside.
+    pub(crate) fn note_of_aside(&self) -> Option<String> {
+        let (name, count) = (self.aside.first()?, self.aside.len());
+        Some(match count {
+            1 => format!("{name}: moved aside earlier, not read"),
+            _ => format!("{count} files moved aside earlier, not read: {name} and others"),
+        })
+    }
+
+    /// Whether a link names the segment of this base and seed.
+    pub(crate) fn means(&self, place: &Place) -> bool {
+        self.links().any(|link| (link.prev_base, link.prev_seed) == (place.base, place.seed))
     }
 
     /// All links.

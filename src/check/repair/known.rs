@@ -2,12 +2,10 @@
 
 use std::ops::Range;
 
-use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, CAPACITY, Header, Link, NO_BASE, is_unfinished, segment_name};
-use crate::recovery::{is_aside, read_link};
+use crate::format::{BLOCK, CAPACITY, Header, Link, NO_BASE, segment_name};
 use crate::scan::Place;
-use crate::storage::{File, Storage, read_head};
+use crate::storage::{File, Storage};
 
 use super::super::examine::Examined;
 use super::super::plan::Plan;
@@ -38,22 +36,18 @@ struct Source {
     length: u64,
     /// Whether it holds a link or any other frame.
     used: bool,
-    /// Whether checking does not take it for the segment.
-    stray: bool,
 }
 
 /// Finds all that the log was made of, from its front on: down from its newest segment, each of which says what lies
 /// before it. Where one does not, the next used one below is taken.
-pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16]) -> Result<Vec<Known>> {
-    let Examined { plan, durable, .. } = examined;
+pub(super) fn know(storage: &dyn Storage, examined: &Examined) -> Result<Vec<Known>> {
+    let plan = &examined.plan;
     let mut files = Vec::new();
     for index in 0..plan.parts.len() {
         files.extend(Known::member(storage, plan, index)?);
     }
-    files.extend(strays(storage, plan, log_id)?.into_iter().filter(|stray| stray.base >= plan.survey.front));
     let top = examined.newest().map(|index| plan.base(index));
-    let newer = |known: &Known| known.was_renamed() && known.base.saturating_add(u64::from(BLOCK)) < *durable;
-    let mut next = highest(&files, |known| Some(known.base) == top && !known.is_stray() || newer(known));
+    let mut next = files.iter().position(|known| Some(known.base) == top);
     let mut known: Vec<Known> = Vec::new();
     while let Some(mut segment) = next.map(|index| files.swap_remove(index)) {
         if let Some(link) = known.last().and_then(|above| above.link.as_ref()) {
@@ -64,14 +58,15 @@ pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16])
             Some(link) if link.prev_base == NO_BASE || link.prev_base < plan.survey.front => None,
             Some(link) => {
                 let meant = |known: &Known| (known.base, known.seed) == (link.prev_base, link.prev_seed);
-                let found = highest(&files, |known| meant(known) && !known.is_stray());
-                let found = found.or_else(|| highest(&files, meant));
-                Some(found.unwrap_or_else(|| {
+                Some(files.iter().position(meant).unwrap_or_else(|| {
                     files.push(Known::lost(link.prev_base, link.prev_seed));
                     files.len() - 1
                 }))
             }
-            None => highest(&files, |known| known.base < segment.base && (known.is_used() || known.was_renamed())),
+            None => {
+                let below = files.iter().enumerate().filter(|(_, known)| known.base < segment.base && known.is_used());
+                below.max_by_key(|(_, known)| known.base).map(|(index, _)| index)
+            }
         };
         known.push(segment);
     }
@@ -79,43 +74,11 @@ pub(super) fn know(storage: &dyn Storage, examined: &Examined, log_id: [u8; 16])
     Ok(known)
 }
 
-/// The index of the one with the highest base of those that fit, of several the one that checking goes by: no copy takes
-/// the place of the segment itself.
-fn highest(files: &[Known], fits: impl Fn(&Known) -> bool) -> Option<usize> {
-    let found = files.iter().enumerate().filter(|(_, known)| fits(known));
-    found.max_by_key(|(_, known)| (known.base, !known.is_stray())).map(|(index, _)| index)
-}
-
-/// Sound segments of the log under names that are not their own, which checking goes without: copies, or moved aside by
-/// an earlier repair.
-fn strays(storage: &dyn Storage, plan: &Plan, log_id: [u8; 16]) -> Result<Vec<Known>> {
-    let known = |name: &str| plan.survey.segments.iter().any(|found| found.name == name && found.header.is_ok());
-    let mut strays = Vec::new();
-    for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
-        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name) && !known(name)) else {
-            continue;
-        };
-        let mut source = open(storage, name, false)?;
-        let head = read_head(&*source.file).map_err(|e| Error::io("read", storage.path().join(name), e))?;
-        if let Ok((header, seed)) = Header::decode(&head)
-            && header.log_id == log_id
-            && segment_name(header.base) != name
-        {
-            let place = Place { base: header.base, seed, limit: header.capacity.min(source.length) };
-            let link = read_link(&head, place, Bugs::default()).map(|(link, _)| link);
-            (source.used, source.stray) = (link.is_some(), true);
-            let lost = Known::lost(header.base, seed);
-            strays.push(Known { header: Some(header), source: Some(source), link, ..lost });
-        }
-    }
-    Ok(strays)
-}
-
 fn open(storage: &dyn Storage, name: &str, used: bool) -> Result<Source> {
     let io = |e| Error::io("open", storage.path().join(name), e);
     let file = storage.open(name, false).map_err(io)?;
     let length = file.len().map_err(io)?;
-    Ok(Source { name: name.to_owned(), file, length, used, stray: false })
+    Ok(Source { name: name.to_owned(), file, length, used })
 }
 
 impl Known {
@@ -137,17 +100,7 @@ impl Known {
     }
 
     fn is_used(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| source.used && !source.stray)
-    }
-
-    pub(super) fn is_stray(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| source.stray)
-    }
-
-    /// A stray that was not moved aside: what was, may not have been part of the log.
-    fn was_renamed(&self) -> bool {
-        let aside = self.source.as_ref().is_some_and(|source| is_aside(&source.name));
-        self.is_stray() && !aside
+        self.source.as_ref().is_some_and(|source| source.used)
     }
 
     fn length(&self) -> u64 {

@@ -34,17 +34,15 @@ pub(super) struct Layout {
     pub(super) unfinished: Vec<String>,
     /// Records that are kept.
     pub(super) records: u64,
-    /// Of these, those that were in files under other names.
-    pub(super) found: u64,
 }
 
 impl Layout {
     pub(super) fn new(storage: &dyn Storage, examined: &Examined, ways: &Repair) -> Result<Layout> {
         let Examined { plan, durable, certain, .. } = examined;
         let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
-        let known = know(storage, examined, log_id)?;
+        let known = know(storage, examined)?;
         let bounds = Bounds { from: 0, cut: ways.cut_at(&known), certain: *certain };
-        let (mut stands, mut unproven, mut used, mut records, mut found) = (Vec::new(), Vec::new(), Vec::new(), 0, 0);
+        let (mut stands, mut unproven, mut used, mut records) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut upto = Upto::none(plan.survey.front);
         for (n, segment) in known.iter().enumerate() {
             if segment.base.saturating_add(u64::from(BLOCK)) >= bounds.cut {
@@ -82,7 +80,6 @@ impl Layout {
             upto.pass(segment, &link, sifted, missing);
             used.push(segment);
             records += kept;
-            found += if segment.is_stray() { kept } else { 0 };
             if last {
                 break;
             }
@@ -103,7 +100,7 @@ impl Layout {
         next.add_link(&NewLink::new(upto.link(None), upto.batch_time))?;
         next.claim();
         let unfinished = filled(storage, &plan.survey.unfinished)?;
-        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, unfinished, records, found })
+        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, unfinished, records })
     }
 }
 

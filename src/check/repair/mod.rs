@@ -183,19 +183,15 @@ impl Repair {
             return Ok((RepairPlan { kept_records, lost_records, end: report.end, ..RepairPlan::default() }, None));
         }
         let layout = Layout::new(&**storage, &examined, self)?;
-        // Some of it comes back, out of files under other names, unless it is dropped this way.
-        let passing_over = if self.acts() { Some(Layout::new(&**storage, &examined, &Repair::new())?) } else { None };
-        let most = passing_over.as_ref().unwrap_or(&layout);
         // A newest segment that ends with a frame may just have been closed there; one that is empty was not.
         let first = u64::from(BLOCK);
         let closed = |fault: &Fault| fault.lost_bytes == 0 && fault.lsn == report.end && fault.offset > first;
-        let lost = faults.iter().map(|fault| fault.lost_records.or(closed(fault).then_some(0)));
-        let lost = lost.sum::<Option<u64>>().map(|lost| lost.saturating_sub(most.found));
+        let lost = faults.iter().map(|fault| fault.lost_records.or(closed(fault).then_some(0))).sum();
         let plan = RepairPlan {
             faults,
             steps: layout.steps(&examined.plan),
             kept_records: layout.records,
-            dropped_records: report.records.saturating_add(most.found).saturating_sub(layout.records),
+            dropped_records: report.records.saturating_sub(layout.records),
             lost_records: lost,
             end: Lsn(layout.end),
         };

@@ -1,0 +1,93 @@
+//! Segments that lie under other names: what verifying, reading and repairing say of them is one and the same.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+use seawall::check::{Item, Repair, Verify, frames_on};
+use seawall::sim::{Disk, Keep};
+use seawall::{Options, Wal};
+
+const BLOCK: usize = 4096;
+
+fn open(disk: &Disk) -> seawall::Result<Wal> {
+    Options::new().segment_size(16 << 10).open_on(disk.mount())
+}
+
+/// Four segments of twelve records each but for the last, which holds six; closed, or killed with a MARK that knows
+/// nothing of the newest.
+fn log(closed: bool) -> (Disk, Vec<String>, u64) {
+    let disk = Disk::new(11);
+    let wal = open(&disk).unwrap();
+    let mut mark = None;
+    for segment in 0..4 {
+        let records = if segment == 3 { 6 } else { 12 };
+        for n in 0..records {
+            wal.append(&[n; 400]).unwrap().wait().unwrap();
+        }
+        if segment == 2 {
+            mark = disk.file("MARK");
+        }
+        if segment < 3 {
+            wal.rotate().unwrap();
+        }
+    }
+    if closed {
+        wal.close().unwrap();
+        disk.crash(Keep::All);
+    } else {
+        disk.kill();
+        drop(wal);
+        disk.put("MARK", mark.unwrap());
+    }
+    let used = |name: &String| disk.file(name).unwrap().get(BLOCK..BLOCK + 24).is_some_and(|frame| frame != [0; 24]);
+    let names = disk.names().into_iter().filter(|name| name.ends_with(".wal") && used(name)).collect::<Vec<_>>();
+    assert_eq!(names.len(), 4, "{names:?}");
+    (disk, names, 42)
+}
+
+fn flip(disk: &Disk, name: &str, offset: usize) {
+    let mut bytes = disk.file(name).unwrap();
+    bytes[offset] ^= 1;
+    disk.put(name, bytes);
+}
+
+/// Whether the three say the same of the records, and of those that there were, if anything is left to tell of them.
+fn judge(disk: &Disk, records: Option<u64>) -> Result<(), String> {
+    let report = Verify::new().threads(1).run_on(disk.mount()).unwrap();
+    let plan = Repair::new().plan_on(disk.mount()).unwrap();
+    let shown = frames_on(disk.mount()).unwrap().filter(|item| matches!(item, Ok(Item::Record(_)))).count() as u64;
+    let told = report.faults.iter().map(|fault| fault.lost_records).sum::<Option<u64>>();
+    let same = plan.kept_records + plan.dropped_records == report.records
+        && plan.lost_records == told
+        && shown <= report.records
+        && records.zip(told).is_none_or(|(records, lost)| report.records + lost == records);
+    if same { Ok(()) } else { Err(format!("{records:?} records, {shown} shown\nverify: {report}\nrepair: {plan}")) }
+}
+
+#[test]
+fn verifying_and_repairing_say_the_same_of_segments_under_other_names() {
+    let mut different = Vec::new();
+    for closed in [true, false] {
+        let (whole, names, records) = log(closed);
+        for (n, name) in names.iter().enumerate() {
+            for moved in ["stray.bak", &format!("{name}.aside"), &format!("{name}.aside.3"), "00000000000000999424.wal"]
+            {
+                for (what, hurt) in [("", None), ("its link", Some(BLOCK + 30)), ("a record", Some(BLOCK + 700))] {
+                    for next in [false, true] {
+                        let disk = whole.fork();
+                        disk.rename(name, moved);
+                        hurt.into_iter().for_each(|at| flip(&disk, moved, at));
+                        if let Some(above) = names.get(n + 1).filter(|_| next) {
+                            flip(&disk, above, BLOCK + 30);
+                        }
+                        // Of what was moved aside only the next link tells that it was part of the log.
+                        let untold = moved.contains(".aside") && (next || n == 3) && !closed;
+                        let agrees = judge(&disk, Some(records).filter(|_| !untold));
+                        let told = format!("closed {closed}, segment {n} as {moved}, hurt {what}, next {next}");
+                        different.extend(agrees.err().map(|what| format!("{told}: {what}\n")));
+                    }
+                }
+            }
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+}
