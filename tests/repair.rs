@@ -395,16 +395,21 @@ fn only_the_mark_is_left() {
     world.repair(&Repair::new(), |_| true);
 }
 
-/// The header, and the header of the first frame, out of which any seed can be read.
+/// The header, and the first frame, out of whose header any seed can be read.
 #[test]
 fn a_segment_whose_header_and_first_frame_are_damaged_keeps_its_records() {
-    let whole = World::new();
-    for segment in &whole.segments[..2] {
-        for byte in (0..20).map(|n| BLOCK + n) {
-            let world = whole.fork();
-            world.flip(segment, 57, 1);
-            world.flip(segment, byte, 1);
-            world.repair(&Repair::new(), |_| false);
+    let (closed, killed) = (World::new(), World::killed());
+    let newest = killed.segments.last().map(|segment| (&killed, segment));
+    for (whole, segment) in closed.segments.iter().map(|segment| (&closed, segment)).chain(newest) {
+        for byte in (0..20).map(|n| BLOCK + n).chain([BLOCK + 40]) {
+            // A byte of its capacity, one of its checksum, and a part of its magic number and its version.
+            for (offset, mask) in [(57, 1), (13, 1), (5, 0x40), (8, 0xFF)] {
+                let world = whole.fork();
+                world.flip(segment, offset, mask);
+                world.flip(segment, byte, 1);
+                let plan = world.repair(&Repair::new(), |_| false);
+                assert_eq!(plan.kept_records, world.records.len() as u64, "{segment} {byte}: {plan}");
+            }
         }
     }
 }

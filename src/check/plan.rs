@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, FrameHeader, HEAD, Header, Link, NO_BASE, seeds};
-use crate::recovery::{Chain, Survey, read_link, survey};
+use crate::recovery::{Chain, Found, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
 
@@ -103,9 +103,8 @@ impl Plan {
                 let own = |seed: &u32| here && bases.get(seed).is_none_or(|base| *base == found.base);
                 let head = read_head(&*found.file).map_err(io)?;
                 part.blank = head.get(BLOCK as usize..).is_some_and(|frame| frame.iter().all(|byte| *byte == 0));
-                (part.place, part.link) = mend(&head, found.base, found.length, seal, own);
-                let told = told.get(&found.base).filter(|_| part.place.is_none());
-                part.place = told.map(|&seed| Place { base: found.base, seed, limit: found.length }).or(part.place);
+                let told = told.get(&found.base).copied();
+                (part.place, part.link) = mend(found, &head, seal, told, own).map_err(io)?;
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
                 && place.seed != seal.seed
@@ -246,35 +245,40 @@ fn elsewhere(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
 }
 
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest of the
-/// header gives, or under which its first frame holds, if that is a link. A header under another's name is not mended,
-/// sound or damaged: the frames hold wherever the file is, but their LSNs are those of its own name. `own`: whether no
-/// link, name or sound header says that the segment of this seed, or of this base, lies elsewhere.
+/// header gives, or under which its first frame holds, if that is a link, or that is `told`. A header under another's name
+/// is not mended, sound or damaged: the frames hold wherever the file is, but their LSNs are those of its own name. `own`:
+/// whether no link, name or sound header says that the segment of this seed, or of this base, lies elsewhere.
 fn mend(
+    found: &Found,
     head: &[u8],
-    base: u64,
-    limit: u64,
     seal: Option<Seal>,
+    told: Option<u32>,
     own: impl Fn(&u32) -> bool,
-) -> (Option<Place>, Option<Link>) {
-    if Header::decode(head).is_ok() {
-        return (None, None);
+) -> std::io::Result<(Option<Place>, Option<Link>)> {
+    let (base, limit) = (found.base, found.length.min(u64::from(u32::MAX)));
+    // A name that no segment was given: its LSNs would go beyond the last.
+    let beyond = base.checked_add(limit.max(HEAD as u64)).is_none();
+    if beyond || Header::decode(head).is_ok() {
+        return Ok((None, None));
     }
-    let first = head.get(BLOCK as usize..).and_then(|frame| frame.first_chunk());
-    let first = first.map(|frame| FrameHeader::seed_xor_offset(frame) ^ BLOCK);
-    let stored = seeds(head, base).chain(first).filter(own);
-    let limit = limit.min(u64::from(u32::MAX));
-    if base.checked_add(limit.max(HEAD as u64)).is_none() {
-        // A name that no segment was given: its LSNs would go beyond the last.
-        return (None, None);
+    let at = |seed| Place { base, seed, limit };
+    let linked = |seed| match read_link(head, at(seed), Bugs::default())? {
+        // When it was framed, nothing above what it seals was durable, unless a repair says so: it lies elsewhere.
+        (link, claim) if claim > link.prev_end && claim != base + u64::from(BLOCK) => None,
+        (link, _) => Some((Some(at(seed)), Some(link))),
+    };
+    let sealed = seal.map(|seal| seal.seed);
+    let stored: Vec<u32> = seeds(head, base).filter(&own).collect();
+    if let Some(mended) = sealed.into_iter().chain(stored.iter().copied()).find_map(linked) {
+        return Ok(mended);
     }
-    for seed in seal.iter().map(|seal| seal.seed).chain(stored) {
-        let place = Place { base, seed, limit };
-        match read_link(head, place, Bugs::default()) {
-            // When it was framed, nothing above what it seals was durable, unless a repair says so: it lies elsewhere.
-            Some((link, claim)) if claim > link.prev_end && claim != base + u64::from(BLOCK) => {}
-            Some((link, _)) => return (Some(place), Some(link)),
-            None => {}
+    // Its link is damaged too, and any seed can be read out of a damaged frame: those of the header go before.
+    for seed in stored.into_iter().filter(|_| sealed.is_none()) {
+        if holds_frames(&*found.file, &at(seed))? {
+            return Ok((Some(at(seed)), None));
         }
     }
-    (seal.map(|seal| Place { base, seed: seal.seed, limit }), None)
+    let first = head.get(BLOCK as usize..).and_then(|frame| frame.first_chunk());
+    let first = first.map(|frame| FrameHeader::seed_xor_offset(frame) ^ BLOCK).filter(&own);
+    Ok(first.and_then(linked).unwrap_or_else(|| (sealed.or(told).map(at), None)))
 }
