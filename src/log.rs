@@ -7,19 +7,19 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use crate::append::ended_early;
-use crate::bugs::Bug;
+use crate::bugs::{Bug, Bugs};
 use crate::commit::InHand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events;
-use crate::format::{CAPACITY, MARK_LEN, Mark};
+use crate::format::{CAPACITY, MARK_LEN, Mark, finished_name};
 use crate::framing::Framing;
-use crate::maker::Maker;
+use crate::maker::{Maker, aside_name};
 use crate::mark::MarkFile;
 use crate::options::Options;
 use crate::pieces::PIECE;
 use crate::read::Segments;
 use crate::recovery::{Recovered, Recovery, Sealed, recover};
-use crate::segment::{Failed, Segment};
+use crate::segment::{Failed, Segment, is_filled};
 use crate::storage::{Gate, Next, Storage};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -63,6 +63,7 @@ impl Log {
             None => new_log_id(&*storage)?,
         };
         let mut recovery = std::mem::take(&mut recovered.report);
+        recovery.notes.extend(clear_unfinished(&*storage, &recovered.unfinished, options.bugs));
         let writer = take_over(storage, options, recovered, log_id)?;
         recovery.elapsed = writer.storage.now().saturating_sub(begun);
         let closing = Mutex::new(Some(lock));
@@ -210,7 +211,7 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
     let void_lengths = recovered.voids.iter().map(|void| void.length);
     let disk_bytes = lengths.chain(void_lengths).sum::<u64>() + MARK_LEN;
     let Options { segment_size, max_disk_bytes, .. } = options;
-    let Recovered { mark, foreign_mark, front, segments, end, ceiling, voids, spares, unfinished, .. } = recovered;
+    let Recovered { mark, foreign_mark, front, segments, end, ceiling, voids, spares, .. } = recovered;
     let maker = Maker::new(log_id, segment_size, max_disk_bytes, ceiling, disk_bytes, voids, bugs);
     // A MARK beside no segment may never have reached the disk; it is made again before there is one.
     let found = mark.is_some() && !segments.is_empty();
@@ -255,12 +256,29 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
             }
         }
     }
-    for name in unfinished.iter().filter(|_| !bugs.has(Bug::NewFileReused)) {
-        // Never used again: a sync on it may have failed. If it stays now, the next open tries again.
-        _ = writer.storage.remove(name);
-    }
     writer.tidy()?;
     Ok(writer)
+}
+
+/// Removes what a maker left unfinished, and moves aside what only has such a name, as a repair does. What cannot be read
+/// or renamed stays: a sound segment may be in it. Says so.
+fn clear_unfinished(storage: &dyn Storage, unfinished: &[String], bugs: Bugs) -> Vec<String> {
+    let mut notes = Vec::new();
+    for name in unfinished.iter().filter(|_| !bugs.has(Bug::NewFileReused)) {
+        let told = match is_filled(storage, name) {
+            // Never used again: a sync on it may have failed. If it stays now, the next open tries again.
+            Ok(false) => {
+                _ = storage.remove(name);
+                continue;
+            }
+            Ok(true) => aside_name(storage, finished_name(name).as_ref().unwrap_or(name))
+                .and_then(|aside| storage.rename(name, &aside).map(|()| format!("moved to {aside}"))),
+            Err(e) => Err(e),
+        };
+        let told = told.unwrap_or_else(|e| format!("left alone: {e}"));
+        notes.push(format!("{name}: not left by the making of a segment, {told}"));
+    }
+    notes
 }
 
 /// Starts the background work. It holds the log weakly, so that dropping the log ends it.

@@ -10,7 +10,7 @@ use crate::error::{Error, is_full};
 use crate::format::{BLOCK, Header, Seal, segment_name, unfinished_name};
 use crate::recovery::{Found, Sealed};
 use crate::scan::Place;
-use crate::storage::{File, Map, Storage, write_full};
+use crate::storage::{File, Map, Storage, read_full, read_head, write_full};
 use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
@@ -242,6 +242,28 @@ fn prepare(storage: &dyn Storage, header: &Header, stock: Stock, bugs: Bugs) -> 
             Ok((name, file, None))
         }
     }
+}
+
+/// Whether a file under such a name holds more than zeros, or a header and zeros: then no maker left it. It is a segment
+/// that a hand renamed, a repair's that ended early, or not the log's at all.
+pub(crate) fn is_filled(storage: &dyn Storage, name: &str) -> io::Result<bool> {
+    let file = storage.open(name, false)?;
+    let mut bytes = read_head(&*file)?;
+    let mut at = bytes.len() as u64;
+    if Header::decode(&bytes).is_ok() {
+        bytes.drain(..bytes.len().min(BLOCK as usize));
+    }
+    let zeros = vec![0; CHUNK];
+    while zeros.get(..bytes.len()) == Some(&bytes[..]) {
+        bytes.resize(CHUNK, 0);
+        let filled = read_full(&*file, &mut bytes, at)?;
+        if filled == 0 {
+            return Ok(false);
+        }
+        bytes.truncate(filled);
+        at += filled as u64;
+    }
+    Ok(true)
 }
 
 /// Writes zeros from `from` to `to`.

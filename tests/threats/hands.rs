@@ -330,6 +330,38 @@ fn row_19_foreign_files_are_reported_and_left_alone() {
 }
 
 #[test]
+fn row_19_what_looks_unfinished_and_is_more_than_that_is_not_removed() {
+    let (disk, names, records) = five(false);
+    let newest = names.last().unwrap();
+    let unfinished = newest.replace(".wal", ".new");
+    // A maker leaves zeros, or a header and zeros.
+    let (header, zeros) = (disk.file(newest).unwrap()[..BLOCK].to_vec(), vec![0; 4 * BLOCK]);
+    let theirs = |part: &[u8]| [part, &zeros[part.len()..]].concat();
+    disk.put("00000000000000999424.new", theirs(&header));
+    disk.put("00000000000001003520.new", &zeros);
+    disk.put("00000000000001007616.new", b"");
+    // All that is left of a segment, another log's, and what is no segment at all.
+    let frames = disk.file(newest).unwrap();
+    let mut late = vec![0; 12 * BLOCK];
+    late.extend(&frames[BLOCK..]);
+    let ours = [
+        (unfinished, frames),
+        ("00000000000000901120.new".to_owned(), late),
+        ("00000000000000905216.new".to_owned(), b"notes".to_vec()),
+    ];
+    ours.iter().for_each(|(name, bytes)| disk.put(name, bytes));
+    for _ in 0..2 {
+        let notes = is_whole(&disk, records, "beside unfinished files").join("\n");
+        for (name, bytes) in &ours {
+            let aside = format!("{}.aside", name.replace(".new", ".wal"));
+            assert_eq!(disk.file(&aside).as_ref(), Some(bytes), "{name}: {:?}", disk.names());
+            assert!(disk.file(name).is_none() && !notes.is_empty(), "{notes}");
+        }
+        assert!(disk.names().iter().all(|name| !name.ends_with(".new")), "{:?}", disk.names());
+    }
+}
+
+#[test]
 fn row_21_a_file_cut_before_it_is_mapped_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let wal = small().open(dir.path()).unwrap();

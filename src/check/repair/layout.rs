@@ -5,7 +5,8 @@ use std::ops::Range;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, segment_base, segment_name};
 use crate::scan::{Summary, apply_notes};
-use crate::storage::{Storage, read_head};
+use crate::segment::is_filled;
+use crate::storage::Storage;
 
 use super::super::examine::Examined;
 use super::Repair;
@@ -104,14 +105,15 @@ impl Layout {
     }
 }
 
-/// Those of the files that hold anything behind a header: a segment that a hand renamed, or a repair's that ended early.
+/// Those of the files that hold more than a maker leaves.
 fn filled(storage: &dyn Storage, names: &[String]) -> Result<Vec<String>> {
     let mut filled = Vec::new();
     for name in names {
-        let head = storage.open(name, false).and_then(|file| read_head(&*file));
-        let head = head.map_err(|e| Error::io("read", storage.path().join(name), e))?;
-        let behind = head.get(BLOCK as usize..).unwrap_or_default();
-        filled.extend(behind.iter().any(|byte| *byte != 0).then(|| name.clone()));
+        match is_filled(storage, name) {
+            // A writer has finished it meanwhile.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            is => filled.extend(is.map_err(|e| Error::io("read", storage.path().join(name), e))?.then(|| name.clone())),
+        }
     }
     Ok(filled)
 }
