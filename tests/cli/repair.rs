@@ -215,3 +215,36 @@ fn the_exit_code_tells_whether_something_is_lost() {
     let done = seawall(&["repair", text(temp.path()), "--pass-over"]);
     assert_eq!(done.status.code(), Some(3), "{}", told(&done));
 }
+
+/// Whoever cuts a sound log is told what goes, before and after, and by the exit code.
+#[test]
+fn a_cut_of_a_sound_log_says_what_it_drops() {
+    let temp = tempfile::tempdir().unwrap();
+    log(temp.path(), 2000).close().unwrap();
+    let dir = text(temp.path());
+    let dump = lines(&seawall(&["dump", dir, "--json"]));
+    let cut = dump[1990]["lsn"].to_string();
+    let end = lines(&seawall(&["verify", dir, "--json"]))[0]["end"].to_string();
+    let files = || segments(temp.path()).iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>();
+    let before = files();
+    // Nothing reaches above its end.
+    for way in [&["--dry-run"][..], &[]] {
+        let none = seawall(&[&["repair", dir, "--cut", &end], way].concat());
+        assert_eq!(none.status.code(), Some(0), "{}", told(&none));
+        assert!(told(&none).starts_with("nothing to cut: "), "{}", told(&none));
+        assert!(files() == before, "{}", told(&none));
+    }
+    let drops = format!("lost     10 sound records: the log is undamaged and reaches to lsn {end}");
+    let plan = seawall(&["repair", dir, "--cut", &cut, "--dry-run"]);
+    assert_eq!(plan.status.code(), Some(3), "{}", told(&plan));
+    assert!(told(&plan).contains(&drops) && told(&plan).contains("touched  nothing"), "{}", told(&plan));
+    assert!(files() == before, "{}", told(&plan));
+    let done = seawall(&["repair", dir, "--cut", &cut]);
+    assert_eq!(done.status.code(), Some(3), "{}", told(&done));
+    assert!(
+        told(&done).contains(&drops.replace("is undamaged and reaches", "was undamaged and reached")),
+        "{}",
+        told(&done)
+    );
+    assert_eq!(lines(&seawall(&["dump", dir, "--json"])).len(), 1990);
+}

@@ -35,7 +35,7 @@ pub struct Arguments {
     /// Pass over all of a segment; may be given several times
     #[arg(long, value_name = "SEGMENT")]
     quarantine: Vec<String>,
-    /// End the log before the first batch that reaches above LSN
+    /// End the log before the first batch that reaches above LSN, be it damaged or sound
     #[arg(long, value_name = "LSN")]
     cut: Option<u64>,
     /// Tell the plan as one JSON object
@@ -49,14 +49,17 @@ const EXAMPLES: &str = "Examples:
   seawall repair /var/lib/billing --cut 104233088 --dry-run
   seawall repair /var/lib/billing --quarantine 00000000000067108864.wal
 
-Exit codes: 0 nothing to repair, or repaired without loss, 1 usage or I/O, 2 damage found and nothing done, 3 repaired
-with loss, 4 a writer has the log, 5 written by a newer version.";
+Exit codes: 0 nothing to repair or to cut, or done without loss, 1 usage or I/O, 2 damage found and nothing done, 3 done
+with loss, or --dry-run on an undamaged log of what would drop records, 4 a writer has the log, 5 written by a newer
+version.";
 
 const JSON: &str = "Tell the plan as one JSON object:
-  {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"lost_records\":N,\"end\":LSN,\"faults\":[..as verify..],
+  {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"lost_records\":N,\"end\":LSN,\"before\":LSN,
+   \"faults\":[..as verify..],
    \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"make\":SEGMENT,\"passed_over\":BYTES}|
              {\"put_back\":FILE,\"as\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
-lost_records were lost before and come back in no way; null where it cannot be told. A segment is made of which there is
+lost_records were lost before and come back in no way; null where it cannot be told. The log ends at `before` now, and
+at `end` then. A segment is made of which there is
 no file, and put back that lies in one under another name. What is told of an error: `seawall --help`.";
 
 impl Arguments {
@@ -88,10 +91,9 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let lost = plan.dropped_records > 0 || plan.lost_records != Some(0);
     Ok(match (plan.steps.is_empty(), act) {
         (true, _) => exit::CLEAN,
-        (false, false) if plan.faults.is_empty() => exit::CLEAN,
-        (false, false) => exit::damage(),
-        (false, true) if lost => exit::loss(),
-        (false, true) => exit::CLEAN,
+        (false, false) if !plan.faults.is_empty() => exit::damage(),
+        _ if lost => exit::loss(),
+        _ => exit::CLEAN,
     })
 }
 
@@ -109,7 +111,7 @@ fn object(plan: &RepairPlan, done: bool) -> Value {
     json!({
         "done": done && !plan.steps.is_empty(),
         "kept_records": plan.kept_records, "dropped_records": plan.dropped_records,
-        "lost_records": plan.lost_records, "end": plan.end.0,
+        "lost_records": plan.lost_records, "end": plan.end.0, "before": plan.before.0,
         "faults": plan.faults.iter().map(crate::verify::fault).collect::<Vec<_>>(),
         "steps": plan.steps.iter().map(step).collect::<Vec<_>>(),
     })
@@ -119,13 +121,19 @@ fn text(plan: &RepairPlan, done: bool, arguments: &Arguments, out: &mut Out) -> 
     plan.faults.iter().try_for_each(|fault| crate::verify::fault_text(fault, out))?;
     if plan.steps.is_empty() {
         let (records, end) = (counted(plan.kept_records, "record"), plan.end);
-        return out.line(format_args!("nothing to repair: {records}, the log ends at lsn {end}"));
+        let act = if arguments.cut.is_some() { "cut" } else { "repair" };
+        return out.line(format_args!("nothing to {act}: {records}, the log ends at lsn {end}"));
     }
     let told = if done { "done" } else { "plan" };
     plan.steps.iter().try_for_each(|step| out.line(format_args!("{told}     {step}")))?;
     let (kept, dropped) = (counted(plan.kept_records, "valid record"), count(plan.dropped_records));
     let (keep, drop) = if done { ("kept", "dropped") } else { ("keeps", "drops") };
     out.line(format_args!("{keep} {kept}, {drop} {dropped}; the log ends at lsn {}", plan.end))?;
+    if plan.faults.is_empty() && plan.dropped_records > 0 {
+        let dropped = counted(plan.dropped_records, "sound record");
+        let is = if done { "was undamaged and reached" } else { "is undamaged and reaches" };
+        out.line(format_args!("lost     {dropped}: the log {is} to lsn {}", plan.before))?;
+    }
     match done {
         true => {
             let aside = plan.steps.iter().any(|step| match step {

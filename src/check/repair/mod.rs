@@ -72,6 +72,8 @@ pub struct RepairPlan {
     pub lost_records: Option<u64>,
     /// The log will end here, and go on in another segment.
     pub end: Lsn,
+    /// The log ends here now, as [`verify`](super::verify) tells it. A cut drops what lies between the two.
+    pub before: Lsn,
 }
 
 /// One step of a repair.
@@ -125,7 +127,8 @@ impl Repair {
         self
     }
 
-    /// Ends the log before the first batch that reaches above `lsn`.
+    /// Ends the log before the first batch that reaches above `lsn`, be the log damaged or sound: the plan says how many
+    /// valid records that drops. If the log is sound and none reaches above, there is nothing to do.
     pub fn cut(mut self, lsn: Lsn) -> Repair {
         self.cut = Some(lsn);
         self
@@ -180,7 +183,8 @@ impl Repair {
         let faults = report.faults.clone();
         if faults.is_empty() && !self.acts() {
             let (kept_records, lost_records) = (report.records, Some(0));
-            return Ok((RepairPlan { kept_records, lost_records, end: report.end, ..RepairPlan::default() }, None));
+            let (end, before) = (report.end, report.end);
+            return Ok((RepairPlan { kept_records, lost_records, end, before, ..RepairPlan::default() }, None));
         }
         let layout = Layout::new(&**storage, &examined, self)?;
         // A newest segment that ends with a frame may just have been closed there; one that is empty was not.
@@ -194,7 +198,13 @@ impl Repair {
             dropped_records: report.records.saturating_sub(layout.records),
             lost_records: lost,
             end: Lsn(layout.end),
+            before: report.end,
         };
+        if plan.faults.is_empty() && self.quarantine.is_empty() && (plan.dropped_records, plan.end) == (0, plan.before)
+        {
+            // Nothing reaches above the cut.
+            return Ok((RepairPlan { steps: Vec::new(), ..plan }, None));
+        }
         Ok((plan, Some(layout)))
     }
 
