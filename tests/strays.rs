@@ -91,3 +91,28 @@ fn verifying_and_repairing_say_the_same_of_segments_under_other_names() {
     }
     assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
 }
+
+/// What a repair dropped, or could not read then, is told of for as long as it lies there.
+#[test]
+fn verifying_tells_of_records_in_files_that_were_moved_aside() {
+    let notes = |disk: &Disk| {
+        let report = Verify::new().threads(1).run_on(disk.mount()).unwrap();
+        assert!(report.is_clean(), "{report}");
+        report.notes.into_iter().filter(|note| note.contains("aside")).collect::<Vec<_>>()
+    };
+    let (whole, names, _) = log(true);
+    let aside = |name: &str| format!("{name}.aside: moved aside earlier, holds");
+    let disk = whole.fork();
+    Repair::new().quarantine(&names[1]).run_on(disk.mount()).unwrap();
+    let told = format!("{} 12 valid records, 12 of them not in the log", aside(&names[1]));
+    assert!(notes(&disk).contains(&told), "{:?}", notes(&disk));
+    // Its header was damaged when it was copied, and one record.
+    let disk = whole.fork();
+    flip(&disk, &names[1], 30);
+    flip(&disk, &names[1], BLOCK + 700);
+    Repair::new().run_on(disk.mount()).unwrap();
+    let told = format!("{} 11 valid records, all of them in the log too", aside(&names[1]));
+    assert!(notes(&disk).contains(&told), "{:?}", notes(&disk));
+    let others = "holds no valid record";
+    assert!(notes(&disk).iter().any(|note| note.contains(others)), "{:?}", notes(&disk));
+}

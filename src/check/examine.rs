@@ -12,6 +12,7 @@ use crate::format::BLOCK;
 use crate::lsn::Lsn;
 use crate::progress::Progress;
 
+use super::aside;
 use super::plan::{Piece, Plan};
 use super::subject::Subject;
 use super::sum::Sum;
@@ -48,6 +49,16 @@ pub(super) struct Examined {
 }
 
 pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>) -> Result<Examined> {
+    let mut examined = look_twice(subject, depth, threads, progress)?;
+    let notes = match depth {
+        Depth::All => aside::notes(&*subject.storage, &examined),
+        Depth::End => examined.plan.survey.note_of_aside().into_iter().collect(),
+    };
+    examined.report.notes.extend(notes);
+    Ok(examined)
+}
+
+fn look_twice(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>) -> Result<Examined> {
     let (plan, walks) = look(subject, depth, threads, progress, &Sound::new())?;
     let lone = subject.is_lone();
     let durable = durable(&plan, &walks, lone);
@@ -180,7 +191,6 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
     };
     let mut sum = Sum::new(durable, certain, front, first);
     sum.report.notes.clone_from(&plan.survey.notes);
-    sum.report.notes.extend(plan.survey.note_of_aside());
     let unlinked = |index: &usize| plan.parts.get(*index).is_some_and(|part| part.link.is_none());
     if let Some(Piece::Member(index)) = pieces.first()
         && front > 0

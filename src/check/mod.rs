@@ -14,6 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod aside;
 mod examine;
 mod frames;
 mod misnamed;
@@ -153,7 +154,8 @@ pub struct Report {
     /// What was known to be durable and is not as it was written, and what no crash leaves; in order. Opening refuses
     /// none that has no fault here, but does not read all that is read here.
     pub faults: Vec<Fault>,
-    /// What an operator should know: a torn tail, files that are not the log's or moved aside, a missing MARK.
+    /// What an operator should know: a torn tail, files that are not the log's, what lies in those that were moved aside, a
+    /// missing MARK.
     pub notes: Vec<String>,
 }
 

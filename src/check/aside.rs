@@ -1,0 +1,82 @@
+//! What lies in files that were moved aside, and not in the log: it is no fault, but somebody may look for it.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use crate::error::plural;
+use crate::format::{Header, segment_base};
+use crate::scan::Place;
+use crate::storage::{File, Storage, read_head};
+
+use super::examine::Examined;
+use super::walk::{Step, Walk};
+
+/// A note for each file that was moved aside and holds valid records, and one for the others.
+pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
+    let (mut notes, mut empty) = (Vec::new(), Vec::new());
+    for name in &examined.plan.survey.aside {
+        match held(storage, examined, name) {
+            Ok((0, _)) => empty.push(name.clone()),
+            Ok((records, missing)) => {
+                let records = plural(records, "valid record");
+                let missing = match missing {
+                    0 => "all of them in the log too".to_owned(),
+                    _ => format!("{missing} of them not in the log"),
+                };
+                notes.push(format!("{name}: moved aside earlier, holds {records}, {missing}"));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => notes.push(format!("{name}: moved aside earlier, cannot be read: {e}")),
+        }
+    }
+    notes.extend(match empty.as_slice() {
+        [] => None,
+        [name] => Some(format!("{name}: moved aside earlier, holds no valid record")),
+        [name, ..] => {
+            Some(format!("{} files moved aside earlier hold no valid record: {name} and others", empty.len()))
+        }
+    });
+    notes
+}
+
+/// How many valid records are in a file that was moved aside, and how many of these are not in the log.
+fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<(u64, u64)> {
+    let file = storage.open(name, false)?;
+    let header = Header::decode(&read_head(&*file)?).ok().filter(|(header, _)| {
+        // Of another log's there is nothing to miss.
+        examined.plan.survey.log_id == Some(header.log_id)
+    });
+    let named = || segment_base(name.split_once(".aside")?.0);
+    let Some(base) = header.map(|(header, _)| header.base).or_else(named) else { return Ok((0, 0)) };
+    let log = member(examined, base);
+    // A segment is written anew under its seed, so that tells how to read one that was copied aside without a header.
+    let Some(seed) = header.map(|(_, seed)| seed).or(log.map(|(_, place)| place.seed)) else { return Ok((0, 0)) };
+    let there = records(&*file, &Place { base, seed, limit: file.len()? })?;
+    let kept = match log.filter(|(_, place)| place.seed == seed) {
+        Some((file, place)) => records(file, &place)?,
+        None => BTreeSet::new(),
+    };
+    Ok((there.len() as u64, there.difference(&kept).count() as u64))
+}
+
+/// The segment of the log at a base, if there is one, up to where the log ends.
+fn member(examined: &Examined, base: u64) -> Option<(&dyn File, Place)> {
+    let plan = &examined.plan;
+    let index = examined.pieces.iter().filter_map(|piece| piece.member()).find(|index| plan.base(*index) == base)?;
+    let place = plan.parts.get(index)?.place?;
+    let limit = place.limit.min(examined.report.end.0.saturating_sub(base));
+    Some((&*plan.survey.segments.get(index)?.file, Place { limit, ..place }))
+}
+
+/// The LSNs of the valid records in a segment.
+fn records(file: &dyn File, place: &Place) -> io::Result<BTreeSet<u64>> {
+    let (mut walk, mut lsns) = (Walk::new(place, None), BTreeSet::new());
+    while let Some(step) = walk.next(file)? {
+        if let Step::Frame(offset, header) = step
+            && header.is_record()
+        {
+            lsns.insert(place.base + offset);
+        }
+    }
+    Ok(lsns)
+}
