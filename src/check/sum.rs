@@ -9,6 +9,9 @@ use super::plan::{Piece, Plan};
 use super::walk::{Hole, Walked};
 use super::{Fault, Report};
 
+/// What is said of a segment without a file.
+pub(super) const MISSING: &str = "the file is missing, or another segment's";
+
 /// A report while it is put together.
 pub(super) struct Sum {
     durable: u64,
@@ -62,7 +65,7 @@ impl Sum {
     pub(super) fn missing(&mut self, base: u64, end: u64, records: u64, before: u64) {
         let block = u64::from(BLOCK);
         let lost = self.counted.map_or(records, |counted| before.saturating_sub(counted).max(records));
-        let mut what = "the file is missing, or another segment's".to_owned();
+        let mut what = MISSING.to_owned();
         let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(block)));
         let begins = self.top.is_empty();
         if lost > records || begins && self.counted.is_none() && self.limit < base {

@@ -62,6 +62,8 @@ pub(crate) struct Survey {
     pub(crate) unfinished: Vec<String>,
     /// Files that were moved aside.
     pub(crate) aside: Vec<String>,
+    /// Names of segments under which no plain file lies.
+    pub(crate) blocked: Vec<String>,
     /// Above every LSN that any file here could have handed out.
     pub(crate) ceiling: u64,
     /// What an operator should know.
@@ -73,9 +75,17 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     let mut survey = Survey::default();
     let mut names = Vec::new();
     let listed = storage.list().map_err(|e| Error::io("list", storage.path(), e))?;
-    let marked = listed.iter().any(|(name, plain)| *plain && name == MARK);
+    let marked = listed.iter().any(|(name, _)| name == MARK);
+    if listed.iter().any(|(name, plain)| !plain && name == MARK) {
+        return Err(blocked(storage, "open", MARK));
+    }
     let marks = if marked { read_marks(storage)? } else { Vec::new() };
     for (name, plain) in listed {
+        if let Some(name) = name.to_str().filter(|name| !plain && segment_base(name).is_some()) {
+            survey.notes.push(format!("{name}: {NO_FILE}; left alone"));
+            survey.blocked.push(name.to_owned());
+            continue;
+        }
         let known = name.to_str().filter(|_| plain).map(str::to_owned);
         match known {
             Some(name) if name == MARK => {}
@@ -120,6 +130,15 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
         survey.notes.push(format!("{MARK}: missing; what was cleaned or idle is known less well"));
     }
     Ok(survey)
+}
+
+/// What lies where a file of the log belongs, if it is not one.
+pub(crate) const NO_FILE: &str = "no plain file, but a directory or a link, has the name";
+
+/// The error for that.
+pub(crate) fn blocked(storage: &dyn Storage, operation: &'static str, name: &str) -> Error {
+    let what = format!("{NO_FILE}; move it away");
+    Error::io(operation, storage.path().join(name), std::io::Error::new(std::io::ErrorKind::InvalidInput, what))
 }
 
 /// How often a directory is looked at again that a writer changed meanwhile.
@@ -346,7 +365,9 @@ impl Survey {
                 && self.predecessor(link, bugs).is_err()
             {
                 let base = self.unknown_from(link.prev_base);
-                let mut what = "missing, or another file than was meant".to_owned();
+                let blocked = self.blocked.contains(&segment_name(base));
+                let what = if blocked { NO_FILE } else { "missing, or another file than was meant" };
+                let mut what = what.to_owned();
                 if base < link.prev_base {
                     what += &format!(", and so is all up to {}", segment_name(link.prev_base));
                 }

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
+use seawall::check::{Repair, Salvage, frames, inspect, verify};
 use seawall::sim::{Bug, Disk, Keep, Unit};
-use seawall::{ErrorKind, Lsn};
+use seawall::{Error, ErrorKind, Lsn};
 
 use crate::common::{CAPACITY, everything, fill, filled, is_damage, kind, payload, payloads, segments, small, with};
 use crate::spec::{self, BLOCK};
@@ -358,6 +360,55 @@ fn row_19_what_looks_unfinished_and_is_more_than_that_is_not_removed() {
             assert!(disk.file(name).is_none() && !notes.is_empty(), "{notes}");
         }
         assert!(disk.names().iter().all(|name| !name.ends_with(".new")), "{:?}", disk.names());
+    }
+}
+
+#[test]
+fn row_19_a_directory_in_the_place_of_a_file_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    fill(&wal, 0..20, 2500);
+    wal.close().unwrap();
+    let listed = |dir: &Path| -> Vec<_> {
+        let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names.into_iter().map(|name| (fs::read(dir.join(&name)).ok(), name)).collect()
+    };
+    for name in ["00000000000000016384.wal", "MARK"] {
+        let (temp, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (log, is_mark) = (temp.path(), name == "MARK");
+        for (bytes, name) in listed(dir.path()) {
+            fs::write(log.join(name), bytes.unwrap()).unwrap();
+        }
+        fs::rename(log.join(name), elsewhere.path().join(name)).unwrap();
+        fs::create_dir(log.join(name)).unwrap();
+        fs::write(log.join(name).join("kept"), b"kept").unwrap();
+        let before = listed(log);
+        let told = |what: &str, told: String, acts: bool| {
+            assert!(told.contains(name) && told.contains("a directory or a link, has the name"), "{what}: {told}");
+            assert!(!acts || told.contains("move it away"), "{what}: {told}");
+            assert_eq!(listed(log), before, "{what}");
+        };
+        let text = |result: Result<String, Error>| result.unwrap_or_else(|e| e.to_string());
+        let report = |report: seawall::check::Report| {
+            assert_eq!(report.faults.len(), 1, "{report}");
+            report.to_string()
+        };
+        told("open", small().open(log).unwrap_err().to_string(), is_mark);
+        told("read", small().open_read_only(log).unwrap_err().to_string(), is_mark);
+        told("verify", text(verify(log).map(report)), is_mark);
+        told("inspect", text(inspect(log).map(|found| format!("{:?}", found.faults))), is_mark);
+        let dump = frames(log).map(|frames| frames.map(|item| format!("{item:?}\n")).collect());
+        told("dump", text(dump), is_mark);
+        told("plan", Repair::new().plan(log).unwrap_err().to_string(), true);
+        told("repair", Repair::new().run(log).unwrap_err().to_string(), true);
+        let found = Salvage::new().run(&[log]).unwrap();
+        assert!(found.notes.iter().any(|note| note.contains(name)), "{:?}", found.notes);
+        assert_eq!(listed(log), before);
+        // Done as told.
+        fs::remove_dir_all(log.join(name)).unwrap();
+        fs::rename(elsewhere.path().join(name), log.join(name)).unwrap();
+        assert_eq!(payloads(&small().open(log).unwrap()), filled(0..20, 2500));
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, segment_base, segment_name};
+use crate::recovery::blocked;
 use crate::scan::{Summary, apply_notes};
 use crate::segment::is_filled;
 use crate::storage::Storage;
@@ -86,6 +87,10 @@ impl Layout {
             }
         }
         let base = next_base(storage, plan.survey.ceiling.max(*durable).max(plan.survey.front))?;
+        if let Some(stand) = stands.iter().find(|stand| plan.survey.blocked.contains(&stand.name)) {
+            // A link may lead to what is left of the segment: that is for a person to decide.
+            return Err(blocked(storage, "repair", &stand.name));
+        }
         let front = used.first().map_or(base, |first| first.base);
         let anew = |name: &String| stands.iter().any(|stand: &Stand| stand.name == *name);
         let part = |name: &String| anew(name) || used.iter().any(|segment| segment_name(segment.base) == *name);
