@@ -3,6 +3,7 @@
 use std::fs;
 
 use seawall::Options;
+use seawall::check::{Repair, verify};
 
 use crate::made::{self, Log, Made, lone, salvaged, segments, whole};
 
@@ -174,5 +175,34 @@ fn a_lost_header_loses_no_place_where_rotations_ran_ahead_of_the_sync() {
         fs::remove_file(name).unwrap();
         let told = found.logs().iter().find(|told| told.log_id.is_some()).unwrap();
         assert!(made::read(&found, told).iter().all(|record| made.contains(record)), "{base}");
+    }
+}
+
+/// The log takes no frame for whole that lacks a byte of its padding, for no crash leaves that: its records are whole.
+#[test]
+fn a_record_that_lacks_only_padding_is_lost_to_the_log_and_salvaged() {
+    for cut in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new().segment_size(16 << 10);
+        let wal = options.clone().open(dir.path()).unwrap();
+        for _ in 0..3 {
+            wal.append(&[7; 5]).unwrap().wait().unwrap();
+        }
+        wal.close().unwrap();
+        let newest = segments(dir.path()).into_iter().next().unwrap();
+        let file = fs::File::options().write(true).open(&newest).unwrap();
+        file.set_len(file.metadata().unwrap().len() - cut).unwrap();
+        let (log, salvage) = if cut == 0 { (3, 3) } else { (2, if cut < 4 { 3 } else { 2 }) };
+        let opened = options.clone().open(dir.path());
+        assert_eq!(opened.is_ok(), cut == 0, "{cut}: {opened:?}");
+        drop(opened);
+        let report = verify(dir.path()).unwrap();
+        assert_eq!((report.records, report.is_clean()), (log, cut == 0), "{cut}: {report}");
+        assert_eq!(whole(&salvaged(&[dir.path()])).len(), salvage, "{cut}");
+        let plan = Repair::new().run(dir.path()).unwrap();
+        assert_eq!((plan.kept_records, plan.dropped_records), (log, 0), "{cut}: {plan}");
+        assert_eq!(plan.lost_records, (cut == 0).then_some(0), "{cut}: {plan}");
+        // Copied aside before it is written anew.
+        assert_eq!(whole(&salvaged(&[dir.path()])).len(), salvage, "{cut} after the repair");
     }
 }
