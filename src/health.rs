@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
-use crate::format::MARK_LEN;
 use crate::sync::atomic::Ordering;
 use crate::writer::Writer;
 
@@ -87,9 +86,8 @@ impl Health {
                 (needed > 0).then_some(Health::LogFull { since, needed })
             }
             ErrorKind::DiskFull => {
-                // Before the first segment MARK is made.
-                let mark = if writer.segments.read().is_empty() { MARK_LEN } else { 0 };
-                let needed = missing.disk + mark;
+                // A MARK that is missing is made before a segment.
+                let needed = missing.disk + writer.mark.unmade();
                 (needed > 0).then_some(Health::DiskFull { since, needed })
             }
             _ => Some(Health::Refused { since, error: refused.error }),

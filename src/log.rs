@@ -207,7 +207,7 @@ fn new_log_id(storage: &dyn Storage) -> Result<[u8; 16]> {
 fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, log_id: [u8; 16]) -> Result<Writer> {
     let bugs = options.bugs;
     let framing = Framing::new(&recovered, bugs);
-    let lengths = recovered.segments.iter().map(|sealed| sealed.found.length);
+    let lengths = recovered.segments.iter().map(|sealed| sealed.found.length.min(sealed.capacity));
     let void_lengths = recovered.voids.iter().map(|void| void.length);
     let disk_bytes = lengths.chain(void_lengths).sum::<u64>() + MARK_LEN;
     let Options { segment_size, max_disk_bytes, .. } = options;
@@ -242,6 +242,14 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
     }
     if let Some(cut) = writer.segments.read().back().filter(|_| bugs.has(Bug::TrimBeforeLink)) {
         writer.maker.trim_later(Arc::clone(cut), 0);
+    }
+    if let Some(tip) = newest.filter(|_| !bugs.has(Bug::NoRewrite)) {
+        // As with those that ended early: no later recovery comes to an end below this link.
+        match writer.maker.clear_below(&*writer.storage, tip) {
+            // What cannot be moved stays and is tried again.
+            Err(Failed::File(_)) | Ok(()) => {}
+            Err(failed) => return Err(writer.failed(failed)),
+        }
     }
     writer.maker.shrink_voids(&*writer.storage);
     if !spares.is_empty() && front > 0 {

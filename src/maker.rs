@@ -290,7 +290,7 @@ impl Maker {
     /// Cuts a sealed segment to its end.
     pub(crate) fn trim(&self, segment: &Segment) {
         let end = segment.sealed().map_or(segment.capacity, |seal| seal.end - segment.base);
-        let before = segment.file.len().unwrap_or(end);
+        let before = segment.file.len().map_or(end, |length| length.min(segment.capacity));
         if end < before && segment.file.set_len(end).is_ok() {
             let mut state = self.state.lock();
             state.disk_bytes = state.disk_bytes.saturating_sub(before - end);
@@ -317,10 +317,9 @@ impl Maker {
         storage.sync_dir().map_err(|e| Error::io("sync", storage.path(), e))
     }
 
-    /// Clears away void files below the tip that a clean is about to leave behind.
-    ///
-    /// An earlier life's durable link passed over them, so they need not wait for a link of ours. None may stay:
-    /// below the front it would be taken for a segment that was cleaned, and removed.
+    /// Clears away void files below the tip. An earlier life's durable link passed over them, so they need not wait for a
+    /// link of ours. None may stay that a clean is about to leave behind: below the front it would be taken for a segment
+    /// that was cleaned, and removed.
     ///
     /// # Errors
     /// One of them could not be cleared away, or the directory could not be synced.
@@ -367,7 +366,8 @@ impl Maker {
                 break;
             }
             let name = segment.name.clone();
-            let length = segment.file.len().unwrap_or(segment.capacity);
+            // What a hand made longer counts as it was made.
+            let length = segment.file.len().map_or(segment.capacity, |length| length.min(segment.capacity));
             // Only the last holder can take it apart: no reader, no `Bytes`, no sync under way.
             let spare = if self.bugs.has(Bug::RecycleWhileMapped) {
                 storage.open(&name, true).ok().map(|file| Spare { name: name.clone(), file, length, seed: None })

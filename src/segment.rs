@@ -135,9 +135,9 @@ impl Segment {
     /// The file as stock for another segment, if nobody can hold bytes of it: the caller is the only one who has the
     /// segment.
     pub(crate) fn into_spare(self) -> Option<Spare> {
-        let Segment { name, file, seed, made, map, .. } = self;
+        let Segment { name, file, seed, made, map, capacity, .. } = self;
         drop(map);
-        let length = file.len().ok().filter(|_| made)?;
+        let length = file.len().ok().filter(|length| made && *length <= capacity)?;
         Some(Spare { name, file, length, seed: Some(seed) })
     }
 

@@ -84,7 +84,7 @@ impl Writer {
             }
         }
         let crowded = self.crowded.swap(false, Ordering::SeqCst);
-        if (full || crowded) && matches!(self.write_out(crowded, |_| ()), Ok(None)) {
+        if (full || crowded) && matches!(self.write_out(crowded, |_| ()), Ok(false)) {
             return Some(FULL_RETRY);
         }
         if unsynced == 0 {

@@ -44,7 +44,7 @@ pub(crate) struct Writer {
     pub(crate) crowded: AtomicBool,
     /// The base of the segment in which a commit was the first and MARK was written for it.
     marked: AtomicU64,
-    /// When it is written again though one round follows another (`Durability::Os`), by the storage's clock.
+    /// When it is written again though one round without a sync follows another, by the storage's clock.
     mark_due: Mutex<Duration>,
     /// Segments begun below were told as events.
     pub(crate) begun_told: AtomicU64,
@@ -157,9 +157,9 @@ impl Writer {
         }
     }
 
-    /// Writes the full pieces, or all; tells up to where everything is written, `None` when the disk is full.
-    /// `collected` is told beforehand.
-    pub(crate) fn write_out(&self, current_too: bool, collected: impl FnOnce(u64)) -> Result<Option<u64>> {
+    /// Writes the full pieces, or all; `false` when the disk is full. `collected` is told beforehand up to where anything
+    /// was framed.
+    pub(crate) fn write_out(&self, current_too: bool, collected: impl FnOnce(u64)) -> Result<bool> {
         let _hush = self.commit.hush();
         let mut output = self.output.lock();
         let (mut pieces, target) = {
@@ -203,7 +203,7 @@ impl Writer {
                         self.wake_syncer();
                         events::appends_refused(self.storage.path(), &e);
                     }
-                    return Ok(self.bugs().has(Bug::FullTakenAsWritten).then_some(target));
+                    return Ok(self.bugs().has(Bug::FullTakenAsWritten));
                 }
                 Err(e) => {
                     let path = self.storage.path().join(&piece.segment.name);
@@ -216,7 +216,7 @@ impl Writer {
             let since = *self.stalled_since.lock();
             events::appends_resumed(self.storage.path(), self.storage.now().saturating_sub(since));
         }
-        Ok(Some(target))
+        Ok(true)
     }
 
     /// Syncs the segments written since the last sync, oldest first.
@@ -328,14 +328,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether MARK is to be written after a round in which `active` was the newest segment. `awaited`: another follows at
-    /// once. Then the frames say how far the log is durable, as a rule; but nobody may wait for the next one in a
-    /// segment's beginning, and how far it was written they never say.
+    /// Whether MARK is to be written after a round that synced nothing, in which `active` was the newest segment.
+    /// `awaited`: another follows at once. Then it is at a pace, but for a segment's beginning, for which somebody may wait.
     fn mark_is_due(&self, active: u64, awaited: bool) -> bool {
         let begun = self.commit.acknowledged() > active && self.marked.swap(active, Ordering::Relaxed) != active;
-        if self.options.durability == Durability::Disk {
-            return begun || !awaited;
-        }
         let now = self.storage.now();
         let mut next = self.mark_due.lock();
         let due = begun || !awaited || now >= *next;
@@ -353,6 +349,16 @@ impl Writer {
             Said { synced: self.commit.synced(), shown: self.commit.acknowledged(), front: self.framing.lock().front };
         self.mark.write(&*self.storage, said, sync).map_err(|e| self.fail(&e))
     }
+
+    /// Says in MARK that everything below `end` was synced. It stays so whatever becomes of MARK, which may be another
+    /// writer's once this one has ended.
+    fn tell_synced(&self, end: u64) {
+        let ended = self.ended.read();
+        if !*ended && self.sound().is_ok() {
+            let said = Said { synced: end, shown: end, front: 0 };
+            _ = self.mark.write(&*self.storage, said, false).map_err(|e| self.fail(&e));
+        }
+    }
 }
 
 /// The error of everything after `close`.
@@ -360,7 +366,7 @@ pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "use the log", "it was closed")
 }
 
-/// Leads a commit: writes all, syncs if asked to, and writes MARK when no other follows at once.
+/// Leads a commit: writes all, syncs if asked to, and says so in MARK.
 pub(crate) struct Leader<'a> {
     pub(crate) writer: &'a Writer,
     pub(crate) sync: bool,
@@ -369,9 +375,14 @@ pub(crate) struct Leader<'a> {
 impl Lead for Leader<'_> {
     fn lead(&self) -> Result<Led> {
         let writer = self.writer;
-        let Some(target) = writer.write_out(true, |end| writer.commit.aim(end))? else {
-            return Ok(Led::Full);
+        let mut target = 0;
+        let collected = |end| {
+            writer.commit.aim(end);
+            target = end;
         };
+        if !writer.write_out(true, collected)? {
+            return Ok(Led::Full);
+        }
         if writer.bugs().has(Bug::MarkAheadOfSync) {
             let said = Said { synced: target, shown: target, front: 0 };
             _ = writer.mark.write(&*writer.storage, said, false);
@@ -381,6 +392,9 @@ impl Lead for Leader<'_> {
         }
         if !writer.bugs().has(Bug::AcknowledgeBeforeSync) {
             writer.sync_dirty()?;
+            // Crash: MARK speaks of a sync that has returned, before anybody is told: the frames of the next round, which
+            // say it too, may never be written.
+            writer.tell_synced(target);
         }
         Ok(Led::Synced(target))
     }
@@ -393,8 +407,7 @@ impl Lead for Leader<'_> {
             framing.active().unwrap_or(0)
         };
         let ended = writer.ended.read();
-        if !*ended && writer.mark_is_due(active, awaited) {
-            // Crash: MARK speaks of a sync that has returned.
+        if !self.sync && !*ended && writer.mark_is_due(active, awaited) {
             _ = writer.write_mark(false);
         }
         if writer.bugs().has(Bug::AcknowledgeBeforeSync) {

@@ -319,3 +319,19 @@ fn a_poisoned_log_says_why_and_that_it_is_done_for() {
     drop(wal);
     assert!(is_healthy(&small().open_on(disk.mount()).unwrap()));
 }
+
+#[test]
+fn what_is_needed_counts_a_mark_that_somebody_took_away() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(&[1; 3000]).unwrap().wait().unwrap();
+    disk.kill();
+    drop(wal);
+    disk.remove("MARK");
+    let wal = small().open_on(disk.mount()).unwrap();
+    disk.capacity(disk.used());
+    assert_eq!(fill(&wal), ErrorKind::DiskFull);
+    let needed = disk_needs(&wal.health());
+    disk.capacity(disk.used() + needed);
+    wal.append(&[1; 3000]).unwrap().wait().unwrap();
+}

@@ -314,23 +314,23 @@ fn with_a_segment_cut_off() -> (Disk, String) {
     (disk, void)
 }
 
-/// Frames that recovery cut off are moved aside before a clean leaves them below the front, where files are removed.
+/// Frames that recovery cut off are moved aside before a clean could leave them below the front, where files are removed.
 #[test]
-fn a_clean_moves_what_was_cut_off_aside() {
+fn opening_moves_what_an_earlier_life_passed_over_aside() {
     let (disk, void) = with_a_segment_cut_off();
     assert!(disk.names().contains(&void));
     let wal = small().open_on(disk.mount()).unwrap();
-    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
     let names = disk.names();
     assert!(!names.contains(&void) && names.contains(&format!("{void}.aside")), "{names:?}");
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
 }
 
 /// What cannot be moved aside must not come to lie below the front, where the next open would remove it.
 #[test]
 fn a_clean_does_not_pass_what_cannot_be_moved_aside() {
     let (disk, void) = with_a_segment_cut_off();
-    let wal = small().open_on(disk.mount()).unwrap();
     disk.fail(Fault::new(Operation::Rename).on(&void).kind(io::ErrorKind::PermissionDenied).for_good());
+    let wal = small().open_on(disk.mount()).unwrap();
     let error = wal.clean_before_lsn(Lsn::MAX).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Io, "{error}");
     drop(wal);

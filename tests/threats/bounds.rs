@@ -398,6 +398,26 @@ fn row_30_lives_that_end_before_their_first_commit_add_up_what_they_wrote() {
     }
 }
 
+/// A power cut undid that what a killed life had prepared was cut: it counted until this life's first link, which it kept
+/// from being appended.
+#[test]
+fn row_30_what_lies_below_the_newest_segment_and_is_none_goes_at_opening() {
+    let disk = Disk::new(1);
+    let options = small().max_disk_bytes(5 * CAPACITY);
+    let wal = options.open_on(disk.mount()).unwrap();
+    fill(&wal, 0..3, 3500);
+    disk.settle();
+    disk.kill();
+    drop(wal);
+    let wal = options.open_on(disk.mount()).unwrap();
+    fill(&wal, 3..4, 3500);
+    disk.crash(Keep::None);
+    drop(wal);
+    let wal = options.open_on(disk.mount()).unwrap();
+    fill(&wal, 4..5, 3500);
+    assert_eq!(payloads(&wal), filled(0..5, 3500));
+}
+
 #[test]
 fn row_30_openings_of_real_files_leave_them_as_they_were() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::unix::fs::symlink;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use seawall::sim::{Disk, Failing, Fault, Keep, Operation};
@@ -437,6 +437,33 @@ fn row_12_while_a_sync_takes_long_appends_go_on_and_readers_are_not_blocked() {
     });
     wal.sync().unwrap();
     assert_eq!(payloads(&wal), filled(0..400, 1000));
+}
+
+/// Of the frames of the round under way none says what was acknowledged last: MARK does.
+#[test]
+fn row_12_a_reader_elsewhere_sees_what_is_acknowledged_while_the_next_sync_takes_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = Failing::new(Arc::new(Fs::new(dir.path())));
+    let wal = small().segment_size(1 << 20).open_on(Arc::clone(&slow) as _).unwrap();
+    fill(&wal, 0..2, 100);
+    let (go_on, held) = mpsc::channel();
+    let (held, before) = (Mutex::new(held), slow.count(Operation::Sync));
+    slow.before(Operation::Sync, move || _ = held.lock().unwrap().recv());
+    std::thread::scope(|scope| {
+        let one = scope.spawn(|| wal.append(b"one").unwrap().wait().unwrap());
+        while slow.count(Operation::Sync) == before {
+            std::thread::yield_now();
+        }
+        let other = scope.spawn(|| wal.append(b"other").unwrap().wait().unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        go_on.send(()).unwrap();
+        let lsn = one.join().unwrap();
+        let view = small().open_read_only(dir.path()).unwrap();
+        let shown = view.get(lsn).map(|record| record.payload);
+        go_on.send(()).unwrap();
+        other.join().unwrap();
+        assert_eq!(shown.unwrap(), &b"one"[..]);
+    });
 }
 
 #[test]

@@ -467,6 +467,24 @@ fn row_21_bytes_that_are_held_never_change() {
 }
 
 #[test]
+fn row_21_a_segment_that_is_made_longer_counts_as_it_was_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    fill(&wal, 0..12, 2500);
+    let first = dir.path().join("00000000000000000000.wal");
+    fs::OpenOptions::new().write(true).open(first).unwrap().set_len(1 << 20).unwrap();
+    assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+    fill(&wal, 12..30, 2500);
+    // A segment may be in the making.
+    let length = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().metadata().map_or(0, |file| file.len());
+    let counts = || wal.stats().disk_bytes == fs::read_dir(dir.path()).unwrap().map(length).sum::<u64>();
+    assert!((0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        counts()
+    }));
+}
+
+#[test]
 fn row_21_bytes_that_are_held_never_change_on_real_files() {
     let dir = tempfile::tempdir().unwrap();
     let wal = small().open(dir.path()).unwrap();

@@ -1,11 +1,17 @@
 //! Rows 1 to 8: the power goes, processes are killed, a sync fails.
 
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use seawall::sim::{Bug, Disk, Fault, Keep, Operation, Unit};
+use seawall::sim::{Bug, Disk, Failing, Fault, Keep, Operation, Unit};
+use seawall::storage::Fs;
 use seawall::{Durability, ErrorKind, Lsn, Options};
 
-use crate::common::{block_on, fill, filled, kind, payload, payloads, segments, small, with, write_unsynced};
+use crate::common::{
+    block_on, fill, filled, is_damage, kind, payload, payloads, segments, small, with, write_unsynced,
+};
 use crate::spec;
 
 /// Five acknowledged records, a sixth that was written and not synced, and the power is gone.
@@ -340,6 +346,33 @@ fn row_08_a_failed_sync_poisons_tells_everybody_and_is_not_tried_again() {
     assert_eq!(payloads(&wal), filled(0..3, 3000), "reading what is durable goes on");
     assert_eq!(kind(wal.close()), ErrorKind::Poisoned);
     assert_eq!(disk.count(Operation::Sync), syncs, "nothing was synced again");
+}
+
+/// A round that was acknowledged while the next one waited, whose sync failed: damage to it is no torn tail.
+#[test]
+fn row_08_what_was_acknowledged_before_a_sync_failed_is_known_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let failing = Failing::new(Arc::new(Fs::new(dir.path())));
+    let wal = small().open_on(Arc::clone(&failing) as _).unwrap();
+    fill(&wal, 0..2, 100);
+    let held = failing.hold(Operation::Sync);
+    let lsn = std::thread::scope(|scope| {
+        let one = scope.spawn(|| wal.append(b"one").unwrap().wait().unwrap());
+        held.wait_for(1);
+        let other = scope.spawn(|| wal.append(b"other").unwrap().wait());
+        std::thread::sleep(Duration::from_millis(50));
+        failing.fail(Fault::new(Operation::Sync));
+        drop(held);
+        assert!(other.join().unwrap().is_err());
+        one.join().unwrap()
+    });
+    _ = wal.close();
+    drop(wal);
+    let view = small().open_read_only(dir.path()).unwrap();
+    assert_eq!(view.get(lsn).unwrap().payload, &b"one"[..]);
+    let segment = std::fs::OpenOptions::new().write(true).open(dir.path().join("00000000000000000000.wal")).unwrap();
+    segment.write_all_at(b"x", lsn.0 + 24).unwrap();
+    assert!(is_damage(&small().open(dir.path())));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use seawall::{ErrorKind, Lsn, ReadOnly};
 
@@ -11,15 +11,23 @@ use crate::common::{CAPACITY, fill, filled, kind, payload, payloads, small};
 use crate::spec;
 
 const DIRECTORY: &str = "SEAWALL_THREATS_DIRECTORY";
+/// How many threads append.
+const THREADS: &str = "SEAWALL_THREATS_THREADS";
 
 /// What a second process does: opens the log for writing, says so, and appends until it is killed.
 fn write_until_killed(directory: &Path) {
+    let threads = std::env::var(THREADS).map_or(1, |threads| threads.parse().unwrap());
     let wal = small().open(directory).unwrap();
     println!("\nopened");
-    for n in wal.recovery().records as u32.. {
-        let lsn = wal.append(&payload(n, 700)).unwrap().wait().unwrap();
-        println!("\nacknowledged {n} {lsn}");
-    }
+    let next = AtomicU32::new(wal.recovery().records as u32);
+    let append = || {
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let lsn = wal.append(&payload(n, 700)).unwrap().wait().unwrap();
+            println!("\nacknowledged {n} {lsn}");
+        }
+    };
+    std::thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(append)));
 }
 
 /// The second process, to be started: the first test of these, told by its environment to be one.
@@ -38,7 +46,11 @@ struct Second {
 
 impl Second {
     fn start(directory: &Path) -> Second {
-        let mut child = second(directory).stdout(Stdio::piped()).spawn().unwrap();
+        Second::run(&mut second(directory))
+    }
+
+    fn run(command: &mut Command) -> Second {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let says = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut second = Second { child, says };
         second.hear("opened");
@@ -223,7 +235,7 @@ fn row_23_a_reader_beside_another_process_and_after_its_kill_sees_what_was_ackno
         for _ in 0..10 {
             acked = second.acknowledged();
         }
-        // Under load the claim in the frames may lag by the commit under way, and no more.
+        // MARK says it before anybody is told.
         let seen = look(&small().open_read_only(dir.path()).unwrap(), 700).unwrap();
         assert!(seen >= acked, "{seen} shown, {acked} acknowledged before");
     }
@@ -233,4 +245,22 @@ fn row_23_a_reader_beside_another_process_and_after_its_kill_sees_what_was_ackno
     assert!(seen >= acked, "{seen} shown, {acked} acknowledged");
     let after: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(before, after, "a reader changes nothing");
+}
+
+/// The frames of the round under way, which say how far the log is durable, may never be written: MARK said it before.
+#[test]
+fn row_23_after_a_kill_among_many_threads_a_reader_sees_what_was_acknowledged() {
+    for kill in 0..15 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut second = Second::run(second(dir.path()).env(THREADS, "8"));
+        let number = |line: &str| line.strip_prefix("acknowledged ")?.split_once(' ')?.1.parse().ok().map(Lsn);
+        let lines = second.says.by_ref().map(Result::unwrap);
+        let mut acked: Vec<Lsn> = lines.filter_map(|line| number(&line)).take(100 + 30 * kill).collect();
+        second.child.kill().unwrap();
+        acked.extend(second.says.by_ref().map_while(Result::ok).filter_map(|line| number(&line)));
+        second.child.wait().unwrap();
+        let view = small().open_read_only(dir.path()).unwrap();
+        let hidden: Vec<_> = acked.into_iter().filter(|lsn| view.get(*lsn).is_err()).collect();
+        assert!(hidden.is_empty(), "kill {kill}: acknowledged and not shown: {hidden:?}");
+    }
 }
