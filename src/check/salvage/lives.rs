@@ -164,13 +164,21 @@ impl Lives {
         lives
     }
 
-    /// Tells of which segments the file is another's by now: those of no log that is known, behind another's header.
+    /// Tells of which segments the file is another's by now: those of no log that is known, behind another's header, and
+    /// those that they link to, for cleaning begins below.
     fn tell_former(&mut self, seen: &Seen) {
         let files: HashSet<_> = seen.headers.iter().filter(|found| found.at == 0).map(|found| found.image).collect();
         for link in seen.links.iter().filter(|link| link.at == u64::from(BLOCK) && files.contains(&link.image)) {
+            let mut is_former = false;
             for index in self.by_seed.get(&link.seed).into_iter().flatten() {
                 if let Some(life) = self.all.get_mut(*index) {
-                    life.is_former = life.is_nameless();
+                    life.is_former |= life.is_nameless();
+                    is_former |= life.is_former;
+                }
+            }
+            for index in self.by_seed.get(&link.link.prev_seed).into_iter().flatten().filter(|_| is_former) {
+                if let Some(life) = self.all.get_mut(*index) {
+                    life.is_former |= life.is_nameless() && life.base == Some(link.link.prev_base);
                 }
             }
         }
