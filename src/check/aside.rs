@@ -1,7 +1,6 @@
 //! What lies in files that were moved aside, and not in the log: it is no fault, but somebody may look for it.
 
-use std::collections::BTreeSet;
-use std::io;
+use std::{io, iter};
 
 use crate::error::plural;
 use crate::format::{Header, segment_base};
@@ -51,12 +50,18 @@ fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<(u
     let log = member(examined, base);
     // A segment is written anew under its seed, so that tells how to read one that was copied aside without a header.
     let Some(seed) = header.map(|(_, seed)| seed).or(log.map(|(_, place)| place.seed)) else { return Ok((0, 0)) };
-    let there = records(&*file, &Place { base, seed, limit: file.len()? })?;
-    let kept = match log.filter(|(_, place)| place.seed == seed) {
-        Some((file, place)) => records(file, &place)?,
-        None => BTreeSet::new(),
-    };
-    Ok((there.len() as u64, there.difference(&kept).count() as u64))
+    let log = log.filter(|(_, place)| place.seed == seed);
+    let mut kept = log.into_iter().flat_map(|(file, place)| records(file, &place)).peekable();
+    let (mut held, mut missing) = (0, 0);
+    for lsn in records(&*file, &Place { base, seed, limit: file.len()? }) {
+        let lsn = lsn?;
+        while let Some(below) = kept.next_if(|at| !at.as_ref().is_ok_and(|at| *at >= lsn)) {
+            _ = below?;
+        }
+        held += 1;
+        missing += u64::from(!kept.peek().is_some_and(|at| at.as_ref().is_ok_and(|at| *at == lsn)));
+    }
+    Ok((held, missing))
 }
 
 /// The segment of the log at a base, if there is one, up to where the log ends.
@@ -68,15 +73,13 @@ fn member(examined: &Examined, base: u64) -> Option<(&dyn File, Place)> {
     Some((&*plan.survey.segments.get(index)?.file, Place { limit, ..place }))
 }
 
-/// The LSNs of the valid records in a segment.
-fn records(file: &dyn File, place: &Place) -> io::Result<BTreeSet<u64>> {
-    let (mut walk, mut lsns) = (Walk::new(place, None), BTreeSet::new());
-    while let Some(step) = walk.next(file)? {
-        if let Step::Frame(offset, header) = step
-            && header.is_record()
-        {
-            lsns.insert(place.base + offset);
-        }
-    }
-    Ok(lsns)
+/// The LSNs of the valid records in a segment, in order.
+fn records<'a>(file: &'a dyn File, place: &Place) -> impl Iterator<Item = io::Result<u64>> + use<'a> {
+    let (mut walk, base) = (Walk::new(place, None), place.base);
+    let steps = iter::from_fn(move || walk.next(file).transpose());
+    steps.filter_map(move |step| match step {
+        Ok(Step::Frame(offset, header)) if header.is_record() => Some(Ok(base + offset)),
+        Ok(_) => None,
+        Err(e) => Some(Err(e)),
+    })
 }

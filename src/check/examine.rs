@@ -8,17 +8,16 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result, cancelled, plural};
-use crate::format::BLOCK;
+use crate::format::{BLOCK, segment_name};
 use crate::lsn::Lsn;
 use crate::progress::Progress;
-use crate::recovery::NO_FILE;
 
 use super::aside;
 use super::plan::{Piece, Plan};
 use super::subject::Subject;
-use super::sum::{MISSING, Sum};
+use super::sum::Sum;
 use super::walk::{Walked, walk};
-use super::{Fault, Report, Tell};
+use super::{Report, Tell};
 
 /// How much to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +208,9 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
     }
     for (n, piece) in pieces.iter().enumerate() {
         match *piece {
-            Piece::Missing { base, end, records, before } => sum.missing(base, end, records, before),
+            Piece::Missing { base, end, records, before } => {
+                sum.missing(base, end, records, before, plan.survey.blocked.contains(&segment_name(base)));
+            }
             Piece::Member(index) => {
                 let walked = walks.get(index).and_then(Option::as_ref);
                 if !sum.member(&plan, index, walked, pieces.get(n + 1))? {
@@ -240,8 +241,6 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
     let last = pieces.iter().rev().find(|piece| plan.base_of(piece) < shown).and_then(|piece| plan.end_of(piece));
     let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);
     report.end = Lsn(end);
-    let missing = |fault: &&mut Fault| fault.what == MISSING && plan.survey.blocked.contains(&fault.segment);
-    report.faults.iter_mut().filter(missing).for_each(|fault| fault.what = NO_FILE.to_owned());
     report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));
     let walked = walks.iter().map(Option::is_some).collect();
     Ok(Examined { plan, pieces, walked, durable, certain, shown, gone, report })

@@ -3,14 +3,11 @@
 use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, segment_name};
 use crate::lsn::Lsn;
-use crate::recovery::{Found, short};
+use crate::recovery::{Found, NO_FILE, short};
 
 use super::plan::{Piece, Plan};
 use super::walk::{Hole, Walked};
 use super::{Fault, Report};
-
-/// What is said of a segment without a file.
-pub(super) const MISSING: &str = "the file is missing, or another segment's";
 
 /// A report while it is put together.
 pub(super) struct Sum {
@@ -61,11 +58,12 @@ impl Sum {
         }
     }
 
-    /// Adds a segment without a file, and all those that must have lain between it and the one before.
-    pub(super) fn missing(&mut self, base: u64, end: u64, records: u64, before: u64) {
+    /// Adds a segment without a file, and all those that must have lain between it and the one before. `blocked`: what is
+    /// no file has its name.
+    pub(super) fn missing(&mut self, base: u64, end: u64, records: u64, before: u64, blocked: bool) {
         let block = u64::from(BLOCK);
         let lost = self.counted.map_or(records, |counted| before.saturating_sub(counted).max(records));
-        let mut what = MISSING.to_owned();
+        let mut what = if blocked { NO_FILE } else { "the file is missing, or another segment's" }.to_owned();
         let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(block)));
         let begins = self.top.is_empty();
         if lost > records || begins && self.counted.is_none() && self.limit < base {

@@ -75,11 +75,11 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     let mut survey = Survey::default();
     let mut names = Vec::new();
     let listed = storage.list().map_err(|e| Error::io("list", storage.path(), e))?;
-    let marked = listed.iter().any(|(name, _)| name == MARK);
-    if listed.iter().any(|(name, plain)| !plain && name == MARK) {
-        return Err(blocked(storage, "open", MARK));
-    }
-    let marks = if marked { read_marks(storage)? } else { Vec::new() };
+    let (marked, marks) = match listed.iter().find(|(name, _)| name == MARK) {
+        Some((_, true)) => (true, read_marks(storage)?),
+        Some((_, false)) => return Err(blocked(storage, "open", MARK)),
+        None => (false, Vec::new()),
+    };
     for (name, plain) in listed {
         if let Some(name) = name.to_str().filter(|name| !plain && segment_base(name).is_some()) {
             survey.notes.push(format!("{name}: {NO_FILE}; left alone"));
