@@ -11,14 +11,14 @@ use crate::bugs::{Bug, Bugs};
 use crate::commit::InHand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events;
-use crate::format::{CAPACITY, MARK_LEN, Mark, finished_name};
+use crate::format::{CAPACITY, MARK_LEN, Mark};
 use crate::framing::Framing;
-use crate::maker::{Maker, aside_name};
+use crate::maker::{Maker, move_aside};
 use crate::mark::MarkFile;
 use crate::options::Options;
 use crate::pieces::PIECE;
 use crate::read::Segments;
-use crate::recovery::{Recovered, Recovery, Sealed, recover};
+use crate::recovery::{Recovered, Recovery, recover};
 use crate::segment::{Failed, Segment, is_filled};
 use crate::storage::{Gate, Next, Storage};
 use crate::sync::Mutex;
@@ -207,34 +207,28 @@ fn new_log_id(storage: &dyn Storage) -> Result<[u8; 16]> {
 fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, log_id: [u8; 16]) -> Result<Writer> {
     let bugs = options.bugs;
     let framing = Framing::new(&recovered, bugs);
-    let lengths = recovered.segments.iter().map(|sealed| sealed.found.length.min(sealed.capacity));
-    let void_lengths = recovered.voids.iter().map(|void| void.length);
-    let disk_bytes = lengths.chain(void_lengths).sum::<u64>() + MARK_LEN;
     let Options { segment_size, max_disk_bytes, .. } = options;
     let Recovered { mark, foreign_mark, front, segments, end, ceiling, voids, spares, .. } = recovered;
+    let segments: VecDeque<_> = segments.into_iter().map(|sealed| Arc::new(Segment::found(sealed))).collect();
+    let lengths = segments.iter().map(|segment| segment.length()).chain(voids.iter().map(|void| void.length));
+    let disk_bytes = lengths.sum::<u64>() + MARK_LEN;
     let maker = Maker::new(log_id, segment_size, max_disk_bytes, ceiling, disk_bytes, voids, bugs);
     // A MARK beside no segment may never have reached the disk; it is made again before there is one.
     let found = mark.is_some() && !segments.is_empty();
     let mark = Mark { log_id, ..mark.unwrap_or_default() };
     let mark = MarkFile::open(&*storage, mark, found, foreign_mark)?;
-    let newest = segments.last().map(|sealed| sealed.found.base);
-    let taken_over = |sealed: Sealed| {
-        let length = sealed.found.length;
-        let more = length.saturating_sub(sealed.seal.end - sealed.found.base);
-        let segment = Arc::new(Segment::found(sealed));
-        if ended_early(&segment) && more > 0 {
-            if Some(segment.base) == newest {
-                maker.cut_newest_later(Arc::clone(&segment), more);
-            } else if length <= segment.capacity && !bugs.has(Bug::NoRewrite) {
-                // Crash: the link above it is durable, for recovery has written it again: no later one needs more of it.
-                // Synced, for a power cut that undid it would have each life begin with it again.
-                maker.trim(&segment);
-                segment.file.sync().map_err(|e| Error::io("sync", storage.path().join(&segment.name), e))?;
-            }
+    let newest = segments.back().map(|segment| segment.base);
+    // Recovery has written all that it serves again: the links are durable, and no later one comes to an end below them.
+    let is_linked = !bugs.has(Bug::NoRewrite);
+    for segment in segments.iter().filter(|segment| ended_early(segment)) {
+        if Some(segment.base) == newest {
+            maker.cut_newest_later(Arc::clone(segment));
+        } else if is_linked && maker.trim(segment) {
+            // Crash: no sooner than the link above it is durable, or the next recovery would miss the bytes. Synced, for a
+            // power cut would undo it in each life that only opens.
+            segment.file.sync().map_err(|e| Error::io("sync", storage.path().join(&segment.name), e))?;
         }
-        Ok(segment)
-    };
-    let segments = segments.into_iter().map(taken_over).collect::<Result<VecDeque<_>>>()?;
+    }
     let writer = Writer::new(storage, options, framing, maker, mark, segments);
     debug_assert_eq!(writer.commit.synced(), end);
     if bugs.has(Bug::TidyBeforeLink) {
@@ -243,8 +237,8 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
     if let Some(cut) = writer.segments.read().back().filter(|_| bugs.has(Bug::TrimBeforeLink)) {
         writer.maker.trim_later(Arc::clone(cut), 0);
     }
-    if let Some(tip) = newest.filter(|_| !bugs.has(Bug::NoRewrite)) {
-        // As with those that ended early: no later recovery comes to an end below this link.
+    if let Some(tip) = newest.filter(|_| is_linked) {
+        // Crash: no sooner than the newest link is durable, as with those that ended early.
         match writer.maker.clear_below(&*writer.storage, tip) {
             // What cannot be moved stays and is tried again.
             Err(Failed::File(_)) | Ok(()) => {}
@@ -279,8 +273,8 @@ fn clear_unfinished(storage: &dyn Storage, unfinished: &[String], bugs: Bugs) ->
                 _ = storage.remove(name);
                 continue;
             }
-            Ok(true) => aside_name(storage, finished_name(name).as_ref().unwrap_or(name))
-                .and_then(|aside| storage.rename(name, &aside).map(|()| format!("moved to {aside}"))),
+            // Crash: not synced, for if it comes back it is moved again.
+            Ok(true) => move_aside(storage, name).map(|aside| format!("moved to {aside}")),
             Err(e) => Err(e),
         };
         let told = told.unwrap_or_else(|e| format!("left alone: {e}"));

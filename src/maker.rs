@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, Header};
+use crate::format::{BLOCK, Header, finished_name};
 use crate::need::{Missing, Need, Refused};
 use crate::recovery::Void;
 use crate::scan::Place;
@@ -44,9 +44,8 @@ struct State {
     found_bytes: u64,
     /// Segments to cut to their end, once the link above them is durable.
     trims: Vec<(Arc<Segment>, u64)>,
-    /// The newest segment of earlier lives, if it is longer than it ended, and by how much: to be cut once this life's
-    /// first link is durable.
-    uncut: Option<(Arc<Segment>, u64)>,
+    /// The newest segment of earlier lives, if it ended early: to be cut once this life's first link is durable.
+    uncut: Option<Arc<Segment>>,
     /// Files that recovery made void, to be moved aside or removed once this life's first link is durable.
     voids: Vec<Void>,
     first_link: Option<u64>,
@@ -67,7 +66,7 @@ impl State {
         if need == Need::Ordinary || self.first_link.is_some() {
             return max_disk_bytes;
         }
-        let left = self.voids.iter().map(|void| void.length).chain(self.uncut.as_ref().map(|(_, more)| *more));
+        let left = self.voids.iter().map(|void| void.length).chain(self.uncut.as_ref().map(|segment| segment.excess()));
         let bound = if pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
         left.fold(bound.saturating_add(segment_size), u64::saturating_add)
     }
@@ -245,9 +244,9 @@ impl Maker {
         self.state.lock().disk_bytes
     }
 
-    /// Takes note that an earlier life left the newest segment so much longer than it ended.
-    pub(crate) fn cut_newest_later(&self, segment: Arc<Segment>, more: u64) {
-        self.state.lock().uncut = Some((segment, more));
+    /// Takes note that an earlier life left the newest segment longer than it ended.
+    pub(crate) fn cut_newest_later(&self, segment: Arc<Segment>) {
+        self.state.lock().uncut = Some(segment);
     }
 
     /// Says that this life's first link ends at `end`: from when that is durable, what recovery cut off may go.
@@ -255,7 +254,7 @@ impl Maker {
         let mut state = self.state.lock();
         state.first_link = Some(end);
         let uncut = state.uncut.take();
-        state.trims.extend(uncut.into_iter().map(|(segment, _)| (segment, end)));
+        state.trims.extend(uncut.map(|segment| (segment, end)));
     }
 
     /// Has a sealed segment cut to its end once the log is durable up to `link`, the end of the link above it.
@@ -283,18 +282,15 @@ impl Maker {
         let (due, later) = std::mem::take(&mut state.trims).into_iter().partition(|(_, link)| *link <= synced);
         state.trims = later;
         drop(state);
-        due.iter().for_each(|(segment, _): &(Arc<Segment>, u64)| self.trim(segment));
+        due.iter().for_each(|(segment, _): &(Arc<Segment>, u64)| _ = self.trim(segment));
         self.clear(storage, voids)
     }
 
-    /// Cuts a sealed segment to its end.
-    pub(crate) fn trim(&self, segment: &Segment) {
-        let end = segment.sealed().map_or(segment.capacity, |seal| seal.end - segment.base);
-        let before = segment.file.len().map_or(end, |length| length.min(segment.capacity));
-        if end < before && segment.file.set_len(end).is_ok() {
-            let mut state = self.state.lock();
-            state.disk_bytes = state.disk_bytes.saturating_sub(before - end);
-        }
+    /// Cuts a sealed segment to its end. Tells whether that gave anything back.
+    pub(crate) fn trim(&self, segment: &Segment) -> bool {
+        let less = segment.trim();
+        self.state.lock().disk_bytes -= less;
+        less > 0
     }
 
     /// Moves void files that hold frames aside, removes the others.
@@ -304,7 +300,7 @@ impl Maker {
         }
         for void in voids {
             let cleared = match holds_frames(storage, &void.name) {
-                Ok(true) => move_aside(storage, &void.name),
+                Ok(true) => move_aside(storage, &void.name).map(drop),
                 Ok(false) => storage.remove(&void.name),
                 Err(e) => Err(e),
             };
@@ -352,7 +348,7 @@ impl Maker {
             // What goes as a whole is not cut as well, nor counted twice.
             let stays = |segment: &Segment| segments.iter().all(|gone| gone.base != segment.base);
             state.trims.retain(|(segment, _)| stays(segment));
-            state.uncut = state.uncut.take().filter(|(segment, _)| stays(segment));
+            state.uncut = state.uncut.take().filter(|segment| stays(segment));
             std::mem::take(&mut state.stuck)
         };
         for (name, length) in before {
@@ -366,8 +362,7 @@ impl Maker {
                 break;
             }
             let name = segment.name.clone();
-            // What a hand made longer counts as it was made.
-            let length = segment.file.len().map_or(segment.capacity, |length| length.min(segment.capacity));
+            let length = segment.length();
             // Only the last holder can take it apart: no reader, no `Bytes`, no sync under way.
             let spare = if self.bugs.has(Bug::RecycleWhileMapped) {
                 storage.open(&name, true).ok().map(|file| Spare { name: name.clone(), file, length, seed: None })
@@ -468,9 +463,11 @@ fn holds_frames(storage: &dyn Storage, name: &str) -> std::io::Result<bool> {
     crate::scan::holds_frames(&*file, &place)
 }
 
-/// Gives a file a name that is never read and never removed.
-pub(crate) fn move_aside(storage: &dyn Storage, name: &str) -> std::io::Result<()> {
-    storage.rename(name, &aside_name(storage, name)?)
+/// Gives a file a name that is never read and never removed, and tells it: of an unfinished segment the one that goes with
+/// the name that it was to have.
+pub(crate) fn move_aside(storage: &dyn Storage, name: &str) -> std::io::Result<String> {
+    let aside = aside_name(storage, finished_name(name).as_deref().unwrap_or(name))?;
+    storage.rename(name, &aside).map(|()| aside)
 }
 
 /// Such a name for it, which no file has.

@@ -51,7 +51,7 @@ impl MarkFile {
         }
         if state.foreign {
             // Crash: a log whose MARK is missing, which is no worse than one beside another's.
-            move_aside(storage, MARK).map_err(|e| Failed::File(io(storage, "move aside", e)))?;
+            _ = move_aside(storage, MARK).map_err(|e| Failed::File(io(storage, "move aside", e)))?;
             sync_dir(storage)?;
             state.foreign = false;
         }

@@ -12,7 +12,7 @@ use crate::recovery::{Found, Sealed};
 use crate::scan::Place;
 use crate::storage::{File, Map, Storage, read_full, read_head, write_full};
 use crate::sync::OnceLock;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Zeros written at once.
 const CHUNK: usize = 256 << 10;
@@ -25,6 +25,8 @@ pub(crate) struct Segment {
     pub(crate) capacity: u64,
     pub(crate) seed: u32,
     pub(crate) file: Box<dyn File>,
+    /// Bytes of its file that count. What a hand makes of it counts as it was.
+    length: AtomicU64,
     /// Made while the log was opened last. Bytes of an older one may still be held, by this process or another, from
     /// when it was open before: such a file is never written again.
     made: bool,
@@ -74,7 +76,8 @@ impl Segment {
 
     /// One that was found and may still be written.
     pub(crate) fn unsealed(found: Found, seed: u32, capacity: u64) -> Segment {
-        Segment::new(found.name, found.base, capacity, seed, found.file, false)
+        let length = found.length.min(capacity);
+        Segment { made: false, ..Segment::new(found.name, found.base, capacity, seed, found.file, length) }
     }
 
     /// Makes the segment `header` out of `stock`: with its final name, a durable header and a durable entry.
@@ -124,21 +127,50 @@ impl Segment {
             })?;
         }
         let Header { base, capacity, .. } = header;
-        Ok(Segment::new(name, base, capacity, seed, file, true))
+        Ok(Segment::new(name, base, capacity, seed, file, capacity))
     }
 
-    fn new(name: String, base: u64, capacity: u64, seed: u32, file: Box<dyn File>, made: bool) -> Segment {
+    fn new(name: String, base: u64, capacity: u64, seed: u32, file: Box<dyn File>, length: u64) -> Segment {
         let (seal, map, got) = (OnceLock::new(), Mapped::default(), AtomicUsize::new(0));
-        Segment { name, base, capacity, seed, file, made, seal, map, got }
+        Segment { name, base, capacity, seed, file, length: AtomicU64::new(length), made: true, seal, map, got }
     }
 
     /// The file as stock for another segment, if nobody can hold bytes of it: the caller is the only one who has the
     /// segment.
     pub(crate) fn into_spare(self) -> Option<Spare> {
-        let Segment { name, file, seed, made, map, capacity, .. } = self;
-        drop(map);
-        let length = file.len().ok().filter(|length| made && *length <= capacity)?;
+        if !self.made || !self.is_as_counted() {
+            return None;
+        }
+        let length = self.length();
+        let Segment { name, file, seed, .. } = self;
         Some(Spare { name, file, length, seed: Some(seed) })
+    }
+
+    /// Bytes of its file that count.
+    pub(crate) fn length(&self) -> u64 {
+        self.length.load(Ordering::Relaxed)
+    }
+
+    /// Whether no hand made its file longer or shorter: otherwise it is not cut, and not used again.
+    fn is_as_counted(&self) -> bool {
+        self.file.len().is_ok_and(|length| length == self.length())
+    }
+
+    /// Bytes of its file above its end, which cutting it gives back: 0 until it is sealed, and where a hand changed it.
+    pub(crate) fn excess(&self) -> u64 {
+        let end = self.sealed().map_or(self.capacity, |seal| seal.end - self.base);
+        if self.is_as_counted() { self.length().saturating_sub(end) } else { 0 }
+    }
+
+    /// Cuts its file to where it ended, if it is sealed. Tells how many bytes that gives back.
+    pub(crate) fn trim(&self) -> u64 {
+        let excess = self.excess();
+        let less = self.length() - excess;
+        if excess == 0 || self.file.set_len(less).is_err() {
+            return 0;
+        }
+        self.length.store(less, Ordering::Relaxed);
+        excess
     }
 
     /// Says how it ended. No frame is added afterwards.

@@ -468,20 +468,27 @@ fn row_21_bytes_that_are_held_never_change() {
 
 #[test]
 fn row_21_a_segment_that_is_made_longer_counts_as_it_was_made() {
-    let dir = tempfile::tempdir().unwrap();
-    let wal = small().open(dir.path()).unwrap();
-    fill(&wal, 0..12, 2500);
-    let first = dir.path().join("00000000000000000000.wal");
-    fs::OpenOptions::new().write(true).open(first).unwrap().set_len(1 << 20).unwrap();
-    assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
-    fill(&wal, 12..30, 2500);
-    // A segment may be in the making.
-    let length = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().metadata().map_or(0, |file| file.len());
-    let counts = || wal.stats().disk_bytes == fs::read_dir(dir.path()).unwrap().map(length).sum::<u64>();
-    assert!((0..100).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        counts()
-    }));
+    // Before it is cut to its end, and after.
+    for cut in [false, true] {
+        let disk = Disk::new(21);
+        let wal = small().open_on(disk.mount()).unwrap();
+        fill(&wal, 0..12, 2500);
+        let first = &segments(&disk)[0];
+        let length = || disk.file(first).unwrap().len() as u64;
+        assert_eq!(length(), CAPACITY);
+        if cut {
+            disk.settle();
+            assert!(length() < CAPACITY);
+        }
+        disk.mount().open(first, true).unwrap().set_len(1 << 20).unwrap();
+        disk.settle();
+        assert_eq!(length(), 1 << 20);
+        assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+        fill(&wal, 12..30, 2500);
+        disk.settle();
+        let files = disk.names().iter().map(|name| disk.file(name).unwrap().len() as u64).sum::<u64>();
+        assert_eq!(wal.stats().disk_bytes, files, "cut {cut}");
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{finished_name, is_unfinished};
-use crate::maker::aside_name;
+use crate::format::is_unfinished;
+use crate::maker::{aside_name, move_aside};
 use crate::recovery::rewrite;
 use crate::storage::Storage;
 
@@ -94,10 +94,7 @@ impl Names<'_> {
 
     fn move_aside(&self, names: &[String]) -> Result<()> {
         for name in names {
-            // An unfinished segment under the name that it was to have: so it is known as one that was moved aside.
-            let named = finished_name(name);
-            let aside = self.io("list", "", aside_name(self.storage, named.as_ref().unwrap_or(name)))?;
-            self.io("move aside", name, self.storage.rename(name, &aside))?;
+            let aside = self.io("move aside", name, move_aside(self.storage, name))?;
             self.done(format!("{name} moved to {aside}"));
         }
         Ok(())
