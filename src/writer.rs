@@ -42,9 +42,7 @@ pub(crate) struct Writer {
     pub(crate) armed: AtomicBool,
     /// Somebody who may not wait met the bound on what is in memory: the syncer writes it all.
     pub(crate) crowded: AtomicBool,
-    /// The base of the segment in which a commit was the first and MARK was written for it.
-    marked: AtomicU64,
-    /// When it is written again though one round without a sync follows another, by the storage's clock.
+    /// When MARK is written again though one round without a sync follows another, by the storage's clock.
     mark_due: Mutex<Duration>,
     /// Segments begun below were told as events.
     pub(crate) begun_told: AtomicU64,
@@ -91,7 +89,6 @@ impl Writer {
             stalled_since: Mutex::default(),
             armed: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
-            marked: AtomicU64::new(u64::MAX),
             mark_due: Mutex::default(),
             cleaning: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -328,13 +325,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether MARK is to be written after a round that synced nothing, in which `active` was the newest segment.
-    /// `awaited`: another follows at once. Then it is at a pace, but for a segment's beginning, for which somebody may wait.
-    fn mark_is_due(&self, active: u64, awaited: bool) -> bool {
-        let begun = self.commit.acknowledged() > active && self.marked.swap(active, Ordering::Relaxed) != active;
+    /// Whether MARK is to be written after a round that synced nothing. `awaited`: another follows at once; then it is at a
+    /// pace.
+    fn mark_is_due(&self, awaited: bool) -> bool {
         let now = self.storage.now();
         let mut next = self.mark_due.lock();
-        let due = begun || !awaited || now >= *next;
+        let due = !awaited || now >= *next;
         if due {
             *next = now.saturating_add(LOOK);
         }
@@ -401,13 +397,9 @@ impl Lead for Leader<'_> {
 
     fn moved(&self, awaited: bool) {
         let writer = self.writer;
-        let active = {
-            let mut framing = writer.framing.lock();
-            framing.forget_checkpoints(writer.commit.synced(), writer.commit.acknowledged());
-            framing.active().unwrap_or(0)
-        };
+        writer.framing.lock().forget_checkpoints(writer.commit.synced(), writer.commit.acknowledged());
         let ended = writer.ended.read();
-        if !self.sync && !*ended && writer.mark_is_due(active, awaited) {
+        if !self.sync && !*ended && writer.mark_is_due(awaited) {
             _ = writer.write_mark(false);
         }
         if writer.bugs().has(Bug::AcknowledgeBeforeSync) {

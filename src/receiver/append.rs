@@ -117,8 +117,6 @@ impl Appender {
                 Err(error) if error.is_backpressure() => {
                     self.settle()?;
                     self.line.set_full(Some(error));
-                    // A checkpoint may go where a block may not, and what crashes left goes once it is durable.
-                    self.checkpoint()?;
                     self.clean()?;
                     if !self.line.wait_to_retry(self.config.retry_interval) {
                         return Err(Stop::Abandoned);
@@ -214,13 +212,14 @@ impl Appender {
         Ok(())
     }
 
-    /// Removes segments of which every block is older than is to be retained.
+    /// Writes an offset table, and removes segments of which every block is older than is to be retained.
     fn clean(&mut self) -> Result<(), Stop> {
         self.cleaned_at = self.config.clock.monotonic();
-        let Some(retain) = self.config.retain else { return Ok(()) };
         // Crash: a table must be durable before the entries that it stands for go. The log keeps what lies above the
-        // last one; where there is none yet it would keep nothing.
+        // last one; where there is none yet it would keep nothing. And it may go where a block may not: what crashes left
+        // in a full log goes once it is durable.
         self.checkpoint()?;
+        let Some(retain) = self.config.retain else { return Ok(()) };
         if self.wal.checkpoint()?.is_none() {
             return Ok(());
         }

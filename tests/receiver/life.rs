@@ -359,10 +359,7 @@ fn a_log_that_is_only_written_is_synced_before_anything_is_committed() {
         produce(&broker, "t", 1, 20);
         life.expect_all_committed();
         let left = disk.fork();
-        // First of all: a receiver that is cut off ends in order.
-        disk.kill();
-        broker.kill(life.member);
-        _ = life.outcome();
+        life.cut_off(&disk);
         left.crash(Keep::None);
         left.threads(true);
         produce(&broker, "t", 1, 1);

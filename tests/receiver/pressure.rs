@@ -239,10 +239,7 @@ fn entries_without_a_table_go_only_once_there_is_one() {
     let life = Life::start(&broker, disk.mount(), without_tables());
     produce_large(&broker, 40);
     life.expect_all_committed();
-    // First of all: a receiver that is cut off ends in order.
-    disk.kill();
-    broker.kill(life.member);
-    _ = life.outcome();
+    life.cut_off(&disk);
     let mut config = without_tables();
     (config.retain, config.clean_interval) = (Some(ms(1)), ms(5));
     let life = Life::start(&broker, disk.mount(), config);
@@ -271,10 +268,7 @@ fn a_full_log_that_was_killed_makes_room_by_retention() {
     let life = begin(without_tables());
     produce_large(&broker, 60);
     life.expect("the log is full", |life| life.status().full.is_some());
-    // First of all: a receiver that is cut off ends in order.
-    disk.kill();
-    broker.kill(life.member);
-    _ = life.outcome();
+    life.cut_off(&disk);
     let mut config = without_tables();
     (config.retain, config.clean_interval) = (Some(ms(1)), ms(5));
     let life = begin(config);
@@ -292,10 +286,7 @@ fn a_log_that_is_full_of_what_a_crash_left_takes_a_table_and_goes_on() {
     let life = Life::start(&broker, disk.mount(), without_tables());
     produce_large(&broker, 16);
     life.expect_all_committed();
-    // First of all: a receiver that is cut off ends in order.
-    disk.kill();
-    broker.kill(life.member);
-    _ = life.outcome();
+    life.cut_off(&disk);
     produce_large(&broker, 1);
     let wal = Arc::new(options().max_disk_bytes(4 * SEGMENT).open_on(disk.mount()).unwrap());
     let full = wal.append(b"").err().map(|e| e.kind().clone());

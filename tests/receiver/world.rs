@@ -12,6 +12,7 @@ use seawall::receiver::{
     Commit, Config, Entry, Notice, Observer, Partition, ReceiveError, Receiver, Recovered, Status, StatusHandle, Step,
     recover,
 };
+use seawall::sim::Disk;
 use seawall::storage::{Fs, Storage};
 use seawall::{Options, Record, Wal};
 
@@ -205,6 +206,14 @@ impl Life {
     pub fn outcome(self) -> Result<Status, ReceiveError> {
         self.expect("the receiver ends", Life::is_over);
         self.thread.join().unwrap()
+    }
+
+    /// The process dies. Its disk goes first: a receiver that is cut off ends in order.
+    #[track_caller]
+    pub fn cut_off(self, disk: &Disk) {
+        disk.kill();
+        self.broker.kill(self.member);
+        _ = self.outcome();
     }
 
     #[track_caller]
