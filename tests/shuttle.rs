@@ -32,12 +32,15 @@ fn schedules() -> usize {
     std::env::var("SEAWALL_SCHEDULES").map_or(500, |text| text.parse().unwrap())
 }
 
-fn run(scheduler: impl Scheduler + 'static, quiet: bool, test: impl Fn() + Send + Sync + 'static) {
+/// `planted`: a safety is taken out, and which schedule fails for that is looked for.
+fn run(scheduler: impl Scheduler + 'static, planted: bool, test: impl Fn() + Send + Sync + 'static) {
     let mut config = shuttle::Config::new();
     config.stack_size = 256 << 10;
     config.silence_warnings = true;
     config.max_steps = shuttle::MaxSteps::FailAfter(100_000);
-    if quiet {
+    if planted {
+        // One that has no end is no proof of the kind that is asked for: another is tried.
+        config.max_steps = shuttle::MaxSteps::ContinueAfter(100_000);
         config.failure_persistence = shuttle::FailurePersistence::None;
     }
     shuttle::Runner::new(scheduler, config).run(test);
@@ -48,8 +51,8 @@ fn explore(test: fn(Option<Bug>)) {
     run(PctScheduler::new_from_seed(SEED, CHANGES, schedules()), false, move || test(None));
 }
 
-/// Takes a safety out and asks that one of `most` schedules fails for it, in words `by` which it is known.
-fn caught(bug: Bug, most: usize, test: fn(Option<Bug>), by: &[&str]) {
+/// Takes a safety out and asks that one of `most` schedules fails for it, in these words.
+fn caught(bug: Bug, most: usize, test: fn(Option<Bug>), by: &str) {
     let tried = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&tried);
     let test = move || {
@@ -68,7 +71,7 @@ fn caught(bug: Bug, most: usize, test: fn(Option<Bug>), by: &[&str]) {
         tried.load(Ordering::Relaxed),
         text.lines().next().unwrap_or_default()
     );
-    assert!(by.iter().any(|by| text.contains(by)), "{bug:?} was to be caught by one of {by:?}");
+    assert!(text.contains(by), "{bug:?} was to be caught by {by:?}");
 }
 
 /// A log whose background work has threads of its own, and what those who appended were told.
@@ -213,12 +216,12 @@ fn waiters_are_told_once_their_records_are_durable() {
 
 #[test]
 fn told_before_the_sync_is_caught() {
-    caught(Bug::AcknowledgeBeforeSync, 100, waiting, &["acknowledged and lost"]);
+    caught(Bug::AcknowledgeBeforeSync, 100, waiting, "acknowledged and lost");
 }
 
 #[test]
 fn a_next_round_that_nobody_leads_is_caught() {
-    caught(Bug::NextRoundAsleep, 100, waiting, &["deadlock"]);
+    caught(Bug::NextRoundAsleep, 100, waiting, "deadlock");
 }
 
 /// Futures, which cannot lead, beside a thread that can.
@@ -245,7 +248,7 @@ fn futures_are_woken_whoever_leads() {
 
 #[test]
 fn a_token_given_back_before_the_point_moves_is_caught() {
-    caught(Bug::TokenBeforePoint, 100, awaiting, &["deadlock"]);
+    caught(Bug::TokenBeforePoint, 100, awaiting, "deadlock");
 }
 
 /// The disk is full for a moment: nobody leads for futures but the syncer, which has to come back.
@@ -331,8 +334,7 @@ fn segments_are_begun_in_order() {
 
 #[test]
 fn segments_made_out_of_order_are_caught() {
-    // By a reader, or by whoever waits for the higher one and leads round after round that end in the lower one.
-    caught(Bug::MadeOutOfOrder, 1000, rotating, &["Removed", "exceeded max_steps"]);
+    caught(Bug::MadeOutOfOrder, 1000, rotating, "Removed");
 }
 
 /// All appends after one of the first three calls of this kind failed: everybody is told, nobody sleeps for ever.
@@ -375,7 +377,7 @@ fn a_sync_that_fails_is_told_to_everybody() {
 
 #[test]
 fn a_poison_that_wakes_nobody_is_caught() {
-    caught(Bug::PoisonUnheard, 100, poisoned_by_a_sync, &["deadlock"]);
+    caught(Bug::PoisonUnheard, 100, poisoned_by_a_sync, "deadlock");
 }
 
 #[test]
@@ -412,7 +414,7 @@ fn watching_without_another_look_is_caught() {
             scope.spawn(|| followed(bed.wal.follow(Lsn::ZERO), 1));
         });
     }
-    caught(Bug::WatchedTooLate, 20_000, once, &["deadlock"]);
+    caught(Bug::WatchedTooLate, 4000, once, "deadlock");
 }
 
 /// The same from outside: a view that knows what MARK and the frames say.
@@ -496,7 +498,7 @@ fn a_cursor_keeps_all_from_where_it_stands() {
 
 #[test]
 fn a_cursor_made_while_a_clean_runs_is_caught() {
-    caught(Bug::CursorBesideClean, 20_000, cursors, &["kept"]);
+    caught(Bug::CursorBesideClean, 4000, cursors, "kept");
 }
 
 /// Closing beside everything: what was appended is durable, later calls are refused, the lock is free.

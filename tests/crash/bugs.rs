@@ -44,7 +44,7 @@ planted! {
     no_directory_sync: NoDirectorySync in crashes within 50_000 by "was cleaned away | every segment is gone";
     header_not_synced: HeaderNotSynced in crashes within 50_000 by "damaged: the header";
     acknowledged_before_the_sync: AcknowledgeBeforeSync in crashes within 50_000 by "acknowledged ones are left";
-    failed_sync_tried_again: RetryFailedSync in faults within 200_000 by "every segment is gone | was cleaned away | acknowledged ones are left | read: read sim";
+    failed_sync_tried_again: RetryFailedSync in faults within 200_000 by "every segment is gone | was cleaned away | acknowledged ones are left";
     no_rewrite_above_the_proven_point: NoRewrite in faults within 200_000 by "read: read sim | acknowledged ones are left | not a torn tail";
     claim_ahead_of_its_sync: ClaimAheadOfSync in crashes within 50_000 by "read: read sim | the link is damaged";
     mark_ahead_of_its_sync: MarkAheadOfSync in crashes within 50_000 by "not a torn tail";
@@ -67,6 +67,6 @@ planted! {
     trimmed_before_mark: TrimBeforeMark in crashes within 200_000 by "damaged: cut to";
     closed_without_a_sync: CloseUnsynced in crashes within 50_000 by "acknowledged ones are left";
     cursor_not_synced: CursorNotSynced in crashes within 50_000 by "acknowledged ones are left | cursor";
-    a_full_disk_taken_as_written: FullTakenAsWritten in faults within 50_000 by "acknowledged ones are left | was cleaned away";
+    a_full_disk_taken_as_written: FullTakenAsWritten in full within 50_000 by "acknowledged ones are left | was cleaned away";
     stale_frames: StaleFrames in crashes within 400_000 by "is gone, no clean was to take it";
 }

@@ -94,6 +94,14 @@ fn nothing_acknowledged_is_lost_when_calls_fail_too() {
 }
 
 #[test]
+fn nothing_acknowledged_is_lost_when_the_disk_gets_full() {
+    let states = number("SEAWALL_STATES").unwrap_or(40_000);
+    let began = Instant::now();
+    let counts = explore(Plan::full(), states);
+    report("power cuts and a full disk", &counts, began);
+}
+
+#[test]
 fn a_killed_process_loses_nothing_that_was_written() {
     let states = number("SEAWALL_STATES").unwrap_or(20_000);
     let began = Instant::now();

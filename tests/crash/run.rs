@@ -15,6 +15,8 @@ use crate::views::beside;
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub faults: bool,
+    /// The disk gets full.
+    pub full: bool,
     /// With `Durability::Os`.
     pub os: bool,
     /// Only processes die.
@@ -25,11 +27,15 @@ pub struct Plan {
 
 impl Plan {
     pub fn crashes() -> Plan {
-        Plan { faults: false, os: false, kills_only: false, bug: None, talk: false }
+        Plan { faults: false, full: false, os: false, kills_only: false, bug: None, talk: false }
     }
 
     pub fn faults() -> Plan {
         Plan { faults: true, ..Plan::crashes() }
+    }
+
+    pub fn full() -> Plan {
+        Plan { full: true, ..Plan::crashes() }
     }
 
     pub fn kills() -> Plan {
@@ -156,6 +162,9 @@ impl Run<'_> {
         if self.plan.faults && self.random.one_in(2) {
             self.inject();
         }
+        if self.plan.full {
+            self.fill();
+        }
         self.operation = "open";
         self.say("open", &());
         let wal = match self.plan.options().open_on(self.disk.mount()) {
@@ -193,10 +202,6 @@ impl Run<'_> {
     }
 
     fn inject(&mut self) {
-        if self.random.one_in(6) {
-            self.fill();
-            return;
-        }
         let operations = [
             Operation::Sync,
             Operation::Sync,

@@ -2,18 +2,12 @@
 //! that were cleaned.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use seawall::Options;
 use seawall::check::Repair;
 
-use crate::made::{self, Log, lone, salvaged, segments, whole};
-
-fn flip(path: &Path, at: usize) {
-    let mut bytes = fs::read(path).unwrap();
-    bytes[at] ^= 1;
-    fs::write(path, bytes).unwrap();
-}
+use crate::made::{self, Log, flip, lone, salvaged, segments, whole};
 
 /// Only a link is ever there, and it was counted as a record.
 #[test]
@@ -114,4 +108,41 @@ fn what_was_cleaned_is_not_missing_where_the_headers_of_those_that_tell_so_are_l
     let found = salvaged(&[elsewhere.path()]);
     let told = found.logs().iter().find(|told| told.log_id == Some(log.id)).unwrap();
     assert_eq!((told.first, told.absent, told.damaged, told.lost_records), (front, false, 0, Some(0)), "{told}");
+}
+
+/// Of two segments that followed one another the files are used again, and the link of the second is still there. What is
+/// left of the first was taken for a log that had lost the rest.
+#[test]
+fn what_is_left_in_files_that_are_used_again_is_no_log_with_a_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
+    let wal = open();
+    for n in 0..90_u8 {
+        wal.append(&[n; 900]).unwrap().wait().unwrap();
+    }
+    let [first, second] = [1, 2].map(|n| fs::read(&segments(dir.path())[n]).unwrap());
+    // None is used again that an earlier life made: but for these two nothing of them is left.
+    drop(wal);
+    let wal = open();
+    wal.append(b"before").unwrap().wait().unwrap();
+    let front = wal.clean_before_lsn(seawall::Lsn::MAX).unwrap().first;
+    wal.rotate().unwrap();
+    wal.append(b"after").unwrap().wait().unwrap();
+    wal.prepare().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    made::copy(dir.path(), copy.path());
+    let files = fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "wal")).collect();
+    files.retain(|path| made::base(path) >= front.0 || fs::remove_file(path).is_err());
+    files.sort();
+    let end = wal.durable_lsn().0;
+    let newest = files.iter().rposition(|path| made::base(path) < end).unwrap();
+    for (path, upto, old) in
+        [(&files[newest], (end - made::base(&files[newest])) as usize, first), (&files[newest + 1], 4096, second)]
+    {
+        let new = fs::read(path).unwrap();
+        fs::write(path, [&new[..upto], &old[upto..]].concat()).unwrap();
+    }
+    let found = salvaged(&[copy.path()]);
+    assert!(found.is_whole() && found.logs().len() > 1, "{found:?}");
 }

@@ -93,6 +93,13 @@ pub fn segments(dir: &Path) -> Vec<PathBuf> {
     names
 }
 
+/// Turns a bit of the byte at an offset.
+pub fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
 pub fn base(path: &Path) -> u64 {
     path.file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }

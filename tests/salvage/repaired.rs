@@ -1,18 +1,11 @@
 //! Behind a repair: what it passed over, cut off or replaced, and what of that is whole in the files it moved aside.
 
 use std::fs;
-use std::path::Path;
 
 use seawall::Options;
 use seawall::check::Repair;
 
-use crate::made::{self, Log, Made, lone, salvaged, segments, whole};
-
-fn flip(path: &Path, at: usize) {
-    let mut bytes = fs::read(path).unwrap();
-    bytes[at] ^= 1;
-    fs::write(path, bytes).unwrap();
-}
+use crate::made::{self, Log, Made, flip, lone, salvaged, segments, whole};
 
 #[test]
 fn what_a_repair_passed_over_is_found_in_what_it_copied_aside() {
