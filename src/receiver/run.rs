@@ -16,7 +16,7 @@ use super::line::Line;
 use super::offsets::{Recovered, recover};
 use super::source::{Event, Partition, Source, SourceError};
 use super::status::{Board, Notice, Observer, PartitionStatus, SealCause, Silent, Status, StatusHandle, Step};
-use crate::Wal;
+use crate::{Error, ErrorKind, Health, Wal};
 
 /// Records taken in a row before anything else is looked at.
 const BURST: usize = 256;
@@ -241,7 +241,7 @@ impl Receiver {
             self.commits.hurry();
             self.pace.reported_at = Duration::ZERO;
         }
-        let Some(full) = self.line.full() else {
+        let Some(full) = self.full() else {
             self.pace.full_told_at = None;
             return Ok(());
         };
@@ -251,6 +251,15 @@ impl Receiver {
             self.board.tell(&Notice::Full(full));
         }
         Ok(())
+    }
+
+    /// Why nothing gets durable, if it is for want of room: the log took no more, or the disk not what the log had taken.
+    fn full(&self) -> Option<Error> {
+        let stalled = || match self.wal.health() {
+            health @ Health::DiskFull { .. } => Some(Error::new(ErrorKind::DiskFull, "write", health.to_string())),
+            _ => None,
+        };
+        self.line.full().or_else(stalled)
     }
 
     /// Pauses where intake is closed, resumes where it can be opened.
@@ -265,13 +274,13 @@ impl Receiver {
             self.board
                 .update(|status| (status.paused, status.pauses) = (!stopping, status.pauses + u64::from(!stopping)));
             if !stopping {
-                self.board.tell(&Notice::Paused { full: self.line.full() });
+                self.board.tell(&Notice::Paused { full: self.full() });
             }
             self.board.step(Step::Paused);
             return Ok(());
         };
         let room = self.config.queue_blocks as u64 / 2;
-        let has_room = self.pace.stop_by.is_none() && self.line.waiting() <= room && self.line.full().is_none();
+        let has_room = self.pace.stop_by.is_none() && self.line.waiting() <= room && self.full().is_none();
         if has_room && now >= self.pace.resume_from {
             self.resume(now, since)
         } else if !has_room && self.intake.stragglers > 0 && now >= self.pace.pause_from {
@@ -413,7 +422,7 @@ impl Receiver {
         }
         if blocks > 0 {
             let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
-            return Err(ReceiveError::NotDurable { blocks, reason: self.line.full() });
+            return Err(ReceiveError::NotDurable { blocks, reason: self.full() });
         }
         let (source, timeout) = (&mut *self.source, self.config.request_timeout);
         let partitions = self.commits.lacking(source, &self.intake, &self.line, timeout);
@@ -469,7 +478,7 @@ impl Receiver {
             };
             self.intake.owned.iter().map(status).collect()
         });
-        let (queued, full) = (self.line.waiting(), self.line.full());
+        let (queued, full) = (self.line.waiting(), self.full());
         self.board.update(|status| {
             status.partitions = partitions;
             status.queued = queued;

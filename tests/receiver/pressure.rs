@@ -138,6 +138,25 @@ fn a_full_log_pauses_intake_says_so_and_resumes_when_there_is_room() {
     assert_exactly_once(&broker, disk.mount());
 }
 
+/// As on file systems that take a new block for each write.
+#[test]
+fn a_disk_that_is_too_full_for_what_the_log_has_taken_is_called_full() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let failing = Failing::new(fs(dir.path()));
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), small_blocks());
+    produce(&broker, "t", 1, 5);
+    life.expect_all_committed();
+    failing.fail(Fault::new(Operation::Write).on(".wal").kind(std::io::ErrorKind::StorageFull).for_good());
+    produce(&broker, "t", 1, 200);
+    life.expect("it says so", |life| life.witness.heard("full: the disk is full, intake is paused"));
+    life.expect("the status too", |life| life.status().full.is_some_and(|e| *e.kind() == ErrorKind::DiskFull));
+    failing.heal();
+    life.expect_all_committed();
+    let status = life.stop();
+    assert!(status.full.is_none() && !status.paused, "{status:?}");
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
 #[test]
 fn a_pause_says_whether_the_disk_is_behind_or_the_log_is_full_and_what_to_do_then() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
