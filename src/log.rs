@@ -21,8 +21,8 @@ use crate::read::Segments;
 use crate::recovery::{Recovered, Recovery, recover};
 use crate::segment::{Failed, Segment, is_filled};
 use crate::storage::{Gate, Next, Storage};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, RwLockReadGuard};
 use crate::writer::{Writer, closed};
 
 /// What tickets, readers and background work share.
@@ -113,19 +113,8 @@ impl Segments for Log {
         self.writer.commit.acknowledged()
     }
 
-    fn first(&self) -> u64 {
-        self.writer.segments.read().front().map_or_else(|| self.shown(), |segment| segment.base)
-    }
-
-    fn below(&self, lsn: u64) -> Option<Arc<Segment>> {
-        let segments = self.writer.segments.read();
-        let above = segments.partition_point(|segment| segment.base <= lsn);
-        above.checked_sub(1).and_then(|index| segments.get(index)).cloned()
-    }
-
-    fn after(&self, base: u64) -> Option<Arc<Segment>> {
-        let segments = self.writer.segments.read();
-        segments.get(segments.partition_point(|segment| segment.base <= base)).cloned()
+    fn segments(&self) -> RwLockReadGuard<'_, VecDeque<Arc<Segment>>> {
+        self.writer.segments.read()
     }
 
     fn mapped_below(&self) -> u64 {

@@ -3,6 +3,7 @@
 mod damage;
 mod get;
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::progress::Progress;
 use crate::record::{Kind, Record};
 use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::segment::Segment;
+use crate::sync::RwLockReadGuard;
 use damage::damaged;
 pub(crate) use get::get;
 
@@ -28,14 +30,27 @@ pub(crate) trait Segments: Send + Sync {
     /// Everything below may be shown.
     fn shown(&self) -> u64;
 
+    /// The segments that are left, from base to base.
+    fn segments(&self) -> RwLockReadGuard<'_, VecDeque<Arc<Segment>>>;
+
     /// The first LSN that is left.
-    fn first(&self) -> u64;
+    fn first(&self) -> u64 {
+        let first = self.segments().front().map(|segment| segment.base);
+        first.unwrap_or_else(|| self.shown())
+    }
 
     /// The segment with the highest base at or below `lsn`.
-    fn below(&self, lsn: u64) -> Option<Arc<Segment>>;
+    fn below(&self, lsn: u64) -> Option<Arc<Segment>> {
+        let segments = self.segments();
+        let above = segments.partition_point(|segment| segment.base <= lsn);
+        above.checked_sub(1).and_then(|index| segments.get(index)).cloned()
+    }
 
     /// The segment after the one at `base`.
-    fn after(&self, base: u64) -> Option<Arc<Segment>>;
+    fn after(&self, base: u64) -> Option<Arc<Segment>> {
+        let segments = self.segments();
+        segments.get(segments.partition_point(|segment| segment.base <= base)).cloned()
+    }
 
     /// Segments that end at or below may be mapped: by the process that holds the lock only, and only what is synced,
     /// for the kernel may drop pages whose write-back failed.

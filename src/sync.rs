@@ -14,7 +14,7 @@ mod real {
     pub(crate) use std::sync::{OnceLock, atomic};
     pub(crate) use std::thread;
 
-    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
     pub(crate) use crate::latch::{Latch, LatchGuard};
 }
@@ -30,7 +30,7 @@ mod shuttled {
     use std::sync::PoisonError;
     use std::time::Instant;
 
-    pub(crate) use shuttle::sync::atomic;
+    pub(crate) use shuttle::sync::{RwLockReadGuard, atomic};
 
     pub(crate) mod thread {
         pub(crate) use shuttle::thread::{
@@ -153,7 +153,7 @@ mod shuttled {
             RwLock(shuttle::sync::RwLock::new(value))
         }
 
-        pub(crate) fn read(&self) -> shuttle::sync::RwLockReadGuard<'_, T> {
+        pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
             self.0.read().unwrap_or_else(PoisonError::into_inner)
         }
 

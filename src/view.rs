@@ -25,7 +25,7 @@ use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::segment::Segment;
 use crate::storage::{Background, File, Next, Storage, read_full};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, OnceLock, RwLock};
+use crate::sync::{Mutex, OnceLock, RwLock, RwLockReadGuard};
 use crate::wakers::Wakers;
 
 /// Looks without anything new after which the directory is listed all the same: a writer that was killed may have begun
@@ -317,19 +317,8 @@ impl Segments for Arc<View> {
         self.shown.load(Ordering::Acquire)
     }
 
-    fn first(&self) -> u64 {
-        self.segments.read().front().map_or_else(|| self.shown(), |segment| segment.base)
-    }
-
-    fn below(&self, lsn: u64) -> Option<Arc<Segment>> {
-        let segments = self.segments.read();
-        let above = segments.partition_point(|segment| segment.base <= lsn);
-        above.checked_sub(1).and_then(|index| segments.get(index)).cloned()
-    }
-
-    fn after(&self, base: u64) -> Option<Arc<Segment>> {
-        let segments = self.segments.read();
-        segments.get(segments.partition_point(|segment| segment.base <= base)).cloned()
+    fn segments(&self) -> RwLockReadGuard<'_, VecDeque<Arc<Segment>>> {
+        self.segments.read()
     }
 
     fn mapped_below(&self) -> u64 {
