@@ -117,6 +117,9 @@ impl Appender {
                 Err(error) if error.is_backpressure() => {
                     self.settle()?;
                     self.line.set_full(Some(error));
+                    // The first append of a life lets go what was there before, and a table may go where a block may not:
+                    // then it is written though the last one still holds.
+                    self.entries = self.entries.max((self.wal.stats().appended_records == 0).into());
                     self.clean()?;
                     if !self.line.wait_to_retry(self.config.retry_interval) {
                         return Err(Stop::Abandoned);
@@ -216,8 +219,7 @@ impl Appender {
     fn clean(&mut self) -> Result<(), Stop> {
         self.cleaned_at = self.config.clock.monotonic();
         // Crash: a table must be durable before the entries that it stands for go. The log keeps what lies above the
-        // last one; where there is none yet it would keep nothing. And it may go where a block may not: what crashes left
-        // in a full log goes once it is durable.
+        // last one; where there is none yet it would keep nothing.
         self.checkpoint()?;
         let Some(retain) = self.config.retain else { return Ok(()) };
         if self.wal.checkpoint()?.is_none() {

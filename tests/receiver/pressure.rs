@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seawall::ErrorKind;
 use seawall::receiver::scripted::{Broker, Call, Stored};
 use seawall::receiver::{Config, ReceiveError};
 use seawall::sim::{Disk, Failing, Fault, Operation};
+use seawall::{ErrorKind, Options};
 
 use crate::world::*;
 
@@ -313,6 +313,33 @@ fn a_log_that_is_full_of_what_a_crash_left_takes_a_table_and_goes_on() {
     let life = Life::on(&broker, wal, without_tables(), Arc::default()).unwrap();
     life.expect_all_committed();
     assert_eq!(life.stop().recorded, 1);
+}
+
+/// Opened with a lower bound. Nothing but being the newest keeps what is there, and the last entry is a table: none was
+/// written above it.
+#[test]
+fn a_log_that_is_full_of_what_a_table_stands_for_takes_another_and_goes_on() {
+    let (broker, disk) = (broker(1), Disk::new(1));
+    disk.threads(true);
+    let begin = |options: Options, config| {
+        Life::on(&broker, Arc::new(options.open_on(disk.mount()).unwrap()), config, Arc::default()).unwrap()
+    };
+    let life = begin(options().segment_size(16 * SEGMENT), without_tables());
+    produce_large(&broker, 120);
+    life.expect_all_committed();
+    life.stop();
+    let bounded = options().max_disk_bytes(4 * SEGMENT);
+    let mut config = without_tables();
+    for retain in [None, Some(ms(1))] {
+        (config.retain, config.clean_interval) = (retain, ms(5));
+        let life = begin(bounded.clone(), config.clone());
+        let full = life.wal.append(b"").err().map(|e| e.kind().clone());
+        assert_eq!(full, Some(ErrorKind::LogFull));
+        produce_large(&broker, 1);
+        life.expect_all_committed();
+        assert_eq!(life.status().checkpoints, 1, "{retain:?}");
+        assert_eq!(life.stop().recorded, 1);
+    }
 }
 
 #[test]
