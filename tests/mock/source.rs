@@ -370,6 +370,33 @@ fn a_header_name_that_librdkafka_would_cut_short_is_an_error_and_not_another_nam
         }
     };
     assert_eq!(read, good);
-    assert!(error.message.contains("topic/0 at 1") && error.message.contains("header 1"), "{error}");
+    assert!(
+        error.message.contains("topic/0 at 1") && error.message.contains("behind which librdkafka cuts it off: \"a\""),
+        "{error}"
+    );
     source.close(BOUND);
+}
+
+/// Each header was looked up twice, by walking over all headers: the time went up with the square, to more than a member
+/// may be silent for.
+#[test]
+fn a_record_of_very_many_headers_is_taken_at_once() {
+    let cluster = cluster(1);
+    let producer = Producer::with(&cluster.brokers(), "topic", &[("message.max.bytes", "10000000")]);
+    let headers: Vec<_> = (0..100_000).map(|_| (Vec::new(), None)).collect();
+    let record = Made { key: None, value: None, headers, timestamp: 1 };
+    producer.send_record(0, 0, &record);
+    producer.flush();
+    let mut source = joined(&config(&cluster));
+    let mut longest = Duration::ZERO;
+    let count = loop {
+        let begun = Instant::now();
+        let event = source.poll(STEP);
+        longest = longest.max(begun.elapsed());
+        if let Some(Event::Record(message)) = event {
+            break message.headers.len();
+        }
+    };
+    assert_eq!(count, 100_000);
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
 }

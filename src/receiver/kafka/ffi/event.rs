@@ -176,6 +176,8 @@ impl Record {
 pub(in super::super) struct Current {
     // Borrowed from `record`'s memory, in truth: emptied before that goes, and lent out no longer than `self`.
     headers: Vec<(&'static [u8], Option<&'static [u8]>)>,
+    /// Their names while they are read.
+    names: Vec<&'static CStr>,
     record: Option<Record>,
 }
 
@@ -212,23 +214,25 @@ impl Current {
         for index in 0.. {
             let (mut start, mut value, mut size) = (ptr::null(), ptr::null(), 0);
             // SAFETY: the list is alive; the name ends in a zero, the value has the size given or is null, and both
-            // live as long as the message, which outlives this list of slices (see the field).
+            // live as long as the message, which outlives these lists of slices (see the field).
             let (name, bytes) = unsafe {
                 let code = rd::rd_kafka_header_get_all(list, index, &mut start, &mut value, &mut size);
                 if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    return Ok(());
+                    break;
                 }
                 (CStr::from_ptr(start), bytes(value, size))
             };
-            let same = self.headers.iter().filter(|(known, _)| *known == name.to_bytes()).count();
-            if !is_whole(list, same, name, value) {
-                self.headers.clear();
-                let message = format!("the name of header {index} contains a zero byte, which librdkafka cuts off");
-                return Err(SourceError::new("_BAD_MSG", message, true));
-            }
+            self.names.push(name);
             self.headers.push((name.to_bytes(), bytes));
         }
-        Ok(())
+        self.names.sort_unstable();
+        let mut alike = self.names.chunk_by(|a, b| a == b);
+        let cut = alike.find(|names| !are_whole(list, names)).and_then(<[_]>::first).map(|name| format!("{name:?}"));
+        self.names.clear();
+        let Some(name) = cut else { return Ok(()) };
+        self.headers.clear();
+        let message = format!("the name of a header contains a zero byte, behind which librdkafka cuts it off: {name}");
+        Err(SourceError::new("_BAD_MSG", message, true))
     }
 
     /// The record as the receiver sees it.
@@ -251,13 +255,14 @@ impl Current {
     }
 }
 
-/// Whether a name is all of the header's name: looked up by it, the `same`th of that name is the header itself, for
-/// a lookup compares lengths too.
-fn is_whole(list: *mut rd::rd_kafka_headers_t, same: usize, name: &CStr, value: *const c_void) -> bool {
+/// Whether the names of headers, which are the same as far as they were given, are whole: a lookup compares lengths too,
+/// and finds as many. One lookup walks over all headers, so there is one for each name.
+fn are_whole(list: *mut rd::rd_kafka_headers_t, names: &[&CStr]) -> bool {
+    let (Some(name), last) = (names.first(), names.len().saturating_sub(1)) else { return true };
     let (mut found, mut size) = (ptr::null(), 0);
     // SAFETY: the list is alive, the name ends in a zero.
-    let code = unsafe { rd::rd_kafka_header_get(list, same, name.as_ptr(), &mut found, &mut size) };
-    code == Code::RD_KAFKA_RESP_ERR_NO_ERROR && ptr::eq(found, value)
+    let code = unsafe { rd::rd_kafka_header_get(list, last, name.as_ptr(), &mut found, &mut size) };
+    code == Code::RD_KAFKA_RESP_ERR_NO_ERROR
 }
 
 /// `size` bytes at `start`; none if it is null.
