@@ -43,7 +43,8 @@ pub enum ErrorKind {
     Locked,
     /// The disk has no room for a further segment; nothing was appended. Appends resume once there is room.
     DiskFull,
-    /// The bound on bytes on disk allows no further segment; nothing was appended. Clean, and appends resume.
+    /// The bound on bytes on disk allows no further segment; nothing was appended. Clean, and appends resume; where that
+    /// removes nothing, append a checkpoint first.
     LogFull,
     /// Too much is in memory and not yet written, and the call may not wait. Nothing was appended.
     Backpressure,

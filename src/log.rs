@@ -197,7 +197,7 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
     let bugs = options.bugs;
     let framing = Framing::new(&recovered, bugs);
     let Options { segment_size, max_disk_bytes, .. } = options;
-    let Recovered { mark, foreign_mark, front, segments, end, ceiling, voids, spares, .. } = recovered;
+    let Recovered { mark, foreign_mark, front, segments, end, proven, ceiling, voids, spares, .. } = recovered;
     let segments: VecDeque<_> = segments.into_iter().map(|sealed| Arc::new(Segment::found(sealed))).collect();
     let lengths = segments.iter().map(|segment| segment.length()).chain(voids.iter().map(|void| void.length));
     let disk_bytes = lengths.sum::<u64>() + MARK_LEN;
@@ -235,20 +235,29 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
         }
     }
     writer.maker.shrink_voids(&*writer.storage);
-    if !spares.is_empty() && front > 0 {
-        // Crash: nothing is removed on the word of what may be in the cache alone.
-        match writer.mark.ensure(&*writer.storage) {
-            // A MARK that is missing or another's cannot be made on a full disk: a later open removes them.
-            Err(Failed::File(e)) if *e.kind() == ErrorKind::DiskFull => {}
-            made => {
-                made.map_err(|failed| writer.failed(failed))?;
-                writer.write_mark(true)?;
-                writer.maker.remove_spares(&*writer.storage, spares);
-            }
-        }
-    }
+    vouch(&writer, proven < end, if front > 0 { spares } else { Vec::new() })?;
     writer.tidy()?;
     Ok(writer)
+}
+
+/// Has MARK say that all below the end is durable, and removes what lies below the front. `unproven`: nothing said it of
+/// all.
+fn vouch(writer: &Writer, unproven: bool, spares: Vec<String>) -> Result<()> {
+    if !unproven && spares.is_empty() {
+        return Ok(());
+    }
+    match writer.mark.ensure(&*writer.storage) {
+        // A MARK that is missing or another's cannot be made on a full disk: a later open makes it.
+        Err(Failed::File(e)) if *e.kind() == ErrorKind::DiskFull => Ok(()),
+        made => {
+            made.map_err(|failed| writer.failed(failed))?;
+            // Crash: recovery has written again and synced what is about to be shown. Unless MARK says so, damage to it
+            // would pass for a torn tail. Nothing is removed on the word of what may be in the cache alone.
+            writer.write_mark(!spares.is_empty())?;
+            writer.maker.remove_spares(&*writer.storage, spares);
+            Ok(())
+        }
+    }
 }
 
 /// Removes what a maker left unfinished, and moves aside what only has such a name, as a repair does. What cannot be read

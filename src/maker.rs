@@ -58,17 +58,21 @@ struct State {
 }
 
 impl State {
-    /// Up to where a segment may go that is needed as `need`. A log that was left at its bound gets out by its first
-    /// checkpoint: by one segment, and what a crash left behind and the first link will let go does not count. Where the
-    /// bound is lower than what was found and nothing can be cleaned without a new checkpoint (`pinned`), it goes beyond
-    /// what was found.
+    /// Up to where a segment may go that is needed as `need`. Until a life's first link, what a crash left behind and that
+    /// link will let go does not count. A log that was left at its bound gets out by its first checkpoint: by one segment
+    /// more; and where the bound is lower than what was found and nothing can be cleaned without a new checkpoint
+    /// (`pinned`), beyond what was found.
     fn bound(&self, need: Need, pinned: bool, max_disk_bytes: u64, segment_size: u64) -> u64 {
-        if need == Need::Ordinary || self.first_link.is_some() {
+        if self.first_link.is_some() {
             return max_disk_bytes;
         }
         let left = self.voids.iter().map(|void| void.length).chain(self.uncut.as_ref().map(|segment| segment.excess()));
-        let bound = if pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
-        left.fold(bound.saturating_add(segment_size), u64::saturating_add)
+        let bound = match need {
+            Need::Ordinary => max_disk_bytes,
+            Need::Reserve if pinned => max_disk_bytes.max(self.found_bytes).saturating_add(segment_size),
+            Need::Reserve => max_disk_bytes.saturating_add(segment_size),
+        };
+        left.fold(bound, u64::saturating_add)
     }
 
     /// Bytes that count besides what `missing` segments are made out of.
@@ -152,8 +156,9 @@ impl Maker {
         let missing = Need::Ordinary.prepared().saturating_sub(state.prepared.len());
         let used = state.used(missing);
         let disk = self.segment_size.saturating_mul(missing as u64).saturating_sub(state.disk_bytes - used);
-        let bound = used.saturating_add(Need::Ordinary.bytes(missing, self.segment_size));
-        Missing { disk, bound: bound.saturating_sub(self.max_disk_bytes) }
+        let wanted = used.saturating_add(Need::Ordinary.bytes(missing, self.segment_size));
+        let bound = state.bound(Need::Ordinary, false, self.max_disk_bytes, self.segment_size);
+        Missing { disk, bound: wanted.saturating_sub(bound) }
     }
 
     /// Makes segments until there is one for this need. `pinned`: nothing can be cleaned before a checkpoint is appended.
@@ -184,7 +189,7 @@ impl Maker {
             let spare = state.spares.pop();
             let bound = state.bound(need, pinned, self.max_disk_bytes, self.segment_size);
             if used.saturating_add(wanted) > bound {
-                let Some(spare) = spare else { return Err(Failed::File(self.log_full(used, wanted))) };
+                let Some(spare) = spare else { return Err(Failed::File(self.log_full(&state, used, wanted))) };
                 // A spare does not help here, it only takes room.
                 drop(state);
                 let Spare { name, file, length, .. } = spare;
@@ -231,9 +236,14 @@ impl Maker {
         }
     }
 
-    fn log_full(&self, used: u64, wanted: u64) -> Error {
+    fn log_full(&self, state: &State, used: u64, wanted: u64) -> Error {
+        let first = if state.first_link.is_some() {
+            ""
+        } else {
+            "; where that removes nothing, append a checkpoint, which is taken all the same, and clean again"
+        };
         let message = format!(
-            "the log holds {used} of at most {} bytes and takes {wanted} more to go on; clean, and appends resume",
+            "the log holds {used} of at most {} bytes and takes {wanted} more to go on; clean, and appends resume{first}",
             self.max_disk_bytes
         );
         Error::new(ErrorKind::LogFull, "append", message)

@@ -495,3 +495,24 @@ fn a_damaged_link_is_where_it_is_said_to_be() {
         assert_eq!((report.faults.len(), report.faults[0].offset), (1, BLOCK), "{report}");
     }
 }
+
+/// Links go on counting what a repair passed over.
+#[test]
+fn what_a_repair_passed_over_is_not_counted_as_there() {
+    let closed = Closed::new();
+    fs::remove_file(&closed.segments[2]).unwrap();
+    Repair::new().run(closed.dir.path()).unwrap();
+    let left = closed.records.len() as u64 - closed.count([2]);
+    let view = small().open_read_only(closed.dir.path()).unwrap();
+    assert_eq!((view.recovery().records, view.read(..).unwrap().count() as u64), (left, left));
+    let wal = small().open(closed.dir.path()).unwrap();
+    assert_eq!(wal.recovery().records, left);
+    wal.close().unwrap();
+    drop(wal);
+    let mut bytes = fs::read(&closed.segments[0]).unwrap();
+    bytes[..8].fill(0);
+    fs::write(&closed.segments[0], bytes).unwrap();
+    let error = small().open(closed.dir.path()).unwrap_err();
+    let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+    assert_eq!(damage.beyond, left - closed.count([0]));
+}

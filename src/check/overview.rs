@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::bugs::Bugs;
 use crate::clean::{Holds, Why};
 use crate::error::{Error, Result};
-use crate::format::{self, BLOCK, Left, Link, MARK, Seal, is_unfinished, segment_base, segment_name};
+use crate::format::{self, BLOCK, Link, MARK, Seal, is_unfinished, segment_base, segment_name};
 use crate::lsn::{BatchTime, Lsn};
 use crate::recovery::{Found, TRIES, is_aside, missing, read_marks};
 use crate::scan::{Place, Scan, apply_notes, scan};
@@ -333,10 +333,7 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
             let end = sealed.map_or_else(|| found.base.saturating_add(walked.end), |link| link.prev_end);
             info.hold(walked.found.seal(end, part.link.as_ref().map_or(0, |link| link.last_record)));
         } else if let Some(link) = sealed {
-            info.hold(link.seal());
-            if let Some(Left { records, min_time, max_time }) = found.left {
-                info.hold(Seal { records, min_time, max_time, ..link.seal() });
-            }
+            info.hold(found.left.as_ref().map_or(link.seal(), |left| left.seal(link.seal())));
         } else if is_active {
             info.hold(newest.scan.whole.seal(examined.shown.max(found.base), newest.link.last_record));
         } else if let Some(scan) = if is_member { contents(subject, examined, index)? } else { None } {

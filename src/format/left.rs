@@ -2,7 +2,7 @@
 
 use crc32fast::Hasher;
 
-use super::{field, u64_at};
+use super::{Seal, field, u64_at};
 
 /// Where it lies in the header's block.
 const AT: usize = 512;
@@ -34,6 +34,12 @@ impl Left {
         let holds = u32::from_le_bytes(*stored) == check(seed, said) && field(said, 0) == Some(WORD);
         let (records, min_time, max_time) = (u64_at(said, 4)?, u64_at(said, 12)?, u64_at(said, 20)?);
         holds.then_some(Left { records, min_time, max_time })
+    }
+
+    /// How the segment ended, of which the next link says `seal`.
+    pub(crate) fn seal(&self, seal: Seal) -> Seal {
+        let Left { records, min_time, max_time } = *self;
+        Seal { records, min_time, max_time, ..seal }
     }
 }
 

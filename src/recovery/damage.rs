@@ -101,7 +101,7 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
     match survey.segments.iter().find(|found| found.base == base) {
         None => {
             damage.found = format!("no such file, expected records up to LSN {to}");
-            damage.records = link.map(|link| link.prev_records);
+            damage.records = link.map(|link| survey.records(link));
         }
         Some(found) if found.header.is_err() => {
             damage.found = header_of(found, survey).map_err(io(storage, found))?;
@@ -118,13 +118,13 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
             if let Some(place) = found.place(Bugs::default()) {
                 damage = damage_at(&*found.file, &place, &segment, scan.end).map_err(io(storage, found))?.0;
                 let there = scan.whole.records + damage.before + damage.beyond;
-                damage.records = link.map(|link| link.prev_records.saturating_sub(there));
+                damage.records = link.map(|link| survey.records(link).saturating_sub(there));
             }
         }
         Some(found) => match (link, &found.header) {
             (Some(link), Ok((_, seed))) => {
                 damage.found = format!("a header with checksum {seed:08x}, expected {:08x}", link.prev_seed);
-                damage.records = Some(link.prev_records);
+                damage.records = Some(survey.records(link));
             }
             _ => damage.found = format!("a segment at LSN {base}, and none below"),
         },
@@ -159,14 +159,14 @@ fn io<'a>(storage: &'a dyn Storage, found: &'a Found) -> impl FnOnce(std::io::Er
 }
 
 /// Adds to the damage what is valid in the segments from `lsn` on; of those that a durable link seals, as many records
-/// as it says.
+/// as it says, or as a repair left.
 fn look_above(storage: &dyn Storage, survey: &Survey, tail: &Tail, lsn: u64, damage: &mut Damage) -> Result<()> {
     let first = u64::from(BLOCK);
     for found in survey.segments.iter().filter(|found| found.base >= lsn) {
         let Some(place) = found.place(Bugs::default()) else { continue };
         let mut seals = survey.links().filter(|link| link.prev_base == found.base && link.prev_end <= tail.claim);
         match seals.next() {
-            Some(link) => damage.pass(found.base.saturating_add(first), link.prev_records),
+            Some(link) => damage.pass(found.base.saturating_add(first), survey.records(link)),
             None => look_beyond(damage, &*found.file, &place, first).map_err(io(storage, found))?,
         }
     }

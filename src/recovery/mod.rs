@@ -279,18 +279,21 @@ fn assemble(mut survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
     }
     seal(&mut recovered, &links, scans.pop().flatten());
     let torn = torn.then_some(Torn { lsn: Lsn(tail.end), beyond: tail.beyond });
-    recovered.report = Recovery::new(&recovered, links.first(), torn, notes);
+    recovered.report = Recovery::new(&recovered, torn, notes);
     recovered
 }
 
-/// Fills in how each segment ended: the last by its scan, the others by the links of their successors.
+/// Fills in how each segment ended: the last by its scan, the others by the links of their successors, which go on counting
+/// what a repair passed over.
 fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
     let last = last.unwrap_or_default();
     recovered.batch_time = last.batch_time;
     let Some(link) = links.last() else { return };
     let last_seal = last.whole.seal(recovered.end, link.last_record);
     let seals = links.iter().skip(1).map(Link::seal).chain(std::iter::once(last_seal));
-    recovered.segments.iter_mut().zip(seals).for_each(|(sealed, seal)| sealed.seal = seal);
+    for (sealed, seal) in recovered.segments.iter_mut().zip(seals) {
+        sealed.seal = sealed.found.left.as_ref().map_or(seal, |left| left.seal(seal));
+    }
     let Summary { records, checkpoint, notes, .. } = last.whole;
     recovered.records = link.records_before + records;
     recovered.checkpoint = if checkpoint > 0 { checkpoint } else { link.checkpoint };

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::plural;
-use crate::format::Link;
 use crate::lsn::Lsn;
 
 use super::Recovered;
@@ -42,20 +41,16 @@ pub struct Torn {
 }
 
 impl Recovery {
-    pub(super) fn new(
-        recovered: &Recovered,
-        first: Option<&Link>,
-        torn: Option<Torn>,
-        mut notes: Vec<String>,
-    ) -> Recovery {
+    pub(super) fn new(recovered: &Recovered, torn: Option<Torn>, mut notes: Vec<String>) -> Recovery {
         if !recovered.voids.is_empty() {
             let voids = plural(recovered.voids.len() as u64, "segment");
             notes.push(format!("{voids} prepared or cut off, not part of the log"));
         }
+        let records = recovered.segments.iter().map(|sealed| sealed.seal.records);
         Recovery {
             first: Lsn(recovered.segments.first().map_or(recovered.front, |sealed| sealed.found.base)),
             end: Lsn(recovered.end),
-            records: recovered.records - first.map_or(0, |link| link.records_before).min(recovered.records),
+            records: records.fold(0, u64::saturating_add),
             segments: recovered.segments.len(),
             torn,
             notes,

@@ -352,6 +352,12 @@ impl Survey {
         self.links().find(|link| link.prev_base == base).map(|link| link.prev_end)
     }
 
+    /// How many records the segment held that a link seals: as many as it says, or fewer where a repair wrote it anew.
+    pub(crate) fn records(&self, link: &Link) -> u64 {
+        let sealed = self.segments.iter().find(|found| found.base == link.prev_base);
+        sealed.and_then(|found| found.left.as_ref()).map_or(link.prev_records, |left| left.records)
+    }
+
     /// What no crash leaves: the third row of the table, but for the tip's length.
     fn broken(&self, members: &[usize], bugs: Bugs) -> Option<Broken> {
         let above = members.last().map_or(0, |tip| tip + 1);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use seawall::sim::{Bug, Disk, Keep};
+use seawall::sim::{Bug, Disk, Keep, Unit};
 use seawall::{ErrorKind, Lsn, Options, Why};
 
 use crate::common::{CAPACITY, fill, filled, kind, payload, payloads, segments, small, with, write_unsynced};
@@ -416,6 +416,44 @@ fn row_30_what_lies_below_the_newest_segment_and_is_none_goes_at_opening() {
     let wal = options.open_on(disk.mount()).unwrap();
     fill(&wal, 4..5, 3500);
     assert_eq!(payloads(&wal), filled(0..5, 3500));
+}
+
+/// A segment that a power cut took the link from counted until this life's first link, which it kept from being appended:
+/// only a checkpoint was let in, and cleaning removed nothing.
+#[test]
+fn row_30_a_log_without_checkpoints_goes_on_after_a_power_cut() {
+    let disk = Disk::new(30);
+    let options = small().max_disk_bytes(4 * CAPACITY);
+    let wal = options.open_on(disk.mount()).unwrap();
+    fill(&wal, 0..1, 7000);
+    write_unsynced(&disk, &wal, &[payload(1, 7000), payload(2, 1000)]);
+    let link = BLOCK as u64 / 512;
+    let mut keep = |unit: &Unit| !matches!(unit, Unit::Sector { file, sector, .. } if file.starts_with("00000000000000016384") && *sector == link);
+    disk.crash(Keep::Choose(&mut keep));
+    drop(wal);
+    let wal = options.open_on(disk.mount()).unwrap();
+    assert!(wal.recovery().torn.is_some());
+    fill(&wal, 1..2, 7000);
+    disk.settle();
+    assert!(wal.stats().disk_bytes <= 4 * CAPACITY);
+    assert_eq!(payloads(&wal), filled(0..2, 7000));
+}
+
+/// A checkpoint leads out where nothing can be cleaned, and the error says so.
+#[test]
+fn row_30_a_bound_below_what_is_there_is_met_by_a_checkpoint() {
+    let disk = Disk::new(30);
+    let wal = small().segment_size(16 * CAPACITY).open_on(disk.mount()).unwrap();
+    fill(&wal, 0..30, 7000);
+    wal.close().unwrap();
+    drop(wal);
+    let wal = small().max_disk_bytes(4 * CAPACITY).open_on(disk.mount()).unwrap();
+    let refused = wal.append(b"").unwrap_err();
+    assert!(*refused.kind() == ErrorKind::LogFull && refused.to_string().contains("append a checkpoint"), "{refused}");
+    assert!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+    wal.append_checkpoint(b"").unwrap().wait().unwrap();
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
+    fill(&wal, 30..31, 7000);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Rows 14, 15, 16 and 20: lengths that lie, damage in the middle and at the end, versions to come.
 
 use seawall::sim::{Bug, Disk, Keep};
-use seawall::{ErrorKind, Options};
+use seawall::{Durability, ErrorKind, Options};
 
 use crate::allocations::largest_allocation;
 use crate::common::{
@@ -273,6 +273,25 @@ fn row_16_the_last_acknowledged_frame_is_damage_when_a_claim_speaks_of_it() {
         hurt.put(&name, bytes);
         assert!(is_damage(&small().open_on(hurt.mount())), "closed {close}, zeros");
     }
+}
+
+/// What opening had written again was durable and shown, and only the next commit said so.
+#[test]
+fn row_16_what_opening_shows_is_known_durable_from_then_on() {
+    let disk = Disk::new(16);
+    let wal = small().durability(Durability::Os).open_on(disk.mount()).unwrap();
+    fill(&wal, 0..5, 300);
+    disk.kill();
+    drop(wal);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!(payloads(&wal), filled(0..5, 300));
+    let view = small().open_read_only_on(disk.mount()).unwrap();
+    assert_eq!((view.durable_lsn(), view.read(..).unwrap().count()), (wal.durable_lsn(), 5));
+    disk.kill();
+    drop(wal);
+    let (name, _, segment) = used(&disk);
+    flip(&disk, &name, segment.frames.last().unwrap().at + FRAME, 7);
+    assert!(is_damage(&small().open_on(disk.mount())));
 }
 
 #[test]
