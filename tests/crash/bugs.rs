@@ -44,10 +44,10 @@ planted! {
     no_directory_sync: NoDirectorySync in crashes within 50_000 by "was cleaned away | every segment is gone";
     header_not_synced: HeaderNotSynced in crashes within 50_000 by "damaged: the header";
     acknowledged_before_the_sync: AcknowledgeBeforeSync in crashes within 50_000 by "acknowledged ones are left";
-    failed_sync_tried_again: RetryFailedSync in faults within 200_000 by "every segment is gone | was cleaned away | acknowledged ones are left";
+    failed_sync_tried_again: RetryFailedSync in faults within 200_000 by "every segment is gone | was cleaned away | acknowledged ones are left | read: read sim";
     no_rewrite_above_the_proven_point: NoRewrite in faults within 200_000 by "read: read sim | acknowledged ones are left | not a torn tail";
     claim_ahead_of_its_sync: ClaimAheadOfSync in crashes within 50_000 by "read: read sim | the link is damaged";
-    mark_ahead_of_its_sync: MarkAheadOfSync in crashes within 50_000 by "not a torn tail";
+    mark_ahead_of_its_sync: MarkAheadOfSync in crashes within 50_000 by "not a torn tail | read: read sim";
     newest_valid_link_is_the_tip: NewestLinkIsTip in crashes within 200_000 by "is gone, no clean was to take it";
     frames_beyond_are_damage: FramesBeyondAreDamage in crashes within 50_000 by "not a torn tail | the link is damaged";
     a_link_is_proof: LinkIsProof in crashes within 200_000 by "read: read sim";
@@ -56,7 +56,7 @@ planted! {
     tidied_before_the_link: TidyBeforeLink in crashes within 200_000 by "was handed out although | damaged: cut to";
     front_not_synced: FrontNotSynced in crashes within 400_000 by "damaged: missing";
     a_new_file_used_again: NewFileReused in faults within 400_000 by "damaged: cut to";
-    only_the_newest_segment_synced: OnlyNewestSynced in crashes within 200_000 by "acknowledged ones are left | read: read sim";
+    only_the_newest_segment_synced: OnlyNewestSynced in crashes within 200_000 by "acknowledged ones are left | read: read sim | not a torn tail";
     recycled_while_mapped: RecycleWhileMapped in crashes within 50_000 by "under a live map";
     cleaned_past_the_checkpoint: CleanPastCheckpoint in crashes within 50_000 by "was cleaned away";
     cleaned_past_a_cursor: CleanPastCursor in crashes within 50_000 by "is gone, no clean was to take it";
