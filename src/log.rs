@@ -235,13 +235,13 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
         }
     }
     writer.maker.shrink_voids(&*writer.storage);
-    vouch(&writer, proven < end, if front > 0 { spares } else { Vec::new() })?;
+    vouch(&writer, proven < end && !foreign_mark, if front > 0 { spares } else { Vec::new() })?;
     writer.tidy()?;
     Ok(writer)
 }
 
-/// Has MARK say that all below the end is durable, and removes what lies below the front. `unproven`: nothing said it of
-/// all.
+/// Has MARK say that all below the end is durable, where nothing said it of all (`unproven`), and removes what lies below
+/// the front. Another log's MARK stays in its place until something is appended.
 fn vouch(writer: &Writer, unproven: bool, spares: Vec<String>) -> Result<()> {
     if !unproven && spares.is_empty() {
         return Ok(());

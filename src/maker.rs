@@ -58,21 +58,23 @@ struct State {
 }
 
 impl State {
-    /// Up to where a segment may go that is needed as `need`. Until a life's first link, what a crash left behind and that
-    /// link will let go does not count. A log that was left at its bound gets out by its first checkpoint: by one segment
-    /// more; and where the bound is lower than what was found and nothing can be cleaned without a new checkpoint
-    /// (`pinned`), beyond what was found.
+    /// Up to where a segment may go that is needed as `need`. Until a life's first link, segments that a power cut took the
+    /// link from do not count, for that link lets them go. And a log that was left at its bound gets out by its first
+    /// checkpoint: by one segment more, without what else that link will let go; and where the bound is lower than what was
+    /// found and nothing can be cleaned without a new checkpoint (`pinned`), beyond what was found.
     fn bound(&self, need: Need, pinned: bool, max_disk_bytes: u64, segment_size: u64) -> u64 {
         if self.first_link.is_some() {
             return max_disk_bytes;
         }
-        let left = self.voids.iter().map(|void| void.length).chain(self.uncut.as_ref().map(|segment| segment.excess()));
-        let bound = match need {
-            Need::Ordinary => max_disk_bytes,
-            Need::Reserve if pinned => max_disk_bytes.max(self.found_bytes).saturating_add(segment_size),
-            Need::Reserve => max_disk_bytes.saturating_add(segment_size),
-        };
-        left.fold(bound, u64::saturating_add)
+        let voids = self.voids.iter().map(|void| void.length).fold(0, u64::saturating_add);
+        if need == Need::Ordinary {
+            // After a kill there are none with frames, and it stays within the bound.
+            let is_cut = self.voids.iter().any(|void| !void.empty);
+            return max_disk_bytes.saturating_add(if is_cut { voids } else { 0 });
+        }
+        let bound = if pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
+        let excess = self.uncut.as_ref().map_or(0, |segment| segment.excess());
+        [segment_size, voids, excess].into_iter().fold(bound, u64::saturating_add)
     }
 
     /// Bytes that count besides what `missing` segments are made out of.

@@ -109,8 +109,8 @@ impl Options {
     }
 
     /// Takes no further segment beyond this on disk, at least four segments: appends get
-    /// [`LogFull`](crate::ErrorKind::LogFull) instead. One is held back for checkpoints. What a crash left behind and the
-    /// first commit of a life clears away does not count before. Where larger segments or a lower bound leave no room, the
+    /// [`LogFull`](crate::ErrorKind::LogFull) instead. One is held back for checkpoints. What a power cut cut off, and the
+    /// first commit of a life clears away, does not count before. Where larger segments or a lower bound leave no room, the
     /// first checkpoint since opening may go one segment beyond the bound, so that the log can be cleaned; or beyond what
     /// the log holds, where that is more and nothing can be cleaned without a new checkpoint.
     /// A life that is killed after an append and before its first commit leaves a segment, which the next but one trims,
