@@ -35,8 +35,8 @@
 //!   time too by [`Wal::at`]. Then [`Ticket::wait`], or await the ticket on any executor. Waits of several threads,
 //!   or of many tickets, share one sync.
 //! - Bound what nobody waits for: [`Options::sync_interval`], [`Options::sync_bytes`], [`Wal::sync`].
-//! - Read: [`Wal::get`], [`Wal::read`], in parallel by [`Wal::split`]; on and on, blocking or awaited: [`Wal::follow`], and from other processes
-//!   [`ReadOnly::follow`]. Keep what a reader has not done: [`Wal::cursor`].
+//! - Read: [`Wal::get`], [`Wal::read`], in parallel by [`Wal::split`]; on and on, blocking or awaited:
+//!   [`Wal::follow`], and from other processes [`ReadOnly::follow`]. Keep what a reader has not done: [`Wal::cursor`].
 //! - Remember where you are: [`Wal::append_checkpoint`], [`Wal::checkpoint`]. Forget what is done:
 //!   [`Wal::clean_before_batch_time`], [`Wal::clean_before_lsn`].
 //! - Watch: [`Wal::health`], for a readiness probe too; [`Wal::stats`]; why segments stay: [`Wal::kept`].

@@ -158,7 +158,9 @@ impl ReadOnly {
     }
 
     /// Reads on from `from` as records become durable; see [`Wal::follow`](crate::Wal::follow). Looks every 5 ms while it
-    /// waits, from a thread of its own; the writer notices nothing of it. If the log is gone, it says `NotFound`.
+    /// waits, from a thread of its own; the writer notices nothing of it. So it does after a future of
+    /// [`next`](Follower::next) was dropped, until there is something to wake it for or the follower is dropped too: who
+    /// makes a future for each poll is woken. If the log is gone, it says `NotFound`.
     pub fn follow(&self, from: Lsn) -> Follower<'_> {
         Follower::new(&self.view, from)
     }

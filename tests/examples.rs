@@ -301,6 +301,22 @@ fn ingest_shares_syncs_among_requests_and_stops_in_order() {
     all_there(&wal, &answered);
 }
 
+/// One of them kept it from ever stopping.
+#[test]
+fn ingest_stops_beside_a_client_that_does_not_read_its_answers() {
+    let dir = directory();
+    let (mut running, address) = service(dir.path(), "64");
+    let mut client = Client::new(&address);
+    let stream = client.0.get_mut();
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    // Until it answers no more, and so reads no more.
+    let requests = "GET /ready HTTP/1.1\r\n\r\n".repeat(1000);
+    while stream.write_all(requests.as_bytes()).is_ok() {}
+    assert!(Command::new("kill").arg(running.child.id().to_string()).status().unwrap().success());
+    assert!(running.status().success());
+    drop(client);
+}
+
 /// The first request of all was answered with 429, and `/ready` had said that events were taken.
 #[test]
 fn ingest_takes_an_event_as_soon_as_it_says_that_it_is_ready() {

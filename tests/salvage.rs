@@ -18,6 +18,8 @@ mod repaired;
 #[path = "common/spec.rs"]
 #[allow(dead_code)]
 mod spec;
+#[path = "salvage/unmet.rs"]
+mod unmet;
 
 use std::fs;
 use std::ops::ControlFlow;

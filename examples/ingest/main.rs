@@ -16,7 +16,8 @@
 //! - An event that was answered with `201` is there after a killed process, a crash of the system and a power cut.
 //! - An event that was answered with `429` or `413` is not there.
 //! - At most 8 MiB of events are in memory and MIB (64) on the disk; beyond either, `429`.
-//! - SIGTERM or ctrl-c stops it in order: requests that were read are answered, then the log is closed.
+//! - SIGTERM or ctrl-c stops it in order: requests that were read are answered, then the log is closed. A client that
+//!   does not read its answer is waited for no longer than a second.
 //!
 //! What it does not: where the answer is `500` or got lost, nobody knows whether the event is there, and whoever sends
 //! it again should give it an id. And there may be a few `429` until the log's own thread has made a segment, where events
@@ -26,6 +27,8 @@
 mod http;
 
 use std::error::Error;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +39,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -97,10 +100,10 @@ async fn serve(wal: Arc<Wal>, stream: TcpStream, mut stopping: watch::Receiver<(
             _ = stopping.changed() => return,
         };
         let sent = match request {
-            Ok(Some(request)) => http::write(&mut stream, &answer(&wal, request).await).await,
+            Ok(Some(request)) => send(&mut stream, &answer(&wal, request).await, &mut stopping).await,
             Ok(None) => return,
             Err(e) => {
-                _ = http::write(&mut stream, &Response::new(400, e)).await;
+                _ = send(&mut stream, &Response::new(400, e), &mut stopping).await;
                 return;
             }
         };
@@ -108,6 +111,21 @@ async fn serve(wal: Arc<Wal>, stream: TcpStream, mut stopping: watch::Receiver<(
             return;
         }
     }
+}
+
+/// Sends an answer. Once the service stops, whoever does not read it is not waited for.
+async fn send(
+    stream: &mut BufStream<TcpStream>,
+    response: &Response,
+    stopping: &mut watch::Receiver<()>,
+) -> io::Result<()> {
+    const GRACE: Duration = Duration::from_secs(1);
+    let mut sending = pin!(http::write(stream, response));
+    tokio::select! {
+        sent = &mut sending => return sent,
+        _ = stopping.changed() => {}
+    }
+    timeout(GRACE, sending).await?
 }
 
 async fn answer(wal: &Arc<Wal>, request: Request) -> Response {

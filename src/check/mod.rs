@@ -1,7 +1,7 @@
 //! Checking a log without opening it: every checksum of every segment, and reading on past damage.
 //!
-//! Nothing here locks, maps or changes anything, and all of it works beside a live writer. What the writer
-//! cleans or recycles meanwhile is no fault.
+//! Nothing here locks, maps or changes anything, but for [`Repair::run`], which takes the log's lock and mends it. All
+//! else works beside a live writer; what that cleans or recycles meanwhile is no fault.
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?;

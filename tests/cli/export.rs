@@ -107,7 +107,15 @@ fn what_is_damaged_is_left_out_and_exits_with_3() {
     assert_eq!(told(&records(&new)), told(&left));
     // Beyond the damage there is none.
     let beyond = temp.path().join("beyond");
-    assert_eq!(export(&old, &beyond, Some(all[8].lsn.0..u64::MAX), &[]).status.code(), Some(3));
+    let output = export(&old, &beyond, Some(all[8].lsn.0..u64::MAX), &["--json"]);
+    assert_eq!((output.status.code(), &lines(&output)[0]["damaged"]), (Some(0), &json!(0)), "{}", said(&output));
+    assert!(said(&output).is_empty() && told(&records(&beyond)) == told(&all[8..]), "{}", said(&output));
+    let from = |index: usize| seawall(&["dump", text(&old), "--from", &all[index].lsn.0.to_string()]);
+    assert_eq!((from(8).status.code(), said(&from(8))), (Some(0), String::new()));
+    // Within it there is.
+    assert_eq!(from(7).status.code(), Some(2));
+    let within = temp.path().join("within");
+    assert_eq!(export(&old, &within, Some(all[8].lsn.0 - 1..u64::MAX), &[]).status.code(), Some(3));
     let next = temp.path().join("next");
     assert_eq!(export(&old, &next, Some(0..all[7].lsn.0), &[]).status.code(), Some(0));
     assert_eq!(told(&records(&next)), told(&all[..7]));

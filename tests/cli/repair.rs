@@ -204,6 +204,39 @@ fn no_salvage_is_proposed_where_no_file_holds_a_record() {
     assert!(plan.contains("seawall salvage"), "{plan}");
 }
 
+/// It was proposed where there was none, and named a log that salvage did not find.
+#[test]
+fn the_salvage_that_is_proposed_works_as_it_is_printed() {
+    type Hurt = fn(&Path, &[PathBuf]);
+    let behead = |dir: &Path, files: &[PathBuf]| {
+        files[1..].iter().for_each(|file| fs::remove_file(file).unwrap());
+        let bytes = fs::read(&files[0]).unwrap();
+        fs::write(&files[0], [&[0; 4096], &bytes[4096..]].concat()).unwrap();
+        assert!(dir.join("MARK").exists());
+    };
+    let hurts: [(Option<u64>, Hurt); 4] = [
+        (None, |dir, files| {
+            files[1..].iter().for_each(|file| fs::remove_file(file).unwrap());
+            fs::rename(dir.join("MARK"), &files[0]).unwrap();
+        }),
+        (None, |_, files| files.iter().for_each(|file| fs::write(file, [&[0; 4096][..], b"noise"].concat()).unwrap())),
+        (Some(1), behead),
+        (Some(1), |_, files| flip(&files[1], 9000)),
+    ];
+    for (number, (found, hurt)) in hurts.into_iter().enumerate() {
+        let (temp, _, plan) = planned(hurt);
+        let ways: Vec<_> = plan.lines().filter(|line| line.contains("seawall salvage")).collect();
+        assert_eq!(ways.len() as u64, found.unwrap_or(0), "{number}: {plan}");
+        for way in ways {
+            let way: Vec<_> = way.split_once("seawall ").unwrap().1.split("     ").next().unwrap().split(' ').collect();
+            let output = seawall(&way);
+            assert!(matches!(output.status.code(), Some(0 | 3)), "{number}: {way:?} {}", said(&output));
+            fs::remove_dir_all(way.last().unwrap()).unwrap();
+        }
+        drop(temp);
+    }
+}
+
 /// A newest segment that was cut where MARK is gone was said to have cost nothing.
 #[test]
 fn the_exit_code_tells_whether_something_is_lost() {

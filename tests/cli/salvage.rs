@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use seawall::{Kind, Lsn, Options, Record, Wal};
 use serde_json::json;
 
-use crate::{first_segment, flip, lines, said, seawall, segments, text};
+use crate::{first_segment, flip, lines, log, said, seawall, segments, text};
 
 /// Records, checkpoints and batches; what was appended, without LSNs.
 fn mixed(dir: &Path) -> Vec<Record> {
@@ -216,6 +216,27 @@ fn what_verify_knows_to_be_lost_is_in_the_exit_code() {
         assert!(shown.contains(&known), "{what}: {known} in {shown}");
         assert_eq!(seawall(&["salvage", text(&old), "--to", text(&new)]).status.code(), Some(3), "{what}");
     }
+}
+
+/// It exited with 0: what is found belongs to no log with a name, and so what MARK says was about none that was found.
+#[test]
+fn the_end_of_a_log_whose_header_is_lost_is_in_the_exit_code() {
+    let temp = tempfile::tempdir().unwrap();
+    let [old, new] = ["old", "new"].map(|name| temp.path().join(name));
+    log(&old, 20).close().unwrap();
+    let file = first_segment(&old);
+    let bytes = fs::read(&file).unwrap();
+    // Where a record begins: nothing but MARK tells of more.
+    let end = lines(&seawall(&["dump", text(&old), "--json"]))[10]["lsn"].as_u64().unwrap();
+    fs::write(&file, [&[0; 4096], &bytes[4096..end as usize]].concat()).unwrap();
+    assert_eq!(seawall(&["verify", text(&old)]).status.code(), Some(2));
+    let output = seawall(&["salvage", text(&old)]);
+    let shown = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{shown}");
+    let note = format!("note     {}: its log had durable records", text(&old.join("MARK")));
+    assert!(shown.contains("log      unknown-") && shown.contains(&note), "{shown}");
+    let output = seawall(&["salvage", text(&old), "--to", text(&new), "--json"]);
+    assert_eq!((output.status.code(), &lines(&output)[0]["unmet"]), (Some(3), &json!(1)), "{}", said(&output));
 }
 
 /// The new log lay within its source, which was changed by it.

@@ -15,6 +15,7 @@ use crate::meter::Meter;
 use crate::out::{self, Out};
 use crate::record::{Form, Shown};
 use crate::units;
+use crate::verify::lies_below;
 pub use help::JSON;
 
 /// Write out what a log holds; works on a live log, and goes on past damage
@@ -95,6 +96,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
                 }
             }
             Item::Damage(fault) if fault.lsn >= to => break,
+            Item::Damage(fault) if lies_below(&fault, arguments.from) => {}
             Item::Damage(fault) => {
                 damaged.get_or_insert(fault.lsn);
                 // What is around it goes out first.

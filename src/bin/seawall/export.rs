@@ -14,6 +14,7 @@ use crate::meter::Meter;
 use crate::out::{self, Out, counted};
 use crate::target::refuse_used;
 use crate::units;
+use crate::verify::lies_below;
 
 /// Write a part of a log into a new log, with the same batch times, kinds and batches
 ///
@@ -81,6 +82,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
             Item::Record(record) if frames.is_part() => export.take_part(record)?,
             Item::Record(record) => export.take(record)?,
             Item::Damage(fault) if fault.lsn >= to => break,
+            Item::Damage(fault) if lies_below(&fault, arguments.from) => {}
             Item::Damage(fault) => {
                 damaged += 1;
                 first.get_or_insert(fault.lsn);

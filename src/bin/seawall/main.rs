@@ -1,4 +1,5 @@
-//! The command line tool `seawall`: receive a stream, look into a log, verify it, and a demonstration.
+//! The command line tool `seawall`: receive a stream, look into a log, verify, repair, salvage and export it, and a
+//! demonstration.
 
 mod completions;
 mod demo;
@@ -27,7 +28,7 @@ use serde_json::json;
 use failure::About;
 use out::Out;
 
-/// A write-ahead log: receive a stream into it, look inside, verify it.
+/// A write-ahead log: receive a stream into it, look inside, verify, repair, salvage and export it.
 ///
 /// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 3 acted with loss, 4 locked by another writer, 5 written by a
 /// newer version.

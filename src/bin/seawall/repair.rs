@@ -1,18 +1,18 @@
 //! `seawall repair`: what can be done about a damaged log, and doing it.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use seawall::Lsn;
-use seawall::check::{self, Fault, Repair, RepairPlan, Step};
+use seawall::check::{self, Fault, Repair, RepairPlan, Salvage, SegmentInfo, Step};
 use serde_json::{Value, json};
 
 use crate::exit;
 use crate::failure::{self, About};
 use crate::inspect::hex;
+use crate::meter::Meter;
 use crate::out::{Out, count, counted};
 
 /// Bring a damaged log back: first the plan, then the act
@@ -170,31 +170,28 @@ fn ways(plan: &RepairPlan, arguments: &Arguments, out: &mut Out) -> anyhow::Resu
         let (segment, dropped) = (&fault.segment, dropped(&quarantine));
         out.line(format_args!("    or   seawall repair {dir} --quarantine {segment}     drops {dropped}"))?;
     }
-    if !holds_bytes(&arguments.dir) {
-        return Ok(());
-    }
-    let log = check::inspect(&arguments.dir).ok().and_then(|overview| overview.log_id).map(|id| hex(&id));
-    out.line(format_args!(
-        "    or   {}     writes what is left into a new log, and leaves this one",
-        failure::salvage(&[&arguments.dir], log.as_deref())
-    ))
+    let ways = salvages(plan, &arguments.dir);
+    ways.iter().try_for_each(|way| {
+        out.line(format_args!("    or   {way}     writes what is left into a new log, and leaves this one"))
+    })
 }
 
-/// Whether a file but MARK is left in which a record may lie.
-fn holds_bytes(dir: &Path) -> bool {
-    let files = fs::read_dir(dir).into_iter().flatten().flatten().filter(|file| file.file_name() != "MARK");
-    files.map(|file| file.path()).filter(|path| path.is_file()).any(|path| is_used(&path).unwrap_or(true))
-}
-
-/// Whether anything but zeros lies behind the first block: in a segment that was never used nothing does.
-fn is_used(path: &Path) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(4096))?;
-    let mut buf = vec![0; 64 << 10];
-    loop {
-        let read = file.read(&mut buf)?;
-        if read == 0 || buf.iter().take(read).any(|byte| *byte != 0) {
-            return Ok(read > 0);
-        }
+/// The commands that write into new logs what is left. Where it is in doubt whether anything is, it is looked for.
+fn salvages(plan: &RepairPlan, dir: &Path) -> Vec<String> {
+    let way = |log: &str| failure::salvage(&[dir], Some(log));
+    let overview = check::inspect(dir).ok();
+    // Salvage knows a log by a header.
+    let is_used =
+        |segment: &SegmentInfo| segment.capacity.is_some() && segment.records.is_some_and(|records| records > 0);
+    let sound = overview.filter(|overview| plan.kept_records > 0 && overview.segments.iter().any(is_used));
+    if let Some(id) = sound.and_then(|overview| overview.log_id) {
+        return vec![way(&hex(&id))];
     }
+    let meter = Meter::new(false);
+    let progress = |progress| {
+        meter.tick(|| progress);
+        ControlFlow::Continue(())
+    };
+    let found = Salvage::new().progress(&progress).run(&[dir]);
+    found.iter().flat_map(|found| found.logs()).map(|log| way(&log.name)).collect()
 }

@@ -49,14 +49,16 @@ Tell what was found as one JSON object
               that are not here), doubled (in the place of others)
   bytes       of all sources; unreadable: how many of these the system refuses to read
   refused     files and directories that cannot be read; untold: files named as segments in which
-              nothing tells what they held
+              nothing tells what they held; unmet: logs of which no record is found, although
+              their MARK, or a link, says that there were durable ones
   too_new     headers and frames of a newer version: salvage with that
   notes       what else there is to know, in words
   written     null without --to, or what went into the new log: dir, records, batches, parts (batches
               of which a part is written), unreadable (records that were found and could not be read
               again), cleaned (records that a writer cleaned away before they were read again), first
               and last (LSNs in the new log, or null)
-Nothing is missing that is known of where damaged, unreadable, refused, untold and too_new are 0 and absent is false.
+Nothing is missing that is known of where damaged, unreadable, refused, untold, unmet and too_new are 0 and
+absent is false.
 Further fields may come. What is told of an error: `seawall --help`.";
 
 const EXAMPLES: &str = "Examples:
@@ -107,7 +109,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     } else {
         text(&found, &logs, arguments, written.as_ref(), out)?;
     }
-    let read = found.unreadable == 0 && found.refused == 0 && found.untold == 0;
+    let read = found.unreadable == 0 && found.refused == 0 && found.untold == 0 && found.unmet == 0;
     let is_whole = read && logs.iter().all(|log| log.is_whole());
     Ok(match written {
         _ if found.too_new > 0 => exit::too_new(),
@@ -228,7 +230,7 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
     });
     json!({
         "logs": logs.iter().map(log).collect::<Vec<_>>(), "bytes": found.bytes, "unreadable": found.unreadable,
-        "refused": found.refused, "untold": found.untold,
+        "refused": found.refused, "untold": found.untold, "unmet": found.unmet,
         "too_new": found.too_new, "notes": found.notes, "written": written,
     })
 }

@@ -78,6 +78,12 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     Ok(if report.is_clean() { exit::CLEAN } else { exit::damage() })
 }
 
+/// Whether all of a fault lies below an LSN, from which on something is asked for.
+pub fn lies_below(fault: &Fault, from: u64) -> bool {
+    // Of one without bytes nobody knows how far it reaches.
+    fault.lost_bytes > 0 && fault.lsn.0.saturating_add(fault.lost_bytes) <= from
+}
+
 /// A fault as JSON.
 pub fn fault(fault: &Fault) -> Value {
     json!({

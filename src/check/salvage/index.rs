@@ -125,14 +125,34 @@ fn rest_of(gap: &Frame, from: u32, kept: &[Frame]) -> Vec<Frame> {
     rest
 }
 
+/// What the frames make.
+#[derive(Default)]
+pub(super) struct Logs {
+    /// The logs of which there is a record.
+    pub(super) logs: Vec<SalvagedLog>,
+    /// How far those reach that have no name.
+    pub(super) reaches: Vec<u64>,
+    /// Those with `MARK` that had records, and of which there is none.
+    pub(super) unmet: Vec<Unmet>,
+}
+
+/// A log of which no record is found.
+pub(super) struct Unmet {
+    pub(super) family: Family,
+    /// What it had lies below.
+    pub(super) durable: u64,
+    /// Links of its own tell of segments that are gone: no log without a name holds these.
+    pub(super) is_linked: bool,
+}
+
 /// The logs that the frames make, which come to lie in their order.
-pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Vec<SalvagedLog> {
+pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Logs {
     let mut order: Vec<(Family, u64, u32, usize)> = Vec::new();
     for (index, life) in lives.all.iter().enumerate() {
         order.push((life.family(), life.base.unwrap_or(0), life.seed, index));
     }
     order.sort_unstable();
-    let (mut frames, mut logs) = (Vec::with_capacity(finds.frames.len()), Vec::new());
+    let (mut frames, mut told) = (Vec::with_capacity(finds.frames.len()), Logs::default());
     for family in order.chunk_by(|a, b| a.0 == b.0) {
         let Some((name, ..)) = family.first() else { continue };
         let empty = Past::default();
@@ -148,10 +168,15 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Vec<SalvagedLog> {
             tally.add(life, own, |offset| of_life(&finds.torn, number).iter().any(|torn| torn.offset == offset));
             frames.extend(own.iter().filter(|frame| frame.is_record));
         }
-        logs.extend(tally.finish(first..frames.len()));
+        tally.finish(first..frames.len(), &mut told);
+    }
+    // Of these nothing is left but `MARK`.
+    let is_known = |name: &Family| order.binary_search_by_key(name, |(name, ..)| *name).is_ok();
+    for (name, past) in lives.pasts.iter().filter(|(name, _)| !is_known(name)) {
+        Tally::new(*name, past).finish(0..0, &mut told);
     }
     finds.frames = frames;
-    logs
+    told
 }
 
 /// Of frames in the order of their places, those of one life.
@@ -163,6 +188,7 @@ fn of_life(frames: &[Frame], life: u32) -> &[Frame] {
 
 /// Adds up the segments of one log, in order.
 struct Tally<'a> {
+    family: Family,
     past: &'a Past,
     log: SalvagedLog,
     /// The end of what was found or is known to have been there, and of what is known to have been durable.
@@ -198,12 +224,13 @@ impl<'a> Tally<'a> {
         let counted = (past.front == 0).then_some(0);
         let (sure, durable) = (0, past.durable);
         Tally {
+            family,
             past,
             log,
             reach: 0,
             durable,
             last: None,
-            newest: 0,
+            newest: past.front,
             counted,
             sure,
             is_open: false,
@@ -393,7 +420,8 @@ impl<'a> Tally<'a> {
         (self.counted, self.sure, self.is_open) = (Some(before), self.log.damaged, false);
     }
 
-    fn finish(mut self, frames: std::ops::Range<usize>) -> Option<SalvagedLog> {
+    fn finish(mut self, frames: std::ops::Range<usize>, told: &mut Logs) {
+        let is_linked = self.log.damaged > 0;
         if !self.is_begun && !self.past.is_late(self.past.front) {
             self.begin_late();
             self.is_open = true;
@@ -407,7 +435,12 @@ impl<'a> Tally<'a> {
             self.log.lost_records = None;
         }
         self.log.frames = frames;
-        (self.log.records > 0).then_some(self.log)
+        if self.log.records > 0 {
+            told.reaches.extend(self.log.log_id.is_none().then_some(self.reach));
+            told.logs.push(self.log);
+        } else if self.past.is_marked && (is_cut || is_linked) {
+            told.unmet.push(Unmet { family: self.family, durable: durable.max(self.reach), is_linked });
+        }
     }
 }
 

@@ -79,6 +79,8 @@ pub(super) struct Past {
     spans: Vec<(u64, u64)>,
     /// Whether its `MARK` is among the sources.
     pub(super) is_marked: bool,
+    /// The source that is its `MARK`, if that is a file of its own.
+    pub(super) mark: Option<u16>,
     /// Where a writer goes on with it meanwhile: all below was written before, and is changed by nothing but cleaning.
     pub(super) settled: Option<u64>,
 }
@@ -304,11 +306,12 @@ impl Lives {
             past.spans.extend(life.base.map(|base| (base, next)));
         }
         self.pasts.values_mut().for_each(Past::join_cuts);
-        for mark in &seen.marks {
+        for (image, mark) in &seen.marks {
             let past = self.pasts.entry(Family::Id(mark.log_id)).or_default();
             past.front = past.front.max(mark.front);
             past.durable = past.durable.max(mark.synced);
             past.is_marked = true;
+            past.mark = past.mark.or(*image);
         }
     }
 
@@ -349,12 +352,17 @@ impl Lives {
     /// Whether what the log of a file's directory is known to have held where its name says that it lies, is counted
     /// without it.
     pub(super) fn tells_of(&self, image: &Image, images: &[Image]) -> bool {
+        let families = self.families_beside(image, images);
+        let tells = |family: &Family| image.base.is_some_and(|base| self.tells_at(*family, base));
+        !families.is_empty() && families.iter().all(tells)
+    }
+
+    /// The logs whose segments lie in a file's directory, as far as they are known.
+    pub(super) fn families_beside(&self, image: &Image, images: &[Image]) -> HashSet<Family> {
         let is_beside =
             |index: u16| images.get(usize::from(index)).is_some_and(|other| other.path.parent() == image.path.parent());
         let beside = self.homes.iter().filter(|(index, ..)| is_beside(*index));
-        let families: HashSet<_> = beside.filter_map(|(.., life)| self.all.get(*life as usize)?.family).collect();
-        let tells = |family: &Family| image.base.is_some_and(|base| self.tells_at(*family, base));
-        !families.is_empty() && families.iter().all(tells)
+        beside.filter_map(|(.., life)| self.all.get(*life as usize)?.family).collect()
     }
 
     fn tells_at(&self, family: Family, base: u64) -> bool {

@@ -18,6 +18,7 @@ mod join;
 mod live;
 mod lives;
 mod survey;
+mod unmet;
 
 use std::fmt;
 use std::io;
@@ -146,10 +147,13 @@ impl<'a> Salvage<'a> {
         let untold = untold.len() as u64;
         notes.extend(said.into_iter().flatten());
         index::settle(&mut finds, &lives);
-        let logs = index::logs(&mut finds, &lives);
+        let found = index::logs(&mut finds, &lives);
+        let lost = unmet::unmet(&found, &lives, &images);
+        let (logs, unmet) = (found.logs, lost.len() as u64);
+        notes.extend(lost);
         let Finds { frames, too_new, .. } = finds;
         let (too_new, unreadable) = (too_new + seen.too_new, seen.refused);
-        let found = Salvaged { logs, bytes, unreadable, refused, untold, too_new, notes, ..Salvaged::default() };
+        let found = Salvaged { logs, bytes, unreadable, refused, untold, unmet, too_new, notes, ..Salvaged::default() };
         Ok(Salvaged { watched, images, lives, frames, breaks, ..found })
     }
 }
@@ -233,6 +237,9 @@ pub struct Salvaged {
     /// Files that are named as segments are, and in which nothing tells any more what they held, if anything; but for those
     /// of whose place the log beside them tells.
     pub untold: u64,
+    /// Logs of which no record is found, although their `MARK`, a file of its own, or a link beside it says that there were
+    /// durable ones. Such a log may be one of those without a name, which then lacks its end.
+    pub unmet: u64,
     /// Headers and frames that a newer version of this crate wrote. Read the sources with that.
     pub too_new: u64,
     /// What an operator should know.
@@ -339,8 +346,8 @@ impl Salvaged {
 
     /// Whether no log misses anything that is known of, and nothing was passed over of which that cannot be told.
     pub fn is_whole(&self) -> bool {
-        let read = self.unreadable == 0 && self.refused == 0 && self.untold == 0 && self.too_new == 0;
-        read && self.logs.iter().all(SalvagedLog::is_whole)
+        let passed_over = [self.unreadable, self.refused, self.untold, self.unmet, self.too_new];
+        passed_over.iter().all(|count| *count == 0) && self.logs.iter().all(SalvagedLog::is_whole)
     }
 
     /// The records of one of its logs, in the order of their LSNs, each once, but for

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crc32fast::Hasher;
 
 use crate::error::Result;
-use crate::format::{BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_SLOT, Mark, sum};
+use crate::format::{BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_LEN, MARK_SLOT, Mark, sum};
 use crate::storage::File;
 
 use super::Meter;
@@ -19,7 +19,8 @@ pub(super) const SECTOR: u32 = 512;
 pub(super) struct Seen {
     pub(super) headers: Vec<SeenHeader>,
     pub(super) links: Vec<SeenLink>,
-    pub(super) marks: Vec<Mark>,
+    /// With the source that is a MARK and nothing else, if it lies in one: not in the image of a disk.
+    pub(super) marks: Vec<(Option<u16>, Mark)>,
     /// Headers of a newer version.
     pub(super) too_new: u64,
     /// Bytes that the system refused to read.
@@ -72,6 +73,8 @@ pub(super) fn survey(
         }
         for from in (0..chunk.len()).step_by(SECTOR as usize) {
             seen.look(index, at + from as u64, bytes.get(from..).unwrap_or_default());
+            let mark = bytes.get(from..from + MARK_SLOT).and_then(Mark::decode);
+            seen.marks.extend(mark.map(|mark| ((image.length <= MARK_LEN).then_some(index), mark)));
         }
         meter.add(chunk.len() as u64)?;
         at += chunk.len() as u64;
@@ -97,7 +100,6 @@ impl Seen {
         if let Some((seed, frame, link)) = link(&frame, bytes) {
             self.links.push(SeenLink { image, at, seed, frame, link });
         }
-        self.marks.extend(bytes.get(..MARK_SLOT).and_then(Mark::decode));
     }
 
     /// Gives links their segments' seeds where one bit of the frame is wrong and the header is lost: of the segment that
