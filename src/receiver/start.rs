@@ -129,8 +129,9 @@ pub enum StartError {
     Truncated {
         /// The next offset.
         next: i64,
-        /// The source's end, where that tells it. `None` where the source itself says so ([`Event::Truncated`](super::Event::Truncated)),
-        /// wherever it ends now. A later start cannot tell once it has grown past `next`.
+        /// The source's end, where that tells it. `None` where the source itself says so
+        /// ([`Event::Truncated`](super::Event::Truncated)), wherever it ends now. A later start cannot tell once it has
+        /// grown past `next`.
         high: Option<i64>,
     },
     /// Neither log nor group knows the partition, and the policy is to refuse that.
