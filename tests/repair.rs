@@ -582,6 +582,37 @@ fn two_neighbours_are_repaired_at_once() {
     }
 }
 
+/// A stand-in is as long as what it stands for was said to be, which may be less than there is room for: a file lost behind
+/// one, and the other way round, is repaired too.
+#[test]
+fn files_that_are_lost_one_after_the_other_are_repaired_one_after_the_other() {
+    for (kib, record) in [(16, 900), (32, 900), (32, 6000), (64, 9000), (64, 12_000)] {
+        let (whole, options) = (Disk::new(1), Options::new().segment_size(kib << 10));
+        let wal = options.open_on(whole.mount()).unwrap();
+        while wal.stats().segments < 5 {
+            _ = wal.append(&vec![1; record]).unwrap();
+        }
+        wal.close().unwrap();
+        let names: Vec<String> = whole.names().into_iter().filter(|name| name.ends_with(".wal")).take(5).collect();
+        let orders = (0..125).map(|n| [n / 25, n / 5 % 5, n % 5]).filter(|[a, b, c]| a != b && b != c && a != c);
+        for order in orders {
+            let disk = whole.fork();
+            for lost in order {
+                assert!(disk.remove(&names[lost]));
+                let plan = Repair::new().run_on(disk.mount()).unwrap();
+                let report = Verify::new().threads(1).run_on(disk.mount()).unwrap();
+                assert!(report.is_clean(), "{kib} {record} {order:?}: {plan}{report}");
+                assert_eq!(report.records, plan.kept_records);
+                let again = Repair::new().plan_on(disk.mount()).unwrap();
+                assert!(again.steps.is_empty(), "{kib} {record} {order:?}: {again}");
+                let wal = options.open_read_only_on(disk.mount()).unwrap();
+                let read = wal.read(..).unwrap().map(Result::unwrap).count();
+                assert_eq!(read as u64, plan.kept_records);
+            }
+        }
+    }
+}
+
 /// The link of a segment is lost and so is the note of a cursor in the one before: what can be put in the link's place
 /// is shorter, by less than a gap takes.
 #[test]

@@ -70,7 +70,7 @@ impl Layout {
             sifted.end = sifted.end.max(anew.as_ref().map_or(0, |anew| anew.end));
             let missing = known.get(n + 1).map_or(0, |above| segment.missing(above, &link, &sifted));
             if missing > 0 {
-                sifted.lose_the_rest(room, anew.as_ref().map_or(u64::from(BLOCK), |anew| anew.end));
+                sifted.lose_the_rest(segment.full(room), anew.as_ref().map_or(u64::from(BLOCK), |anew| anew.end));
             }
             let stand = segment.stand(log_id, room, *durable, &sifted, anew.as_ref())?;
             let from = durable.saturating_sub(segment.base).max(u64::from(BLOCK));
