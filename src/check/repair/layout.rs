@@ -91,7 +91,8 @@ impl Layout {
             // A link may lead to what is left of the segment: that is for a person to decide.
             return Err(blocked(storage, "repair", &stand.name));
         }
-        let front = used.first().map_or(base, |first| first.base);
+        // Crash: where nothing is kept, nothing goes before the next is there: only the names tell whose log this is.
+        let front = used.first().map_or(plan.survey.front, |first| first.base);
         let anew = |name: &String| stands.iter().any(|stand: &Stand| stand.name == *name);
         let part = |name: &String| anew(name) || used.iter().any(|segment| segment_name(segment.base) == *name);
         let there = plan.survey.segments.iter().map(|found| &found.name);

@@ -152,7 +152,8 @@ impl Repair {
         self.lay_out(&storage).map(|(plan, _)| plan)
     }
 
-    /// Does it, and tells what was done. A crash within leaves the log damaged still or repaired; run it again.
+    /// Does it, and tells what was done. A crash within leaves the log damaged still or repaired, and the same log, of which
+    /// no LSN is given out again; run it again. What was to be moved aside may still lie there then; opening moves it.
     ///
     /// Takes room for a copy of each segment that is written anew, twice.
     ///
