@@ -7,7 +7,7 @@ use std::fs;
 
 use seawall::check::{Repair, RepairPlan, Step, Verify, verify};
 use seawall::sim::{Disk, Fault, Keep, Operation};
-use seawall::{ErrorKind, Lsn, Options, Wal};
+use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
 
 const BLOCK: usize = 4096;
 
@@ -445,6 +445,53 @@ fn a_quarantined_segment_is_passed_over_whole() {
     }
     let error = Repair::new().quarantine("x").plan_on(whole.disk.mount()).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Invalid);
+}
+
+/// A hole that nothing proves durable, in one segment of several that were never synced: opening drops all beyond it, and
+/// no repair brings it back, whichever segment goes.
+#[test]
+fn what_opening_drops_does_not_come_back_through_a_quarantine() {
+    let disk = Disk::new(1);
+    let options = options().durability(Durability::Os);
+    let wal = options.open_on(disk.mount()).unwrap();
+    for n in 0..30_u8 {
+        wal.append(&[n; 500]).unwrap().wait().unwrap();
+        match n {
+            9 => wal.sync().and_then(|_| wal.rotate()).unwrap(),
+            14 | 19 | 24 => wal.rotate().unwrap(),
+            _ => {}
+        }
+    }
+    disk.crash_at(0);
+    drop(wal);
+    disk.kill();
+    let read = |disk: &Disk| -> BTreeSet<u8> {
+        let wal = options.open_on(disk.fork().mount()).unwrap();
+        wal.read(..).unwrap().map(|record| record.unwrap().payload[0]).collect()
+    };
+    let all = read(&disk);
+    let names: Vec<String> = disk.names().into_iter().filter(|name| name.ends_with(".wal")).collect();
+    assert_eq!((all.len(), names.len()), (30, 6), "{names:?}");
+    // In the first record, or in the link, of each but the first, which was synced.
+    for (torn, at) in (1..5).flat_map(|torn| [(torn, BLOCK + 10), (torn, BLOCK + 1500)]) {
+        let hurt = disk.fork();
+        let mut bytes = hurt.file(&names[torn]).unwrap();
+        bytes[at..at + 20].fill(0);
+        hurt.put(&names[torn], bytes);
+        let left = read(&hurt);
+        assert!(left.len() >= 10 && left.len() < 30);
+        for (n, name) in names[..5].iter().enumerate() {
+            let disk = hurt.fork();
+            let plan = Repair::new().quarantine(name).run_on(disk.mount()).unwrap();
+            let (first, next) = ([0, 10, 15, 20, 25][n], [10, 15, 20, 25, 30][n]);
+            let kept: BTreeSet<u8> = left.iter().copied().filter(|n| !(first..next).contains(n)).collect();
+            assert_eq!(read(&disk), kept, "{torn} {at} {name}: {plan}");
+            let counted = (plan.kept_records, plan.dropped_records);
+            assert_eq!(counted, (kept.len() as u64, (left.len() - kept.len()) as u64), "{torn} {at} {name}: {plan}");
+            assert!(Verify::new().run_on(disk.mount()).unwrap().is_clean());
+            assert!(Repair::new().plan_on(disk.mount()).unwrap().steps.is_empty());
+        }
+    }
 }
 
 #[test]

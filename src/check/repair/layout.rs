@@ -40,10 +40,10 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(storage: &dyn Storage, examined: &Examined, ways: &Repair) -> Result<Layout> {
-        let Examined { plan, durable, certain, .. } = examined;
+        let Examined { plan, durable, certain, report, .. } = examined;
         let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
         let known = know(storage, examined)?;
-        let bounds = Bounds { from: 0, cut: ways.cut_at(&known), certain: *certain };
+        let bounds = Bounds { from: 0, cut: ways.cut_at(&known, report.end.0), certain: *certain };
         let (mut stands, mut unproven, mut used, mut records) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut upto = Upto::none(plan.survey.front);
         for (n, segment) in known.iter().enumerate() {
