@@ -320,6 +320,19 @@ fn files_under_wrong_names_lose_nothing() {
     let world = whole.fork();
     world.disk.rename(whole.segments.last().unwrap(), "segment.bak");
     world.repair(&Repair::new(), |_| false);
+    // What looks unfinished: under its own name, and under those under which others are written.
+    for name in [&b, &a, &c].map(|name| name.replace(".wal", ".new")) {
+        let world = whole.fork();
+        world.disk.rename(&b, &name);
+        let report = Verify::new().threads(1).run_on(world.disk.mount()).unwrap();
+        assert!(report.to_string().contains(&format!("this is segment {b} under the name {name}")), "{report}");
+        let overview = seawall::check::inspect_on(world.disk.mount()).unwrap();
+        assert_eq!(overview.disk_bytes, world.contents().values().map(|bytes| bytes.len() as u64).sum::<u64>());
+        world.flip(&a, 20, 4);
+        world.flip(&c, BLOCK + 30, 1);
+        let plan = world.repair(&Repair::new(), |_| false);
+        assert_eq!(plan.lost_records, Some(0), "{plan}");
+    }
     // One under the name of another, which is gone.
     let world = whole.fork();
     world.disk.rename(&b, &c);
@@ -334,7 +347,7 @@ fn a_newest_segment_under_a_wrong_name_loses_nothing() {
     let copy = |world: &World, from: &str, to: &str| world.disk.put(to, world.disk.file(from).unwrap());
     let below = format!("{:020}.wal", base(&newest) - BLOCK as u64);
     let above = format!("{:020}.wal", base(&newest) + (1 << 20));
-    let hurt: [&dyn Fn(&World); 6] = [
+    let hurt: [&dyn Fn(&World); 8] = [
         &|world| world.swap(&first, &newest),
         &|world| _ = world.disk.rename(&newest, "newest.bak"),
         &|world| _ = world.disk.rename(&newest, &below),
@@ -350,6 +363,12 @@ fn a_newest_segment_under_a_wrong_name_loses_nothing() {
             for name in ["a", "c"] {
                 world.disk.put(name, &bytes[..BLOCK + 1200]);
             }
+        },
+        &|world| _ = world.disk.rename(&newest, &newest.replace(".wal", ".new")),
+        // A repair had begun to copy it.
+        &|world| {
+            world.disk.rename(&newest, "newest.bak");
+            world.disk.put(&newest.replace(".wal", ".new"), &world.disk.file("newest.bak").unwrap()[..BLOCK + 1200]);
         },
     ];
     for (n, hurt) in hurt.iter().enumerate() {
@@ -710,6 +729,20 @@ fn a_crash_in_a_repair_leaves_it_repeatable() {
     let killed = World::killed();
     let newest = killed.segments.last().unwrap();
     crashes += crashes_in_the_repair_of(&killed, &|world| world.swap(&first, newest), &Repair::new());
+    // What only looks unfinished is put back.
+    crashes += crashes_in_the_repair_of(
+        &whole,
+        &|world| {
+            world.disk.rename(&second, &second.replace(".wal", ".new"));
+            world.flip(&third, 20, 4);
+        },
+        &Repair::new(),
+    );
+    let unfinished = |world: &World| {
+        world.disk.rename(newest, &newest.replace(".wal", ".new"));
+        world.flip(&first, 20, 4);
+    };
+    crashes += crashes_in_the_repair_of(&killed, &unfinished, &Repair::new());
     assert!(crashes > 2000, "{crashes}");
 }
 

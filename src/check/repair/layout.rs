@@ -3,13 +3,14 @@
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, segment_base, segment_name};
+use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, is_unfinished, segment_base, segment_name};
 use crate::recovery::blocked;
 use crate::scan::{Summary, apply_notes};
 use crate::segment::is_filled;
 use crate::storage::Storage;
 
 use super::super::examine::Examined;
+use super::super::plan::Plan;
 use super::Repair;
 use super::known::{Known, know};
 use super::sift::{Bounds, Sifted};
@@ -93,22 +94,30 @@ impl Layout {
         }
         // Crash: where nothing is kept, nothing goes before the next is there: only the names tell whose log this is.
         let front = used.first().map_or(plan.survey.front, |first| first.base);
-        let anew = |name: &String| stands.iter().any(|stand: &Stand| stand.name == *name);
-        let part = |name: &String| anew(name) || used.iter().any(|segment| segment_name(segment.base) == *name);
-        let there = plan.survey.segments.iter().map(|found| &found.name);
-        let mut names: Vec<String> = there.chain(&plan.displaced).cloned().collect();
-        // One file may lie in the place of one segment and be another.
-        names.sort();
-        names.dedup();
-        let ours = names.into_iter().filter(|name| segment_base(name).is_some() && !part(name));
-        let (below, others) = ours.partition(|name| *name < segment_name(front));
+        let (below, others) = left_out(plan, front, &stands, &used);
         upto.front = front;
         let mut next = Stand::drawn(storage, log_id, base)?;
         next.add_link(&NewLink::new(upto.link(None), upto.batch_time))?;
         next.claim();
+        let mut taken = others.clone();
+        stands.iter_mut().chain([&mut next]).for_each(|stand| stand.avoid(&mut taken));
         let unfinished = filled(storage, &plan.survey.unfinished)?;
         Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, unfinished, records })
     }
+}
+
+/// The files of segments that are not part of the log as it will stand: those below its front, and the others. What looks
+/// unfinished and was read as a segment is one of these, for it is put back out of it first.
+fn left_out(plan: &Plan, front: u64, stands: &[Stand], used: &[&Known]) -> (Vec<String>, Vec<String>) {
+    let anew = |name: &String| stands.iter().any(|stand| stand.name == *name);
+    let part = |name: &String| anew(name) || used.iter().any(|segment| segment_name(segment.base) == *name);
+    let there = plan.survey.segments.iter().map(|found| &found.name).chain(&plan.displaced);
+    let ours = there.filter(|name| is_unfinished(name) || segment_base(name).is_some() && !part(name));
+    let mut names: Vec<String> = ours.cloned().collect();
+    // One file may lie in the place of one segment and be another.
+    names.sort();
+    names.dedup();
+    names.into_iter().partition(|name| segment_base(name).is_some_and(|base| base < front))
 }
 
 /// Those of the files that hold more than a maker leaves.

@@ -89,7 +89,8 @@ pub enum Step {
     },
     /// A segment whose bytes lie under another name is written under its own, and what lies there is copied aside.
     PutBack {
-        /// Where they lie. It stays, or is moved aside if its name is a segment's that is not part of the log.
+        /// Where they lie. It stays, or is moved aside if its name is an unfinished segment's, or that of one that is not part
+        /// of the log.
         file: String,
         /// Its file.
         segment: String,
