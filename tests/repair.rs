@@ -783,6 +783,32 @@ fn a_crash_in_a_repair_that_keeps_nothing_leaves_the_log() {
     assert!(crashes > 500, "{crashes}");
 }
 
+/// One that was prepared by a life before the log's first record has the only header that is left, and goes aside.
+#[test]
+fn a_crash_in_a_repair_leaves_the_header_that_tells_the_log() {
+    let disk = Disk::new(7);
+    open(&disk).unwrap().prepare().unwrap();
+    disk.kill();
+    disk.crash(Keep::All);
+    let names = |disk: &Disk| disk.names().into_iter().filter(|name| name.ends_with(".wal"));
+    let below = names(&disk).min().unwrap();
+    let header = disk.file(&below).unwrap()[..BLOCK].to_vec();
+    let wal = open(&disk).unwrap();
+    let payload = vec![1; 100];
+    let lsn = wal.append(&payload).unwrap().wait().unwrap().0;
+    wal.close().unwrap();
+    let first = names(&disk).filter(|name| base(name) < lsn).max().unwrap();
+    assert!(below < first);
+    names(&disk).filter(|name| *name != first).for_each(|name| assert!(disk.remove(&name)));
+    disk.put(&below, header);
+    disk.remove("MARK");
+    disk.crash(Keep::All);
+    let records = vec![Appended { lsn, time: 0, payload, batch: 0 }];
+    let mut whole = World { disk, records, segments: vec![first.clone()], files: BTreeMap::new() };
+    whole.files = whole.contents();
+    assert!(crashes_in_the_repair_of(&whole, &|world| world.flip(&first, 20, 4), &Repair::new()) > 100);
+}
+
 fn crashes_in_the_repair_of(whole: &World, hurt: &dyn Fn(&World), ways: &Repair) -> u64 {
     let prepared = whole.files.keys().rfind(|name| name.ends_with(".wal")).unwrap();
     let mut crashes = 0;

@@ -35,7 +35,7 @@ struct Stray {
 
 /// Puts each such segment into the survey, at its own place, if nothing valid is there. Its header, its frames and the
 /// place are the log's: a spare that is being made anew holds no frame yet. What was moved aside may have been cut off,
-/// so of that only what a link names is taken.
+/// so of that only what a link names is taken; and of what looks unfinished, only what holds a record.
 pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopted> {
     let mut adopted = Adopted::default();
     let late = |stray: &Stray| is_aside(&stray.found.name) || is_unfinished(&stray.found.name);

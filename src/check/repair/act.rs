@@ -64,6 +64,10 @@ impl Names<'_> {
             self.done(format!("{name} written again as it was"));
             self.io("sync", name, rewrite(&*file, bytes.start, bytes.end, Bugs::default()))?;
         }
+        if !below.is_empty() {
+            // Crash: the only header that tells whose log this is may be in one of them, until the names above are durable.
+            self.sync()?;
+        }
         self.move_aside(below)?;
         // Crash: below the front of the next link all counts as cleaned, and that leads down through what was just written.
         self.sync()?;
