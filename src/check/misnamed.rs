@@ -35,24 +35,30 @@ struct Stray {
 
 /// Puts each such segment into the survey, at its own place, if nothing valid is there. Its header, its frames and the
 /// place are the log's: a spare that is being made anew holds no frame yet. What was moved aside may have been cut off,
-/// so of that only what a link names is taken.
+/// so of that only what a link names is taken; and of what looks unfinished, only what holds a record.
 pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopted> {
     let mut adopted = Adopted::default();
-    let (aside, renamed): (Vec<_>, Vec<_>) =
-        strays(storage, survey)?.into_iter().partition(|stray| is_aside(&stray.found.name));
-    // What a hand renamed goes before what was moved aside: since then a repair may have passed over some of it.
-    for (mut strays, aside) in [(renamed, false), (aside, true)] {
+    let late = |stray: &Stray| is_aside(&stray.found.name) || is_unfinished(&stray.found.name);
+    let (late, renamed): (Vec<_>, Vec<_>) = strays(storage, survey)?.into_iter().partition(late);
+    // What a hand renamed goes before what was moved aside: since then a repair may have passed over some of it. And before
+    // what looks unfinished: it may be half of a copy that a repair was making of any of the others.
+    for mut strays in [renamed, late] {
         // From above, for links name those below.
         while let Some(base) = strays.iter().map(|stray| stray.place.base).max() {
             let mut best: Option<(Stray, (bool, u64))> = None;
             for stray in strays.extract_if(.., |stray| stray.place.base == base) {
                 let io = |e| Error::io("read", storage.path().join(&stray.found.name), e);
                 let meant = survey.means(&stray.place);
-                if aside && !meant || !is_free(survey, &stray.place, &mut adopted.told).map_err(io)? {
+                if is_aside(&stray.found.name) && !meant
+                    || !is_free(survey, &stray.place, &mut adopted.told).map_err(io)?
+                {
                     continue;
                 }
                 // Of several copies the one in which most is left.
-                let left = walk(&*stray.found.file, &stray.place, None, None, |_| true).map_err(io)?.bytes;
+                let walked = walk(&*stray.found.file, &stray.place, None, None, |_| true).map_err(io)?;
+                // Of an unfinished one no maker leaves a frame, and no repair a record that is not elsewhere.
+                let made = is_unfinished(&stray.found.name) && walked.found.records == 0;
+                let left = if made { 0 } else { walked.bytes };
                 if left > 0 && best.as_ref().is_none_or(|(_, best)| *best < (meant, left)) {
                     best = Some((stray, (meant, left)));
                 }
@@ -72,6 +78,7 @@ impl Survey {
         self.front = self.front.max(found.link.as_ref().map_or(0, |(link, _)| link.front));
         self.notes.retain(|note| !note.starts_with(&format!("{}: not a file of the log", found.name)));
         self.aside.retain(|name| *name != found.name);
+        self.unfinished.retain(|name| *name != found.name);
         let there = self.segments.extract_if(.., |other| other.base == found.base).map(|other| other.name).next();
         let at = self.segments.partition_point(|other| other.base < found.base);
         self.segments.insert(at, found);
@@ -83,9 +90,7 @@ impl Survey {
 fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Stray>> {
     let mut strays = Vec::new();
     for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
-        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name)) else {
-            continue;
-        };
+        let Some(name) = name.to_str().filter(|_| plain) else { continue };
         if survey.segments.iter().any(|found| found.name == name && found.header.is_ok()) {
             continue;
         }

@@ -421,9 +421,9 @@ impl Overview {
                 }
                 // Of the log, or made since.
                 Some(_) => {}
-                None if plain && (name == MARK || is_unfinished(&name)) => self.disk_bytes += length,
                 // One of the log's segments may lie under any name.
                 None if known(&self.segments, &name) => {}
+                None if plain && (name == MARK || is_unfinished(&name)) => self.disk_bytes += length,
                 None if plain && is_aside(&name) => {
                     self.disk_bytes += length;
                     self.aside.push(FileInfo { name, length });

@@ -35,7 +35,7 @@ impl Names<'_> {
     fn act(&self, layout: &Layout) -> Result<()> {
         let (Layout { stands, unproven, below, next, others, .. }, storage) = (layout, self.storage);
         self.move_aside(&layout.unfinished)?;
-        for name in self.list()?.iter().filter(|name| is_unfinished(name)) {
+        for name in self.list()?.iter().filter(|name| is_unfinished(name) && !others.contains(name)) {
             self.io("remove", name, storage.remove(name))?;
             self.done(format!("{name}, which was unfinished, removed"));
         }
@@ -43,8 +43,8 @@ impl Names<'_> {
             if self.list()?.contains(&stand.name) {
                 let aside = self.io("list", "", aside_name(storage, &stand.name))?;
                 self.begin(stand);
-                copy_file(storage, &stand.name, &stand.unfinished())?;
-                self.rename(&stand.unfinished(), &aside, format!("{} copied to {aside}", stand.name))?;
+                copy_file(storage, &stand.name, &stand.unfinished)?;
+                self.rename(&stand.unfinished, &aside, format!("{} copied to {aside}", stand.name))?;
             }
             self.begin(stand);
             stand.write(storage)?;
@@ -52,7 +52,7 @@ impl Names<'_> {
         // Crash: what is written over is gone, so its copy is durable before.
         self.sync()?;
         for stand in stands.iter().rev() {
-            self.rename(&stand.unfinished(), &stand.name, format!("{} written anew", stand.name))?;
+            self.rename(&stand.unfinished, &stand.name, format!("{} written anew", stand.name))?;
             if stand.lay_elsewhere().is_some() {
                 // Crash: no link names the newest, so nothing is written over what was swapped with it until it is back.
                 self.sync()?;
@@ -64,12 +64,16 @@ impl Names<'_> {
             self.done(format!("{name} written again as it was"));
             self.io("sync", name, rewrite(&*file, bytes.start, bytes.end, Bugs::default()))?;
         }
+        if !below.is_empty() {
+            // Crash: the only header that tells whose log this is may be in one of them, until the names above are durable.
+            self.sync()?;
+        }
         self.move_aside(below)?;
         // Crash: below the front of the next link all counts as cleaned, and that leads down through what was just written.
         self.sync()?;
         self.begin(next);
         next.write(storage)?;
-        self.rename(&next.unfinished(), &next.name, format!("{} made, in which the log goes on", next.name))?;
+        self.rename(&next.unfinished, &next.name, format!("{} made, in which the log goes on", next.name))?;
         // Crash: the names of the others say which LSNs are spent, until the next segment's does.
         self.sync()?;
         self.move_aside(others)?;
@@ -105,7 +109,7 @@ impl Names<'_> {
     }
 
     fn begin(&self, stand: &Stand) {
-        self.touched.borrow_mut().push(Touched::Begun(stand.unfinished()));
+        self.touched.borrow_mut().push(Touched::Begun(stand.unfinished.clone()));
     }
 
     fn done(&self, what: String) {

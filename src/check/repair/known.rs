@@ -149,6 +149,13 @@ impl Known {
         before.saturating_sub(link.records_before.saturating_add(sifted.whole.records))
     }
 
+    /// The offset that no frame of it reaches beyond. A stand-in of an earlier repair was made with less than there is room
+    /// for up to the next one.
+    pub(super) fn full(&self, room: Option<u64>) -> u64 {
+        let capacity = self.header.map_or(*CAPACITY.end(), |header| header.capacity);
+        capacity.min(room.unwrap_or(capacity))
+    }
+
     /// How it is written anew, if it has to be. `room`: bytes to the base of the next, if there is one. `link`: where its
     /// own is lost.
     pub(super) fn stand(

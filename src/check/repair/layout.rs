@@ -3,13 +3,14 @@
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, segment_base, segment_name};
+use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, is_unfinished, segment_base, segment_name};
 use crate::recovery::blocked;
 use crate::scan::{Summary, apply_notes};
 use crate::segment::is_filled;
 use crate::storage::Storage;
 
 use super::super::examine::Examined;
+use super::super::plan::Plan;
 use super::Repair;
 use super::known::{Known, know};
 use super::sift::{Bounds, Sifted};
@@ -40,10 +41,10 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(storage: &dyn Storage, examined: &Examined, ways: &Repair) -> Result<Layout> {
-        let Examined { plan, durable, certain, .. } = examined;
+        let Examined { plan, durable, certain, report, .. } = examined;
         let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
         let known = know(storage, examined)?;
-        let bounds = Bounds { from: 0, cut: ways.cut_at(&known), certain: *certain };
+        let bounds = Bounds { from: 0, cut: ways.cut_at(&known, report.end.0), certain: *certain };
         let (mut stands, mut unproven, mut used, mut records) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut upto = Upto::none(plan.survey.front);
         for (n, segment) in known.iter().enumerate() {
@@ -70,7 +71,7 @@ impl Layout {
             sifted.end = sifted.end.max(anew.as_ref().map_or(0, |anew| anew.end));
             let missing = known.get(n + 1).map_or(0, |above| segment.missing(above, &link, &sifted));
             if missing > 0 {
-                sifted.lose_the_rest(room, anew.as_ref().map_or(u64::from(BLOCK), |anew| anew.end));
+                sifted.lose_the_rest(segment.full(room), anew.as_ref().map_or(u64::from(BLOCK), |anew| anew.end));
             }
             let stand = segment.stand(log_id, room, *durable, &sifted, anew.as_ref())?;
             let from = durable.saturating_sub(segment.base).max(u64::from(BLOCK));
@@ -91,23 +92,32 @@ impl Layout {
             // A link may lead to what is left of the segment: that is for a person to decide.
             return Err(blocked(storage, "repair", &stand.name));
         }
-        let front = used.first().map_or(base, |first| first.base);
-        let anew = |name: &String| stands.iter().any(|stand: &Stand| stand.name == *name);
-        let part = |name: &String| anew(name) || used.iter().any(|segment| segment_name(segment.base) == *name);
-        let there = plan.survey.segments.iter().map(|found| &found.name);
-        let mut names: Vec<String> = there.chain(&plan.displaced).cloned().collect();
-        // One file may lie in the place of one segment and be another.
-        names.sort();
-        names.dedup();
-        let ours = names.into_iter().filter(|name| segment_base(name).is_some() && !part(name));
-        let (below, others) = ours.partition(|name| *name < segment_name(front));
+        // Crash: where nothing is kept, nothing goes before the next is there: only the names tell whose log this is.
+        let front = used.first().map_or(plan.survey.front, |first| first.base);
+        let (below, others) = left_out(plan, front, &stands, &used);
         upto.front = front;
         let mut next = Stand::drawn(storage, log_id, base)?;
         next.add_link(&NewLink::new(upto.link(None), upto.batch_time))?;
         next.claim();
+        let mut taken = others.clone();
+        stands.iter_mut().chain([&mut next]).for_each(|stand| stand.avoid(&mut taken));
         let unfinished = filled(storage, &plan.survey.unfinished)?;
         Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, unfinished, records })
     }
+}
+
+/// The files of segments that are not part of the log as it will stand: those below its front, and the others. What looks
+/// unfinished and was read as a segment is one of these, for it is put back out of it first.
+fn left_out(plan: &Plan, front: u64, stands: &[Stand], used: &[&Known]) -> (Vec<String>, Vec<String>) {
+    let anew = |name: &String| stands.iter().any(|stand| stand.name == *name);
+    let part = |name: &String| anew(name) || used.iter().any(|segment| segment_name(segment.base) == *name);
+    let there = plan.survey.segments.iter().map(|found| &found.name).chain(&plan.displaced);
+    let ours = there.filter(|name| is_unfinished(name) || segment_base(name).is_some() && !part(name));
+    let mut names: Vec<String> = ours.cloned().collect();
+    // One file may lie in the place of one segment and be another.
+    names.sort();
+    names.dedup();
+    names.into_iter().partition(|name| segment_base(name).is_some_and(|base| base < front))
 }
 
 /// Those of the files that hold more than a maker leaves.

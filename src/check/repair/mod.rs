@@ -89,7 +89,8 @@ pub enum Step {
     },
     /// A segment whose bytes lie under another name is written under its own, and what lies there is copied aside.
     PutBack {
-        /// Where they lie. It stays, or is moved aside if its name is a segment's that is not part of the log.
+        /// Where they lie. It stays, or is moved aside if its name is an unfinished segment's, or that of one that is not part
+        /// of the log.
         file: String,
         /// Its file.
         segment: String,
@@ -121,7 +122,8 @@ impl Repair {
         Repair::default()
     }
 
-    /// Passes over all of a segment, by its file's name.
+    /// Passes over all of a segment, by its file's name. The one in which the log ends is cut off, with the torn tail that
+    /// may reach beyond it.
     pub fn quarantine(mut self, segment: impl Into<String>) -> Repair {
         self.quarantine.push(segment.into());
         self
@@ -152,7 +154,8 @@ impl Repair {
         self.lay_out(&storage).map(|(plan, _)| plan)
     }
 
-    /// Does it, and tells what was done. A crash within leaves the log damaged still or repaired; run it again.
+    /// Does it, and tells what was done. A crash within leaves the log damaged still or repaired, and the same log, of which
+    /// no LSN is given out again; run it again. What was to be moved aside may still lie there then; opening moves it.
     ///
     /// Takes room for a copy of each segment that is written anew, twice.
     ///
@@ -231,11 +234,14 @@ impl Repair {
         self.quarantine.contains(&segment_name(base))
     }
 
-    /// The LSN that nothing kept reaches above.
-    fn cut_at(&self, known: &[Known]) -> u64 {
+    /// The LSN that nothing kept reaches above. `end`: where the log ends now.
+    fn cut_at(&self, known: &[Known], end: u64) -> u64 {
         let cut = self.cut.map_or(u64::MAX, |lsn| lsn.0);
-        // Nothing tells where the newest ends: the log ends before it.
-        known.last().filter(|newest| self.quarantines(newest.base)).map_or(cut, |newest| cut.min(newest.base))
+        // Nothing tells where the one ends in which the log does: that ends before it. With a torn tail there are others
+        // above, and what opening drops does not come back because the hole before it goes too.
+        let newest = known.iter().rposition(|segment| segment.base <= end).unwrap_or(0);
+        let quarantined = known.iter().skip(newest).find(|segment| self.quarantines(segment.base));
+        quarantined.map_or(cut, |segment| cut.min(segment.base))
     }
 }
 

@@ -48,11 +48,11 @@ impl Sifted {
         starts.zip(ends).map(|(start, end)| start..end).filter(|gap| !gap.is_empty())
     }
 
-    /// Something behind its link is lost: what lies behind the last batch, up to the next segment, if nothing else is.
-    /// `linked`: the offset where its link ends, if that is new.
-    pub(super) fn lose_the_rest(&mut self, room: Option<u64>, linked: u64) {
+    /// Something behind its link is lost: what lies behind the last batch, up to `full`, where it could reach, if nothing
+    /// else is. `linked`: the offset where its link ends, if that is new.
+    pub(super) fn lose_the_rest(&mut self, full: u64, linked: u64) {
         let whole = self.gaps().all(|gap| gap.end <= linked);
-        if let Some(end) = room.filter(|end| whole && *end >= self.end + u64::from(FRAME)) {
+        if let Some(end) = Some(full).filter(|end| whole && *end >= self.end + u64::from(FRAME)) {
             self.end = end;
         }
     }

@@ -67,6 +67,8 @@ const CHUNK: u64 = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Stand {
     pub(super) name: String,
+    /// A name for it that nobody reads.
+    pub(super) unfinished: String,
     header: Header,
     pub(super) seed: u32,
     /// The file that the kept bytes come from.
@@ -84,8 +86,9 @@ pub(super) struct Stand {
 impl Stand {
     /// Without a frame yet.
     pub(super) fn new(header: Header, source: Option<String>, length: u64) -> Stand {
-        let (name, seed) = (segment_name(header.base), header.encode().1);
-        Stand { name, header, seed, source, kept: Vec::new(), frames: Vec::new(), length, left: None, passed_over: 0 }
+        let (name, unfinished) = (segment_name(header.base), unfinished_name(header.base));
+        let (seed, kept, frames) = (header.encode().1, Vec::new(), Vec::new());
+        Stand { name, unfinished, header, seed, source, kept, frames, length, left: None, passed_over: 0 }
     }
 
     /// One that no file was before, with a salt of its own.
@@ -132,16 +135,18 @@ impl Stand {
         Ok(())
     }
 
-    /// A name for it that nobody reads.
-    pub(super) fn unfinished(&self) -> String {
-        unfinished_name(self.header.base)
+    /// Is written under none of the names that are `taken`, and takes one: a segment that a hand renamed may lie there.
+    pub(super) fn avoid(&mut self, taken: &mut Vec<String>) {
+        let mut names = (self.header.base..).step_by(BLOCK as usize).map(unfinished_name);
+        self.unfinished = names.find(|name| !taken.contains(name)).unwrap_or_default();
+        taken.push(self.unfinished.clone());
     }
 
-    /// Writes it, durably, under that name.
+    /// Writes it, durably, under its unfinished name.
     pub(super) fn write(&self, storage: &dyn Storage) -> Result<()> {
-        let name = self.unfinished();
-        let io = |e| Error::io("write", storage.path().join(&name), e);
-        let file = storage.create(&name).map_err(io)?;
+        let name = &self.unfinished;
+        let io = |e| Error::io("write", storage.path().join(name), e);
+        let file = storage.create(name).map_err(io)?;
         file.set_len(self.length).map_err(io)?;
         write_full(&*file, &self.header.encode().0, 0).map_err(io)?;
         if let Some((at, bytes)) = self.left.map(|left| left.encode(self.seed)) {
