@@ -241,7 +241,9 @@ impl Receiver {
             self.commits.hurry();
             self.pace.reported_at = Duration::ZERO;
         }
-        let Some(full) = self.full() else {
+        // While records are taken the log is not asked at each turn: what waits for the disk closes intake.
+        let full = if self.intake.open { self.line.full() } else { self.full() };
+        let Some(full) = full else {
             self.pace.full_told_at = None;
             return Ok(());
         };
