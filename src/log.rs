@@ -241,7 +241,7 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
 }
 
 /// Has MARK say that all below the end is durable, where nothing said it of all (`unproven`), and removes what lies below
-/// the front. Another log's MARK stays in its place until something is appended.
+/// the front. Another log's MARK stays in its place until it is needed: for these, for a segment, or at close.
 fn vouch(writer: &Writer, unproven: bool, spares: Vec<String>) -> Result<()> {
     if !unproven && spares.is_empty() {
         return Ok(());

@@ -101,7 +101,7 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
     match survey.segments.iter().find(|found| found.base == base) {
         None => {
             damage.found = format!("no such file, expected records up to LSN {to}");
-            damage.records = link.map(|link| survey.records(link));
+            damage.records = link.map(|link| link.prev_records);
         }
         Some(found) if found.header.is_err() => {
             damage.found = header_of(found, survey).map_err(io(storage, found))?;
@@ -124,7 +124,7 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
         Some(found) => match (link, &found.header) {
             (Some(link), Ok((_, seed))) => {
                 damage.found = format!("a header with checksum {seed:08x}, expected {:08x}", link.prev_seed);
-                damage.records = Some(survey.records(link));
+                damage.records = Some(link.prev_records);
             }
             _ => damage.found = format!("a segment at LSN {base}, and none below"),
         },

@@ -354,7 +354,11 @@ impl Survey {
 
     /// How many records the segment held that a link seals: as many as it says, or fewer where a repair wrote it anew.
     pub(crate) fn records(&self, link: &Link) -> u64 {
-        let sealed = self.segments.iter().find(|found| found.base == link.prev_base);
+        // Not of a stranger in its place.
+        let is_meant = |found: &&Found| {
+            found.base == link.prev_base && found.header.as_ref().is_ok_and(|(_, seed)| *seed == link.prev_seed)
+        };
+        let sealed = self.segments.iter().find(is_meant);
         sealed.and_then(|found| found.left.as_ref()).map_or(link.prev_records, |left| left.records)
     }
 
