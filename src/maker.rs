@@ -9,7 +9,7 @@ use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, Header, finished_name};
 use crate::need::{Missing, Need, Refused};
-use crate::recovery::Void;
+use crate::recovery::{Void, VoidKind};
 use crate::scan::Place;
 use crate::segment::{Failed, NotMade, Segment, Spare, Stock};
 use crate::storage::{Storage, read_head};
@@ -44,12 +44,13 @@ struct State {
     found_bytes: u64,
     /// Segments to cut to their end, once the link above them is durable.
     trims: Vec<(Arc<Segment>, u64)>,
-    /// The newest segment of earlier lives, if it ended early: to be cut once this life's first link is durable.
-    uncut: Option<Arc<Segment>>,
+    /// The newest segment of earlier lives, if it ended early, and the bytes that cutting it will give back: to be cut once
+    /// this life's first link is durable.
+    uncut: Option<(Arc<Segment>, u64)>,
     /// Files that recovery made void, to be moved aside or removed once this life's first link is durable.
     voids: Vec<Void>,
     first_link: Option<u64>,
-    /// Files below the front that could not be removed, and their bytes.
+    /// Files that could not be removed, and their bytes: below the front, or what a failed making left.
     stuck: Vec<(String, u64)>,
     /// What somebody needs who may not wait, for the next background step to make.
     wanted: Option<Need>,
@@ -58,23 +59,21 @@ struct State {
 }
 
 impl State {
-    /// Up to where a segment may go that is needed as `need`. Until a life's first link, segments that a power cut took the
-    /// link from do not count, for that link lets them go. And a log that was left at its bound gets out by its first
-    /// checkpoint: by one segment more, without what else that link will let go; and where the bound is lower than what was
-    /// found and nothing can be cleaned without a new checkpoint (`pinned`), beyond what was found.
+    /// Up to where a segment may go that is needed as `need`. Segments that a power cut took the link from do not count
+    /// while they are there: this life's first durable link lets them go. After a kill there are none, and a log stays
+    /// within its bound.
+    ///
+    /// A log that was left at its bound gets out by its first checkpoint: by one segment more, without what else its link
+    /// will let go; and where the bound is lower than what was found and nothing can be cleaned without a new checkpoint
+    /// (`pinned`), beyond what was found.
     fn bound(&self, need: Need, pinned: bool, max_disk_bytes: u64, segment_size: u64) -> u64 {
-        if self.first_link.is_some() {
-            return max_disk_bytes;
-        }
-        let voids = self.voids.iter().map(|void| void.length).fold(0, u64::saturating_add);
-        if need == Need::Ordinary {
-            // After a kill there are none with frames, and it stays within the bound.
-            let is_cut = self.voids.iter().any(|void| !void.empty);
-            return max_disk_bytes.saturating_add(if is_cut { voids } else { 0 });
-        }
-        let bound = if pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
-        let excess = self.uncut.as_ref().map_or(0, |segment| segment.excess());
-        [segment_size, voids, excess].into_iter().fold(bound, u64::saturating_add)
+        let is_first = need == Need::Reserve && self.first_link.is_none();
+        let goes = self.voids.iter().filter(|void| is_first || void.kind == VoidKind::CutOff);
+        let goes = goes.map(|void| void.length).fold(0, u64::saturating_add);
+        let bound = if is_first && pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
+        let excess = self.uncut.as_ref().map_or(0, |(_, excess)| *excess);
+        let more = if is_first { segment_size.saturating_add(excess) } else { 0 };
+        bound.saturating_add(goes).saturating_add(more)
     }
 
     /// Bytes that count besides what `missing` segments are made out of.
@@ -226,8 +225,11 @@ impl Maker {
             self.changed.notify_all();
             match made {
                 Ok(segment) => state.prepared.push_back(Arc::new(segment)),
-                Err(NotMade { failed, named }) => {
-                    state.disk_bytes -= self.segment_size;
+                Err(NotMade { failed, named, left }) => {
+                    match left {
+                        Some(name) => state.stuck.push((name, self.segment_size)),
+                        None => state.disk_bytes -= self.segment_size,
+                    }
                     if !named {
                         // Nothing bears the name, so nobody was handed an LSN of it: the next one is made there.
                         state.next_base = base;
@@ -258,7 +260,8 @@ impl Maker {
 
     /// Takes note that an earlier life left the newest segment longer than it ended.
     pub(crate) fn cut_newest_later(&self, segment: Arc<Segment>) {
-        self.state.lock().uncut = Some(segment);
+        let excess = segment.excess();
+        self.state.lock().uncut = Some((segment, excess));
     }
 
     /// Says that this life's first link ends at `end`: from when that is durable, what recovery cut off may go.
@@ -266,7 +269,7 @@ impl Maker {
         let mut state = self.state.lock();
         state.first_link = Some(end);
         let uncut = state.uncut.take();
-        state.trims.extend(uncut.map(|segment| (segment, end)));
+        state.trims.extend(uncut.map(|(segment, _)| (segment, end)));
     }
 
     /// Has a sealed segment cut to its end once the log is durable up to `link`, the end of the link above it.
@@ -360,7 +363,7 @@ impl Maker {
             // What goes as a whole is not cut as well, nor counted twice.
             let stays = |segment: &Segment| segments.iter().all(|gone| gone.base != segment.base);
             state.trims.retain(|(segment, _)| stays(segment));
-            state.uncut = state.uncut.take().filter(|segment| stays(segment));
+            state.uncut = state.uncut.take().filter(|(segment, _)| stays(segment));
             std::mem::take(&mut state.stuck)
         };
         for (name, length) in before {
@@ -415,7 +418,7 @@ impl Maker {
         // Crash: those with frames above are what links lead down to, and stay. The names of the others were synced
         // before this, so the highest outlives whichever goes.
         let last = voids.len().saturating_sub(1);
-        let top = voids.iter().rposition(|void| !void.empty).map_or(0, |frames| frames + 1);
+        let top = voids.iter().rposition(|void| void.kind != VoidKind::Unused).map_or(0, |frames| frames + 1);
         let mut index = 0;
         voids.retain(|void| {
             let goes = (top..last).contains(&index) && storage.remove(&void.name).is_ok();
@@ -424,7 +427,7 @@ impl Maker {
             !goes
         });
         let header = u64::from(BLOCK);
-        for void in voids.iter_mut().filter(|void| void.empty && void.length > header) {
+        for void in voids.iter_mut().filter(|void| void.kind == VoidKind::Unused && void.length > header) {
             if storage.open(&void.name, true).is_ok_and(|file| file.set_len(header).is_ok()) {
                 *disk_bytes -= (void.length - header).min(*disk_bytes);
                 void.length = header;

@@ -25,7 +25,7 @@ pub(crate) struct Segment {
     pub(crate) capacity: u64,
     pub(crate) seed: u32,
     pub(crate) file: Box<dyn File>,
-    /// Bytes of its file that count. What a hand makes of it counts as it was.
+    /// Bytes of its file that count towards the bound. A file that somebody else cuts or lengthens counts as it did.
     length: AtomicU64,
     /// Made while the log was opened last. Bytes of an older one may still be held, by this process or another, from
     /// when it was open before: such a file is never written again.
@@ -123,7 +123,7 @@ impl Segment {
         if !bugs.has(Bug::NoDirectorySync) {
             storage.sync_dir().map_err(|e| {
                 let failed = Failed::Directory(Error::io("sync", storage.path(), e));
-                NotMade { failed, named: true }
+                NotMade { failed, named: true, left: None }
             })?;
         }
         let Header { base, capacity, .. } = header;
@@ -236,12 +236,15 @@ pub(crate) struct NotMade {
     pub(crate) failed: Failed,
     /// Whether its name may have come to be, so that its LSNs are spent; or its `.new` is still in the way.
     pub(crate) named: bool,
+    /// Its file, if that could not be removed.
+    pub(crate) left: Option<String>,
 }
 
 /// Gives a file up for good: a sync that failed on it may have lied. If removing fails too, the next open removes a
 /// `.new`, and a spare is written anew wherever it is used.
 fn discard(storage: &dyn Storage, name: &str, error: Error) -> NotMade {
-    NotMade { failed: Failed::File(error), named: storage.remove(name).is_err() }
+    let named = storage.remove(name).is_err();
+    NotMade { failed: Failed::File(error), named, left: named.then(|| name.to_owned()) }
 }
 
 type Prepared = (String, Box<dyn File>, Option<u32>);
@@ -266,7 +269,7 @@ fn prepare(storage: &dyn Storage, header: &Header, stock: Stock, bugs: Bugs) -> 
             let file = storage.create(&name).map_err(|e| {
                 // If it was made all the same, the next try finds it.
                 let named = e.kind() == io::ErrorKind::AlreadyExists;
-                NotMade { failed: Failed::File(Error::io("create", &path, e)), named }
+                NotMade { failed: Failed::File(Error::io("create", &path, e)), named, left: None }
             })?;
             let filled =
                 file.allocate(capacity).and_then(|()| if written { fill(&*file, 0, capacity) } else { Ok(()) });

@@ -44,8 +44,18 @@ pub(crate) struct Void {
     pub(crate) name: String,
     pub(crate) base: u64,
     pub(crate) length: u64,
-    /// Whether it is known to hold no frame: it was prepared and never used. Only those above the tip are looked into.
-    pub(crate) empty: bool,
+    pub(crate) kind: VoidKind,
+}
+
+/// Why a segment file is no part of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VoidKind {
+    /// A link leads past it: an earlier life cut it off. It is not looked into.
+    PassedOver,
+    /// It lies above the end and may hold frames: a power cut took the link that led to it, or to one below.
+    CutOff,
+    /// It lies above the end without a frame: it was prepared and never used.
+    Unused,
 }
 
 /// Where the log ends, and everything that goes on from there.
@@ -272,8 +282,12 @@ fn assemble(mut survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
                 recovered.segments.push(sealed);
             }
             _ => {
-                let empty = tail.empty.contains(&index);
-                recovered.voids.push(Void { name: found.name, base: found.base, length: found.length, empty });
+                let kind = match () {
+                    () if tail.empty.contains(&index) => VoidKind::Unused,
+                    () if found.base < tail.end => VoidKind::PassedOver,
+                    () => VoidKind::CutOff,
+                };
+                recovered.voids.push(Void { name: found.name, base: found.base, length: found.length, kind });
             }
         }
     }

@@ -54,6 +54,7 @@ mod copies;
 mod disk;
 mod flips;
 mod hands;
+mod openings;
 mod power;
 mod processes;
 mod rot;
