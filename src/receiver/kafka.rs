@@ -29,6 +29,9 @@ use super::source::{Commit, Event, Partition, Source, SourceError, TopicId};
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a seek may take, which is answered by the client itself.
 const SEEK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a partition may take to be started, which the client does by itself too, and how often that is looked for.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+const START_LOOK: Duration = Duration::from_millis(1);
 /// How long a dropped source may take to leave its group.
 const DROP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -122,10 +125,28 @@ impl KafkaSource {
 
     fn assigned(&mut self, rows: &[Row]) -> Option<Event<'static>> {
         self.unanswered = true;
-        if rows.is_empty() {
-            return self.assign(&[]).err().map(Event::Error);
+        let partitions = self.partitions(rows);
+        // Where to begin may hang on the disk, and until an assignment is answered librdkafka joins no further rebalance:
+        // the member would be expelled. So it is answered at once, and nothing is delivered before it is known.
+        let held: Vec<_> = partitions.iter().map(|partition| (partition.clone(), 0)).collect();
+        match self.hold(&held) {
+            Err(e) if partitions.is_empty() => Some(Event::Error(e)),
+            // What could not be answered now is with the offsets.
+            _ => (!partitions.is_empty()).then_some(Event::Assigned(partitions)),
         }
-        Some(Event::Assigned(self.partitions(rows)))
+    }
+
+    /// Answers an assignment, and has nothing of it delivered: librdkafka drops what is fetched before the pause. The offset
+    /// is no logical one, for while that is looked up a seek does not last.
+    fn hold(&mut self, partitions: &[(Partition, i64)]) -> Result<(), SourceError> {
+        self.begin(partitions)?;
+        self.unanswered = false;
+        self.assigned.extend(partitions.iter().cloned());
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<_> = partitions.iter().map(|(partition, _)| partition.clone()).collect();
+        self.pause(&partitions)
     }
 
     fn revoked(&mut self, rows: &[Row]) -> Option<Event<'static>> {
@@ -191,6 +212,31 @@ impl KafkaSource {
         client.assign(Change::To(&list))
     }
 
+    /// Moves partitions to offsets, and gives those that refuse it.
+    fn seek(&mut self, positions: &[(Partition, i64)]) -> Result<Vec<(Partition, i64)>, SourceError> {
+        let list = ffi::positions(positions)?;
+        self.client()?.seek(&list, SEEK_PATIENCE)?;
+        let mut refused = Vec::new();
+        for (row, position) in list.rows().into_iter().zip(positions) {
+            if row.failed.is_some() {
+                refused.push(position.clone());
+            } else {
+                // Until something is delivered there, an eager assignment tells it once more.
+                self.assigned.insert(position.0.clone(), position.1);
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Has partitions delivered that may be paused: a pause outlives the assignment it was made in.
+    fn deliver(&mut self, starts: &[(Partition, i64)]) -> Result<(), SourceError> {
+        if !starts.is_empty() {
+            self.client()?.pause(&ffi::places(starts.iter().map(|(partition, _)| partition))?, false)?;
+        }
+        self.paused.retain(|partition| !starts.iter().any(|(p, _)| p == partition));
+        Ok(())
+    }
+
     /// Ends a client on a thread of its own, which may never come back (after a fatal error, for one).
     fn end(&mut self, timeout: Duration) {
         self.current.clear();
@@ -238,12 +284,13 @@ impl Source for KafkaSource {
     }
 
     fn assign(&mut self, starts: &[(Partition, i64)]) -> Result<(), SourceError> {
+        if !self.unanswered {
+            return self.resume(starts);
+        }
         self.begin(starts)?;
         self.unanswered = false;
         self.assigned.extend(starts.iter().cloned());
-        // A pause outlives the assignment it was made in.
-        let paused: Vec<_> = starts.iter().filter(|(p, _)| self.paused.contains(p)).cloned().collect();
-        if paused.is_empty() { Ok(()) } else { self.resume(&paused) }
+        self.deliver(starts)
     }
 
     fn unassign(&mut self, partitions: &[Partition]) -> Result<(), SourceError> {
@@ -270,19 +317,19 @@ impl Source for KafkaSource {
         if positions.is_empty() {
             return Ok(());
         }
-        let client = self.client()?;
-        let sought = ffi::positions(positions)?;
-        client.seek(&sought, SEEK_PATIENCE)?;
         // A partition whose position was out of range, or that is only being started, cannot be sought.
-        let rows = sought.rows().into_iter().zip(positions);
-        let refused: Vec<_> = rows.filter(|(row, _)| row.failed.is_some()).map(|(_, p)| p.clone()).collect();
+        let mut refused = self.seek(positions)?;
         if !refused.is_empty() {
             self.begin(&refused)?;
+            self.assigned.extend(refused.iter().cloned());
+            // Nor can it be resumed before it was started.
+            let deadline = Instant::now() + START_PATIENCE;
+            while !refused.is_empty() && Instant::now() < deadline {
+                thread::sleep(START_LOOK);
+                refused = self.seek(&refused)?;
+            }
         }
-        client.pause(&ffi::places(positions.iter().map(|(partition, _)| partition))?, false)?;
-        self.assigned.extend(positions.iter().cloned());
-        self.paused.retain(|partition| !positions.iter().any(|(p, _)| p == partition));
-        Ok(())
+        self.deliver(positions)
     }
 
     fn commit(&mut self, commits: &[Commit]) -> Result<(), SourceError> {

@@ -52,9 +52,10 @@ pub struct Message<'a> {
 pub enum Event<'a> {
     /// A record of an assigned partition. Offsets rise within a partition since its last assign or seek.
     Record(Message<'a>),
-    /// These partitions are ours to begin with: answer with [`Source::assign`].
+    /// These partitions are ours to begin with, by [`Source::assign`]. That may take its time: nothing of them is delivered
+    /// before, and the group does not wait for it.
     Assigned(Vec<Partition>),
-    /// These go: make their records durable, commit, answer with [`Source::unassign`].
+    /// These go: make their records durable, commit, answer with [`Source::unassign`], for which the group waits.
     /// `lost`: they are another's already, so nothing can be committed.
     Revoked {
         /// What goes.
@@ -131,7 +132,7 @@ pub trait Source: Send {
     /// Waits at most `timeout` for the next event; `None` if nothing happened.
     fn poll(&mut self, timeout: Duration) -> Option<Event<'_>>;
 
-    /// Accepts partitions of an [`Event::Assigned`] and begins each at its offset.
+    /// Begins each of the partitions of an [`Event::Assigned`] at its offset.
     ///
     /// # Errors
     /// What the source said; the partitions are not read then.

@@ -263,6 +263,46 @@ fn two_members_share_and_what_one_leaves_the_other_gets() {
     }
 }
 
+/// librdkafka joins no rebalance while an assignment is not answered: a member that waited for its disk to be told where to
+/// begin was expelled.
+#[test]
+fn a_rebalance_goes_on_before_it_is_known_where_to_begin() {
+    for strategy in ["cooperative-sticky", "range"] {
+        let cluster = cluster(2);
+        let producer = Producer::new(&cluster.brokers(), "topic");
+        (0..2).for_each(|number| _ = producer.produce(number, 0, 5));
+        let config = config(&cluster).set("partition.assignment.strategy", strategy).unwrap();
+        let mut first = config.connect().unwrap();
+        assert_eq!(assigned(&mut first), [partition(0), partition(1)]);
+        let mut second = config.connect().unwrap();
+        let (mut revoked, mut theirs) = (Vec::new(), Vec::new());
+        let deadline = Instant::now() + BOUND;
+        while theirs.is_empty() {
+            assert!(Instant::now() < deadline, "{strategy}: the other member got nothing, {revoked:?} was revoked");
+            match first.poll(STEP) {
+                Some(Event::Revoked { partitions, lost: false }) => {
+                    first.unassign(&partitions).unwrap();
+                    revoked.extend(partitions);
+                }
+                Some(Event::Assigned(_)) | None => {}
+                other => panic!("{strategy}: {other:?}"),
+            }
+            step(&mut second, &mut theirs);
+        }
+        let ours: Vec<_> = (0..2).map(partition).filter(|partition| !theirs.contains(partition)).collect();
+        assert_eq!(ours.len(), 1, "{strategy}");
+        producer.produce(ours[0].number, 5, 10);
+        while let Some(event) = first.poll(STEP) {
+            assert!(matches!(event, Event::Assigned(_)), "{strategy}: {event:?} before it was known where to begin");
+        }
+        first.assign(&[(ours[0].clone(), 2)]).unwrap();
+        let expected: Vec<_> = (2..10).map(|offset| (ours[0].number, offset)).collect();
+        assert_eq!(drain_some(&mut first, 8), expected, "{strategy}");
+        first.close(BOUND);
+        second.close(BOUND);
+    }
+}
+
 fn step(source: &mut KafkaSource, owned: &mut Vec<Partition>) {
     match source.poll(STEP) {
         Some(Event::Assigned(partitions)) => {
