@@ -54,8 +54,13 @@ impl Cursor {
             return if made > 0 { writer.wait(made).map(|_| cursor) } else { Ok(cursor) };
         }
         let framed = writer.note(name, |framing| {
-            if framing.cursors.len() >= MAX_CURSORS {
-                let message = format!("there are {MAX_CURSORS} cursors already; remove one that nobody needs");
+            // Crash: one whose removal is not noted yet comes back, and a link has room for no more.
+            let comes_back = |owed: &&String| **owed != name && framing.cursor(owed).is_none();
+            let removed = framing.owed.iter().filter(comes_back).count();
+            if framing.cursors.len() + removed >= MAX_CURSORS {
+                let noted =
+                    if removed > 0 { "; one that was removed counts until there is room to note it" } else { "" };
+                let message = format!("there are {MAX_CURSORS} cursors already; remove one that nobody needs{noted}");
                 return Err(Error::new(ErrorKind::Invalid, "make a cursor", message));
             }
             // 0 in a note removes; no record begins in a segment's first block.
@@ -108,6 +113,7 @@ impl Cursor {
                 return Ok(());
             }
             framing.cursors.iter_mut().filter(|cursor| cursor.name == self.name).for_each(|cursor| cursor.lsn = lsn.0);
+            framing.owed.insert(self.name.clone());
         }
         // Under the lock again: another thread may have released more meanwhile, and notes only go up.
         self.noted(|framing| self.find(framing))
@@ -125,6 +131,7 @@ impl Cursor {
             let mut framing = self.log.writer.framing.lock();
             self.find(&framing)?;
             framing.cursors.retain(|cursor| cursor.name != self.name);
+            framing.owed.insert(self.name.clone());
         }
         // Unless it was made again meanwhile.
         self.noted(|framing| Ok(self.find(framing).unwrap_or(0)))
@@ -137,13 +144,12 @@ impl Cursor {
         })
     }
 
-    /// Has a note of it framed. It counts already, so that nothing but the end of the log is an error: without room for
-    /// the note, but for what is held in reserve, the next link tells, or the next clean or the closing finds room.
+    /// Has the note framed that is owed. It counts already, so that nothing but the end of the log is an error: without room
+    /// for the note, but for what is held in reserve, the next link tells, or the next clean or the closing finds room.
     fn noted(&self, lsn: impl FnOnce(&mut Framing) -> Result<u64>) -> Result<()> {
         let writer = &self.log.writer;
         // Crash: before the note is durable the cursor comes back where it stood. What a clean took meanwhile is below
         // the front, which is durable and which recovery raises the cursor to.
-        writer.framing.lock().owed.insert(self.name.clone());
         match writer.note(&self.name, lsn) {
             Err(e) if matches!(e.kind(), ErrorKind::Poisoned | ErrorKind::Closed | ErrorKind::Invalid) => Err(e),
             _ => Ok(()),

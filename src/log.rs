@@ -11,7 +11,7 @@ use crate::bugs::{Bug, Bugs};
 use crate::commit::InHand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events;
-use crate::format::{CAPACITY, MARK_LEN, Mark};
+use crate::format::{CAPACITY, MARK_LEN};
 use crate::framing::Framing;
 use crate::maker::{Maker, move_aside};
 use crate::mark::MarkFile;
@@ -203,9 +203,7 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
     let disk_bytes = lengths.sum::<u64>() + MARK_LEN;
     let maker = Maker::new(log_id, segment_size, max_disk_bytes, ceiling, disk_bytes, voids, bugs);
     // A MARK beside no segment may never have reached the disk; it is made again before there is one.
-    let found = mark.is_some() && !segments.is_empty();
-    let mark = Mark { log_id, ..mark.unwrap_or_default() };
-    let mark = MarkFile::open(&*storage, mark, found, foreign_mark)?;
+    let mark = MarkFile::open(&*storage, log_id, mark, !segments.is_empty(), foreign_mark)?;
     let newest = segments.back().map(|segment| segment.base);
     // Recovery has written all that it serves again: the links are durable, and no later one comes to an end below them.
     let is_linked = !bugs.has(Bug::NoRewrite);

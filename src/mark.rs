@@ -30,9 +30,21 @@ struct State {
 }
 
 impl MarkFile {
-    /// `found`: it was read, and stands beside segments that vouch for its making. `foreign`: another log's was.
-    pub(crate) fn open(storage: &dyn Storage, mark: Mark, found: bool, foreign: bool) -> Result<MarkFile> {
-        let file = if found { Some(storage.open(MARK, true).map_err(|e| io(storage, "open", e))?) } else { None };
+    /// `found`: what it says, if it was read. `vouched`: it stands beside segments, before which it was made. `foreign`:
+    /// another log's was read.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        log_id: [u8; 16],
+        found: Option<Mark>,
+        vouched: bool,
+        foreign: bool,
+    ) -> Result<MarkFile> {
+        let mark = Mark { log_id, ..found.unwrap_or_default() };
+        let file = if found.is_some() && vouched {
+            Some(storage.open(MARK, true).map_err(|e| io(storage, "open", e))?)
+        } else {
+            None
+        };
         if let Some(file) = file.as_ref().filter(|_| mark.front > 0) {
             // Crash: either slot may be the one that the front is durable in. The newer one, written again with the bytes
             // that it has, is from here on, and the other may be overwritten.
@@ -40,7 +52,7 @@ impl MarkFile {
             write_full(&**file, &slot, at).and_then(|()| file.sync()).map_err(|e| io(storage, "settle", e))?;
         }
         let state = Mutex::new(State { file, foreign, synced: mark.sequence & 1, mark });
-        Ok(MarkFile { state, made: AtomicBool::new(found) })
+        Ok(MarkFile { state, made: AtomicBool::new(found.is_some()) })
     }
 
     /// Makes it, if it is not there: both slots valid, synced, and its name durable, before any segment is named.

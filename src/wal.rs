@@ -317,7 +317,8 @@ impl Wal {
     }
 
     /// Syncs everything, says so in MARK, gives unused space back, and lets the lock go. Later calls on the log
-    /// answer `Closed`. Closing again does no harm, and does not wait for a close that is under way.
+    /// answer `Closed`. Closing again does no harm: it answers `Ok`, which says nothing of how the log was closed, and does
+    /// not wait for a close that is under way.
     ///
     /// # Errors
     /// `Poisoned` if what was appended could not be made durable or anything failed before, `DiskFull` if it waits for

@@ -244,3 +244,32 @@ fn a_clean_up_to_the_last_record_takes_the_notes_behind_it() {
     assert!(wal.clean_before_lsn(last).unwrap().removed.is_empty());
     assert_eq!(wal.clean_before_lsn(end).unwrap().removed.len(), 1);
 }
+
+/// The removal of a cursor with a long name found no room in a full log, a new one with a short name did. After a kill there
+/// were 17, of which the next link told 16: the one that was durable was gone, and a clean took what it was to keep.
+#[test]
+fn a_cursor_whose_removal_is_not_noted_counts_as_one_of_those_there_may_be() {
+    let disk = Disk::new(1);
+    let options = Options::new().segment_size(16 << 10).max_disk_bytes(4 * (16 << 10));
+    let wal = options.open_on(disk.mount()).unwrap();
+    let long = wal.cursor(&"long".repeat(50)).unwrap();
+    let others: Vec<_> = (0..15).map(|n| wal.cursor(&n.to_string()).unwrap()).collect();
+    while let Ok(ticket) = wal.append(&[7; 96]) {
+        ticket.wait().unwrap();
+    }
+    long.remove().unwrap();
+    let refused = wal.cursor("b").unwrap_err();
+    assert!(refused.to_string().contains("until there is room"), "{refused}");
+    wal.append_checkpoint(b"").unwrap().wait().unwrap();
+    others.iter().for_each(|cursor| cursor.release(wal.durable_lsn()).unwrap());
+    wal.clean_before_lsn(Lsn::MAX).unwrap();
+    // The next link tells.
+    wal.rotate().unwrap();
+    wal.cursor("b").unwrap();
+    for _ in 0..2 {
+        disk.kill();
+        let wal = options.open_on(disk.mount()).unwrap();
+        assert_eq!((wal.cursors().len(), wal.cursors().contains_key("b")), (16, true));
+        wal.append_checkpoint(b"").unwrap().wait().unwrap();
+    }
+}

@@ -77,9 +77,8 @@ impl Link {
         ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        for cursor in self.cursors.iter().take(MAX_CURSORS) {
-            cursor.encode_into(&mut out);
-        }
+        debug_assert!(self.cursors.len() <= MAX_CURSORS, "a link has room for no more");
+        self.cursors.iter().for_each(|cursor| cursor.encode_into(&mut out));
         out
     }
 

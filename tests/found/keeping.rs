@@ -468,15 +468,7 @@ fn rotating_after_opening_begins_a_segment() {
 #[test]
 fn a_torn_write_of_mark_does_not_take_the_front() {
     for (reopens, nth) in [false, true].into_iter().flat_map(|reopens| (1..4).map(move |nth| (reopens, nth))) {
-        let disk = Disk::new(1);
-        let wal = small().open_on(disk.mount()).unwrap();
-        for n in 0..8 {
-            wal.append(&[n; 7000]).unwrap().wait().unwrap();
-            wal.rotate().unwrap();
-        }
-        disk.settle();
-        wal.append(b"newest").unwrap().wait().unwrap();
-        assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 8);
+        let (disk, wal) = cleaned();
         let mut last = wal.append(b"acknowledged").unwrap().wait().unwrap();
         let wal = if reopens {
             drop(wal);
@@ -491,15 +483,48 @@ fn a_torn_write_of_mark_does_not_take_the_front() {
         let left = disk.fork();
         disk.crash_at(0);
         drop(wal);
-        left.heal();
-        let dirty = left.dirty_units();
-        assert!(dirty < 14, "{dirty}");
-        for mask in 0..1 << dirty {
-            let left = left.fork();
-            left.crash(Keep::Mask(mask));
-            let wal = small().open_on(left.mount()).unwrap_or_else(|e| panic!("{mask:b} of {dirty}: {e}"));
-            wal.get(last).unwrap();
-        }
+        survives(&left, last);
+    }
+}
+
+/// The same while the log is opened: the newer slot was in the cache alone, and the other one written over.
+#[test]
+fn a_torn_write_of_mark_at_opening_does_not_take_the_front() {
+    for nth in 1..4 {
+        let (disk, wal) = cleaned();
+        let last = wal.append(b"acknowledged").unwrap().wait().unwrap();
+        disk.kill();
+        drop(wal);
+        disk.fail(Fault::new(Operation::Write).on("MARK").nth(nth).partial(51));
+        drop(small().open_on(disk.mount()));
+        survives(&disk, last);
+    }
+}
+
+/// A log of which a clean has taken all but the newest segment.
+fn cleaned() -> (Disk, seawall::Wal) {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    for n in 0..8 {
+        wal.append(&[n; 7000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    disk.settle();
+    wal.append(b"newest").unwrap().wait().unwrap();
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 8);
+    (disk, wal)
+}
+
+/// The record is there, whatever of what is not synced a power cut keeps.
+fn survives(disk: &Disk, record: Lsn) {
+    disk.heal();
+    let dirty = disk.dirty_units();
+    assert!(dirty < 14, "{dirty}");
+    for mask in 0..1 << dirty {
+        let left = disk.fork();
+        left.crash(Keep::Mask(mask));
+        let wal = small().open_on(left.mount()).unwrap_or_else(|e| panic!("{mask:b} of {dirty}: {e}"));
+        wal.get(record).unwrap();
     }
 }
 
