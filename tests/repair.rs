@@ -2,6 +2,9 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
 
+#[path = "repair/reads.rs"]
+mod reads;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 

@@ -1,23 +1,21 @@
 //! From a directory to its faults: reads segments in parallel, and looks again at what a live writer may have moved.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::error::{Error, Result, cancelled, plural};
+use crate::error::{Error, Result, plural};
 use crate::format::{BLOCK, segment_name};
 use crate::lsn::Lsn;
-use crate::progress::Progress;
+use crate::scan::Place;
 
-use super::aside;
-use super::plan::{Piece, Plan};
+use super::Report;
+use super::plan::{Piece, Plan, Seal};
 use super::subject::Subject;
 use super::sum::Sum;
+use super::tally::Tally;
 use super::walk::{Walked, walk};
-use super::{Report, Tell};
 
 /// How much to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +32,8 @@ pub(super) enum Depth {
 pub(super) struct Examined {
     pub(super) plan: Plan,
     pub(super) pieces: Vec<Piece>,
-    /// Of each segment, whether it was read.
-    pub(super) walked: Vec<bool>,
+    /// What was found in each segment that was read.
+    pub(super) walks: Walks,
     /// The highest claim.
     pub(super) durable: u64,
     /// Below this nothing is a torn tail: it was durable, or what no crash leaves lies above.
@@ -48,29 +46,28 @@ pub(super) struct Examined {
     pub(super) report: Report,
 }
 
-pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>) -> Result<Examined> {
-    let mut examined = look_twice(subject, depth, threads, progress)?;
-    let notes = match depth {
-        Depth::All => aside::notes(&*subject.storage, &examined),
-        Depth::End => examined.plan.survey.note_of_aside().into_iter().collect(),
-    };
-    examined.report.notes.extend(notes);
+/// Reads a log once, and if it is damaged the damaged segments and the newest once more. What was moved aside is not read.
+pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
+    let mut examined = look_twice(subject, depth, threads, tally)?;
+    if depth == Depth::End {
+        examined.report.notes.extend(examined.plan.survey.note_of_aside());
+    }
     Ok(examined)
 }
 
-fn look_twice(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>) -> Result<Examined> {
-    let (plan, walks) = look(subject, depth, threads, progress, &Sound::new())?;
+fn look_twice(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
+    let (plan, walks) = look(subject, depth, threads, tally, None)?;
     let lone = subject.is_lone();
     let durable = durable(&plan, &walks, lone);
-    let first = resolve(plan, &walks, durable, lone)?;
+    let first = resolve(plan, walks, durable, lone)?;
     if first.report.is_clean() {
         return Ok(first);
     }
     // Beside a writer, a frame may have been written after its place was read and before it was claimed to be
     // durable, and a segment cleaned. What was durable before it is read now is damaged for certain.
-    let sound = sound(&first.plan, walks);
-    let (plan, walks) = look(subject, depth, threads, progress, &sound)?;
-    let mut second = resolve(plan, &walks, durable, lone)?;
+    let sound = sound(&first.plan, first.walks);
+    let (plan, walks) = look(subject, depth, threads, tally, Some(&sound))?;
+    let mut second = resolve(plan, walks, durable, lone)?;
     let seen = first.report.faults;
     let front = subject.front()?;
     let faults = &mut second.report.faults;
@@ -83,11 +80,27 @@ fn look_twice(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_
 }
 
 /// What was read of each segment.
-type Walks = Vec<Option<Walked>>;
+pub(super) type Walks = Vec<Option<Walked>>;
 /// What was read before and was sound, by base, seed and end.
 type Sound = HashMap<(u64, u32, u64), Walked>;
 
-fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sound: &Sound) -> Result<(Plan, Walks)> {
+/// A segment that is to be read.
+struct Job {
+    index: usize,
+    place: Place,
+    seal: Option<Seal>,
+    /// As many bytes of it as there are at most.
+    bytes: u64,
+}
+
+/// `before`: what an earlier look read and need not be read again; the records of the rest were counted then.
+fn look(
+    subject: &Subject,
+    depth: Depth,
+    threads: usize,
+    tally: &Tally<'_>,
+    before: Option<&Sound>,
+) -> Result<(Plan, Walks)> {
     let mut plan = subject.plan()?;
     let known = plan.survey.claim();
     let mut walks: Walks = Vec::new();
@@ -100,44 +113,53 @@ fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sou
             .segments
             .get(index)
             .is_some_and(|found| found.header.is_ok() && part.link.is_some() && !plan.is_cut(index));
-        let read = part.place.as_ref().filter(|_| depth == Depth::All || !proven || !vouched);
-        let before = read.and_then(|place| sound.get(&(place.base, place.seed, end?)).cloned());
-        if let (Some(place), None) = (read, &before) {
-            jobs.push((index, place, part.seal));
+        let read = part.place.filter(|_| depth == Depth::All || !proven || !vouched);
+        let sound = read.and_then(|place| before?.get(&(place.base, place.seed, end?)).cloned());
+        if let (Some(place), None) = (read, &sound) {
+            let bytes = end.map_or(place.limit, |end| end.min(place.limit));
+            jobs.push(Job { index, place, seal: part.seal, bytes });
         }
-        walks.push(before);
+        walks.push(sound);
     }
-    let total_bytes =
-        jobs.iter().map(|(_, place, seal)| seal.map_or(place.limit, |seal| seal.end).min(place.limit)).sum();
-    let (next, stop, begun) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
-    let (bytes, records) = (AtomicU64::new(0), AtomicU64::new(0));
-    let results = Mutex::new((walks, None));
-    let tell = |more: u64, counted: u64| {
-        let bytes = bytes.fetch_add(more, Ordering::Relaxed) + more;
-        let records = records.fetch_add(counted, Ordering::Relaxed) + counted;
-        let now = Progress { bytes, total_bytes, records, elapsed: begun.elapsed() };
-        if !stop.load(Ordering::Relaxed) && progress(now).is_break() {
-            stop.store(true, Ordering::Relaxed);
-            results.lock().1.get_or_insert_with(|| cancelled("check"));
+    tally.expect(jobs.iter().map(|job| job.bytes).sum());
+    for (index, walked) in read(subject, &plan, &jobs, threads, tally, before.is_none())? {
+        if let Some(slot) = walks.get_mut(index) {
+            *slot = Some(walked);
         }
-        !stop.load(Ordering::Relaxed)
-    };
+    }
+    leave_out_begun(&mut plan, &mut walks)?;
+    Ok((plan, walks))
+}
+
+/// Reads segments, each in one of the threads, and gives what was found by their index. `counts`: whether their records
+/// count.
+fn read(
+    subject: &Subject,
+    plan: &Plan,
+    jobs: &[Job],
+    threads: usize,
+    tally: &Tally<'_>,
+    counts: bool,
+) -> Result<Vec<(usize, Walked)>> {
+    let (next, walks, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(None));
     let work = || {
-        while let Some((index, place, seal)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(Job { index, place, seal, bytes }) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Some(found) = plan.survey.segments.get(*index) else { continue };
-            tell(u64::from(BLOCK).min(place.limit), 0);
-            let (end, expected) = (seal.map(|seal| seal.end), seal.map(|seal| seal.records));
-            let walked = walk(&*found.file, place, end, expected, |bytes| tell(bytes, 0));
-            if !tell(0, walked.as_ref().map_or(0, |walked| walked.found.records)) {
+            let part = tally.part(*bytes);
+            if !part.add(u64::from(BLOCK)) {
                 return;
             }
-            let mut results = results.lock();
-            match walked {
-                Ok(walked) => results.0.iter_mut().skip(*index).take(1).for_each(|slot| *slot = Some(walked.clone())),
+            let (end, expected) = (seal.map(|seal| seal.end), seal.map(|seal| seal.records));
+            match walk(&*found.file, place, end, expected, |bytes| part.add(bytes)) {
+                Ok(walked) => {
+                    if !part.end(if counts { walked.found.records } else { 0 }) {
+                        return;
+                    }
+                    walks.lock().push((*index, walked));
+                }
                 Err(e) => {
-                    stop.store(true, Ordering::Relaxed);
-                    let path: PathBuf = subject.path(&found.name);
-                    results.1.get_or_insert(Error::io("read", path, e));
+                    tally.stop();
+                    failed.lock().get_or_insert(Error::io("read", subject.path(&found.name), e));
                     return;
                 }
             }
@@ -150,10 +172,8 @@ fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sou
         }
         work();
     });
-    let (mut walks, error) = results.into_inner();
-    error.map_or(Ok(()), Err)?;
-    leave_out_begun(&mut plan, &mut walks)?;
-    Ok((plan, walks))
+    failed.into_inner().map_or_else(|| tally.check(), Err)?;
+    Ok(walks.into_inner())
 }
 
 /// Leaves out the segments that a writer began between the look for their links and the reading of their frames: else a
@@ -178,7 +198,7 @@ fn durable(plan: &Plan, walks: &Walks, lone: bool) -> u64 {
 }
 
 /// Puts together what was read: where the log ends, and what of it is not as it was written.
-fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examined> {
+fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examined> {
     let shown = durable.max(plan.survey.mark.map_or(0, |mark| mark.shown));
     let pieces = plan.history(durable, shown);
     let certain = pieces.iter().filter_map(|piece| plan.broken_to(piece)).max().map_or(durable, |to| to.max(durable));
@@ -242,8 +262,7 @@ fn resolve(plan: Plan, walks: &Walks, durable: u64, lone: bool) -> Result<Examin
     let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);
     report.end = Lsn(end);
     report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));
-    let walked = walks.iter().map(Option::is_some).collect();
-    Ok(Examined { plan, pieces, walked, durable, certain, shown, gone, report })
+    Ok(Examined { plan, pieces, walks, durable, certain, shown, gone, report })
 }
 
 impl Examined {

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,6 +19,7 @@ use super::examine::{Depth, Examined, examine};
 use super::plan::Piece;
 use super::subject::Subject;
 use super::sum::fault;
+use super::tally::Tally;
 use super::walk::{Hole, Step, Walk, walk};
 
 /// What [`Frames`] yields.
@@ -155,7 +155,7 @@ impl fmt::Debug for Frames {
 
 impl Frames {
     fn new(subject: Subject) -> Result<Frames> {
-        let examined = examine(&subject, Depth::End, 1, &|_| ControlFlow::Continue(()))?;
+        let examined = examine(&subject, Depth::End, 1, &Tally::untold())?;
         let pending = examined.report.faults.iter().cloned().collect();
         let pieces = examined.pieces.iter().copied().collect();
         Ok(Frames {
@@ -332,8 +332,8 @@ impl Frames {
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else { return Ok(()) };
         let Some(place) = &part.place else { return Ok(()) };
         let io = |e| Error::io("read", self.subject.path(&found.name), e);
-        let walked = match self.examined.walked.get(index) {
-            Some(false) => {
+        let walked = match self.examined.walks.get(index) {
+            Some(None) => {
                 let (end, records) = (part.seal.map(|seal| seal.end), part.seal.map(|seal| seal.records));
                 Some(walk(&*found.file, place, end, records, |_| true).map_err(io)?)
             }
@@ -350,8 +350,8 @@ impl Frames {
         let Some(walked) = walked else { return Ok(()) };
         self.pending.extend(walked.holes.iter().map(|hole| fault(&found.name, found.base, hole, None)));
         self.pending.make_contiguous().sort_by_key(|fault| (fault.lsn, fault.offset));
-        if let Some(walked) = self.examined.walked.get_mut(index) {
-            *walked = true;
+        if let Some(before) = self.examined.walks.get_mut(index) {
+            *before = Some(walked);
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ mod repair;
 mod salvage;
 mod subject;
 mod sum;
+mod tally;
 mod walk;
 
 use std::fmt;
@@ -36,11 +37,13 @@ use crate::error::{Result, plural};
 use crate::lsn::Lsn;
 use crate::progress::Progress;
 use crate::storage::Storage;
+use examine::Depth;
 use subject::Subject;
+use tally::Tally;
 
 pub use frames::{Frames, Item, frames, frames_on};
 pub use overview::{CursorInfo, FileInfo, MarkState, Overview, SegmentInfo, State, inspect, inspect_on};
-pub use repair::{Repair, RepairPlan, Step};
+pub use repair::{Repair, RepairPlan, Step, Way};
 pub use salvage::{Salvage, Salvaged, SalvagedLog, SalvagedRecords};
 
 /// Verifies all checksums of the log in the directory `path`, with two threads or as many as there are cores.
@@ -81,6 +84,11 @@ pub struct Verify<'a> {
 /// Who is told of the progress.
 type Tell<'a> = &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync);
 
+/// How many threads read where nobody says it.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).max(2)
+}
+
 impl fmt::Debug for Verify<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verify").field("threads", &self.threads).finish_non_exhaustive()
@@ -96,8 +104,7 @@ impl Default for Verify<'_> {
 impl<'a> Verify<'a> {
     /// With two threads or as many as there are cores, and without progress.
     pub fn new() -> Verify<'a> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Verify { threads: cores.max(2), progress: &|_| ControlFlow::Continue(()) }
+        Verify { threads: threads(), progress: &|_| ControlFlow::Continue(()) }
     }
 
     /// How many threads read, at least one. Each reads a segment and takes as much memory as 256 KiB or the
@@ -107,9 +114,9 @@ impl<'a> Verify<'a> {
         self
     }
 
-    /// Is told of the progress about every MiB, from any of the threads; the records of a segment are counted once it is
-    /// done. Damaged segments are read twice, so that it may begin again. With `Break` the run ends as soon as the
-    /// threads see it, and answers `Cancelled`.
+    /// Is told of the progress about every MiB, from any of the threads, one after the other; the records of a segment are
+    /// counted once it is done. Where there is damage, the damaged segments and the newest are read once more, and the
+    /// total grows by them then. With `Break` the run ends as soon as the threads see it, and answers `Cancelled`.
     pub fn progress(mut self, progress: &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync)) -> Verify<'a> {
         self.progress = progress;
         self
@@ -132,7 +139,10 @@ impl<'a> Verify<'a> {
     }
 
     fn examine(&self, subject: &Subject) -> Result<Report> {
-        let examined = examine::examine(subject, examine::Depth::All, self.threads, self.progress)?;
+        let tally = Tally::new("check", self.progress);
+        let mut examined = examine::examine(subject, Depth::All, self.threads, &tally)?;
+        let notes = aside::notes(&*subject.storage, &examined);
+        examined.report.notes.extend(notes);
         Ok(examined.report)
     }
 }

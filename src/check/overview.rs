@@ -1,6 +1,5 @@
 //! What lies in a log's directory: each file, what it is, and why it is kept.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use super::Fault;
 use super::examine::{Depth, Examined, examine};
 use super::plan::Piece;
 use super::subject::Subject;
+use super::tally::Tally;
 use super::walk::{Walked, walk};
 
 /// What a log is made of, as it was at one moment. From [`inspect`].
@@ -188,7 +188,7 @@ fn look(subject: &Subject) -> Result<Overview> {
 
 /// Also tells whether what was seen belongs together: a writer may recycle a segment between two looks at it.
 fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
-    let mut examined = examine(subject, Depth::End, 1, &|_| ControlFlow::Continue(()))?;
+    let mut examined = examine(subject, Depth::End, 1, &Tally::untold())?;
     let (first, end) = (examined.report.first.0, examined.report.end.0);
     let bases: Vec<u64> = examined.pieces.iter().map(|piece| examined.plan.base_of(piece)).collect();
     // What lies above a torn tail is no part of the log.

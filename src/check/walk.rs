@@ -66,6 +66,8 @@ pub(super) struct Walk {
     end: u64,
     offset: u64,
     batch: u64,
+    /// Up to which offset was told.
+    told: u64,
     chunk: Chunk,
 }
 
@@ -75,7 +77,18 @@ impl Walk {
         let first = u64::from(BLOCK);
         let limit = end.map_or(place.limit, |end| end.min(place.limit));
         let place = Place { limit, ..*place };
-        Walk { place, end: end.unwrap_or(limit), offset: first, batch: first, chunk: Chunk::default() }
+        let (end, chunk) = (end.unwrap_or(limit), Chunk::default());
+        Walk { place, end, offset: first, batch: first, told: first, chunk }
+    }
+
+    /// Tells of the bytes that were passed since it last did, where they are many; whether to go on.
+    pub(super) fn tell(&mut self, progress: &mut impl FnMut(u64) -> bool) -> bool {
+        let passed = self.offset - self.told;
+        if passed < STRIDE {
+            return true;
+        }
+        self.told = self.offset;
+        progress(passed)
     }
 
     pub(super) fn next(&mut self, file: &dyn File) -> io::Result<Option<Step>> {
@@ -161,13 +174,15 @@ impl Walk {
 /// What one segment holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Walked {
-    /// Valid records, and the bytes of all valid frames but gaps.
+    /// Valid records and notes of cursors, and the bytes of all valid frames but gaps.
     pub(super) found: Summary,
     pub(super) bytes: u64,
     /// Where an earlier repair passed over what was lost: from which offset, and how many bytes.
     pub(super) gaps: Vec<(u64, u64)>,
     /// The highest claim.
     pub(super) claim: u64,
+    /// The highest batch time of a batch that ends in it.
+    pub(super) batch_time: u64,
     /// The offset past the last valid frame.
     pub(super) end: u64,
     pub(super) holes: Vec<Hole>,
@@ -180,9 +195,21 @@ impl Walked {
         let between = self.holes.iter().filter(|hole| hole.followed);
         between.map(|hole| hole.records).sum::<Option<u64>>().map(|lost| lost + self.found.records)
     }
+
+    /// Whether there is nothing in it but whole batches, up to `end`, where the log says that it ended, or up to where no
+    /// further frame begins.
+    pub(super) fn is_whole(&self, end: Option<u64>) -> bool {
+        let whole = match (self.holes.as_slice(), end) {
+            ([], _) => end.is_none_or(|end| end == self.end),
+            ([hole], None) => !hole.followed && hole.batch == hole.from,
+            _ => false,
+        };
+        whole && self.too_new.is_none()
+    }
 }
 
-/// Reads all of a segment. `expected`: how many records the log says it holds. `progress` is told of bytes read.
+/// Reads all of a segment, or until `progress`, which is told of the bytes passed, ends it. `expected`: how many records the
+/// log says it holds.
 pub(super) fn walk(
     file: &dyn File,
     place: &Place,
@@ -193,7 +220,6 @@ pub(super) fn walk(
     let mut walk = Walk::new(place, end);
     let mut walked = Walked { end: u64::from(BLOCK), ..Walked::default() };
     let mut whole = (0, 0);
-    let mut told = u64::from(BLOCK);
     while let Some(step) = walk.next(file)? {
         match step {
             Step::Frame(offset, header) => {
@@ -205,9 +231,13 @@ pub(super) fn walk(
                     Some(FrameKind::Gap) => walked.gaps.push((offset, size)),
                     _ => walked.bytes += size,
                 }
+                if header.kind == Some(FrameKind::CursorNote) {
+                    walked.found.note(&walk.payload(file, offset, &header)?);
+                }
                 walked.claim = walked.claim.max(header.claim(place.base + offset).unwrap_or(0));
                 walked.end = walk.offset;
                 if !header.more {
+                    walked.batch_time = walked.batch_time.max(header.batch_time);
                     whole = (walked.found.records, walked.bytes);
                 }
             }
@@ -218,14 +248,10 @@ pub(super) fn walk(
             }
             Step::TooNew(offset) => walked.too_new = Some(offset),
         }
-        if walk.offset - told >= STRIDE {
-            if !progress(walk.offset - told) {
-                return Ok(walked);
-            }
-            told = walk.offset;
+        if !walk.tell(&mut progress) {
+            return Ok(walked);
         }
     }
-    progress(walk.offset - told);
     for hole in &mut walked.holes {
         hole.beyond = walked.found.records - hole.beyond;
     }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use seawall::Lsn;
-use seawall::check::{self, Fault, Repair, RepairPlan, Salvage, SegmentInfo, Step};
+use seawall::check::{self, Repair, RepairPlan, Salvage, SegmentInfo, Step, Way};
+use seawall::{Lsn, Progress};
 use serde_json::{Value, json};
 
 use crate::exit;
@@ -18,9 +18,9 @@ use crate::out::{Out, count, counted};
 /// Bring a damaged log back: first the plan, then the act
 ///
 /// Without one of --pass-over, --quarantine and --cut it only says what each of them would do, and changes nothing; that
-/// works on a live log too. Everything that stays keeps its LSN. What is replaced is copied aside before, and what is no
-/// longer part of the log is moved aside, as NAME.wal.aside: nothing is deleted. A crash within leaves the log damaged
-/// still or repaired; run it again.
+/// works on a live log too, which is read once for all of them, as verify does. Everything that stays keeps its LSN. What is
+/// replaced is copied aside before, and what is no longer part of the log is moved aside, as NAME.wal.aside: nothing is
+/// deleted. A crash within leaves the log damaged still or repaired; run it again.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -75,11 +75,18 @@ impl Arguments {
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let asked = arguments.acts();
     let act = asked && !arguments.dry_run;
-    let mut repair = arguments.quarantine.iter().fold(Repair::new(), Repair::quarantine);
+    let meter = Meter::new(arguments.json);
+    let progress = |progress: Progress| {
+        meter.tick(|| progress);
+        ControlFlow::Continue(())
+    };
+    let mut repair = arguments.quarantine.iter().fold(Repair::new().progress(&progress), Repair::quarantine);
     if let Some(lsn) = arguments.cut {
         repair = repair.cut(Lsn(lsn));
     }
-    let plan = if act { repair.run(&arguments.dir)? } else { repair.plan(&arguments.dir)? };
+    let plan = if act { repair.run(&arguments.dir) } else { repair.plan(&arguments.dir) };
+    drop(meter);
+    let plan = plan?;
     if arguments.json {
         out.json(&object(&plan, act))?;
     } else {
@@ -157,18 +164,14 @@ fn ways(plan: &RepairPlan, arguments: &Arguments, out: &mut Out) -> anyhow::Resu
     out.line(format_args!(
         "next     seawall repair {dir} --pass-over     does this; first copy the directory, if you can"
     ))?;
-    let Some(first) = plan.faults.iter().map(|fault| fault.lsn).min() else { return Ok(()) };
-    let dropped = |other: &RepairPlan| counted(other.dropped_records, "valid record");
-    if let Ok(cut) = Repair::new().cut(first).plan(&arguments.dir) {
-        let dropped = dropped(&cut);
-        out.line(format_args!("    or   seawall repair {dir} --cut {first}     drops {dropped}"))?;
-    }
-    let damaged = |fault: &&Fault| arguments.dir.join(&fault.segment).is_file();
-    if let Some(fault) = plan.faults.iter().find(damaged)
-        && let Ok(quarantine) = Repair::new().quarantine(&fault.segment).plan(&arguments.dir)
-    {
-        let (segment, dropped) = (&fault.segment, dropped(&quarantine));
-        out.line(format_args!("    or   seawall repair {dir} --quarantine {segment}     drops {dropped}"))?;
+    for way in &plan.others {
+        let (way, dropped) = match way {
+            Way::Cut { lsn, dropped_records } => (format!("--cut {lsn}"), dropped_records),
+            Way::Quarantine { segment, dropped_records } => (format!("--quarantine {segment}"), dropped_records),
+            _ => continue,
+        };
+        let dropped = counted(*dropped, "valid record");
+        out.line(format_args!("    or   seawall repair {dir} {way}     drops {dropped}"))?;
     }
     let ways = salvages(plan, &arguments.dir);
     ways.iter().try_for_each(|way| {

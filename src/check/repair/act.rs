@@ -9,13 +9,19 @@ use crate::maker::{aside_name, move_aside};
 use crate::recovery::rewrite;
 use crate::storage::Storage;
 
+use super::super::tally::{Part, Tally};
 use super::layout::Layout;
 use super::stand::{Stand, copy_file};
 
 /// Does all of it. An error says what was touched until then.
-pub(super) fn act(storage: &dyn Storage, layout: &Layout) -> Result<()> {
+pub(super) fn act(storage: &dyn Storage, layout: &Layout, tally: &Tally<'_>) -> Result<()> {
     let names = Names { storage, touched: RefCell::default() };
-    names.act(layout).map_err(|error| error.having_touched(names.touched()))
+    let bytes = names.bytes(layout)?;
+    tally.expect(bytes);
+    let part = tally.part(bytes);
+    names.act(layout, &part).map_err(|error| error.having_touched(names.touched()))?;
+    part.end(0);
+    Ok(())
 }
 
 /// A storage whose errors say what was done to which file, and that remembers what was.
@@ -32,8 +38,23 @@ enum Touched {
 }
 
 impl Names<'_> {
-    fn act(&self, layout: &Layout) -> Result<()> {
+    /// How many bytes are read to be written elsewhere, or again.
+    fn bytes(&self, layout: &Layout) -> Result<u64> {
+        let there = self.list()?;
+        let mut bytes: u64 = layout.unproven.iter().map(|(_, bytes)| bytes.end - bytes.start).sum();
+        for stand in &layout.stands {
+            bytes += stand.copied();
+            if there.contains(&stand.name) {
+                let file = self.io("open", &stand.name, self.storage.open(&stand.name, false))?;
+                bytes += self.io("open", &stand.name, file.len())?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn act(&self, layout: &Layout, part: &Part<'_, '_>) -> Result<()> {
         let (Layout { stands, unproven, below, next, others, .. }, storage) = (layout, self.storage);
+        let told = |bytes| _ = part.add(bytes);
         self.move_aside(&layout.unfinished)?;
         for name in self.list()?.iter().filter(|name| is_unfinished(name) && !others.contains(name)) {
             self.io("remove", name, storage.remove(name))?;
@@ -43,11 +64,11 @@ impl Names<'_> {
             if self.list()?.contains(&stand.name) {
                 let aside = self.io("list", "", aside_name(storage, &stand.name))?;
                 self.begin(stand);
-                copy_file(storage, &stand.name, &stand.unfinished)?;
+                copy_file(storage, &stand.name, &stand.unfinished, told)?;
                 self.rename(&stand.unfinished, &aside, format!("{} copied to {aside}", stand.name))?;
             }
             self.begin(stand);
-            stand.write(storage)?;
+            stand.write(storage, told)?;
         }
         // Crash: what is written over is gone, so its copy is durable before.
         self.sync()?;
@@ -63,6 +84,7 @@ impl Names<'_> {
             let file = self.io("open", name, storage.open(name, true))?;
             self.done(format!("{name} written again as it was"));
             self.io("sync", name, rewrite(&*file, bytes.start, bytes.end, Bugs::default()))?;
+            told(bytes.end - bytes.start);
         }
         if !below.is_empty() {
             // Crash: the only header that tells whose log this is may be in one of them, until the names above are durable.
@@ -72,7 +94,7 @@ impl Names<'_> {
         // Crash: below the front of the next link all counts as cleaned, and that leads down through what was just written.
         self.sync()?;
         self.begin(next);
-        next.write(storage)?;
+        next.write(storage, told)?;
         self.rename(&next.unfinished, &next.name, format!("{} made, in which the log goes on", next.name))?;
         // Crash: the names of the others say which LSNs are spent, until the next segment's does.
         self.sync()?;

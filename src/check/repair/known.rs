@@ -1,5 +1,6 @@
 //! The segments that a damaged log was made of, each with what its successor says of it and where its bytes are.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -9,6 +10,7 @@ use crate::storage::{File, Storage};
 
 use super::super::examine::Examined;
 use super::super::plan::Plan;
+use super::Case;
 use super::layout::room_for_filler;
 use super::sift::{Bounds, Sifted, sift};
 use super::stand::{NewLink, Stand};
@@ -27,6 +29,8 @@ pub(super) struct Known {
     pub(super) seal: Option<(u64, u64)>,
     /// How many records lie before it, if its successor says so.
     pub(super) before: Option<u64>,
+    /// What is kept of it where nothing is cut, once it was read for that.
+    uncut: OnceCell<Sifted>,
 }
 
 #[derive(Debug)]
@@ -84,7 +88,8 @@ fn open(storage: &dyn Storage, name: &str, used: bool) -> Result<Source> {
 impl Known {
     /// One of which only its place is known.
     fn lost(base: u64, seed: u32) -> Known {
-        Known { base, seed, header: None, source: None, link: None, seal: None, before: None }
+        let uncut = OnceCell::new();
+        Known { base, seed, header: None, source: None, link: None, seal: None, before: None, uncut }
     }
 
     /// One that checking goes by; `None` if nothing tells how to read it.
@@ -107,30 +112,64 @@ impl Known {
         self.source.as_ref().map_or(0, |source| source.length)
     }
 
-    /// What is kept of it, with room for a link; of a quarantined one nothing.
-    pub(super) fn sift(&self, storage: &dyn Storage, bounds: Bounds, quarantined: bool) -> Result<Sifted> {
-        let sifted = self.sift_all(storage, bounds, quarantined)?;
-        let least = NewLink::least();
-        if sifted.link.is_none() && sifted.kept.first().is_some_and(|kept| kept.start < least) {
-            // No log has anything there but its link.
-            return self.sift_all(storage, Bounds { from: least, ..bounds }, quarantined);
-        }
-        Ok(sifted)
-    }
-
-    fn sift_all(&self, storage: &dyn Storage, bounds: Bounds, quarantined: bool) -> Result<Sifted> {
+    /// What is kept of it below the LSN `cut`, with room for a link; of a quarantined one nothing.
+    pub(super) fn sift(&self, case: &Case<'_>, cut: u64, quarantined: bool) -> Result<Sifted> {
         let end = self.seal.map(|(end, _)| end);
         let (Some(source), false) = (&self.source, quarantined) else {
             return Ok(Sifted::nothing(end.unwrap_or(u64::from(BLOCK))));
         };
         let capacity = self.header.map_or(source.length, |header| header.capacity);
         let place = Place { base: self.base, seed: self.seed, limit: capacity.min(source.length) };
-        let path = || storage.path().join(&source.name);
-        let sifted = sift(&*source.file, &place, end, bounds).map_err(|e| Error::io("read", path(), e))?;
-        sifted.ok_or_else(|| {
-            let message = "a frame of a newer version; repair the log with that, nothing was changed";
-            Error::new(ErrorKind::TooNew, "repair", message).at(path(), 0)
-        })
+        if self.base.saturating_add(end.unwrap_or(place.limit)) > cut {
+            return self.read(case, source, &place, cut);
+        }
+        if let Some(sifted) = self.uncut.get().cloned().or_else(|| self.whole(&case.examined)) {
+            return Ok(sifted);
+        }
+        let sifted = self.read(case, source, &place, cut)?;
+        Ok(self.uncut.get_or_init(|| sifted).clone())
+    }
+
+    /// What is kept of it where nothing is cut, if examining found nothing in it but its link and whole batches.
+    fn whole(&self, examined: &Examined) -> Option<Sifted> {
+        let plan = &examined.plan;
+        let index = plan.survey.segments.binary_search_by_key(&self.base, |found| found.base).ok()?;
+        let (part, walked) = (plan.parts.get(index)?, examined.walks.get(index)?.as_ref()?);
+        let (sealed, end) = (self.seal.map(|(end, _)| end), walked.end);
+        let same = part.place?.seed == self.seed && part.seal.map(|seal| seal.end) == sealed;
+        if !same || !walked.is_whole(sealed) {
+            return None;
+        }
+        // What lies behind it is a torn tail.
+        let last = !walked.holes.is_empty() && self.base + end >= examined.certain;
+        let (link, whole) = (Some(self.link.clone()?), walked.found.clone());
+        let kept = std::iter::once(u64::from(BLOCK)..end).collect();
+        Some(Sifted { kept, end, last, link, whole, batch_time: walked.batch_time })
+    }
+
+    fn read(&self, case: &Case<'_>, source: &Source, place: &Place, cut: u64) -> Result<Sifted> {
+        let (tally, path) = (case.tally, || case.storage.path().join(&source.name));
+        let end = self.seal.map(|(end, _)| end);
+        let sift = |from| {
+            let bytes = end.unwrap_or(place.limit).min(place.limit).min(cut.saturating_sub(self.base));
+            tally.expect(bytes);
+            let part = tally.part(bytes);
+            let bounds = Bounds { from, cut, certain: case.examined.certain };
+            let sifted = sift(&*source.file, place, end, bounds, |bytes| part.add(bytes));
+            let sifted = sifted.map_err(|e| Error::io("read", path(), e))?;
+            part.end(0);
+            tally.check()?;
+            sifted.ok_or_else(|| {
+                let message = "a frame of a newer version; repair the log with that, nothing was changed";
+                Error::new(ErrorKind::TooNew, "repair", message).at(path(), 0)
+            })
+        };
+        let (sifted, least) = (sift(0)?, NewLink::least());
+        if sifted.link.is_none() && sifted.kept.first().is_some_and(|kept| kept.start < least) {
+            // No log has anything there but its link.
+            return sift(least);
+        }
+        Ok(sifted)
     }
 
     /// The offset where a link in the place of the lost one must end, or before: where the first that is kept begins, or

@@ -11,10 +11,10 @@ use crate::storage::Storage;
 
 use super::super::examine::Examined;
 use super::super::plan::Plan;
-use super::Repair;
-use super::known::{Known, know};
-use super::sift::{Bounds, Sifted};
+use super::known::Known;
+use super::sift::Sifted;
 use super::stand::{NewLink, Stand};
+use super::{Case, Repair};
 
 /// How far above all LSNs that may have been handed out the log goes on.
 pub(in super::super) const JUMP: u64 = 1 << 40;
@@ -40,20 +40,20 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(storage: &dyn Storage, examined: &Examined, ways: &Repair) -> Result<Layout> {
-        let Examined { plan, durable, certain, report, .. } = examined;
+    pub(super) fn new(case: &Case<'_>, ways: &Repair<'_>) -> Result<Layout> {
+        let Case { storage, ref examined, ref known, .. } = *case;
+        let Examined { plan, durable, report, .. } = examined;
         let log_id = plan.survey.log_id.ok_or_else(|| unknown_log(storage))?;
-        let known = know(storage, examined)?;
-        let bounds = Bounds { from: 0, cut: ways.cut_at(&known, report.end.0), certain: *certain };
+        let cut = ways.cut_at(known, report.end.0);
         let (mut stands, mut unproven, mut used, mut records) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut upto = Upto::none(plan.survey.front);
         for (n, segment) in known.iter().enumerate() {
-            if segment.base.saturating_add(u64::from(BLOCK)) >= bounds.cut {
+            if segment.base.saturating_add(u64::from(BLOCK)) >= cut {
                 break;
             }
             let room = known.get(n + 1).map(|above| above.base - segment.base);
             let quarantined = ways.quarantines(segment.base);
-            let mut sifted = segment.sift(storage, bounds, quarantined)?;
+            let mut sifted = segment.sift(case, cut, quarantined)?;
             let lost_link = sifted.link.is_none();
             if let (true, None, Some(before)) = (lost_link, &segment.link, segment.before) {
                 stands.extend(upto.fill(storage, log_id, segment.base, before)?);

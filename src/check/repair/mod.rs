@@ -15,13 +15,15 @@ use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, segment_name};
 use crate::log::lock_error;
 use crate::lsn::Lsn;
+use crate::progress::Progress;
 use crate::storage::{Fs, Storage};
 
-use super::Fault;
 use super::examine::{Depth, Examined, examine};
 use super::plan::Plan;
 use super::subject::Subject;
-use known::Known;
+use super::tally::Tally;
+use super::{Fault, Tell};
+use known::{Known, know};
 pub(super) use layout::JUMP;
 use layout::Layout;
 use stand::Stand;
@@ -43,16 +45,20 @@ use stand::Stand;
 ///
 /// let plan = Repair::new().plan(dir)?;
 /// println!("{plan}");
+/// for way in &plan.others {
+///     println!("or {way:?}");
+/// }
 /// if !plan.faults.is_empty() {
 ///     Repair::new().run(dir)?;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 #[must_use = "nothing is repaired until it is run"]
-pub struct Repair {
+pub struct Repair<'a> {
     quarantine: Vec<String>,
     cut: Option<Lsn>,
+    progress: Tell<'a>,
 }
 
 /// What a repair does, or did. Printed, it is a line for each fault and for each step.
@@ -74,6 +80,28 @@ pub struct RepairPlan {
     pub end: Lsn,
     /// The log ends here now, as [`verify`](super::verify) tells it. A cut drops what lies between the two.
     pub before: Lsn,
+    /// The other ways out of the damage, where none was asked for. None of what was done.
+    pub others: Vec<Way>,
+}
+
+/// Another way out of what is damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Way {
+    /// To cut the log where the damage begins.
+    Cut {
+        /// For [`Repair::cut`].
+        lsn: Lsn,
+        /// As its own plan says it.
+        dropped_records: u64,
+    },
+    /// To pass over all of the first segment that is damaged.
+    Quarantine {
+        /// For [`Repair::quarantine`].
+        segment: String,
+        /// As its own plan says it.
+        dropped_records: u64,
+    },
 }
 
 /// One step of a repair.
@@ -116,32 +144,66 @@ pub enum Step {
     },
 }
 
-impl Repair {
-    /// Passes over what is damaged, and no more.
-    pub fn new() -> Repair {
-        Repair::default()
+/// A log as it was examined, once for all ways out.
+struct Case<'a> {
+    storage: &'a dyn Storage,
+    tally: &'a Tally<'a>,
+    examined: Examined,
+    /// Empty if there is nothing to be done.
+    known: Vec<Known>,
+}
+
+impl fmt::Debug for Repair<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Repair { quarantine, cut, .. } = self;
+        f.debug_struct("Repair").field("quarantine", quarantine).field("cut", cut).finish_non_exhaustive()
+    }
+}
+
+impl Default for Repair<'_> {
+    fn default() -> Self {
+        Repair::new()
+    }
+}
+
+impl<'a> Repair<'a> {
+    /// Passes over what is damaged, and no more; without progress.
+    pub fn new() -> Repair<'a> {
+        Repair { quarantine: Vec::new(), cut: None, progress: &|_| ControlFlow::Continue(()) }
     }
 
     /// Passes over all of a segment, by its file's name. The one in which the log ends is cut off, with the torn tail that
     /// may reach beyond it.
-    pub fn quarantine(mut self, segment: impl Into<String>) -> Repair {
+    pub fn quarantine(mut self, segment: impl Into<String>) -> Repair<'a> {
         self.quarantine.push(segment.into());
         self
     }
 
     /// Ends the log before the first batch that reaches above `lsn`, be the log damaged or sound: the plan says how many
     /// valid records that drops. If the log is sound and none reaches above, there is nothing to do.
-    pub fn cut(mut self, lsn: Lsn) -> Repair {
+    pub fn cut(mut self, lsn: Lsn) -> Repair<'a> {
         self.cut = Some(lsn);
         self
     }
 
-    /// What would be done to the log in the directory `path`. Changes nothing, and works beside a live writer. Reads
-    /// the log three times.
+    /// Is told of the progress as [`Verify::progress`](super::Verify::progress) is; the total grows by what is read once
+    /// more, and by what is copied before that begins. With `Break` it ends, answers `Cancelled` and has changed nothing. It
+    /// is asked once more before the first file is touched, and only told from then on: what is begun is done to its end.
+    pub fn progress(mut self, progress: &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync)) -> Repair<'a> {
+        self.progress = progress;
+        self
+    }
+
+    /// What would be done to the log in the directory `path`, and what the other ways out drop. Changes nothing, and works
+    /// beside a live writer.
+    ///
+    /// Reads the log once, as [`Verify`](super::Verify) does and with as many threads; where there is damage, the damaged
+    /// segments and the newest once more. For the plan only the damaged segments are read again, and for a cut the one that
+    /// it ends in, up to there. A segment that lies under another name is read up to twice more, to know it.
     ///
     /// # Errors
     /// `NotFound` if there is no log, or nothing that tells which; `Invalid` if there is no such segment or LSN;
-    /// `TooNew`; `TooLarge` if no LSNs are left; `Io`.
+    /// `TooNew`; `TooLarge` if no LSNs are left; `Io`; `Cancelled`.
     pub fn plan(&self, path: impl AsRef<Path>) -> Result<RepairPlan> {
         self.plan_on(Arc::new(Fs::new(path)))
     }
@@ -151,13 +213,17 @@ impl Repair {
     /// # Errors
     /// As [`plan`](Repair::plan).
     pub fn plan_on(&self, storage: Arc<dyn Storage>) -> Result<RepairPlan> {
-        self.lay_out(&storage).map(|(plan, _)| plan)
+        let tally = Tally::new("repair", self.progress);
+        let case = self.examine(&storage, &tally)?;
+        let (plan, _) = self.lay_out(&case)?;
+        let others = if self.acts() { Vec::new() } else { case.others(&plan)? };
+        Ok(RepairPlan { others, ..plan })
     }
 
     /// Does it, and tells what was done. A crash within leaves the log damaged still or repaired, and the same log, of which
     /// no LSN is given out again; run it again. What was to be moved aside may still lie there then; opening moves it.
     ///
-    /// Takes room for a copy of each segment that is written anew, twice.
+    /// Reads the log as [`plan`](Repair::plan) does. Takes room for a copy of each segment that is written anew, twice.
     ///
     /// # Errors
     /// As [`plan`](Repair::plan); `Locked` if a writer has the log; `DiskFull`. Run it again then, too;
@@ -172,43 +238,58 @@ impl Repair {
     /// As [`run`](Repair::run).
     pub fn run_on(&self, storage: Arc<dyn Storage>) -> Result<RepairPlan> {
         let _lock = storage.lock().map_err(|e| lock_error(&*storage, e))?;
-        let (plan, layout) = self.lay_out(&storage)?;
+        let tally = Tally::new("repair", self.progress);
+        let (plan, layout) = self.lay_out(&self.examine(&storage, &tally)?)?;
         if let Some(layout) = layout {
-            act::act(&*storage, &layout)?;
+            tally.act()?;
+            act::act(&*storage, &layout, &tally)?;
         }
         Ok(plan)
     }
 
-    fn lay_out(&self, storage: &Arc<dyn Storage>) -> Result<(RepairPlan, Option<Layout>)> {
-        let examined = examine(&Subject::log(Arc::clone(storage)), Depth::All, 1, &|_| ControlFlow::Continue(()))?;
+    fn examine<'t>(&self, storage: &'t Arc<dyn Storage>, tally: &'t Tally<'t>) -> Result<Case<'t>> {
+        let examined = examine(&Subject::log(Arc::clone(storage)), Depth::All, super::threads(), tally)?;
         self.check(&**storage, &examined)?;
-        let Examined { report, .. } = &examined;
-        let faults = report.faults.clone();
-        if faults.is_empty() && !self.acts() {
-            let (kept_records, lost_records) = (report.records, Some(0));
-            let (end, before) = (report.end, report.end);
+        let mut case = Case { storage: &**storage, tally, examined, known: Vec::new() };
+        if case.examined.plan.survey.log_id.is_some() && !self.is_idle(&case) {
+            case.known = know(case.storage, &case.examined)?;
+        }
+        Ok(case)
+    }
+
+    fn lay_out(&self, case: &Case<'_>) -> Result<(RepairPlan, Option<Layout>)> {
+        let report = &case.examined.report;
+        let before = report.end;
+        if self.is_idle(case) {
+            let (kept_records, lost_records, end) = (report.records, Some(0), before);
             return Ok((RepairPlan { kept_records, lost_records, end, before, ..RepairPlan::default() }, None));
         }
-        let layout = Layout::new(&**storage, &examined, self)?;
+        let layout = Layout::new(case, self)?;
+        let faults = report.faults.clone();
         // A newest segment that ends with a frame may just have been closed there; one that is empty was not.
         let first = u64::from(BLOCK);
-        let closed = |fault: &Fault| fault.lost_bytes == 0 && fault.lsn == report.end && fault.offset > first;
+        let closed = |fault: &Fault| fault.lost_bytes == 0 && fault.lsn == before && fault.offset > first;
         let lost = faults.iter().map(|fault| fault.lost_records.or(closed(fault).then_some(0))).sum();
         let plan = RepairPlan {
             faults,
-            steps: layout.steps(&examined.plan),
+            steps: layout.steps(&case.examined.plan),
             kept_records: layout.records,
             dropped_records: report.records.saturating_sub(layout.records),
             lost_records: lost,
             end: Lsn(layout.end),
-            before: report.end,
+            before,
+            others: Vec::new(),
         };
-        if plan.faults.is_empty() && self.quarantine.is_empty() && (plan.dropped_records, plan.end) == (0, plan.before)
-        {
+        if plan.faults.is_empty() && self.quarantine.is_empty() && (plan.dropped_records, plan.end) == (0, before) {
             // Nothing reaches above the cut.
             return Ok((RepairPlan { steps: Vec::new(), ..plan }, None));
         }
         Ok((plan, Some(layout)))
+    }
+
+    /// Whether nothing is asked for, and nothing is damaged.
+    fn is_idle(&self, case: &Case<'_>) -> bool {
+        case.examined.report.is_clean() && !self.acts()
     }
 
     /// Whether what was asked for is there.
@@ -242,6 +323,28 @@ impl Repair {
         let newest = known.iter().rposition(|segment| segment.base <= end).unwrap_or(0);
         let quarantined = known.iter().skip(newest).find(|segment| self.quarantines(segment.base));
         quarantined.map_or(cut, |segment| cut.min(segment.base))
+    }
+}
+
+impl Case<'_> {
+    /// The ways out but for the one of this plan. One that cannot be planned is left out.
+    fn others(&self, plan: &RepairPlan) -> Result<Vec<Way>> {
+        let dropped = |way: Repair<'_>| {
+            way.check(self.storage, &self.examined)
+                .and_then(|()| way.lay_out(self))
+                .map(|(plan, _)| plan.dropped_records)
+        };
+        let Some(lsn) = plan.faults.iter().map(|fault| fault.lsn).min() else { return Ok(Vec::new()) };
+        let cut = dropped(Repair::new().cut(lsn)).ok().map(|dropped_records| Way::Cut { lsn, dropped_records });
+        let names = self.storage.list().map_err(|e| Error::io("list", self.storage.path(), e))?;
+        let is_there = |fault: &&Fault| names.iter().any(|(name, plain)| *plain && *name == *fault.segment);
+        let quarantine = plan.faults.iter().find(is_there).and_then(|fault| {
+            let segment = fault.segment.clone();
+            let dropped_records = dropped(Repair::new().quarantine(&segment)).ok()?;
+            Some(Way::Quarantine { segment, dropped_records })
+        });
+        self.tally.check()?;
+        Ok(cut.into_iter().chain(quarantine).collect())
     }
 }
 

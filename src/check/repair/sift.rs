@@ -21,7 +21,7 @@ pub(super) struct Bounds {
 }
 
 /// What is kept of a segment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Sifted {
     /// Offsets of the bytes kept, in order, without those between.
     pub(super) kept: Vec<Range<u64>>,
@@ -81,12 +81,21 @@ enum Next {
 /// Of a batch that is not whole nothing is kept. Behind a frame whose header is lost nobody can tell whether a batch
 /// goes on, unless what follows claims that everything before it was durable: a batch is framed at once.
 ///
-/// `None` for a frame of a newer version.
-pub(super) fn sift(file: &dyn File, place: &Place, end: Option<u64>, bounds: Bounds) -> io::Result<Option<Sifted>> {
+/// `None` for a frame of a newer version. What is given is of no use if `progress`, which is told of the bytes passed, ended it.
+pub(super) fn sift(
+    file: &dyn File,
+    place: &Place,
+    end: Option<u64>,
+    bounds: Bounds,
+    mut progress: impl FnMut(u64) -> bool,
+) -> io::Result<Option<Sifted>> {
     let mut walk = Walk::new(place, end);
     let mut sifted = Sifted::default();
     let (mut batch, mut open, mut fate) = (u64::from(BLOCK), Summary::default(), Next::Keep);
     while let Some(step) = walk.next(file)? {
+        if !walk.tell(&mut progress) {
+            break;
+        }
         match step {
             Step::Frame(offset, header) => {
                 let (lsn, next) = (place.base + offset, offset + frame_size(u64::from(header.length)));

@@ -142,8 +142,13 @@ impl Stand {
         taken.push(self.unfinished.clone());
     }
 
-    /// Writes it, durably, under its unfinished name.
-    pub(super) fn write(&self, storage: &dyn Storage) -> Result<()> {
+    /// Bytes that are copied to write it.
+    pub(super) fn copied(&self) -> u64 {
+        self.kept.iter().map(|kept| kept.end - kept.start).sum()
+    }
+
+    /// Writes it, durably, under its unfinished name. `progress` is told of the bytes copied.
+    pub(super) fn write(&self, storage: &dyn Storage, progress: impl Fn(u64)) -> Result<()> {
         let name = &self.unfinished;
         let io = |e| Error::io("write", storage.path().join(name), e);
         let file = storage.create(name).map_err(io)?;
@@ -156,7 +161,7 @@ impl Stand {
             let path = storage.path().join(source);
             let from = storage.open(source, false).map_err(|e| Error::io("open", path, e))?;
             for kept in &self.kept {
-                copy(&*from, &*file, kept.clone()).map_err(io)?;
+                copy(&*from, &*file, kept.clone(), &progress).map_err(io)?;
             }
         }
         for (offset, header, payload) in &self.frames {
@@ -172,15 +177,15 @@ fn length(bytes: u64) -> Result<u32> {
     u32::try_from(bytes).map_err(|_| Error::new(ErrorKind::Invalid, "repair", "no segment is that long"))
 }
 
-/// Copies a file whole and durably to a new one.
-pub(super) fn copy_file(storage: &dyn Storage, from: &str, to: &str) -> Result<()> {
+/// Copies a file whole and durably to a new one. `progress` is told of the bytes copied.
+pub(super) fn copy_file(storage: &dyn Storage, from: &str, to: &str, progress: impl Fn(u64)) -> Result<()> {
     let io = |e| Error::io("copy", storage.path().join(from), e);
     let (source, file) = (storage.open(from, false).map_err(io)?, storage.create(to).map_err(io)?);
     let length = source.len().map_err(io)?;
-    copy(&*source, &*file, 0..length).and_then(|()| file.sync()).map_err(io)
+    copy(&*source, &*file, 0..length, progress).and_then(|()| file.sync()).map_err(io)
 }
 
-fn copy(from: &dyn File, to: &dyn File, bytes: Range<u64>) -> std::io::Result<()> {
+fn copy(from: &dyn File, to: &dyn File, bytes: Range<u64>, progress: impl Fn(u64)) -> std::io::Result<()> {
     let mut at = bytes.start;
     let mut chunk = vec![0; usize::try_from((bytes.end - at).min(CHUNK)).unwrap_or_default()];
     while at < bytes.end {
@@ -191,6 +196,7 @@ fn copy(from: &dyn File, to: &dyn File, bytes: Range<u64>) -> std::io::Result<()
         }
         write_full(to, part, at)?;
         at += most as u64;
+        progress(most as u64);
     }
     Ok(())
 }
