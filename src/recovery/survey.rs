@@ -290,9 +290,9 @@ impl Survey {
         })
     }
 
-    /// Whether a link names the segment of this base and seed.
-    pub(crate) fn means(&self, place: &Place) -> bool {
-        self.links().any(|link| (link.prev_base, link.prev_seed) == (place.base, place.seed))
+    /// The link that names the segment of this base and seed: not a stranger in its place.
+    pub(crate) fn link_to(&self, place: &Place) -> Option<&Link> {
+        self.links().find(|link| (link.prev_base, link.prev_seed) == (place.base, place.seed))
     }
 
     /// All links.
