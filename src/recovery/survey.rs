@@ -37,6 +37,11 @@ impl Found {
         Some(Place { base: self.base, seed, limit: header.capacity.min(self.length) })
     }
 
+    /// How many records it held that a link seals: as many as that says, or fewer where a repair wrote it anew.
+    pub(crate) fn records(&self, link: &Link) -> u64 {
+        self.left.as_ref().map_or(link.prev_records, |left| left.records)
+    }
+
     /// What is wrong with it if it does not reach up to the LSN `end`, where the next segment's link says that it ended:
     /// it was made with all its bytes, so no crash leaves that.
     pub(crate) fn cut_before(&self, end: u64) -> Option<String> {
@@ -350,16 +355,6 @@ impl Survey {
     /// Where the segment at `base` ended, if the link above it says so.
     pub(crate) fn sealed_end(&self, base: u64) -> Option<u64> {
         self.links().find(|link| link.prev_base == base).map(|link| link.prev_end)
-    }
-
-    /// How many records the segment held that a link seals: as many as it says, or fewer where a repair wrote it anew.
-    pub(crate) fn records(&self, link: &Link) -> u64 {
-        // Not of a stranger in its place.
-        let is_meant = |found: &&Found| {
-            found.base == link.prev_base && found.header.as_ref().is_ok_and(|(_, seed)| *seed == link.prev_seed)
-        };
-        let sealed = self.segments.iter().find(is_meant);
-        sealed.and_then(|found| found.left.as_ref()).map_or(link.prev_records, |left| left.records)
     }
 
     /// What no crash leaves: the third row of the table, but for the tip's length.
