@@ -89,3 +89,50 @@ fn what_was_moved_aside_does_not_come_back_with_more_than_the_next_link_tells() 
         assert_eq!(left, kept, "{plan}");
     }
 }
+
+/// The highest claim is of the middle of a segment that is lost then: readers see up to there, and what is left.
+#[test]
+fn a_view_opens_where_the_highest_claim_lies_in_a_gap() {
+    let disk = Disk::new(1);
+    let wal = open(&disk).unwrap();
+    for n in 0..3 {
+        wal.append(&[n; 400]).unwrap().wait().unwrap();
+    }
+    wal.rotate().unwrap();
+    let durable = wal.append(&[3; 400]).unwrap().wait().unwrap();
+    for n in 4..8 {
+        drop(wal.append(&[n; 400]).unwrap());
+    }
+    wal.rotate().unwrap();
+    let last = wal.append(&[8; 400]).unwrap();
+    disk.crash_at(2);
+    assert!(last.wait().is_err());
+    disk.crash(Keep::All);
+    let names = used(&disk);
+    assert_eq!(names.len(), 3, "{names:?}");
+    for remove in [true, false] {
+        let disk = disk.fork();
+        match remove {
+            true => assert!(disk.remove(&names[1])),
+            false => disk.put(&names[1], vec![0; disk.file(&names[1]).unwrap().len()]),
+        }
+        let (_, left) = repair(&disk, &Repair::new());
+        assert_eq!(left, [0, 1, 2, 8]);
+        // What the log goes on in claims all before it.
+        assert!(disk.remove(&used(&disk).pop().unwrap()));
+        let wal = open(&disk.fork()).unwrap();
+        assert_eq!(wal.read(..).unwrap().map(|record| record.unwrap().payload[0]).collect::<Vec<_>>(), left);
+        let view = Options::new().open_read_only_on(disk.mount()).unwrap();
+        let shown: Vec<u8> = view.read(..).unwrap().map(|record| record.unwrap().payload[0]).collect();
+        assert_eq!(shown, [0, 1, 2]);
+        assert!(view.durable_lsn() > durable);
+        assert_eq!(view.look().unwrap(), view.durable_lsn());
+        assert_eq!(view.read(durable..).unwrap().count(), 0);
+        let error = view.get(durable).unwrap_err();
+        assert!(error.to_string().contains("passed over by a repair"), "{error}");
+        assert_eq!(inspect_on(disk.mount()).unwrap().durable, view.durable_lsn());
+        let mut follower = view.follow(Lsn::ZERO);
+        let followed: Vec<u8> = std::iter::from_fn(|| follower.try_next().unwrap()).map(|r| r.payload[0]).collect();
+        assert_eq!(followed, shown);
+    }
+}
