@@ -136,3 +136,35 @@ fn a_view_opens_where_the_highest_claim_lies_in_a_gap() {
         assert_eq!(followed, shown);
     }
 }
+
+/// MARK is gone, and the one link that tells the front lies behind a lost header: what lay below the front is no part of
+/// the log, under whatever name it is found.
+#[test]
+fn a_link_behind_a_lost_header_tells_the_front() {
+    let (whole, names) = log();
+    let old: Vec<_> = names.iter().map(|name| whole.file(name).unwrap()).collect();
+    let wal = open(&whole).unwrap();
+    let front = Lsn(names[2][..20].parse().unwrap());
+    assert_eq!(wal.clean_before_lsn(front).unwrap().first, front);
+    wal.append(&[48; 400]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    whole.remove("MARK");
+    let newest = used(&whole).pop().unwrap();
+    let kept: Vec<u8> = (24..49).collect();
+    for header in [20, 50, 58] {
+        for stray in [None, Some("old.bak"), Some("00000000000099999744.wal"), Some("00000000000000000000.new")] {
+            for (n, name) in names[..2].iter().enumerate() {
+                let disk = whole.fork();
+                spoil(&disk, &newest, header..header + 1);
+                stray.into_iter().for_each(|stray| disk.put(stray, &old[n]));
+                let report = verify(&disk);
+                assert_eq!((report.first, report.records), (front, 25), "{name}: {report}");
+                // Nothing tells what lay under the name of a segment above.
+                let told = stray.is_none_or(|stray| !stray.ends_with(".wal")).then_some(0);
+                assert_eq!(lost(&report), told, "{name}: {report}");
+                let (plan, left) = repair(&disk, &Repair::new());
+                assert_eq!(left, kept, "{name} as {stray:?}: {plan}");
+            }
+        }
+    }
+}

@@ -72,8 +72,7 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
             adopted.displaced.extend(best.into_iter().flat_map(|(stray, _)| survey.take(stray.found)));
         }
     }
-    let cut = survey.segments.partition_point(|found| found.base < survey.front);
-    survey.spares.extend(survey.segments.drain(..cut).map(|found| found.name));
+    survey.clean_to(survey.front);
     Ok(adopted)
 }
 

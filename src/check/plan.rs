@@ -85,7 +85,7 @@ impl Plan {
     }
 
     /// What the segments of a survey are. `told`: seeds by base, of which frames are known to be there.
-    pub(super) fn of(storage: &dyn Storage, survey: Survey, told: &HashMap<u64, u32>) -> Result<Plan> {
+    pub(super) fn of(storage: &dyn Storage, mut survey: Survey, told: &HashMap<u64, u32>) -> Result<Plan> {
         let mut seals: HashMap<u64, Seal> = HashMap::new();
         let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
         let mut bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
@@ -131,6 +131,8 @@ impl Plan {
             parts.push(part);
         }
         parts.reverse();
+        let front = front(&survey, &parts);
+        parts.drain(..survey.clean_to(front));
         let chain = survey.chain(Bugs::default());
         let tip = chain.members.last().copied();
         Ok(Plan { directory: storage.path().to_path_buf(), survey, parts, chain, tip, displaced: Vec::new() })
@@ -232,6 +234,16 @@ impl Plan {
     pub(super) fn is_used(&self, index: usize) -> bool {
         self.parts.get(index).is_some_and(|part| part.written || part.seal.is_some())
     }
+}
+
+/// The highest front that a link tells, be its own header lost. It leads to a segment whose header is sound then: behind a
+/// lost one another log's link may lie.
+fn front(survey: &Survey, parts: &[Part]) -> u64 {
+    let places: HashSet<_> =
+        survey.segments.iter().filter_map(|found| Some((found.base, found.header.as_ref().ok()?.1))).collect();
+    let links = parts.iter().filter_map(|part| part.link.as_ref());
+    let ours = links.filter(|link| places.contains(&(link.prev_base, link.prev_seed)));
+    ours.map(|link| link.front).max().unwrap_or(0)
 }
 
 /// The bases of segments that lie under the names of others.
