@@ -168,3 +168,78 @@ fn a_link_behind_a_lost_header_tells_the_front() {
         }
     }
 }
+
+/// A segment holds less than the next link tells once a repair passed over some of it: what is lost then is held against
+/// what was left.
+#[test]
+fn what_was_passed_over_is_not_lost_again() {
+    let (disk, names) = log();
+    let at = |n: usize| BLOCK + 24 + 80 + n * 424;
+    spoil(&disk, &names[1], at(2)..at(5));
+    let (plan, left) = repair(&disk, &Repair::new());
+    assert_eq!((plan.lost_records, left.len()), (Some(3), 45));
+    for (hurt, lost_now) in [(at(8)..at(8) + 4, 1), (at(8)..at(10), 2), (at(11)..at(11) + 4, 1), (BLOCK..BLOCK + 4, 0)]
+    {
+        for header in [false, true] {
+            let disk = disk.fork();
+            spoil(&disk, &names[1], hurt.clone());
+            if header {
+                spoil(&disk, &names[1], 20..21);
+            }
+            let report = verify(&disk);
+            assert_eq!((lost(&report), report.records), (Some(lost_now), 45 - lost_now), "{hurt:?}: {report}");
+            let (plan, _) = repair(&disk, &Repair::new());
+            assert_eq!((plan.lost_records, plan.kept_records), (Some(lost_now), 45 - lost_now), "{hurt:?}: {plan}");
+        }
+    }
+}
+
+/// The link above a segment in which a repair passed over some, or which is nothing but a gap, is lost: the one above that
+/// counts what was there once.
+#[test]
+fn what_a_stand_in_stands_for_is_not_counted_again() {
+    let at = |n: usize| BLOCK + 24 + 80 + n * 424;
+    for gone in [true, false] {
+        let (disk, names) = log();
+        match gone {
+            true => assert!(disk.remove(&names[1])),
+            false => spoil(&disk, &names[1], at(2)..at(5)),
+        }
+        let (first, left) = repair(&disk, &Repair::new());
+        assert_eq!(first.lost_records, Some(if gone { 12 } else { 3 }));
+        for header in [false, true] {
+            let disk = disk.fork();
+            spoil(&disk, &names[2], BLOCK..BLOCK + 40);
+            if header {
+                spoil(&disk, &names[1], 20..21);
+            }
+            let report = verify(&disk);
+            assert_eq!((lost(&report), report.records), (Some(0), left.len() as u64), "gone: {gone}: {report}");
+            let (plan, again) = repair(&disk, &Repair::new());
+            assert_eq!((plan.lost_records, again), (Some(0), left.clone()), "gone: {gone}: {plan}");
+        }
+    }
+}
+
+/// The newest segment says what a repair left in it. What opening drops of it since is counted by neither.
+#[test]
+fn a_repaired_newest_segment_that_ends_earlier_holds_what_is_there() {
+    let at = |n: usize| BLOCK + 24 + 80 + n * 424;
+    let (disk, names) = log();
+    spoil(&disk, &names[3], at(2)..at(3));
+    let (_, left) = repair(&disk, &Repair::new());
+    assert_eq!(left.len(), 47);
+    // Without MARK and what the log goes on in, nothing tells that the last record was durable, but for the file's length.
+    assert!(disk.remove(&used(&disk).pop().unwrap()) && disk.remove("MARK"));
+    let mut bytes = disk.file(&names[3]).unwrap();
+    bytes[at(11)..].fill(0);
+    bytes.resize(16 << 10, 0);
+    disk.put(&names[3], bytes);
+    let wal = open(&disk).unwrap();
+    assert_eq!((wal.recovery().records, wal.read(..).unwrap().count()), (46, 46), "{}", wal.recovery());
+    wal.append(b"on").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let report = verify(&disk);
+    assert!(report.is_clean() && report.records == 47, "{report}");
+    assert_eq!(open(&disk).unwrap().recovery().records, 47);
+}

@@ -103,12 +103,12 @@ fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sou
         let read = part.place.as_ref().filter(|_| depth == Depth::All || !proven || !vouched);
         let before = read.and_then(|place| sound.get(&(place.base, place.seed, end?)).cloned());
         if let (Some(place), None) = (read, &before) {
-            jobs.push((index, place, part.seal));
+            jobs.push((index, place, part));
         }
         walks.push(before);
     }
     let total_bytes =
-        jobs.iter().map(|(_, place, seal)| seal.map_or(place.limit, |seal| seal.end).min(place.limit)).sum();
+        jobs.iter().map(|(_, place, part)| part.seal.map_or(place.limit, |seal| seal.end).min(place.limit)).sum();
     let (next, stop, begun) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
     let (bytes, records) = (AtomicU64::new(0), AtomicU64::new(0));
     let results = Mutex::new((walks, None));
@@ -123,11 +123,11 @@ fn look(subject: &Subject, depth: Depth, threads: usize, progress: Tell<'_>, sou
         !stop.load(Ordering::Relaxed)
     };
     let work = || {
-        while let Some((index, place, seal)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some((index, place, part)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Some(found) = plan.survey.segments.get(*index) else { continue };
             tell(u64::from(BLOCK).min(place.limit), 0);
-            let (end, expected) = (seal.map(|seal| seal.end), seal.map(|seal| seal.records));
-            let walked = walk(&*found.file, place, end, expected, |bytes| tell(bytes, 0));
+            let walked = walk(&*found.file, place, part.seal.map(|seal| seal.end), |bytes| tell(bytes, 0));
+            let walked = walked.map(|walked| walked.attribute(part));
             if !tell(0, walked.as_ref().map_or(0, |walked| walked.found.records)) {
                 return;
             }

@@ -58,7 +58,7 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
                 }
                 // Of several copies the one in which most is left.
                 let end = link.map(|link| link.prev_end.saturating_sub(link.prev_base));
-                let walked = walk(&*stray.found.file, &stray.place, end, None, |_| true).map_err(io)?;
+                let walked = walk(&*stray.found.file, &stray.place, end, |_| true).map_err(io)?;
                 if link.is_some_and(|link| walked.found.records > link.prev_records) {
                     continue;
                 }

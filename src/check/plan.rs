@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, FrameHeader, HEAD, Header, Link, NO_BASE, seeds};
+use crate::format::{BLOCK, FrameHeader, HEAD, Header, Left, Link, NO_BASE, seeds};
 use crate::recovery::{Chain, Found, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
@@ -22,12 +22,24 @@ pub(super) struct Part {
     pub(super) place: Option<Place>,
     pub(super) link: Option<Link>,
     pub(super) seal: Option<Seal>,
+    /// What a repair left in it, if one wrote it anew.
+    pub(super) left: Option<Left>,
     /// Whether it holds a link or any other frame.
     pub(super) written: bool,
     /// Whether no record of this place was ever in it: where its link would be there are zeros.
     pub(super) blank: bool,
     /// Whether its file has another name. That of a lone file says nothing.
     pub(super) misnamed: bool,
+}
+
+impl Part {
+    /// How many records it is to hold, if that is known: as many as a repair left, or as the next link says, which goes on
+    /// counting what a repair passed over, and is less where the log ended earlier since. `gaps`: whether one passed over any.
+    pub(super) fn records(&self, gaps: bool) -> Option<u64> {
+        let left = self.left.map(|left| left.records);
+        let sealed = self.seal.map(|seal| seal.records).filter(|_| !gaps || left.is_some());
+        [left, sealed].into_iter().flatten().min()
+    }
 }
 
 /// What a link says of the segment before it.
@@ -95,7 +107,8 @@ impl Plan {
         for found in survey.segments.iter().rev() {
             let seal = seals.get(&found.base).copied();
             let place = found.place(Bugs::default());
-            let mut part = Part { place, link: None, seal, written: false, blank: false, misnamed: false };
+            let (left, written, blank, misnamed) = (found.left, false, false, false);
+            let mut part = Part { place, link: None, seal, left, written, blank, misnamed };
             part.link = found.link.as_ref().map(|(link, _)| link.clone());
             let io = |e| Error::io("read", storage.path().join(&found.name), e);
             if found.header.is_err() {
@@ -117,6 +130,11 @@ impl Plan {
                     // Another file than the one that was meant.
                     part.seal = None;
                 }
+            }
+            if let Some(place) =
+                part.place.filter(|place| !found.header.as_ref().is_ok_and(|(_, seed)| *seed == place.seed))
+            {
+                part.left = Left::decode(&read_head(&*found.file).map_err(io)?, place.seed);
             }
             part.written = part.link.is_some();
             if let (false, Some(place)) = (part.written, &part.place) {
