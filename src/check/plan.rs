@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, FrameHeader, HEAD, Header, Left, Link, NO_BASE, seeds};
+use crate::format::{BLOCK, FrameHeader, HEAD, Header, Left, Link, NO_BASE, is_elsewhere, seeds};
 use crate::recovery::{Chain, Found, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
@@ -310,5 +310,6 @@ fn mend(
     }
     let first = head.get(BLOCK as usize..).and_then(|frame| frame.first_chunk());
     let first = first.map(|frame| FrameHeader::seed_xor_offset(frame) ^ BLOCK).filter(&own);
+    let first = first.filter(|seed| !is_elsewhere(head, *seed, base));
     Ok(first.and_then(linked).unwrap_or_else(|| (sealed.or(told).map(at), None)))
 }
