@@ -286,6 +286,11 @@ pub(crate) fn seeds(block: &[u8], base: u64) -> impl Iterator<Item = u32> {
     [u32_at(block, 12), header_checksum(block)].into_iter().flatten().filter(move |_| own)
 }
 
+/// Whether what is left of a header says that the segment of this seed does not lie at `base`.
+pub(crate) fn is_elsewhere(block: &[u8], seed: u32, base: u64) -> bool {
+    u32_at(block, 12) == Some(seed) && seeds(block, base).next().is_none()
+}
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

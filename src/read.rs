@@ -113,6 +113,17 @@ impl Open {
         }
     }
 
+    /// Where there is no frame that may be shown whole: one that a repair wrote, for what was told durable may end within it;
+    /// else the error for damage.
+    #[cold]
+    fn last(&mut self, segments: &(impl Segments + ?Sized), offset: u64) -> Result<FrameHeader> {
+        let place = Place { limit: self.segment.capacity, ..self.place };
+        let mut window = Window::new(&*self.segment.file, place.limit, &mut self.chunk);
+        let header = frame_at(&mut window, &place, offset, Bugs::default()).map_err(|e| self.error(segments, e))?;
+        let theirs = |header: &FrameHeader| matches!(header.kind, Some(FrameKind::Gap | FrameKind::Link));
+        header.filter(theirs).ok_or_else(|| damaged(segments, self, offset))
+    }
+
     /// The payload of the valid frame that was read last.
     #[inline]
     fn payload(&self, offset: u64, header: &FrameHeader) -> Option<&[u8]> {
@@ -348,7 +359,10 @@ impl<'a> Records<'a> {
             return Ok(None);
         }
         let header = open.frame(first).map_err(|e| open.error(self.segments, e))?;
-        let header = header.ok_or_else(|| damaged(self.segments, open, first))?;
+        let header = match header {
+            Some(header) => header,
+            None => open.last(self.segments, first)?,
+        };
         Ok(open.payload(first, &header).and_then(Link::decode))
     }
 
@@ -416,10 +430,10 @@ impl<'a> Records<'a> {
             }
             let header = match open.frame(offset) {
                 Ok(Some(header)) => header,
-                Ok(None) => {
-                    let error = damaged(self.segments, open, offset);
-                    return self.fail(error);
-                }
+                Ok(None) => match open.last(self.segments, offset) {
+                    Ok(header) => header,
+                    Err(error) => return self.fail(error),
+                },
                 Err(e) => {
                     let error = open.error(self.segments, e);
                     return self.fail(error);

@@ -1,8 +1,8 @@
 //! Opening, verifying and repairing judge the same log alike, whatever crashes and hands have made of it, and so does a
 //! second recovery.
 //!
-//! A log is made by a script that follows from a seed, through kills and power cuts, and then harmed in one or two
-//! places. For each such state:
+//! A log is made by a script that follows from a seed, through kills and power cuts, every third time also through harms
+//! that were repaired, and then harmed in one or two places. For each such state:
 //!
 //! - recovery as `common/second.rs` has it, from the specification alone, comes to what opening comes to: refused, or
 //!   the same first record, end, tail and records;
@@ -241,9 +241,34 @@ impl Script {
                 _ => script.disk.kill(),
             }
         }
+        if seed.is_multiple_of(3) {
+            script.live_on_repaired(&mut random);
+        }
         let there = script.open(&script.disk.fork()).map(|wal| read(&wal).unwrap()).unwrap_or_default();
         script.acknowledged.retain(|lsn, _| there.contains_key(lsn));
         script
+    }
+
+    /// Is harmed and repaired once or twice, and goes on or not.
+    fn live_on_repaired(&mut self, random: &mut Random) {
+        for _ in 0..1 + random.below(2) {
+            let disk = self.disk.fork();
+            for _ in 0..1 + random.below(2) {
+                _ = hurt(&disk, random);
+            }
+            // Otherwise nothing tells any more which log it is.
+            if Repair::new().run_on(disk.mount()).is_err() {
+                continue;
+            }
+            self.disk = disk;
+            if random.below(2) == 0
+                && let Ok(wal) = self.open(&self.disk)
+            {
+                self.live(&wal, random);
+                self.disk.crash_at(0);
+                self.disk.kill();
+            }
+        }
     }
 
     /// Two segments and a prepared one, closed or after a power cut that kept what nobody waited for.

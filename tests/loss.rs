@@ -10,6 +10,9 @@ use seawall::{BatchTime, Damage, ErrorKind, Lsn, Options, Wal};
 #[allow(dead_code)]
 #[path = "common/random.rs"]
 mod random;
+#[allow(dead_code)]
+#[path = "common/spec.rs"]
+mod spec;
 
 use random::Random;
 
@@ -494,6 +497,29 @@ fn a_damaged_link_is_where_it_is_said_to_be() {
         assert_eq!(damage.bytes, LINK, "{damage}");
         assert_eq!((report.faults.len(), report.faults[0].offset), (1, BLOCK), "{report}");
     }
+}
+
+/// In the place of a segment lies one that was made another time, and says of itself what a repair left in it: neither what
+/// the next link says nor that is there.
+#[test]
+fn what_a_stranger_says_was_left_in_it_is_not_counted() {
+    let closed = Closed::new();
+    let mut stranger = fs::read(&closed.segments[2]).unwrap();
+    stranger[64..72].fill(0x77);
+    let seed = spec::mend_header(&mut stranger);
+    let numbers = [999_u64, 0, 0].map(u64::to_le_bytes).concat();
+    let left = [b"left", &numbers[..]].concat();
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(&left);
+    stranger.splice(512..544, [&hasher.finalize().to_le_bytes()[..], &left].concat());
+    fs::write(&closed.segments[2], stranger).unwrap();
+    let mut bytes = fs::read(&closed.segments[0]).unwrap();
+    bytes[..8].fill(0);
+    fs::write(&closed.segments[0], bytes).unwrap();
+    let error = small().open(closed.dir.path()).unwrap_err();
+    let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+    let there = closed.count((1..closed.segments.len()).filter(|n| *n != 2));
+    assert_eq!((damage.segment.clone(), damage.beyond), (name(&closed.segments[0]), there), "{error}");
 }
 
 /// Links go on counting what a repair passed over.

@@ -116,3 +116,30 @@ fn verifying_tells_of_records_in_files_that_were_moved_aside() {
     let others = "holds no valid record";
     assert!(notes(&disk).iter().any(|note| note.contains(others)), "{:?}", notes(&disk));
 }
+
+/// A segment under another name whose header is damaged, and the link with it that would tell its seed: its frames hold
+/// wherever it lies, but the LSNs there never were its records'.
+#[test]
+fn a_segment_with_a_damaged_header_is_not_read_at_another_place() {
+    let (whole, names, _) = log(true);
+    let read = |disk: &Disk| -> Vec<_> {
+        let items = frames_on(disk.mount()).unwrap();
+        items
+            .filter_map(|item| if let Item::Record(record) = item.unwrap() { Some(record.lsn) } else { None })
+            .collect()
+    };
+    let all = read(&whole);
+    assert_eq!(all.len(), 42);
+    for (n, byte) in (1..3).flat_map(|n| [(n, 20), (n, 58), (n, 66)]) {
+        let base: u64 = names[n][..20].parse().unwrap();
+        for moved in [base - 4096, base + 4096] {
+            let disk = whole.fork();
+            flip(&disk, &names[n], byte);
+            flip(&disk, &names[n + 1], BLOCK + 40);
+            disk.rename(&names[n], &format!("{moved:020}.wal"));
+            assert!(read(&disk).iter().all(|lsn| all.contains(lsn)), "{n} {byte} {moved}: {:?}", read(&disk));
+            Repair::new().run_on(disk.mount()).unwrap();
+            assert!(read(&disk).iter().all(|lsn| all.contains(lsn)), "{n} {byte} {moved}: {:?}", read(&disk));
+        }
+    }
+}

@@ -144,18 +144,19 @@ fn read(
     let (next, walks, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(None));
     let work = || {
         while let Some(Job { index, place, seal, bytes }) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let Some(found) = plan.survey.segments.get(*index) else { continue };
-            let part = tally.part(*bytes);
-            if !part.add(u64::from(BLOCK)) {
+            let (Some(found), Some(part)) = (plan.survey.segments.get(*index), plan.parts.get(*index)) else {
+                continue;
+            };
+            let told = tally.part(*bytes);
+            if !told.add(u64::from(BLOCK)) {
                 return;
             }
-            let (end, expected) = (seal.map(|seal| seal.end), seal.map(|seal| seal.records));
-            match walk(&*found.file, place, end, expected, |bytes| part.add(bytes)) {
+            match walk(&*found.file, place, seal.map(|seal| seal.end), |bytes| told.add(bytes)) {
                 Ok(walked) => {
-                    if !part.end(if counts { walked.found.records } else { 0 }) {
+                    if !told.end(if counts { walked.found.records } else { 0 }) {
                         return;
                     }
-                    walks.lock().push((*index, walked));
+                    walks.lock().push((*index, walked.attribute(part)));
                 }
                 Err(e) => {
                     tally.stop();

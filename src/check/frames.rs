@@ -334,8 +334,8 @@ impl Frames {
         let io = |e| Error::io("read", self.subject.path(&found.name), e);
         let walked = match self.examined.walks.get(index) {
             Some(None) => {
-                let (end, records) = (part.seal.map(|seal| seal.end), part.seal.map(|seal| seal.records));
-                Some(walk(&*found.file, place, end, records, |_| true).map_err(io)?)
+                let walked = walk(&*found.file, place, part.seal.map(|seal| seal.end), |_| true);
+                Some(walked.map_err(io)?.attribute(part))
             }
             _ => None,
         };

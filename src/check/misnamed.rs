@@ -35,7 +35,8 @@ struct Stray {
 
 /// Puts each such segment into the survey, at its own place, if nothing valid is there. Its header, its frames and the
 /// place are the log's: a spare that is being made anew holds no frame yet. What was moved aside may have been cut off,
-/// so of that only what a link names is taken; and of what looks unfinished, only what holds a record.
+/// so of that only what a link names is taken; and of what looks unfinished, only what holds a record. None is taken that
+/// holds more records than a link says that names it: that tells of what a repair left of it since.
 pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopted> {
     let mut adopted = Adopted::default();
     let late = |stray: &Stray| is_aside(&stray.found.name) || is_unfinished(&stray.found.name);
@@ -48,14 +49,19 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
             let mut best: Option<(Stray, (bool, u64))> = None;
             for stray in strays.extract_if(.., |stray| stray.place.base == base) {
                 let io = |e| Error::io("read", storage.path().join(&stray.found.name), e);
-                let meant = survey.means(&stray.place);
+                let link = survey.link_to(&stray.place);
+                let meant = link.is_some();
                 if is_aside(&stray.found.name) && !meant
                     || !is_free(survey, &stray.place, &mut adopted.told).map_err(io)?
                 {
                     continue;
                 }
                 // Of several copies the one in which most is left.
-                let walked = walk(&*stray.found.file, &stray.place, None, None, |_| true).map_err(io)?;
+                let end = link.map(|link| link.prev_end.saturating_sub(link.prev_base));
+                let walked = walk(&*stray.found.file, &stray.place, end, |_| true).map_err(io)?;
+                if link.is_some_and(|link| walked.found.records > link.prev_records) {
+                    continue;
+                }
                 // Of an unfinished one no maker leaves a frame, and no repair a record that is not elsewhere.
                 let made = is_unfinished(&stray.found.name) && walked.found.records == 0;
                 let left = if made { 0 } else { walked.bytes };
@@ -66,8 +72,7 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
             adopted.displaced.extend(best.into_iter().flat_map(|(stray, _)| survey.take(stray.found)));
         }
     }
-    let cut = survey.segments.partition_point(|found| found.base < survey.front);
-    survey.spares.extend(survey.segments.drain(..cut).map(|found| found.name));
+    survey.clean_to(survey.front);
     Ok(adopted)
 }
 
@@ -113,7 +118,8 @@ fn is_free(survey: &Survey, place: &Place, told: &mut HashMap<u64, u32>) -> std:
     let Some(found) = survey.segments.get(index) else { return Ok(true) };
     if let Ok((_, seed)) = found.header {
         // Made another time, and no link is about it.
-        return Ok(seed != place.seed && survey.means(place) && !survey.means(&Place { seed, ..*place }));
+        let other = Place { seed, ..*place };
+        return Ok(seed != place.seed && survey.link_to(place).is_some() && survey.link_to(&other).is_none());
     }
     let others = Header::decode(&read_head(&*found.file)?).is_ok();
     let there = Place { limit: place.limit.min(found.length), ..*place };

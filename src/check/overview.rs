@@ -280,7 +280,7 @@ fn contents(subject: &Subject, examined: &Examined, index: usize) -> Result<Opti
 fn all_contents(subject: &Subject, examined: &Examined, index: usize) -> Result<Walked> {
     let Some((found, place)) = shown(examined, index) else { return Ok(Walked::default()) };
     let end = examined.plan.parts.get(index).and_then(|part| part.seal).map(|seal| seal.end);
-    walk(&*found.file, &place, end, None, |_| true).map_err(|e| Error::io("read", subject.path(&found.name), e))
+    walk(&*found.file, &place, end, |_| true).map_err(|e| Error::io("read", subject.path(&found.name), e))
 }
 
 /// A segment, and where the frames lie that are shown of it.

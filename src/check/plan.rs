@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, FrameHeader, HEAD, Header, Link, NO_BASE, seeds};
+use crate::format::{BLOCK, FrameHeader, HEAD, Header, Left, Link, NO_BASE, is_elsewhere, seeds};
 use crate::recovery::{Chain, Found, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
@@ -22,12 +22,24 @@ pub(super) struct Part {
     pub(super) place: Option<Place>,
     pub(super) link: Option<Link>,
     pub(super) seal: Option<Seal>,
+    /// What a repair left in it, if one wrote it anew.
+    pub(super) left: Option<Left>,
     /// Whether it holds a link or any other frame.
     pub(super) written: bool,
     /// Whether no record of this place was ever in it: where its link would be there are zeros.
     pub(super) blank: bool,
     /// Whether its file has another name. That of a lone file says nothing.
     pub(super) misnamed: bool,
+}
+
+impl Part {
+    /// How many records it is to hold, if that is known: as many as a repair left, or as the next link says, which goes on
+    /// counting what a repair passed over, and is less where the log ended earlier since. `gaps`: whether one passed over any.
+    pub(super) fn records(&self, gaps: bool) -> Option<u64> {
+        let left = self.left.map(|left| left.records);
+        let sealed = self.seal.map(|seal| seal.records).filter(|_| !gaps || left.is_some());
+        [left, sealed].into_iter().flatten().min()
+    }
 }
 
 /// What a link says of the segment before it.
@@ -85,7 +97,7 @@ impl Plan {
     }
 
     /// What the segments of a survey are. `told`: seeds by base, of which frames are known to be there.
-    pub(super) fn of(storage: &dyn Storage, survey: Survey, told: &HashMap<u64, u32>) -> Result<Plan> {
+    pub(super) fn of(storage: &dyn Storage, mut survey: Survey, told: &HashMap<u64, u32>) -> Result<Plan> {
         let mut seals: HashMap<u64, Seal> = HashMap::new();
         let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
         let mut bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
@@ -95,7 +107,8 @@ impl Plan {
         for found in survey.segments.iter().rev() {
             let seal = seals.get(&found.base).copied();
             let place = found.place(Bugs::default());
-            let mut part = Part { place, link: None, seal, written: false, blank: false, misnamed: false };
+            let (left, written, blank, misnamed) = (found.left, false, false, false);
+            let mut part = Part { place, link: None, seal, left, written, blank, misnamed };
             part.link = found.link.as_ref().map(|(link, _)| link.clone());
             let io = |e| Error::io("read", storage.path().join(&found.name), e);
             if found.header.is_err() {
@@ -118,6 +131,11 @@ impl Plan {
                     part.seal = None;
                 }
             }
+            if let Some(place) =
+                part.place.filter(|place| !found.header.as_ref().is_ok_and(|(_, seed)| *seed == place.seed))
+            {
+                part.left = Left::decode(&read_head(&*found.file).map_err(io)?, place.seed);
+            }
             part.written = part.link.is_some();
             if let (false, Some(place)) = (part.written, &part.place) {
                 // Both its own link and that of its successor may be damaged.
@@ -131,6 +149,8 @@ impl Plan {
             parts.push(part);
         }
         parts.reverse();
+        let front = front(&survey, &parts);
+        parts.drain(..survey.clean_to(front));
         let chain = survey.chain(Bugs::default());
         let tip = chain.members.last().copied();
         Ok(Plan { directory: storage.path().to_path_buf(), survey, parts, chain, tip, displaced: Vec::new() })
@@ -234,6 +254,16 @@ impl Plan {
     }
 }
 
+/// The highest front that a link tells, be its own header lost. It leads to a segment whose header is sound then: behind a
+/// lost one another log's link may lie.
+fn front(survey: &Survey, parts: &[Part]) -> u64 {
+    let places: HashSet<_> =
+        survey.segments.iter().filter_map(|found| Some((found.base, found.header.as_ref().ok()?.1))).collect();
+    let links = parts.iter().filter_map(|part| part.link.as_ref());
+    let ours = links.filter(|link| places.contains(&(link.prev_base, link.prev_seed)));
+    ours.map(|link| link.front).max().unwrap_or(0)
+}
+
 /// The bases of segments that lie under the names of others.
 fn elsewhere(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
     let mut bases = HashSet::new();
@@ -280,5 +310,6 @@ fn mend(
     }
     let first = head.get(BLOCK as usize..).and_then(|frame| frame.first_chunk());
     let first = first.map(|frame| FrameHeader::seed_xor_offset(frame) ^ BLOCK).filter(&own);
+    let first = first.filter(|seed| !is_elsewhere(head, *seed, base));
     Ok(first.and_then(linked).unwrap_or_else(|| (sealed.or(told).map(at), None)))
 }

@@ -1,7 +1,7 @@
 //! The report of a check while it is put together: piece after piece of the log, and what lies above.
 
 use crate::error::{Error, ErrorKind, Result, plural};
-use crate::format::{BLOCK, segment_name};
+use crate::format::{BLOCK, CAPACITY, segment_name};
 use crate::lsn::Lsn;
 use crate::recovery::{Found, NO_FILE, short};
 
@@ -19,6 +19,10 @@ pub(super) struct Sum {
     limit: u64,
     /// Records of the log up to here, cleaned ones included, where the links tell.
     counted: Option<u64>,
+    /// Since then a repair passed over some of which nothing tells how many they were.
+    passed: bool,
+    /// Since then files may be missing that no link names.
+    room: bool,
     /// Up to where that is sure, and the valid bytes up to there.
     sure: u64,
     sure_bytes: u64,
@@ -46,6 +50,8 @@ impl Sum {
             limit: first,
             // Known if nothing was ever cleaned.
             counted: (front == 0).then_some(0),
+            passed: false,
+            room: false,
             sure: front,
             sure_bytes: 0,
             top: String::new(),
@@ -62,7 +68,10 @@ impl Sum {
     /// no file has its name.
     pub(super) fn missing(&mut self, base: u64, end: u64, records: u64, before: u64, blocked: bool) {
         let block = u64::from(BLOCK);
-        let lost = self.counted.map_or(records, |counted| before.saturating_sub(counted).max(records));
+        self.room |= self.is_room(base);
+        let (passed, room) = (std::mem::take(&mut self.passed), std::mem::take(&mut self.room));
+        let counted = self.counted.filter(|_| !passed || room);
+        let lost = counted.map_or(records, |counted| before.saturating_sub(counted).max(records));
         let mut what = if blocked { NO_FILE } else { "the file is missing, or another segment's" }.to_owned();
         let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(block)));
         let begins = self.top.is_empty();
@@ -72,7 +81,7 @@ impl Sum {
             bytes = bytes.saturating_add(base.saturating_sub(self.limit.saturating_add(block)));
         }
         // Without a count to begin with, the records of those before it are not known.
-        let known = self.counted.is_some() || from == base;
+        let known = (self.counted.is_some() || from == base) && (!passed || lost == records);
         if begins {
             self.report.first = Lsn(from);
         }
@@ -109,7 +118,8 @@ impl Sum {
         let (sure, whole) = (self.sure, self.report.bytes.saturating_sub(self.sure_bytes));
         (self.sure, self.sure_bytes) = (base, self.report.bytes);
         let lost = self.counted.map_or(0, |counted| before.saturating_sub(counted));
-        if lost == 0 {
+        let (passed, room) = (std::mem::take(&mut self.passed), std::mem::take(&mut self.room));
+        if lost == 0 || passed && !room {
             return;
         }
         self.report.first = self.report.first.min(Lsn(sure));
@@ -119,7 +129,7 @@ impl Sum {
             offset: 0,
             lsn: Lsn(sure),
             lost_bytes: base.saturating_sub(sure.saturating_add(whole).saturating_add(u64::from(BLOCK))),
-            lost_records: Some(lost),
+            lost_records: (!passed).then_some(lost),
             beyond: 0,
             what: format!("in no file that is left: {} between LSN {sure} and {segment}", plural(lost, "record")),
         });
@@ -149,7 +159,7 @@ impl Sum {
             lsn: Lsn(found.base + offset),
             lost_bytes: 0,
             lost_records: Some(0),
-            beyond: walked.map(|walked| walked.found.records).or(part.seal.map(|seal| seal.records)).unwrap_or(0),
+            beyond: walked.map(|walked| walked.found.records).or(part.records(false)).unwrap_or(0),
             what: what.to_owned(),
         };
         if let Err(what) = found.header {
@@ -160,6 +170,7 @@ impl Sum {
             self.passed_over(&found.name, found.base, link.records_before);
             self.counted = Some(link.records_before);
         }
+        self.room |= part.link.is_none() && self.is_room(found.base);
         (self.top, self.base) = (found.name.clone(), found.base);
         self.limit = found.base.saturating_add(limit);
         let records = part.seal.map(|seal| seal.records).or(walked.map(Walked::held).unwrap_or_default());
@@ -192,17 +203,20 @@ impl Sum {
             let lost = walked.holes.last().filter(|hole| !hole.followed && !left).map(|_| self.durable.min(self.limit));
             self.end = lost.unwrap_or(found.base + walked.end);
         }
+        self.passed |= open && (part.left.is_some() || !walked.gaps.is_empty());
         self.gaps(found, walked);
-        let whole = walked.holes.is_empty() && walked.gaps.is_empty();
-        if let Some(seal) = part.seal.filter(|seal| whole && seal.records != walked.found.records) {
-            let what = format!(
-                "{}, the next segment's link says {}",
-                plural(walked.found.records, "valid record"),
-                seal.records
-            );
+        let expected = part.records(!walked.gaps.is_empty()).filter(|_| walked.holes.is_empty());
+        if let Some(expected) = expected.filter(|expected| *expected != walked.found.records) {
+            let whose = if part.left.is_some() { "a repair left" } else { "the next segment's link says" };
+            let what = format!("{}, {whose} {expected}", plural(walked.found.records, "valid record"));
             self.report.faults.push(place(u64::from(BLOCK), &what));
         }
         Ok(true)
+    }
+
+    /// Whether a segment may have lain between the last one and the one at `base`.
+    fn is_room(&self, base: u64) -> bool {
+        base.checked_sub(self.limit).is_some_and(|room| room >= *CAPACITY.start())
     }
 
     /// Adds what was told of the hole at the end of a segment, in the faults from the index `known` on, to what is counted:

@@ -9,6 +9,8 @@ use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, LINK, frame_size};
 use crate::scan::{Bad, Chunk, Place, Source, Summary, Window, bad, frame_at, next_frame};
 use crate::storage::File;
 
+use super::plan::Part;
+
 /// Bytes between two reports of progress.
 const STRIDE: u64 = 1 << 20;
 
@@ -206,15 +208,25 @@ impl Walked {
         };
         whole && self.too_new.is_none()
     }
+
+    /// Says of the one hole whose header does not tell how many records it held, if there is only one. `part`: the segment.
+    pub(super) fn attribute(mut self, part: &Part) -> Walked {
+        let known: u64 = self.holes.iter().filter_map(|hole| hole.records).sum();
+        let expected = part.records(!self.gaps.is_empty());
+        let lost = expected.map(|expected| expected.saturating_sub(self.found.records + known));
+        let mut unknown = self.holes.iter_mut().filter(|hole| hole.records.is_none());
+        if let (Some(hole), None) = (unknown.next(), unknown.next()) {
+            hole.records = lost;
+        }
+        self
+    }
 }
 
-/// Reads all of a segment, or until `progress`, which is told of the bytes passed, ends it. `expected`: how many records the
-/// log says it holds.
+/// Reads all of a segment, or until `progress`, which is told of the bytes passed, ends it.
 pub(super) fn walk(
     file: &dyn File,
     place: &Place,
     end: Option<u64>,
-    expected: Option<u64>,
     mut progress: impl FnMut(u64) -> bool,
 ) -> io::Result<Walked> {
     let mut walk = Walk::new(place, end);
@@ -255,16 +267,5 @@ pub(super) fn walk(
     for hole in &mut walked.holes {
         hole.beyond = walked.found.records - hole.beyond;
     }
-    attribute(&mut walked, expected);
     Ok(walked)
-}
-
-/// Says of the one hole whose header does not tell how many records it held, if there is only one.
-fn attribute(walked: &mut Walked, expected: Option<u64>) {
-    let known: u64 = walked.holes.iter().filter_map(|hole| hole.records).sum();
-    let lost = expected.map(|expected| expected.saturating_sub(walked.found.records + known));
-    let mut unknown = walked.holes.iter_mut().filter(|hole| hole.records.is_none());
-    if let (Some(hole), None) = (unknown.next(), unknown.next()) {
-        hole.records = lost;
-    }
 }

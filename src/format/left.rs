@@ -36,10 +36,10 @@ impl Left {
         holds.then_some(Left { records, min_time, max_time })
     }
 
-    /// How the segment ended, of which the next link says `seal`.
+    /// How the segment ended, of which the next link says `seal`: with what is left, unless the log ended earlier since.
     pub(crate) fn seal(&self, seal: Seal) -> Seal {
         let Left { records, min_time, max_time } = *self;
-        Seal { records, min_time, max_time, ..seal }
+        if records < seal.records { Seal { records, min_time, max_time, ..seal } } else { seal }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One record by its LSN.
 
-use super::damage::{damaged, passed_over};
+use super::damage::passed_over;
 use super::{Found, Open, Segments, kind, removed, too_new};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, FRAME, FrameKind, frame_size};
@@ -71,7 +71,13 @@ fn walk(segments: &impl Segments, mut open: Open, lsn: Lsn) -> Error {
                 }
                 offset = next;
             }
-            Ok(None) => return damaged(segments, &open, offset),
+            Ok(None) => match open.last(segments, offset) {
+                Ok(header) if header.kind == Some(FrameKind::Gap) => {
+                    return passed_over(segments, &open, lsn, offset + frame_size(u64::from(header.length)));
+                }
+                Ok(_) => return no_record(lsn),
+                Err(e) => return e,
+            },
             Err(e) => return open.error(segments, e),
         }
     }

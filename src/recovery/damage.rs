@@ -118,7 +118,7 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
             if let Some(place) = found.place(Bugs::default()) {
                 damage = damage_at(&*found.file, &place, &segment, scan.end).map_err(io(storage, found))?.0;
                 let there = scan.whole.records + damage.before + damage.beyond;
-                damage.records = link.map(|link| survey.records(link).saturating_sub(there));
+                damage.records = link.map(|link| found.records(link).saturating_sub(there));
             }
         }
         Some(found) => match (link, &found.header) {
@@ -164,9 +164,8 @@ fn look_above(storage: &dyn Storage, survey: &Survey, tail: &Tail, lsn: u64, dam
     let first = u64::from(BLOCK);
     for found in survey.segments.iter().filter(|found| found.base >= lsn) {
         let Some(place) = found.place(Bugs::default()) else { continue };
-        let mut seals = survey.links().filter(|link| link.prev_base == found.base && link.prev_end <= tail.claim);
-        match seals.next() {
-            Some(link) => damage.pass(found.base.saturating_add(first), survey.records(link)),
+        match survey.link_to(&place).filter(|link| link.prev_end <= tail.claim) {
+            Some(link) => damage.pass(found.base.saturating_add(first), found.records(link)),
             None => look_beyond(damage, &*found.file, &place, first).map_err(io(storage, found))?,
         }
     }

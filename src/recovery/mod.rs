@@ -304,10 +304,10 @@ fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
     recovered.batch_time = last.batch_time;
     let Some(link) = links.last() else { return };
     let last_seal = last.whole.seal(recovered.end, link.last_record);
-    let seals = links.iter().skip(1).map(Link::seal).chain(std::iter::once(last_seal));
-    for (sealed, seal) in recovered.segments.iter_mut().zip(seals) {
+    for (sealed, seal) in recovered.segments.iter_mut().zip(links.iter().skip(1).map(Link::seal)) {
         sealed.seal = sealed.found.left.as_ref().map_or(seal, |left| left.seal(seal));
     }
+    recovered.segments.last_mut().into_iter().for_each(|sealed| sealed.seal = last_seal);
     let Summary { records, checkpoint, notes, .. } = last.whole;
     recovered.records = link.records_before + records;
     recovered.checkpoint = if checkpoint > 0 { checkpoint } else { link.checkpoint };

@@ -8,7 +8,7 @@ use crate::format::{
     BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, Header, Left, Link, MARK, MARK_SLOT, Mark, NO_BASE,
     is_unfinished, segment_base, segment_name, sum,
 };
-use crate::scan::{Place, frame_at};
+use crate::scan::{Place, frame_at, holds_frames};
 use crate::storage::{File, Storage, read_full, read_head};
 
 use super::damage::Broken;
@@ -35,6 +35,11 @@ impl Found {
         let (header, seed) = self.header.as_ref().ok()?;
         let seed = if bugs.has(Bug::StaleFrames) { 0 } else { *seed };
         Some(Place { base: self.base, seed, limit: header.capacity.min(self.length) })
+    }
+
+    /// How many records it held that a link seals: as many as that says, or fewer where a repair wrote it anew.
+    pub(crate) fn records(&self, link: &Link) -> u64 {
+        self.left.as_ref().map_or(link.seal(), |left| left.seal(link.seal())).records
     }
 
     /// What is wrong with it if it does not reach up to the LSN `end`, where the next segment's link says that it ended:
@@ -108,18 +113,18 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
         }
         let found = find(storage, name, base, write, bugs)?;
         if let (None, Ok((header, _))) = (front, &found.header) {
-            let theirs = marks.iter().filter(|mark| mark.log_id == header.log_id);
-            front = Some(theirs.map(|mark| mark.front).max().unwrap_or(0));
+            // Whose log this is nobody knows yet where there are several.
+            let theirs = marks.iter().all(|mark| mark.log_id == header.log_id);
+            front = Some(marks.iter().map(|mark| mark.front).max().filter(|_| theirs).unwrap_or(0));
         }
         survey.segments.push(found);
     }
     survey.segments.reverse();
     survey.spares.reverse();
-    survey.identify(&marks);
+    survey.identify(storage, &marks, bugs)?;
     survey.ceiling = survey.segments.iter().map(ceiling).max().unwrap_or(0);
     survey.ceiling = survey.ceiling.max(survey.mark.map_or(0, |mark| mark.synced.max(mark.shown)));
-    let cut = survey.segments.partition_point(|found| found.base < survey.front);
-    survey.spares.extend(survey.segments.drain(..cut).map(|found| found.name));
+    survey.clean_to(survey.front);
     if survey.foreign_mark {
         survey.notes.push(format!("{MARK}: another log's, not used; moved aside once a MARK is needed"));
     } else if marks.len() == 1 {
@@ -245,20 +250,12 @@ pub(crate) struct Chain {
 
 impl Survey {
     /// Finds out whose log this is, the front, and which slot of MARK holds.
-    fn identify(&mut self, marks: &[Mark]) {
-        let mut votes: HashMap<[u8; 16], usize> = HashMap::new();
-        for (header, _) in self.segments.iter().filter_map(|found| found.header.as_ref().ok()) {
-            // A single segment outweighs both slots of a MARK: that only speaks of the log, a segment is it.
-            *votes.entry(header.log_id).or_default() += 3;
-        }
-        for mark in marks {
-            *votes.entry(mark.log_id).or_default() += 1;
-        }
-        self.log_id = votes.into_iter().max_by_key(|(id, votes)| (*votes, *id)).map(|(id, _)| id);
+    fn identify(&mut self, storage: &dyn Storage, marks: &[Mark], bugs: Bugs) -> Result<()> {
+        self.log_id = self.elect(storage, marks, bugs)?;
         for found in &mut self.segments {
             if found.header.as_ref().is_ok_and(|(header, _)| Some(header.log_id) != self.log_id) {
                 found.header = Err("the header is another log's");
-                found.link = None;
+                (found.link, found.left) = (None, None);
             }
         }
         for mark in marks {
@@ -279,6 +276,40 @@ impl Survey {
         let links = self.segments.iter().filter_map(|found| found.link.as_ref());
         let front = links.map(|(link, _)| link.front).max().unwrap_or(0);
         self.front = front.max(self.mark.map_or(0, |mark| mark.front));
+        Ok(())
+    }
+
+    /// Whose log this is. A segment with frames is the log, MARK only speaks of it; and a header alone says less than MARK,
+    /// for a segment that was made ready and not used is nothing of a log.
+    fn elect(&self, storage: &dyn Storage, marks: &[Mark], bugs: Bugs) -> Result<Option<[u8; 16]>> {
+        let headers = || self.segments.iter().filter_map(|found| found.header.as_ref().ok());
+        let mut ids: Vec<_> = headers().map(|(header, _)| header.log_id).collect();
+        ids.extend(marks.iter().map(|mark| mark.log_id));
+        if ids.iter().all(|id| Some(id) == ids.first()) {
+            return Ok(ids.pop());
+        }
+        // Segments with frames, slots of MARK, headers.
+        let mut votes: HashMap<[u8; 16], [usize; 3]> = HashMap::new();
+        for found in &self.segments {
+            let (Ok((header, _)), Some(place)) = (&found.header, found.place(bugs)) else { continue };
+            let io = |e| Error::io("read", storage.path().join(&found.name), e);
+            let used = found.link.is_some() || holds_frames(&*found.file, &place).map_err(io)?;
+            let [frames, _, alone] = votes.entry(header.log_id).or_default();
+            *(if used { frames } else { alone }) += 1;
+        }
+        for mark in marks {
+            let [_, marked, _] = votes.entry(mark.log_id).or_default();
+            *marked += 1;
+        }
+        Ok(votes.into_iter().max_by_key(|(id, votes)| (*votes, *id)).map(|(id, _)| id))
+    }
+
+    /// Everything below is cleaned. Gives how many segments that are.
+    pub(crate) fn clean_to(&mut self, front: u64) -> usize {
+        self.front = self.front.max(front);
+        let cut = self.segments.partition_point(|found| found.base < self.front);
+        self.spares.extend(self.segments.drain(..cut).map(|found| found.name));
+        cut
     }
 
     /// What an operator should know of what was moved aside.
@@ -290,9 +321,9 @@ impl Survey {
         })
     }
 
-    /// Whether a link names the segment of this base and seed.
-    pub(crate) fn means(&self, place: &Place) -> bool {
-        self.links().any(|link| (link.prev_base, link.prev_seed) == (place.base, place.seed))
+    /// The link that names the segment of this base and seed: not a stranger in its place.
+    pub(crate) fn link_to(&self, place: &Place) -> Option<&Link> {
+        self.links().find(|link| (link.prev_base, link.prev_seed) == (place.base, place.seed))
     }
 
     /// All links.
@@ -350,16 +381,6 @@ impl Survey {
     /// Where the segment at `base` ended, if the link above it says so.
     pub(crate) fn sealed_end(&self, base: u64) -> Option<u64> {
         self.links().find(|link| link.prev_base == base).map(|link| link.prev_end)
-    }
-
-    /// How many records the segment held that a link seals: as many as it says, or fewer where a repair wrote it anew.
-    pub(crate) fn records(&self, link: &Link) -> u64 {
-        // Not of a stranger in its place.
-        let is_meant = |found: &&Found| {
-            found.base == link.prev_base && found.header.as_ref().is_ok_and(|(_, seed)| *seed == link.prev_seed)
-        };
-        let sealed = self.segments.iter().find(is_meant);
-        sealed.and_then(|found| found.left.as_ref()).map_or(link.prev_records, |left| left.records)
     }
 
     /// What no crash leaves: the third row of the table, but for the tip's length.

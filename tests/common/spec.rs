@@ -164,7 +164,8 @@ pub fn is_link(frame: &Frame, base: u64) -> bool {
     let number = |at: usize| u64_at(&frame.payload, at);
     let (prev_base, prev_end, prev_records) = (number(0), number(8), number(24));
     let mut cursors = &frame.payload[80..];
-    while !cursors.is_empty() {
+    // Zeros up to its end mean nothing.
+    while cursors.iter().any(|byte| *byte != 0) {
         let length = cursors.get(8).map_or(0, |length| usize::from(*length));
         let name = cursors.get(9..9 + length).filter(|_| (1..=200).contains(&length));
         if name.is_none_or(|name| std::str::from_utf8(name).is_err()) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use seawall::check::{Repair, Salvage, frames, inspect, verify};
+use seawall::check::{Repair, Salvage, frames, inspect, inspect_on, verify};
 use seawall::sim::{Bug, Disk, Keep, Unit};
 use seawall::{Error, ErrorKind, Lsn};
 
@@ -281,6 +281,34 @@ fn row_18_one_segment_beside_the_mark_of_another_log_is_always_judged_alike() {
     }
     // A segment is the log; MARK only speaks of it.
     assert_eq!(verdicts, [Ok(filled(0..3, 100))].into());
+}
+
+/// Of a log's only used segment nothing is left but what MARK says of it, and where it lay lies what another log had made
+/// ready and not used.
+#[test]
+fn row_18_a_prepared_segment_of_another_log_does_not_outweigh_mark() {
+    let other = Disk::new(99);
+    small().open_on(other.mount()).unwrap().prepare().unwrap();
+    other.kill();
+    let prepared: Vec<Vec<u8>> = segments(&other).iter().map(|name| other.file(name).unwrap()).collect();
+    for seed in 0..20 {
+        let disk = Disk::new(seed);
+        let wal = small().open_on(disk.mount()).unwrap();
+        let last = *fill(&wal, 0..3, 100).last().unwrap();
+        let id = wal.log_id();
+        wal.close().unwrap();
+        let names = segments(&disk);
+        names.iter().for_each(|name| assert!(disk.remove(name)));
+        for (n, bytes) in prepared.iter().enumerate() {
+            disk.put(&format!("{:020}.wal", n * (16 << 10)), bytes);
+        }
+        is_refused(&disk, "with another log's prepared segment");
+        assert_eq!(inspect_on(disk.mount()).unwrap().log_id, Some(id));
+        Repair::new().run_on(disk.mount()).unwrap();
+        let wal = small().open_on(disk.mount()).unwrap();
+        assert_eq!((wal.log_id(), payloads(&wal).len()), (id, 0));
+        assert!(wal.append(b"on").unwrap().wait().unwrap() > last);
+    }
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(super) struct Known {
     pub(super) seal: Option<(u64, u64)>,
     /// How many records lie before it, if its successor says so.
     pub(super) before: Option<u64>,
+    /// How many records an earlier repair says that it left in it.
+    left: Option<u64>,
     /// What is kept of it where nothing is cut, once it was read for that.
     uncut: OnceCell<Sifted>,
 }
@@ -89,7 +91,7 @@ impl Known {
     /// One of which only its place is known.
     fn lost(base: u64, seed: u32) -> Known {
         let uncut = OnceCell::new();
-        Known { base, seed, header: None, source: None, link: None, seal: None, before: None, uncut }
+        Known { base, seed, header: None, source: None, link: None, seal: None, before: None, left: None, uncut }
     }
 
     /// One that checking goes by; `None` if nothing tells how to read it.
@@ -101,7 +103,8 @@ impl Known {
         let source = open(storage, &found.name, plan.is_used(index))?;
         let header = found.header.as_ref().ok().map(|(header, _)| *header);
         let lost = Known::lost(found.base, place.seed);
-        Ok(Some(Known { header, source: Some(source), link: part.link.clone(), ..lost }))
+        let left = part.left.map(|left| left.records);
+        Ok(Some(Known { header, source: Some(source), link: part.link.clone(), left, ..lost }))
     }
 
     fn is_used(&self) -> bool {
@@ -215,7 +218,10 @@ impl Known {
             (None, Some(_)) => 0,
         };
         let whole = sifted.end >= ended && sifted.gaps().next().is_none() && self.length() >= sifted.end;
-        if in_place && whole && link.is_none() {
+        let sealed = self.seal.filter(|_| !sifted.last).map(|(_, records)| records);
+        let told = [self.left, sealed].into_iter().flatten().min();
+        let counted = told.is_none_or(|told| told == sifted.whole.records);
+        if in_place && whole && counted && link.is_none() {
             return Ok(None);
         }
         let least = *CAPACITY.start();
