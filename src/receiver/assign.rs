@@ -36,6 +36,8 @@ pub(super) struct Assignment {
     topic_ids: BTreeMap<Arc<str>, TopicId>,
     committed: Option<Vec<Option<Commit>>>,
     alone: Option<bool>,
+    /// Of topics, whether the group has read of any partition.
+    read: BTreeMap<Arc<str>, bool>,
     /// Of the first partitions, in their order.
     decided: Vec<Decided>,
     /// All are decided; to be read once the entries of that number are durable.
@@ -153,6 +155,15 @@ impl Assignment {
             return Ok(());
         }
         facts.alone = self.alone.unwrap_or(true);
+        if facts.asks_topic() {
+            let Some(read) = self.read.get(&partition.topic) else {
+                let topic = Arc::clone(&partition.topic);
+                let read = is_read(desk.source, &topic, topic_id, &self.partitions, timeout)?;
+                self.read.insert(topic, read);
+                return Ok(());
+            };
+            facts.topic_known = *read;
+        }
         (facts.low, facts.high) = desk.source.watermarks(partition, timeout)?;
         let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
         let committed = if let GroupMark::At(next, _) = facts.group { Some(next) } else { None };
@@ -239,6 +250,22 @@ fn topic_id(source: &mut dyn Source, partition: &Partition, timeout: Duration) -
     let topic = &*partition.topic;
     let gone = || SourceError::new("UNKNOWN_TOPIC", format!("the topic {topic} does not exist"), false);
     source.topic_id(topic, timeout)?.ok_or_else(gone)
+}
+
+/// Whether the group has read of any partition of the topic, up to the highest of these: new ones are above those that were
+/// there.
+fn is_read(
+    source: &mut dyn Source,
+    topic: &Arc<str>,
+    topic_id: TopicId,
+    partitions: &[Partition],
+    timeout: Duration,
+) -> Result<bool, SourceError> {
+    let highest =
+        partitions.iter().filter(|partition| partition.topic == *topic).map(|partition| partition.number).max();
+    let all: Vec<_> = (0..highest.unwrap_or(0)).map(|number| Partition { topic: Arc::clone(topic), number }).collect();
+    let committed = source.committed(&all, timeout)?;
+    Ok(committed.iter().any(|commit| group_mark(commit.as_ref(), topic_id).is_read()))
 }
 
 /// What the group has committed for a partition of the topic that has this id.

@@ -15,7 +15,8 @@ pub enum Mode {
     AtLeastOnce,
 }
 
-/// Where to begin with a partition that neither the log nor the group knows.
+/// Where to begin with a partition that neither the log nor the group knows. One that was added to a topic of which the log
+/// or the group has read begins at its first offset whatever this says: what it holds came since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reset {

@@ -7,7 +7,7 @@
 //! | # | m | c | verdict |
 //! |---|---|---|---|
 //! | 1 | known under another topic id | any | [`StartError::TopicRecreated`] |
-//! | 2 | none | none | the policy, resolved to a number; a new partition of a known topic: earliest |
+//! | 2 | none | none | the policy, resolved to a number; a new partition of a topic that the log knows, or of which the group has read: earliest |
 //! | 3 | m | none | m |
 //! | 4 | none, or m < c | bears our log | [`StartError::LogBehindGroup`] |
 //! | 5 | none, whole log empty | bears another log, no other member | [`StartError::LogBehindGroup`] |
@@ -52,6 +52,13 @@ pub(super) enum GroupMark {
     At(i64, Option<Chain>),
 }
 
+impl GroupMark {
+    /// Whether something was read of the partition: a chain that has only begun was not.
+    pub(super) fn is_read(self) -> bool {
+        matches!(self, GroupMark::At(next, chain) if chain.is_none_or(|chain| chain.from < next))
+    }
+}
+
 /// All that the decision goes by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
@@ -59,7 +66,7 @@ pub(super) struct Facts {
     pub(super) reset: Reset,
     pub(super) log: LogId,
     pub(super) mark: LogMark,
-    /// The log knows other partitions of the topic.
+    /// The log knows other partitions of the topic, or the group has read of one.
     pub(super) topic_known: bool,
     /// The log knows nothing at all.
     pub(super) log_empty: bool,
@@ -76,6 +83,12 @@ impl Facts {
     pub(super) fn asks_alone(&self) -> bool {
         let other = matches!(self.group, GroupMark::At(_, Some(chain)) if chain.log != self.log);
         self.mode == Mode::ExactlyOnce && self.log_empty && self.mark == LogMark::None && other
+    }
+
+    /// Whether the verdict hangs on what the group has read of the topic's other partitions.
+    pub(super) fn asks_topic(&self) -> bool {
+        let unknown = (self.mark, self.group) == (LogMark::None, GroupMark::None);
+        unknown && !self.topic_known && self.reset != Reset::Earliest
     }
 }
 

@@ -137,6 +137,33 @@ fn a_new_partition_of_a_known_topic_starts_at_earliest_though_the_policy_is_late
     assert_exactly_once(&broker, fs(dir.path()));
 }
 
+/// A new partition that fell to a member whose log knew nothing of the topic began at its end, and what was in it was in no
+/// log.
+#[test]
+fn a_new_partition_of_a_topic_that_the_group_has_read_starts_at_earliest_in_an_empty_log_too() {
+    for reads in [true, false] {
+        let broker = broker(1);
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mut config = quick();
+        config.on_reset = Reset::Latest;
+        let first = Life::start(&broker, fs(dirs[0].path()), config.clone());
+        first.wait(|life| life.status().assigned == 1);
+        produce(&broker, "t", 1, if reads { 10 } else { 0 });
+        first.expect_all_committed();
+        let second = Life::start(&broker, fs(dirs[1].path()), config);
+        broker.delay(Call::Watermarks, ms(100));
+        broker.add_partition("t");
+        (0..5).for_each(|_| _ = broker.produce("t", 1, stored("new")));
+        second.wait(|life| life.status().assigned == 1);
+        first.expect_all_committed();
+        second.stop();
+        first.stop();
+        // A group that has read nothing begins where the policy says.
+        let origin = |entry: Entry<'_>| if let Entry::Origin(origin) = entry { Some(origin.next) } else { None };
+        assert_eq!(entries(&dirs[1], origin), [if reads { 0 } else { 5 }]);
+    }
+}
+
 #[test]
 fn the_log_is_followed_where_the_groups_offset_expired() {
     let broker = broker(1);
