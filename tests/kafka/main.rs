@@ -24,7 +24,7 @@ pub struct World {
 
 type Scenario = (&'static str, fn(&mut World));
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 12] = [
     ("source-records", source::records_and_their_gaps),
     ("source-commits", source::commits_and_their_answers),
     ("source-recreated", source::a_topic_made_anew_has_another_id),
@@ -35,6 +35,7 @@ const SCENARIOS: [Scenario; 11] = [
     ("recreated", receive::a_topic_made_anew_is_an_error_of_its_own),
     ("missing", receive::records_deleted_before_they_were_read_are_an_error),
     ("slow", slow::a_sync_of_15_seconds_does_not_cost_the_membership),
+    ("slow-assignment", slow::a_rebalance_does_not_wait_for_a_slow_disk_that_an_assignment_waits_for),
     ("kill", kill::receiver_and_broker),
 ];
 
