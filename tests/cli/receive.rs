@@ -308,3 +308,24 @@ fn no_more_is_taken_on_disk_than_is_allowed() {
     process.kill().unwrap();
     process.wait().unwrap();
 }
+
+/// One whose log is damaged, under a name that would clear the screen of whoever is told of it.
+#[test]
+fn what_ended_it_is_told_in_lines_and_names_do_not_write_to_a_terminal_what_they_like() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log\u{1b}[2J\nnext");
+    drop(crate::log(&dir, 100));
+    crate::flip(&crate::first_segment(&dir), 4300);
+    for options in [&[][..], &["--json"]] {
+        let arguments = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", text(&dir)];
+        let output = run(&[&arguments, options].concat());
+        assert_eq!(output.status.code(), Some(2));
+        let told = said(&output);
+        let labels: Vec<_> = told.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+        assert_eq!(labels, ["error:", "where", "found", "context", "lost", "touched", "next"], "{told}");
+        assert!(
+            told.contains(r"log\u{1b}[2J\nnext") && !told.contains(|c: char| c.is_control() && c != '\n'),
+            "{told:?}"
+        );
+    }
+}

@@ -139,7 +139,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let about = Some(arguments.about());
         // Said as everything is: it must not take more than a moment to end.
         let Ok(mut last) = Lines::new(report::warning) else { return Err(error) };
-        last.put(failure::text(&error, about), |_| String::new());
+        failure::text(&error, about).lines().for_each(|line| last.put(line.to_owned(), |_| String::new()));
         if arguments.json {
             report::failed(failure::object(&error, about));
         }
