@@ -9,6 +9,7 @@ use std::process::{Child, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::types::RDKafkaRespErr;
 use seawall::Options;
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -124,12 +125,15 @@ fn stand_in_the_help(events: &[Value]) {
 fn options_that_cannot_be_meant_are_refused_by_name_before_anything_is_made() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("log");
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["--brokers", ""], "--brokers"),
         (&["--brokers", " ,"], "--brokers"),
         (&["--group", ""], "--group"),
         (&["--topic", ""], "--topic"),
         (&["--topic", "t"], "--topic t is given twice"),
+        (&["--topic", "^a"], "no topic can have the name \"^a\""),
+        (&["--topic", "a b"], "no topic can have the name \"a b\""),
+        (&["--topic", ".."], "no topic can have the name \"..\""),
         (&["--block-interval", "0s"], "--block-interval"),
         (&["--retain", "0s"], "--retain"),
         (&["--segment-size", "0"], "--segment-size is 0"),
@@ -328,4 +332,16 @@ fn what_ended_it_is_told_in_lines_and_names_do_not_write_to_a_terminal_what_they
             "{told:?}"
         );
     }
+}
+
+#[test]
+fn a_topic_that_the_broker_does_not_allow_ends_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new("topic", 1);
+    cluster.mock().topic_error("topic", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION).unwrap();
+    let output = ended(start(&cluster, temp.path(), Stdio::piped(), &[]));
+    assert_eq!(output.status.code(), Some(1));
+    let told = said(&output);
+    assert!(told.starts_with("error: ") && told.contains("correct it (--topic) (TOPIC_EXCEPTION)"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
 }

@@ -397,3 +397,14 @@ fn a_record_of_very_many_headers_is_taken_at_once() {
     assert_eq!(count, 100_000);
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
+
+#[test]
+fn a_topic_that_the_broker_does_not_allow_is_an_end_and_no_lack_of_an_answer() {
+    let cluster = cluster(1);
+    cluster.mock().topic_error("topic", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION).unwrap();
+    let mut source = config(&cluster).connect().unwrap();
+    let error = source.topic_id("topic", BOUND).unwrap_err();
+    assert!(error.fatal && error.code == "TOPIC_EXCEPTION", "{error:?}");
+    assert!(error.message.ends_with("correct it (--topic)"), "{error}");
+    source.close(BOUND);
+}
