@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaRespErr;
 use seawall::Options;
+use seawall::receiver::{Commit, Event, KafkaConfig, Source};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
@@ -18,6 +19,7 @@ use crate::common::cluster::Cluster;
 use crate::common::log::Reading;
 use crate::common::produce::Producer;
 use crate::common::receiving::{seawall, with_parent};
+use crate::common::records::made;
 use crate::{said, seawall as run, text};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -344,4 +346,52 @@ fn a_topic_that_the_broker_does_not_allow_ends_it() {
     let told = said(&output);
     assert!(told.starts_with("error: ") && told.contains("correct it (--topic) (TOPIC_EXCEPTION)"), "{told}");
     assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+/// As `kafka-consumer-groups --reset-offsets` does, in a group without members.
+fn set_offset(cluster: &Cluster, next: i64) {
+    let member = KafkaConfig::new(cluster.brokers(), "group").topic("topic");
+    let mut member = member.set("session.timeout.ms", "2000").unwrap().connect().unwrap();
+    let mut partition = None;
+    until("a member is in the group", || {
+        if let Some(Event::Assigned(mut partitions)) = member.poll(Duration::from_millis(100)) {
+            partition = partitions.pop();
+        }
+        partition.is_some()
+    });
+    let partition = partition.unwrap();
+    member.assign(&[(partition.clone(), next)]).unwrap();
+    member.commit_sync(&[Commit { partition, next, metadata: String::new() }], BOUND).unwrap();
+    member.close(BOUND);
+}
+
+#[test]
+fn a_record_that_cannot_be_recorded_ends_it_until_the_group_is_set_behind_it_as_it_says() {
+    // At least once, each start reads again what could not be committed.
+    let exactly = ("exactly-once", 100, "offsets 100 to 101 are in no log known");
+    for (mode, records, told) in [exactly, ("at-least-once", 200, "from the group")] {
+        let temp = tempfile::tempdir().unwrap();
+        let cluster = Cluster::new("topic", 1);
+        let producer = Producer::new(&cluster.brokers(), "topic");
+        producer.produce(0, 0, 100);
+        let mut cut = made(0, 100);
+        cut.headers = vec![(b"a\0b".to_vec(), None)];
+        producer.send_record(0, 100, &cut);
+        producer.produce(0, 101, 150);
+        for _ in 0..2 {
+            let output = ended(start(&cluster, temp.path(), Stdio::piped(), &["--mode", mode]));
+            assert_eq!(output.status.code(), Some(1));
+            let said = said(&output);
+            assert!(said.starts_with("error: topic/0 at 100: the name of a header contains a zero byte"), "{said}");
+            assert!(said.contains("--group group --topic topic:0 --reset-offsets --to-offset 101 --execute"), "{said}");
+        }
+        assert_eq!(Reading::of(temp.path()).records, records);
+        set_offset(&cluster, 101);
+        let process = start(&cluster, temp.path(), Stdio::piped(), &["--mode", mode]);
+        wait_for(temp.path(), records + 49);
+        let output = stop(process, libc::SIGTERM);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("topic/0@101") && said.contains(told), "{said}");
+        assert_eq!(Reading::of(temp.path()).next[&0], 150);
+    }
 }

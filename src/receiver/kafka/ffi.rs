@@ -294,7 +294,7 @@ fn check_error(answer: *mut rd::rd_kafka_error_t, what: &str) -> Result<(), Sour
         let said = text(rd::rd_kafka_error_string(answer.as_ptr()));
         (rd::rd_kafka_error_code(answer.as_ptr()), said, rd::rd_kafka_error_is_fatal(answer.as_ptr()) != 0)
     };
-    Err(SourceError::new(name(code), format!("{what}: {said}"), fatal))
+    Err(SourceError::new(name(code), format!("{what}: {said}{}", advice(code)), fatal))
 }
 
 /// What a code means, said about `what`.
@@ -311,6 +311,9 @@ fn is_final(code: Code) -> bool {
 fn advice(code: Code) -> &'static str {
     match code {
         Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION => "; the broker allows no topic of that name: correct it (--topic)",
+        Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => {
+            "; end the other, or give each member one of its own (-X group.instance.id=ID)"
+        }
         _ => "",
     }
 }
