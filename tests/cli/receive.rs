@@ -348,6 +348,24 @@ fn a_topic_that_the_broker_does_not_allow_ends_it() {
     assert_eq!(told.lines().count(), 1, "{told}");
 }
 
+#[test]
+fn an_answer_that_does_not_tell_of_the_topic_is_not_called_none() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new("topic", 1);
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.mock().topic_error("topic", refused).unwrap();
+    let told = NamedTempFile::new().unwrap();
+    let process = start_with(&cluster, temp.path(), Stdio::null(), told.reopen().unwrap(), &[]);
+    let mut text = String::new();
+    until("it warns", || {
+        text = fs::read_to_string(told.path()).unwrap();
+        text.ends_with('\n')
+    });
+    assert!(text.starts_with("warning: no word on the topic from 127.0.0.1:"), "{text}");
+    assert!(text.contains("TOPIC_AUTHORIZATION_FAILED") && text.lines().count() == 1, "{text}");
+    stop(process, libc::SIGTERM);
+}
+
 /// As `kafka-consumer-groups --reset-offsets` does, in a group without members.
 fn set_offset(cluster: &Cluster, next: i64) {
     let member = KafkaConfig::new(cluster.brokers(), "group").topic("topic");
