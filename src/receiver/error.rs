@@ -5,7 +5,7 @@ use std::fmt;
 use super::offsets::ChainError;
 use super::source::{Partition, SourceError};
 use super::start::StartError;
-use super::wire::DecodeError;
+use super::wire::{DecodeError, DecodeErrorKind};
 use crate::{Error, Lsn};
 
 /// How many partitions a message names.
@@ -116,11 +116,13 @@ impl fmt::Display for ReceiveError {
             ReceiveError::Log(error) => write!(f, "{error}"),
             ReceiveError::Source(error) => write!(f, "{error}"),
             ReceiveError::Start { partition, error } => write!(f, "{partition}: {error}"),
-            ReceiveError::Decode { lsn, error } => write!(f, "the record at LSN {lsn} is {error}"),
+            ReceiveError::Decode { lsn, error } => {
+                write!(f, "the record at LSN {lsn} cannot be read: {error}. {}", way_out(error.kind))
+            }
             ReceiveError::Chain { lsn, error } => write!(
                 f,
                 "the entry at LSN {lsn} does not chain: {error}. No offset table survives that says where the log \
-                 stands; the group's offset is not trusted in its place"
+                 stands; the group's offset is not trusted in its place. Receive into another directory and group"
             ),
             ReceiveError::RecordTooLarge { partition, offset, needs, limit } => write!(
                 f,
@@ -158,6 +160,19 @@ impl fmt::Display for ReceiveError {
     }
 }
 
+/// What to do about a record that is no entry, or none that this version knows.
+fn way_out(kind: DecodeErrorKind) -> &'static str {
+    match kind {
+        DecodeErrorKind::TooNew(_) | DecodeErrorKind::UnknownKind(_) | DecodeErrorKind::Value(_) => {
+            "Receive with the version that wrote it, or a later one"
+        }
+        DecodeErrorKind::NotAnEntry => {
+            "The log has to be the receiver's alone: receive into another directory, and group if this one has read into it"
+        }
+        _ => "Receive into another directory and group",
+    }
+}
+
 impl std::error::Error for ReceiveError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -185,5 +200,30 @@ impl From<Error> for ReceiveError {
 impl From<SourceError> for ReceiveError {
     fn from(error: SourceError) -> ReceiveError {
         ReceiveError::Source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_gone_on_with_says_what_to_do() {
+        let decode = |kind| ReceiveError::Decode { lsn: Lsn(7), error: DecodeError { kind, at: 3 } }.to_string();
+        for (kind, said) in [
+            (DecodeErrorKind::NotAnEntry, "receive into another directory"),
+            (DecodeErrorKind::TooNew(9), "Receive with the version that wrote it"),
+            (DecodeErrorKind::UnknownKind(9), "Receive with the version that wrote it"),
+            (DecodeErrorKind::Value(9), "Receive with the version that wrote it"),
+            (DecodeErrorKind::Misplaced, "Receive into another directory and group"),
+            (DecodeErrorKind::Short, "Receive into another directory and group"),
+        ] {
+            let text = decode(kind);
+            assert!(text.starts_with("the record at LSN 7 cannot be read: ") && text.contains(said), "{text}");
+        }
+        let partition = Partition { topic: "orders".into(), number: 0 };
+        let error = ChainError { partition, from: Some(5), table: None };
+        let text = ReceiveError::Chain { lsn: Lsn(7), error }.to_string();
+        assert!(text.ends_with("Receive into another directory and group"), "{text}");
     }
 }

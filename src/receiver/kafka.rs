@@ -106,7 +106,14 @@ impl KafkaSource {
                     Ok(()) => return Some(Next::Record(name)),
                     Err(e) => {
                         // It cannot be stored as it is, and passing it over would lose it.
-                        let message = format!("{} at {offset}: {}", self.names.at(name), e.message);
+                        let (place, group, next) = (self.names.at(name), &self.group, offset.saturating_add(1));
+                        let message = format!(
+                            "{place} at {offset}: {}. It cannot be recorded as it is. To leave it out, end the members of \
+                             the group, then kafka-consumer-groups --bootstrap-server HOST:PORT --group {group} --topic \
+                             {}:{} --reset-offsets --to-offset {next} --execute: a later start passes over what the log \
+                             lacks below that, and records so",
+                            e.message, place.topic, place.number
+                        );
                         Event::Error(SourceError { message, fatal: true, ..e })
                     }
                 }

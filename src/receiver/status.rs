@@ -153,7 +153,7 @@ pub enum Notice {
     Revoked {
         /// The partitions.
         partitions: Vec<Partition>,
-        /// Whether they were another's before they could be committed.
+        /// Whether they were another's, or gone with their topic, before they could be committed.
         lost: bool,
         /// Whether everything read of them was durable in time.
         drained: bool,
@@ -221,7 +221,7 @@ impl Notice {
                 format!("{partition}@{next} ({why})")
             }
             Notice::Revoked { partitions, lost, drained } => {
-                let lost = if *lost { ", lost before they could be committed" } else { "" };
+                let lost = if *lost { ", another's or deleted before they could be committed" } else { "" };
                 let drained = if *drained { "" } else { ", before everything read of them was durable" };
                 format!("{}{lost}{drained}", names(partitions))
             }
@@ -430,7 +430,10 @@ mod tests {
         let partitions: Vec<_> = (0..2).map(|number| Partition { topic: "orders".into(), number }).collect();
         let revoked = |lost, drained| Notice::Revoked { partitions: partitions.clone(), lost, drained }.to_string();
         assert_eq!(revoked(false, true), "revoked: orders/0 orders/1");
-        assert_eq!(revoked(true, true), "revoked: orders/0 orders/1, lost before they could be committed");
+        assert_eq!(
+            revoked(true, true),
+            "revoked: orders/0 orders/1, another's or deleted before they could be committed"
+        );
         assert_eq!(revoked(false, false), "revoked: orders/0 orders/1, before everything read of them was durable");
         let failed = |gone: &[Partition]| {
             let error = SourceError::new("REFUSED", "the broker refused", false);

@@ -9,7 +9,9 @@ use std::process::{Child, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::types::RDKafkaRespErr;
 use seawall::Options;
+use seawall::receiver::{Commit, Event, KafkaConfig, Source};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
@@ -17,6 +19,7 @@ use crate::common::cluster::Cluster;
 use crate::common::log::Reading;
 use crate::common::produce::Producer;
 use crate::common::receiving::{seawall, with_parent};
+use crate::common::records::made;
 use crate::{said, seawall as run, text};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -124,12 +127,15 @@ fn stand_in_the_help(events: &[Value]) {
 fn options_that_cannot_be_meant_are_refused_by_name_before_anything_is_made() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("log");
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["--brokers", ""], "--brokers"),
         (&["--brokers", " ,"], "--brokers"),
         (&["--group", ""], "--group"),
         (&["--topic", ""], "--topic"),
         (&["--topic", "t"], "--topic t is given twice"),
+        (&["--topic", "^a"], "no topic can have the name \"^a\""),
+        (&["--topic", "a b"], "no topic can have the name \"a b\""),
+        (&["--topic", ".."], "no topic can have the name \"..\""),
         (&["--block-interval", "0s"], "--block-interval"),
         (&["--retain", "0s"], "--retain"),
         (&["--segment-size", "0"], "--segment-size is 0"),
@@ -307,4 +313,103 @@ fn no_more_is_taken_on_disk_than_is_allowed() {
     assert!((1..900).contains(&Reading::of(temp.path()).records));
     process.kill().unwrap();
     process.wait().unwrap();
+}
+
+/// One whose log is damaged, under a name that would clear the screen of whoever is told of it.
+#[test]
+fn what_ended_it_is_told_in_lines_and_names_do_not_write_to_a_terminal_what_they_like() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log\u{1b}[2J\nnext");
+    drop(crate::log(&dir, 100));
+    crate::flip(&crate::first_segment(&dir), 4300);
+    for options in [&[][..], &["--json"]] {
+        let arguments = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", text(&dir)];
+        let output = run(&[&arguments, options].concat());
+        assert_eq!(output.status.code(), Some(2));
+        let told = said(&output);
+        let labels: Vec<_> = told.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+        assert_eq!(labels, ["error:", "where", "found", "context", "lost", "touched", "next"], "{told}");
+        assert!(
+            told.contains(r"log\u{1b}[2J\nnext") && !told.contains(|c: char| c.is_control() && c != '\n'),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_topic_that_the_broker_does_not_allow_ends_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new("topic", 1);
+    cluster.mock().topic_error("topic", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION).unwrap();
+    let output = ended(start(&cluster, temp.path(), Stdio::piped(), &[]));
+    assert_eq!(output.status.code(), Some(1));
+    let told = said(&output);
+    assert!(told.starts_with("error: ") && told.contains("correct it (--topic) (TOPIC_EXCEPTION)"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+#[test]
+fn an_answer_that_does_not_tell_of_the_topic_is_not_called_none() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new("topic", 1);
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.mock().topic_error("topic", refused).unwrap();
+    let told = NamedTempFile::new().unwrap();
+    let process = start_with(&cluster, temp.path(), Stdio::null(), told.reopen().unwrap(), &[]);
+    let mut text = String::new();
+    until("it warns", || {
+        text = fs::read_to_string(told.path()).unwrap();
+        text.ends_with('\n')
+    });
+    assert!(text.starts_with("warning: no word on the topic from 127.0.0.1:"), "{text}");
+    assert!(text.contains("TOPIC_AUTHORIZATION_FAILED") && text.lines().count() == 1, "{text}");
+    stop(process, libc::SIGTERM);
+}
+
+/// As `kafka-consumer-groups --reset-offsets` does, in a group without members.
+fn set_offset(cluster: &Cluster, next: i64) {
+    let member = KafkaConfig::new(cluster.brokers(), "group").topic("topic");
+    let mut member = member.set("session.timeout.ms", "2000").unwrap().connect().unwrap();
+    let mut partition = None;
+    until("a member is in the group", || {
+        if let Some(Event::Assigned(mut partitions)) = member.poll(Duration::from_millis(100)) {
+            partition = partitions.pop();
+        }
+        partition.is_some()
+    });
+    let partition = partition.unwrap();
+    member.assign(&[(partition.clone(), next)]).unwrap();
+    member.commit_sync(&[Commit { partition, next, metadata: String::new() }], BOUND).unwrap();
+    member.close(BOUND);
+}
+
+#[test]
+fn a_record_that_cannot_be_recorded_ends_it_until_the_group_is_set_behind_it_as_it_says() {
+    // At least once, each start reads again what could not be committed.
+    let exactly = ("exactly-once", 100, "offsets 100 to 101 are in no log known");
+    for (mode, records, told) in [exactly, ("at-least-once", 200, "from the group")] {
+        let temp = tempfile::tempdir().unwrap();
+        let cluster = Cluster::new("topic", 1);
+        let producer = Producer::new(&cluster.brokers(), "topic");
+        producer.produce(0, 0, 100);
+        let mut cut = made(0, 100);
+        cut.headers = vec![(b"a\0b".to_vec(), None)];
+        producer.send_record(0, 100, &cut);
+        producer.produce(0, 101, 150);
+        for _ in 0..2 {
+            let output = ended(start(&cluster, temp.path(), Stdio::piped(), &["--mode", mode]));
+            assert_eq!(output.status.code(), Some(1));
+            let said = said(&output);
+            assert!(said.starts_with("error: topic/0 at 100: the name of a header contains a zero byte"), "{said}");
+            assert!(said.contains("--group group --topic topic:0 --reset-offsets --to-offset 101 --execute"), "{said}");
+        }
+        assert_eq!(Reading::of(temp.path()).records, records);
+        set_offset(&cluster, 101);
+        let process = start(&cluster, temp.path(), Stdio::piped(), &["--mode", mode]);
+        wait_for(temp.path(), records + 49);
+        let output = stop(process, libc::SIGTERM);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("topic/0@101") && said.contains(told), "{said}");
+        assert_eq!(Reading::of(temp.path()).next[&0], 150);
+    }
 }

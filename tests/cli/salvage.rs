@@ -95,16 +95,24 @@ fn only_one_log_goes_into_a_new_one_and_only_where_nothing_is() {
     mixed(&two);
     let output = seawall(&["salvage", text(&one), text(&two), "--to", text(&new)]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("there are 2 logs") && said(&output).contains("--log"), "{}", said(&output));
+    let ids = [&one, &two].map(|dir| Wal::open(dir).unwrap().log_id().map(|byte| format!("{byte:02x}")).concat());
+    let told = said(&output);
+    let (first, listed) = told.split_once('\n').unwrap();
+    assert_eq!(first, "error: there are 2 logs in the sources; choose one with --log:");
+    let mut listed: Vec<_> = listed.lines().map(|line| line.split(':').next().unwrap().to_owned()).collect();
+    listed.sort();
+    let mut expected = ids.clone().map(|id| format!("  {id}"));
+    expected.sort();
+    assert_eq!(listed, expected, "{told}");
     assert!(!new.exists());
     let output = seawall(&["salvage", text(&one), "--to", text(&two)]);
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("is not empty"), "{}", said(&output));
     let output = seawall(&["salvage", text(&one), "--log", "no"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("no log was found whose name begins with no"), "{}", said(&output));
-    let id = Wal::open(&one).unwrap().log_id().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let output = seawall(&["salvage", text(&one), text(&two), "--to", text(&new), "--log", &id]);
+    let expected = format!("error: no log was found whose name begins with no; there are:\n  {}: ", ids[0]);
+    assert!(said(&output).starts_with(&expected), "{}", said(&output));
+    let output = seawall(&["salvage", text(&one), text(&two), "--to", text(&new), "--log", &ids[0]]);
     assert_eq!((output.status.code(), written(&new).len()), (Some(0), count), "{}", said(&output));
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use seawall::receiver::{Commit, Event, KafkaConfig, KafkaSource, Partition, Source};
+use seawall::receiver::{Commit, Event, KafkaConfig, KafkaSource, Partition, Source, SourceError};
 
 use crate::common::cluster::Cluster;
 use crate::common::produce::Producer;
@@ -436,4 +436,39 @@ fn a_record_of_very_many_headers_is_taken_at_once() {
     let took = begun.elapsed();
     assert_eq!(count, 100_000);
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// Polls until it ends the receiver.
+fn fatal(source: &mut KafkaSource) -> SourceError {
+    let deadline = Instant::now() + BOUND;
+    while Instant::now() < deadline {
+        match source.poll(STEP) {
+            Some(Event::Error(error)) if error.fatal => return error,
+            _ => {}
+        }
+    }
+    panic!("no fatal error within {BOUND:?}");
+}
+
+#[test]
+fn a_topic_that_the_broker_does_not_allow_is_an_end_and_no_lack_of_an_answer() {
+    let cluster = cluster(1);
+    cluster.mock().topic_error("topic", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION).unwrap();
+    let mut source = config(&cluster).connect().unwrap();
+    let error = source.topic_id("topic", BOUND).unwrap_err();
+    assert!(error.fatal && error.code == "TOPIC_EXCEPTION", "{error:?}");
+    assert!(error.message.ends_with("correct it (--topic)"), "{error}");
+    source.close(BOUND);
+}
+
+#[test]
+fn a_member_whose_name_another_took_says_how_both_can_be() {
+    let cluster = cluster(1);
+    let mut source = joined(&config(&cluster).set("group.instance.id", "one").unwrap());
+    let fenced = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID];
+    cluster.mock().request_errors(RDKafkaApiKey::Heartbeat, &fenced);
+    let error = fatal(&mut source);
+    assert_eq!(error.code, "FENCED_INSTANCE_ID");
+    assert!(error.message.ends_with("give each member one of its own (-X group.instance.id=ID)"), "{error}");
+    source.close(BOUND);
 }

@@ -1,5 +1,6 @@
 //! What is said of a command that failed: what is wrong, where, what is lost, what was touched, and what to do next.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use seawall::{Damage, Error, ErrorKind, Lsn, check};
@@ -110,9 +111,37 @@ fn escaped(c: char) -> String {
     }
 }
 
-/// What went wrong, for people: a line, and a block below it if the log said so.
+/// What went wrong where more is to say than a line holds.
+#[derive(Debug)]
+pub struct Listing {
+    what: String,
+    below: Vec<String>,
+}
+
+impl Listing {
+    /// An error of one line, with those of `below` under it.
+    pub fn new(what: String, below: impl IntoIterator<Item = String>) -> Listing {
+        Listing { what, below: below.into_iter().collect() }
+    }
+
+    /// The lines below the first of an error.
+    fn below(error: &anyhow::Error) -> &[String] {
+        error.downcast_ref::<Listing>().map_or(&[], |listing| &listing.below)
+    }
+}
+
+impl Display for Listing {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Listing {}
+
+/// What went wrong, for people: a line, and a block below it if there is more to say.
 pub fn text(error: &anyhow::Error, about: Option<About<'_>>) -> String {
     let mut text = format!("error: {}", Plain(headline(error)));
+    Listing::below(error).iter().for_each(|line| text.push_str(&format!("\n  {}", Plain(line))));
     if let (Some(error), Some(about)) = (exit::of_log(error), about) {
         for (label, value) in Told::new(error, about).rows() {
             text.push_str(&format!("\n  {label:<8} {}", Plain(value)));
@@ -123,7 +152,8 @@ pub fn text(error: &anyhow::Error, about: Option<About<'_>>) -> String {
 
 /// The same for programs.
 pub fn object(error: &anyhow::Error, about: Option<About<'_>>) -> Value {
-    let text = headline(error);
+    let mut text = headline(error);
+    Listing::below(error).iter().for_each(|line| text.push_str(&format!("\n  {line}")));
     let (Some(error), Some(about)) = (exit::of_log(error), about) else {
         return json!({ "kind": "other", "text": text });
     };

@@ -139,7 +139,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let about = Some(arguments.about());
         // Said as everything is: it must not take more than a moment to end.
         let Ok(mut last) = Lines::new(report::warning) else { return Err(error) };
-        last.put(failure::text(&error, about), |_| String::new());
+        failure::text(&error, about).lines().for_each(|line| last.put(line.to_owned(), |_| String::new()));
         if arguments.json {
             report::failed(failure::object(&error, about));
         }
@@ -201,10 +201,12 @@ fn look_for(
 ) -> anyhow::Result<()> {
     let mut missing = false;
     let answer = loop {
-        let answer = source.topic_id(topic, Duration::from_secs(2));
-        if matches!(answer, Ok(Some(_))) {
-            return Ok(());
-        }
+        let answer = match source.topic_id(topic, Duration::from_secs(2)) {
+            Ok(Some(_)) => return Ok(()),
+            // However often it is asked.
+            Err(error) if error.fatal => return Err(error.into()),
+            answer => answer,
+        };
         // A broker that is too busy to answer once more has said before what there is.
         let answer = if missing { Ok(None) } else { answer };
         missing = answer.is_ok();
@@ -217,7 +219,9 @@ fn look_for(
         _ if stop.load(Ordering::Relaxed) => Ok(()),
         Ok(_) => bail!("there is no topic {topic} at {brokers}: create it, or correct --topic"),
         Err(error) => {
-            report.warn(&format!("no answer from {brokers} yet, going on trying: {error}"));
+            // The client's own codes begin so; any other is a broker's, which has answered.
+            let said = if error.code.starts_with('_') { "no answer from" } else { "no word on the topic from" };
+            report.warn(&format!("{said} {brokers} yet, going on trying: {error}"));
             Ok(())
         }
     }

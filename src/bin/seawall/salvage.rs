@@ -11,7 +11,7 @@ use seawall::{Kind, Lsn, Options, Record, Wal};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About};
+use crate::failure::{self, About, Listing};
 use crate::meter::Meter;
 use crate::out::{self, Out, count, counted};
 use crate::target::refuse_used;
@@ -101,7 +101,8 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
             Some(write(&found, log, to).with_context(unfinished)?)
         }
         (Some(_), logs) => {
-            bail!("there are {} logs in the sources; choose one with --log:\n{}", logs.len(), names(logs))
+            let what = format!("there are {} logs in the sources; choose one with --log:", logs.len());
+            bail!(Listing::new(what, logs.iter().map(ToString::to_string)))
         }
     };
     if arguments.json {
@@ -124,13 +125,11 @@ fn chosen<'a>(found: &'a Salvaged, name: Option<&str>) -> anyhow::Result<Vec<&'a
     ensure!(!found.logs().is_empty() || found.too_new > 0, "no record of any log was found in {}", bytes(found.bytes));
     let Some(name) = name else { return Ok(found.logs().iter().collect()) };
     let logs: Vec<_> = found.logs().iter().filter(|log| log.name.starts_with(name)).collect();
-    ensure!(!logs.is_empty(), "no log was found whose name begins with {name}; there are:\n{}", names(found.logs()));
+    if logs.is_empty() {
+        let what = format!("no log was found whose name begins with {name}; there are:");
+        bail!(Listing::new(what, found.logs().iter().map(ToString::to_string)));
+    }
     Ok(logs)
-}
-
-fn names(logs: &[impl std::borrow::Borrow<SalvagedLog>]) -> String {
-    let lines = logs.iter().map(|log| format!("  {}", log.borrow()));
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What went into the new log.

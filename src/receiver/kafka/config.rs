@@ -37,6 +37,15 @@ const DEFAULTS: [(&str, &str); 8] = [
 /// Settings that are the broker's business under `group.protocol=consumer`.
 const CLASSIC_ONLY: [&str; 2] = ["partition.assignment.strategy", SESSION.0];
 
+/// How long a topic's name may be.
+const LONGEST_NAME: usize = 249;
+
+/// Whether a topic can have this name. librdkafka takes others too, and one that begins with `^` for a pattern.
+fn is_name(topic: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=LONGEST_NAME).contains(&topic.len()) && topic.bytes().all(is_legal) && !matches!(topic, "." | "..")
+}
+
 /// Where the records come from: brokers, group, topics, and librdkafka's settings.
 ///
 /// ```no_run
@@ -60,7 +69,7 @@ impl KafkaConfig {
         KafkaConfig { brokers: brokers.into(), group: group.into(), topics: Vec::new(), settings: Vec::new() }
     }
 
-    /// Adds a topic to receive.
+    /// Adds a topic to receive, by its name; whether that can be one is told by [`connect`](KafkaConfig::connect).
     pub fn topic(mut self, topic: impl Into<String>) -> KafkaConfig {
         self.topics.push(topic.into());
         self
@@ -92,12 +101,12 @@ impl KafkaConfig {
     /// by [`Source::poll`](crate::receiver::Source::poll).
     ///
     /// # Errors
-    /// For a setting that librdkafka does not know or take.
+    /// For a name that no topic can have, and for a setting that librdkafka does not know or take.
     pub fn connect(&self) -> Result<KafkaSource, SourceError> {
         KafkaSource::open(self.client(self.wants_logs())?, &self.group, &self.topics)
     }
 
-    /// Whether [`connect`](KafkaConfig::connect) would take the settings. Joins no group.
+    /// Whether [`connect`](KafkaConfig::connect) would take topics and settings. Joins no group.
     ///
     /// # Errors
     /// As for [`connect`](KafkaConfig::connect).
@@ -108,6 +117,13 @@ impl KafkaConfig {
     fn client(&self, logs: bool) -> Result<Client, SourceError> {
         if self.topics.is_empty() {
             return Err(SourceError::new("_INVALID_ARG", "no topic to receive was given", true));
+        }
+        if let Some(topic) = self.topics.iter().find(|topic| !is_name(topic)) {
+            let message = format!(
+                "no topic can have the name {topic:?}: it is 1 to {LONGEST_NAME} of a-z, A-Z, 0-9, '.', '_' and '-', and \
+                 neither \".\" nor \"..\""
+            );
+            return Err(SourceError::new("_INVALID_ARG", message, true));
         }
         Client::open(&self.settings(), logs)
     }
@@ -189,6 +205,21 @@ mod tests {
     #[test]
     fn a_topic_is_needed() {
         assert!(KafkaConfig::new("localhost:1", "group").connect().is_err());
+    }
+
+    #[test]
+    fn a_name_that_no_topic_can_have_is_refused_and_no_pattern() {
+        let (longest, longer) = ("x".repeat(249), "x".repeat(250));
+        for topic in ["a", "A.b_c-9", "...", "__consumer_offsets", &longest] {
+            assert!(KafkaConfig::new("localhost:1", "group").topic(topic).connect().is_ok(), "{topic}");
+        }
+        for topic in ["", ".", "..", "^a", "a b", "a/b", "a*", "ä", "a\0", "a\n", &longer] {
+            let config = config().topic(topic);
+            for error in [config.check().unwrap_err(), config.connect().unwrap_err()] {
+                assert_eq!((&*error.code, error.fatal), ("_INVALID_ARG", true), "{error}");
+                assert!(error.message.starts_with(&format!("no topic can have the name {topic:?}: ")), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -294,13 +294,28 @@ fn check_error(answer: *mut rd::rd_kafka_error_t, what: &str) -> Result<(), Sour
         let said = text(rd::rd_kafka_error_string(answer.as_ptr()));
         (rd::rd_kafka_error_code(answer.as_ptr()), said, rd::rd_kafka_error_is_fatal(answer.as_ptr()) != 0)
     };
-    Err(SourceError::new(name(code), format!("{what}: {said}"), fatal))
+    Err(SourceError::new(name(code), format!("{what}: {said}{}", advice(code)), fatal))
 }
 
 /// What a code means, said about `what`.
 fn error(code: Code, what: &str) -> SourceError {
-    let fatal = code == Code::RD_KAFKA_RESP_ERR__FATAL;
-    SourceError::new(name(code), format!("{what}: {}", description(code)), fatal)
+    SourceError::new(name(code), format!("{what}: {}{}", description(code), advice(code)), is_final(code))
+}
+
+/// Whether a code, without being said to be fatal, is an answer that will not be another.
+fn is_final(code: Code) -> bool {
+    matches!(code, Code::RD_KAFKA_RESP_ERR__FATAL | Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION)
+}
+
+/// What to do about a code, to stand behind what it means.
+fn advice(code: Code) -> &'static str {
+    match code {
+        Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION => "; the broker allows no topic of that name: correct it (--topic)",
+        Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => {
+            "; end the other, or give each member one of its own (-X group.instance.id=ID)"
+        }
+        _ => "",
+    }
 }
 
 /// The stable name of a code, such as `UNKNOWN_MEMBER_ID`; the client's own begin with an underscore.

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{self, Command, Stdio};
+use std::process::{self, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use super::cluster::TOPIC;
+use crate::failure::Listing;
 
 /// Time-outs of the session, for each receiver in turn. The mock cluster lets a new group wait three seconds; a
 /// later member waits one second less than the time-out of the member before it. Each must outlive its own wait.
@@ -19,7 +20,7 @@ const SESSIONS: [&str; 3] = ["3500", "2700", "2000"];
 pub struct Child {
     process: process::Child,
     // Reads what it says on standard error, lest it wait for a reader; none once that was asked for.
-    errors: Option<JoinHandle<String>>,
+    errors: Option<JoinHandle<VecDeque<String>>>,
 }
 
 impl Child {
@@ -31,6 +32,10 @@ impl Child {
         command.args(["--segment-size", "2MiB", "--block-interval", "50ms", "--stop-with-stdin"]);
         let session = usize::try_from(number).ok().and_then(|number| SESSIONS.get(number)).unwrap_or(&"2000");
         command.args(["-X", &format!("session.timeout.ms={session}"), "-X", "heartbeat.interval.ms=300"]);
+        Child::of(command)
+    }
+
+    fn of(mut command: Command) -> anyhow::Result<Child> {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let process = command.spawn().context("starting a receiver")?;
         let mut child = Child { process, errors: None };
@@ -44,7 +49,7 @@ impl Child {
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.process.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("the receiver ended by itself ({status}): {}", self.said()),
+            Some(status) => bail!(self.ended("ended by itself", status)),
         }
     }
 
@@ -63,36 +68,59 @@ impl Child {
         loop {
             match self.process.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
-                Some(status) => bail!("the receiver did not stop in order ({status}): {}", self.said()),
+                Some(status) => bail!(self.ended("did not stop in order", status)),
                 None if Instant::now() > deadline => bail!("the receiver does not stop"),
                 None => std::thread::sleep(Duration::from_millis(20)),
             }
         }
     }
 
-    /// The last that it said, once it has ended.
-    fn said(&mut self) -> String {
-        let text = self.errors.take().and_then(|reading| reading.join().ok()).unwrap_or_default();
-        if text.trim().is_empty() { "it said nothing".to_owned() } else { text.trim().to_owned() }
+    /// How it has ended, with the last that it said.
+    fn ended(&mut self, how: &str, status: ExitStatus) -> Listing {
+        let said = self.errors.take().and_then(|reading| reading.join().ok()).unwrap_or_default();
+        let and = if said.is_empty() { "said nothing" } else { "said:" };
+        Listing::new(format!("the receiver {how} ({status}) and {and}"), said)
     }
 }
 
 /// Reads to the end, and keeps the last lines.
-fn last_lines(errors: impl Read) -> String {
+fn last_lines(errors: impl Read) -> VecDeque<String> {
     const KEPT: usize = 20;
     let mut kept = VecDeque::new();
     for line in BufReader::new(errors).split(b'\n').map_while(Result::ok) {
         if kept.len() == KEPT {
             kept.pop_front();
         }
-        kept.push_back(String::from_utf8_lossy(&line).into_owned() + "\n");
+        kept.push_back(String::from_utf8_lossy(&line).into_owned());
     }
-    kept.into_iter().collect()
+    kept
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure;
+
+    /// What a receiver that ends by itself has the demonstration say.
+    fn ends(script: &str) -> String {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let error = Child::of(command).unwrap().stop(Duration::from_secs(60)).unwrap_err();
+        failure::text(&error, None)
+    }
+
+    #[test]
+    fn what_a_receiver_said_stands_in_lines_below_how_it_ended() {
+        let how = "error: the receiver did not stop in order (exit status: 2) and";
+        let said = ends(r"printf 'error: damaged\n  where    here\033\n' >&2; exit 2");
+        assert_eq!(said, format!("{how} said:\n  error: damaged\n    where    here\\u{{1b}}"));
+        assert_eq!(ends("exit 2"), format!("{how} said nothing"));
     }
 }

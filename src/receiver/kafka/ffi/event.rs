@@ -8,7 +8,7 @@ use rdkafka::bindings as rd;
 use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 
 use super::list::{self, Row};
-use super::{Owned, description, error, name, text};
+use super::{Owned, advice, description, error, name, text};
 use crate::receiver::source::{Message, Partition, SourceError};
 
 /// What came out of the queue.
@@ -113,8 +113,8 @@ fn failure(event: &Event) -> Failure {
     let place = place.map(|row| Place { topic: row.topic, partition: row.partition, offset: row.offset });
     let kind = kind(code, &said);
     let message = match &place {
-        Some(at) => format!("{}/{} at {}: {said}", at.topic, at.partition, at.offset),
-        None => said,
+        Some(at) => format!("{}/{} at {}: {said}{}", at.topic, at.partition, at.offset, advice(code)),
+        None => said + advice(code),
     };
     Failure { kind, error: SourceError::new(name(code), message, fatal), place }
 }
