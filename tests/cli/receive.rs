@@ -337,6 +337,18 @@ fn what_ended_it_is_told_in_lines_and_names_do_not_write_to_a_terminal_what_they
 }
 
 #[test]
+fn what_a_newer_receiver_wrote_has_its_own_exit_code() {
+    let cluster = Cluster::new("topic", 1);
+    let temp = tempfile::tempdir().unwrap();
+    let wal = Options::new().open(temp.path()).unwrap();
+    wal.append(&[0xB5, b'S', b'W', b'B', 9, 1, 0, 0]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let output = ended(start(&cluster, temp.path(), Stdio::null(), &[]));
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(said(&output).contains("Receive with the version that wrote it"), "{output:?}");
+}
+
+#[test]
 fn a_topic_that_the_broker_does_not_allow_ends_it() {
     let temp = tempfile::tempdir().unwrap();
     let cluster = Cluster::new("topic", 1);

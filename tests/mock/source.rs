@@ -270,7 +270,7 @@ fn a_rebalance_goes_on_before_it_is_known_where_to_begin() {
     for strategy in ["cooperative-sticky", "range"] {
         let cluster = cluster(2);
         let producer = Producer::new(&cluster.brokers(), "topic");
-        (0..2).for_each(|number| _ = producer.produce(number, 0, 5));
+        (0..2).for_each(|number| producer.produce(number, 0, 5));
         let config = config(&cluster).set("partition.assignment.strategy", strategy).unwrap();
         let mut first = config.connect().unwrap();
         assert_eq!(assigned(&mut first), [partition(0), partition(1)]);

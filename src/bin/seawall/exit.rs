@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use seawall::receiver::ReceiveError;
+use seawall::receiver::{DecodeErrorKind, ReceiveError};
 use seawall::{Error, ErrorKind};
 
 /// All is well.
@@ -31,8 +31,16 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
         Some(ErrorKind::Damage(_)) => damage(),
         Some(ErrorKind::Locked) => ExitCode::from(4),
         Some(ErrorKind::TooNew) => too_new(),
+        _ if error.chain().any(is_newer_entry) => too_new(),
         _ => USAGE,
     }
+}
+
+/// Whether the log is sound, and a newer receiver wrote into it.
+fn is_newer_entry(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let kind =
+        |error: &ReceiveError| if let ReceiveError::Decode { error, .. } = error { Some(error.kind) } else { None };
+    matches!(cause.downcast_ref().and_then(kind), Some(DecodeErrorKind::TooNew(_) | DecodeErrorKind::UnknownKind(_)))
 }
 
 /// What the log said, wherever it stands in the chain.
