@@ -109,8 +109,8 @@ impl Options {
     }
 
     /// Takes no further segment beyond this on disk, at least four segments: appends get
-    /// [`LogFull`](crate::ErrorKind::LogFull) instead. One is held back for checkpoints. What a power cut cut off, and the
-    /// first commit of a life clears away, does not count before; each power cut before that can add a segment. Where
+    /// [`LogFull`](crate::ErrorKind::LogFull) instead. One is held back for checkpoints. What a power cut cut off does not
+    /// count until the first commit of a life clears it away; each power cut before that can add a segment. Where
     /// larger segments or a lower bound leave no room, the first checkpoint since opening may go one segment beyond the
     /// bound, so that the log can be cleaned; or beyond what the log holds, where that is more and nothing can be cleaned
     /// without a new checkpoint.
