@@ -286,9 +286,21 @@ pub(crate) fn seeds(block: &[u8], base: u64) -> impl Iterator<Item = u32> {
     [u32_at(block, 12), header_checksum(block)].into_iter().flatten().filter(move |_| own)
 }
 
-/// Whether what is left of a header says that the segment of this seed does not lie at `base`.
+/// Whether what is left of a header says that the segment of this seed does not lie at `base`: it names another place, and
+/// with at most one other byte put right the seed is its checksum. Of more damage it is not known which bytes still hold.
 pub(crate) fn is_elsewhere(block: &[u8], seed: u32, base: u64) -> bool {
-    u32_at(block, 12) == Some(seed) && seeds(block, base).next().is_none()
+    let Some(mut header) = block.first_chunk::<HEADER>().copied() else { return false };
+    let others = (0..HEADER).filter(|at| !(48..56).contains(at));
+    u64_at(block, 48) != Some(base)
+        && others.filter_map(|at| Some((at, *block.get(at)?))).any(|(at, was)| {
+            let mut holds = |byte| {
+                header.iter_mut().skip(at).take(1).for_each(|place| *place = byte);
+                header_checksum(&header) == Some(seed)
+            };
+            let held = (0..=u8::MAX).any(&mut holds);
+            holds(was);
+            held
+        })
 }
 
 /// What a frame is.

@@ -392,7 +392,7 @@ fn a_closed_log_without_mark_loses_nothing_that_is_known_of() {
     assert_eq!((damage.bytes, damage.beyond), (0, 0));
     assert!(damage.to_string().contains("nothing that is known of"), "{damage}");
     assert_eq!(lost(&report).0, 0);
-    assert!(report.to_string().contains("MARK, which says that it was closed there, is gone"), "{report}");
+    assert!(report.to_string().contains("the MARK is gone that says that it was closed there"), "{report}");
 }
 
 /// Of the segments from the first on, only the last one's loss was told, and the log was said to begin there.

@@ -17,7 +17,7 @@ fn open(disk: &Disk) -> Wal {
 fn repair(disk: &Disk, what: &str) -> RepairPlan {
     let (done, repaired) = mpsc::channel();
     let storage = disk.mount();
-    std::thread::spawn(move || done.send(Repair::new().run_on(storage)));
+    std::thread::spawn(move || _ = done.send(Repair::new().run_on(storage)));
     let plan = repaired.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{what}: no end")).unwrap();
     let report = Verify::new().run_on(disk.mount()).unwrap();
     assert!(report.is_clean(), "{what}: {plan}\n{report}");

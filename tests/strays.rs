@@ -143,3 +143,64 @@ fn a_segment_with_a_damaged_header_is_not_read_at_another_place() {
         }
     }
 }
+
+/// What a scribble over the header left of the base was taken for another place, and a repair dropped the segment.
+#[test]
+fn a_segment_whose_header_is_scribbled_over_is_read_in_its_place() {
+    let whole = Disk::new(1);
+    let wal = open(&whole).unwrap();
+    for n in 0..37 {
+        wal.append(&[n; 100]).unwrap().wait().unwrap();
+    }
+    wal.close().unwrap();
+    drop(wal);
+    let name = "00000000000000000000.wal";
+    for (range, fill) in [16..516, 32..64, 48..64, 48..72]
+        .into_iter()
+        .flat_map(|range| [0, 0xAA, 0xFF].map(|fill| (range.clone(), fill)))
+    {
+        let disk = whole.fork();
+        let mut bytes = disk.file(name).unwrap();
+        bytes[range.clone()].fill(fill);
+        disk.put(name, bytes);
+        let plan = Repair::new().run_on(disk.mount()).unwrap();
+        assert_eq!(plan.kept_records, 37, "{range:?} {fill}: {plan}");
+        assert_eq!(open(&disk).unwrap().read(..).unwrap().count(), 37, "{range:?} {fill}");
+    }
+    // Two bits, one of them in the base.
+    for (base, other) in (48..56).flat_map(|base| [(base, 9), (base, 20), (base, 60), (base, 70)]) {
+        let disk = whole.fork();
+        flip(&disk, name, base);
+        flip(&disk, name, other);
+        let plan = Repair::new().plan_on(disk.mount()).unwrap();
+        assert_eq!(plan.kept_records, 37, "{base} {other}: {plan}");
+    }
+}
+
+/// A used segment that was cut to less than its header passed for one that was prepared, and nothing was said.
+#[test]
+fn a_segment_without_a_link_that_is_cut_is_told_of() {
+    let disk = Disk::new(1);
+    let wal = open(&disk).unwrap();
+    wal.append(b"record").unwrap().wait().unwrap();
+    disk.kill();
+    drop(wal);
+    let name = disk.names().into_iter().rfind(|name| name.ends_with(".wal")).unwrap();
+    let mut bytes = disk.file(&name).unwrap();
+    bytes.truncate(735);
+    disk.put(&name, bytes);
+    let report = Verify::new().run_on(disk.mount()).unwrap();
+    assert!(report.notes.iter().any(|note| note.contains(&format!("{name}: cut to 735 bytes"))), "{report}");
+}
+
+/// A file that was moved aside and of which nothing tells how to read it was said to hold no valid record.
+#[test]
+fn what_cannot_be_read_aside_is_not_called_empty() {
+    let (disk, names, _) = log(true);
+    let mut bytes = disk.file(&names[0]).unwrap();
+    bytes[..4096].fill(0xAA);
+    let aside = format!("{:020}.wal.aside", 1 << 30);
+    disk.put(&aside, bytes);
+    let report = Verify::new().run_on(disk.mount()).unwrap();
+    assert!(report.notes.iter().any(|note| note.contains(&aside) && note.contains("seawall salvage")), "{report}");
+}

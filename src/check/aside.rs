@@ -12,11 +12,14 @@ use super::walk::{Step, Walk};
 
 /// A note for each file that was moved aside and holds valid records, and one for the others.
 pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
-    let (mut notes, mut empty) = (Vec::new(), Vec::new());
+    let (mut notes, mut empty, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for name in &examined.plan.survey.aside {
         match held(storage, examined, name) {
-            Ok((0, _)) => empty.push(name.clone()),
-            Ok((records, missing)) => {
+            Ok(None) => unknown.push(format!(
+                "{name}: moved aside earlier; its header is damaged, and what it holds cannot be told: `seawall salvage` looks"
+            )),
+            Ok(Some((0, _))) => empty.push(name.clone()),
+            Ok(Some((records, missing))) => {
                 let records = plural(records, "valid record");
                 let missing = match missing {
                     0 => "all of them in the log too".to_owned(),
@@ -28,6 +31,7 @@ pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
             Err(e) => notes.push(format!("{name}: moved aside earlier, cannot be read: {e}")),
         }
     }
+    notes.extend(unknown);
     notes.extend(match empty.as_slice() {
         [] => None,
         [name] => Some(format!("{name}: moved aside earlier, holds no valid record")),
@@ -38,18 +42,20 @@ pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
     notes
 }
 
-/// How many valid records are in a file that was moved aside, and how many of these are not in the log.
-fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<(u64, u64)> {
+/// How many valid records are in a file that was moved aside, and how many of these are not in the log; `None` where nothing
+/// tells how to read it.
+fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<Option<(u64, u64)>> {
     let file = storage.open(name, false)?;
-    let header = Header::decode(&read_head(&*file)?).ok().filter(|(header, _)| {
-        // Of another log's there is nothing to miss.
-        examined.plan.survey.log_id == Some(header.log_id)
-    });
+    let head = read_head(&*file)?;
+    let decoded = Header::decode(&head);
+    // Of another log's there is nothing to miss, nor of what is not there.
+    let nothing = (decoded.is_ok() || head.iter().all(|byte| *byte == 0)).then_some((0, 0));
+    let header = decoded.ok().filter(|(header, _)| examined.plan.survey.log_id == Some(header.log_id));
     let named = || segment_base(name.split_once(".aside")?.0);
-    let Some(base) = header.map(|(header, _)| header.base).or_else(named) else { return Ok((0, 0)) };
+    let Some(base) = header.map(|(header, _)| header.base).or_else(named) else { return Ok(nothing) };
     let log = member(examined, base);
     // A segment is written anew under its seed, so that tells how to read one that was copied aside without a header.
-    let Some(seed) = header.map(|(_, seed)| seed).or(log.map(|(_, place)| place.seed)) else { return Ok((0, 0)) };
+    let Some(seed) = header.map(|(_, seed)| seed).or(log.map(|(_, place)| place.seed)) else { return Ok(nothing) };
     let log = log.filter(|(_, place)| place.seed == seed);
     let mut kept = log.into_iter().flat_map(|(file, place)| records(file, &place)).peekable();
     let (mut held, mut missing) = (0, 0);
@@ -61,7 +67,7 @@ fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<(u
         held += 1;
         missing += u64::from(!kept.peek().is_some_and(|at| at.as_ref().is_ok_and(|at| *at == lsn)));
     }
-    Ok((held, missing))
+    Ok(Some((held, missing)))
 }
 
 /// The segment of the log at a base, if there is one, up to where the log ends.

@@ -38,7 +38,7 @@ pub(crate) fn short(survey: &Survey, free: Option<u64>, end: u64, length: u64, c
         ),
         Some(_) => format!("cut to {length} bytes, it was made with {capacity}"),
         None => {
-            format!("{length} bytes of {capacity}: it was cut, or MARK, which says that it was closed there, is gone")
+            format!("{length} bytes of {capacity}: it was cut, or the MARK is gone that says that it was closed there")
         }
     })
 }

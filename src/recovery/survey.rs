@@ -125,6 +125,7 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     survey.ceiling = survey.segments.iter().map(ceiling).max().unwrap_or(0);
     survey.ceiling = survey.ceiling.max(survey.mark.map_or(0, |mark| mark.synced.max(mark.shown)));
     survey.clean_to(survey.front);
+    survey.notes.extend(survey.segments.iter().filter_map(unlike_any));
     if survey.foreign_mark {
         survey.notes.push(format!("{MARK}: another log's, not used; moved aside once a MARK is needed"));
     } else if marks.len() == 1 {
@@ -135,6 +136,13 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
         survey.notes.push(format!("{MARK}: missing; what was cleaned or idle is known less well"));
     }
     Ok(survey)
+}
+
+/// What is odd about a segment without a link: it was made with all its bytes, and is cut to its header or not at all.
+fn unlike_any(found: &Found) -> Option<String> {
+    let (Found { name, length, .. }, header) = (found, found.header.as_ref().ok()?.0);
+    let odd = found.link.is_none() && *length != u64::from(BLOCK) && *length < header.capacity;
+    odd.then(|| format!("{name}: cut to {length} bytes, which no crash leaves; whether it held records cannot be told"))
 }
 
 /// What lies where a file of the log belongs, if it is not one.

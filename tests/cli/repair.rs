@@ -90,14 +90,15 @@ fn a_plan_and_a_dry_run_change_nothing() {
     assert_eq!(files(), before);
 }
 
-/// Segments that were only swapped, and a closed log without MARK, cost nothing.
+/// Segments that were only swapped cost nothing. Of a closed log without MARK all is kept, but nothing says that it ended
+/// there: whether anything is lost cannot be told, and that is no success.
 #[test]
 fn a_repair_that_keeps_all_says_so() {
     let temp = tempfile::tempdir().unwrap();
     log(temp.path(), 2000).close().unwrap();
     fs::remove_file(temp.path().join("MARK")).unwrap();
     let done = seawall(&["repair", text(temp.path()), "--pass-over"]);
-    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert_eq!(done.status.code(), Some(3), "{}", said(&done));
     assert!(told(&done).contains("kept 2 000 valid records, dropped 0"), "{}", told(&done));
     // Without the segment that was prepared next nothing is replaced.
     let temp = tempfile::tempdir().unwrap();
@@ -105,7 +106,7 @@ fn a_repair_that_keeps_all_says_so() {
     fs::remove_file(temp.path().join("MARK")).unwrap();
     fs::remove_file(segments(temp.path()).pop().unwrap()).unwrap();
     let done = seawall(&["repair", text(temp.path()), "--pass-over"]);
-    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert_eq!(done.status.code(), Some(3), "{}", said(&done));
     assert!(told(&done).contains("touched  the log\n"), "{}", told(&done));
     let temp = tempfile::tempdir().unwrap();
     log(temp.path(), 2000).close().unwrap();
@@ -280,4 +281,21 @@ fn a_cut_of_a_sound_log_says_what_it_drops() {
         told(&done)
     );
     assert_eq!(lines(&seawall(&["dump", dir, "--json"])).len(), 1990);
+}
+
+/// Another log's segment in the place of the only one: what that held is gone, and MARK, which knows of it, is then the one
+/// that looks like another log's.
+#[test]
+fn another_logs_segment_in_the_place_of_the_only_one_is_no_success() {
+    let [ours, theirs] = [10, 20].map(|records| {
+        let temp = tempfile::tempdir().unwrap();
+        log(temp.path(), records).close().unwrap();
+        temp
+    });
+    fs::copy(first_segment(theirs.path()), first_segment(ours.path())).unwrap();
+    let done = seawall(&["repair", text(ours.path()), "--pass-over", "--json"]);
+    let plan = lines(&done).remove(0);
+    assert_eq!((done.status.code(), &plan["lost_records"]), (Some(3), &json!(null)), "{plan}");
+    let notes: Vec<_> = plan["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap()).collect();
+    assert!(notes.iter().any(|note| note.starts_with("MARK: another log's")), "{plan}");
 }

@@ -20,7 +20,8 @@ use crate::out::{Out, count, counted};
 /// Without one of --pass-over, --quarantine and --cut it only says what each of them would do, and changes nothing; that
 /// works on a live log too, which is read once for all of them, as verify does. Everything that stays keeps its LSN. What is
 /// replaced is copied aside before, and what is no longer part of the log is moved aside, as NAME.wal.aside: nothing is
-/// deleted. A crash within leaves the log damaged still or repaired; run it again.
+/// deleted. A cursor that was made or moved in what is lost is gone, or stands where it stood before: make it again before
+/// anything cleans. A crash within leaves the log damaged still or repaired; run it again.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -56,6 +57,7 @@ version.";
 const JSON: &str = "Tell the plan as one JSON object:
   {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"lost_records\":N,\"end\":LSN,\"before\":LSN,
    \"faults\":[..as verify..],
+   \"notes\":[STRING,..],
    \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"make\":SEGMENT,\"passed_over\":BYTES}|
              {\"put_back\":FILE,\"as\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
 lost_records were lost before and come back in no way; null where it cannot be told. The log ends at `before` now, and
@@ -120,6 +122,7 @@ fn object(plan: &RepairPlan, done: bool) -> Value {
         "kept_records": plan.kept_records, "dropped_records": plan.dropped_records,
         "lost_records": plan.lost_records, "end": plan.end.0, "before": plan.before.0,
         "faults": plan.faults.iter().map(crate::verify::fault).collect::<Vec<_>>(),
+        "notes": plan.notes,
         "steps": plan.steps.iter().map(step).collect::<Vec<_>>(),
     })
 }
@@ -131,6 +134,7 @@ fn text(plan: &RepairPlan, done: bool, arguments: &Arguments, out: &mut Out) -> 
         let act = if arguments.cut.is_some() { "cut" } else { "repair" };
         return out.line(format_args!("nothing to {act}: {records}, the log ends at lsn {end}"));
     }
+    plan.notes.iter().try_for_each(|note| out.line(format_args!("note     {note}")))?;
     let told = if done { "done" } else { "plan" };
     plan.steps.iter().try_for_each(|step| out.line(format_args!("{told}     {step}")))?;
     let (kept, dropped) = (counted(plan.kept_records, "valid record"), count(plan.dropped_records));

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, plural};
-use crate::format::{BLOCK, segment_name};
+use crate::format::segment_name;
 use crate::log::lock_error;
 use crate::lsn::Lsn;
 use crate::progress::Progress;
@@ -33,7 +33,8 @@ use stand::Stand;
 /// Everything else stays where it is, under its LSN. Where bytes are passed over, the segment is written anew with a gap
 /// in their place; where a file is gone, one takes its place that is nothing but a gap. Then the log goes on in a new
 /// segment, 2^40 LSNs above all that was ever handed out. Of a batch that is damaged nothing stays. What is replaced
-/// is copied aside before, what is no longer part of the log is moved aside; nothing is deleted.
+/// is copied aside before, what is no longer part of the log is moved aside; nothing is deleted. A cursor that was made or
+/// moved in what is lost is gone, or stands where it stood before: make it again before anything cleans.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -80,6 +81,8 @@ pub struct RepairPlan {
     pub end: Lsn,
     /// The log ends here now, as [`verify`](super::verify) tells it. A cut drops what lies between the two.
     pub before: Lsn,
+    /// What else an operator should know, as [`verify`](super::verify) tells it.
+    pub notes: Vec<String>,
     /// The other ways out of the damage, where none was asked for. None of what was done.
     pub others: Vec<Way>,
 }
@@ -266,10 +269,7 @@ impl<'a> Repair<'a> {
         }
         let layout = Layout::new(case, self)?;
         let faults = report.faults.clone();
-        // A newest segment that ends with a frame may just have been closed there; one that is empty was not.
-        let first = u64::from(BLOCK);
-        let closed = |fault: &Fault| fault.lost_bytes == 0 && fault.lsn == before && fault.offset > first;
-        let lost = faults.iter().map(|fault| fault.lost_records.or(closed(fault).then_some(0))).sum();
+        let lost = faults.iter().map(|fault| fault.lost_records).sum();
         let plan = RepairPlan {
             faults,
             steps: layout.steps(&case.examined.plan),
@@ -278,6 +278,7 @@ impl<'a> Repair<'a> {
             lost_records: lost,
             end: Lsn(layout.end),
             before,
+            notes: report.notes.clone(),
             others: Vec::new(),
         };
         if plan.faults.is_empty() && self.quarantine.is_empty() && (plan.dropped_records, plan.end) == (0, before) {
