@@ -1,6 +1,6 @@
 //! What the first frame of a segment says, and the cursors in it.
 
-use super::{BLOCK, CAPACITY, CURSOR_NAME, LINK, MAX_CURSORS, u32_at, u64_at};
+use super::{BLOCK, CAPACITY, CURSOR_NAME, LINK, MAX_CURSORS, NO_BASE, u32_at, u64_at};
 
 /// A named place that cleaning does not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +105,13 @@ impl Link {
             cursors,
         };
         link.is_sound().then_some(link)
+    }
+
+    /// Whether it can be the link of the segment at `base`: no log has a predecessor that is not below, nor has it cleaned
+    /// what is to come.
+    pub(crate) fn lies_at(&self, base: u64) -> bool {
+        let below = self.prev_base == NO_BASE || self.prev_base < base && self.prev_end <= base;
+        below && self.front <= base
     }
 
     /// How it says that the segment before it ended.

@@ -236,9 +236,7 @@ fn link_of(header: &FrameHeader, payload: &[u8], lsn: u64) -> Option<(Link, u64)
     let payload = payload.get(..header.length as usize)?;
     debug_assert_eq!(sum(payload), header.sum);
     let (link, base) = (Link::decode(payload)?, lsn.saturating_sub(u64::from(BLOCK)));
-    // No log has a predecessor that is not below.
-    let below = link.prev_base == NO_BASE || link.prev_base < base && link.prev_end <= base;
-    below.then_some((link, header.claim(lsn).unwrap_or(0)))
+    link.lies_at(base).then_some((link, header.claim(lsn).unwrap_or(0)))
 }
 
 /// Above every LSN that the file could have handed out.

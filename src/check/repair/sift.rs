@@ -111,7 +111,8 @@ pub(super) fn sift(
                 }
                 match header.kind {
                     Some(FrameKind::Link) if offset == u64::from(BLOCK) => {
-                        sifted.link = Link::decode(&walk.payload(file, offset, &header)?);
+                        let link = Link::decode(&walk.payload(file, offset, &header)?);
+                        sifted.link = link.filter(|link| link.lies_at(place.base));
                     }
                     Some(FrameKind::CursorNote) => {
                         open.note(&walk.payload(file, offset, &header)?);
