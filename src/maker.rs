@@ -291,14 +291,13 @@ impl Maker {
     pub(crate) fn tidy(&self, storage: &dyn Storage, synced: u64) -> Result<()> {
         let _tidying = self.tidying.lock();
         let mut state = self.state.lock();
-        // Crash: until the link is durable the next recovery may come to another end, and needs every byte.
-        let linked = state.first_link.is_some_and(|link| link <= synced);
-        let voids = if linked { std::mem::take(&mut state.voids) } else { Vec::new() };
         let (due, later) = std::mem::take(&mut state.trims).into_iter().partition(|(_, link)| *link <= synced);
         state.trims = later;
+        // Crash: until the link is durable the next recovery may come to another end, and needs every byte.
+        let linked = state.first_link.is_some_and(|link| link <= synced);
         drop(state);
         due.iter().for_each(|(segment, _): &(Arc<Segment>, u64)| _ = self.trim(segment));
-        self.clear(storage, voids)
+        self.clear(storage, if linked { u64::MAX } else { 0 })
     }
 
     /// Cuts a sealed segment to its end. Tells whether that gave anything back.
@@ -308,21 +307,26 @@ impl Maker {
         less > 0
     }
 
-    /// Moves void files that hold frames aside, removes the others.
-    fn clear(&self, storage: &dyn Storage, voids: Vec<Void>) -> Result<()> {
-        if voids.is_empty() {
+    /// Moves void files below a base aside that hold frames, removes the others. Each counts, and does not, until it is gone.
+    fn clear(&self, storage: &dyn Storage, below: u64) -> Result<()> {
+        let state = self.state.lock();
+        let due = state.voids.iter().filter(|void| void.base < below);
+        let names: Vec<_> = due.map(|void| void.name.clone()).collect();
+        drop(state);
+        if names.is_empty() {
             return Ok(());
         }
-        for void in voids {
-            let cleared = match holds_frames(storage, &void.name) {
-                Ok(true) => move_aside(storage, &void.name).map(drop),
-                Ok(false) => storage.remove(&void.name),
+        for name in names {
+            let cleared = match holds_frames(storage, &name) {
+                Ok(true) => move_aside(storage, &name).map(drop),
+                Ok(false) => storage.remove(&name),
                 Err(e) => Err(e),
             };
-            let mut state = self.state.lock();
-            match cleared {
-                Ok(()) => state.disk_bytes -= void.length.min(state.disk_bytes),
-                Err(_) => state.voids.push(void),
+            if cleared.is_ok() {
+                let mut state = self.state.lock();
+                let State { voids, disk_bytes, .. } = &mut *state;
+                let gone = voids.extract_if(.., |void| void.name == name);
+                *disk_bytes -= gone.map(|void| void.length).sum::<u64>().min(*disk_bytes);
             }
         }
         storage.sync_dir().map_err(|e| Error::io("sync", storage.path(), e))
@@ -336,11 +340,7 @@ impl Maker {
     /// One of them could not be cleared away, or the directory could not be synced.
     pub(crate) fn clear_below(&self, storage: &dyn Storage, front: u64) -> std::result::Result<(), Failed> {
         let _tidying = self.tidying.lock();
-        let mut state = self.state.lock();
-        let (below, above) = std::mem::take(&mut state.voids).into_iter().partition(|void| void.base < front);
-        state.voids = above;
-        drop(state);
-        self.clear(storage, below).map_err(Failed::Directory)?;
+        self.clear(storage, front).map_err(Failed::Directory)?;
         let state = self.state.lock();
         let Some(left) = state.voids.iter().find(|void| void.base < front) else { return Ok(()) };
         let message = "recovery cut this file off and it cannot be moved aside; nothing was cleaned";

@@ -1,7 +1,10 @@
 //! Row 30: ten thousand openings, and what they leave on the disk.
 
-use seawall::sim::{Disk, Fault, Keep, Operation, Unit};
-use seawall::{ErrorKind, Lsn, Options, Wal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use seawall::sim::{Disk, Failing, Fault, Keep, Operation, Unit};
+use seawall::{ErrorKind, Lsn, Options};
 
 use crate::common::{CAPACITY, fill, filled, payload, payloads, segments, small, write_unsynced};
 use crate::spec::BLOCK;
@@ -123,11 +126,8 @@ fn row_30_what_lies_below_the_newest_segment_and_is_none_goes_at_opening() {
 /// only a checkpoint was let in, and cleaning removed nothing.
 #[test]
 fn row_30_a_log_without_checkpoints_goes_on_after_a_power_cut() {
-    let disk = Disk::new(30);
     let options = small().max_disk_bytes(4 * CAPACITY);
-    let wal = options.open_on(disk.mount()).unwrap();
-    cut_off_a_segment(&disk, &wal);
-    drop(wal);
+    let disk = cut_off(&options);
     let wal = options.open_on(disk.mount()).unwrap();
     assert!(wal.recovery().torn.is_some());
     fill(&wal, 1..2, 7000);
@@ -140,11 +140,8 @@ fn row_30_a_log_without_checkpoints_goes_on_after_a_power_cut() {
 /// durable and let it go.
 #[test]
 fn row_30_what_a_power_cut_cut_off_does_not_count_until_it_is_gone() {
-    let disk = Disk::new(30);
     let options = small().max_disk_bytes(6 * CAPACITY);
-    let wal = options.open_on(disk.mount()).unwrap();
-    cut_off_a_segment(&disk, &wal);
-    drop(wal);
+    let disk = cut_off(&options);
     let wal = options.open_on(disk.mount()).unwrap();
     for i in 1..4 {
         _ = wal.append(&payload(i, 7000)).unwrap();
@@ -155,14 +152,33 @@ fn row_30_what_a_power_cut_cut_off_does_not_count_until_it_is_gone() {
     assert_eq!(payloads(&wal), filled(0..4, 7000));
 }
 
+/// While it was being moved aside it still counted, and was not allowed for any more.
+#[test]
+fn row_30_what_a_power_cut_cut_off_does_not_count_while_it_is_moved_aside() {
+    let options = small().max_disk_bytes(6 * CAPACITY);
+    let storage = Failing::new(cut_off(&options).mount());
+    let wal = Arc::new(options.open_on(storage.clone()).unwrap());
+    let (beside, appended) = (Arc::downgrade(&wal), Arc::new(AtomicU32::new(1)));
+    let count = Arc::clone(&appended);
+    // A name for it is looked for.
+    storage.before(Operation::List, move || {
+        for _ in 0..2 {
+            let n = count.fetch_add(1, Ordering::Relaxed);
+            _ = beside.upgrade().unwrap().append(&payload(n, 7000)).unwrap();
+        }
+    });
+    wal.append(&payload(0, 7000)).unwrap().wait().unwrap();
+    wal.clean_before_lsn(Lsn(0)).unwrap();
+    assert_eq!(appended.load(Ordering::Relaxed), 3, "nothing was moved aside");
+    storage.heal();
+    assert!(wal.stats().disk_bytes <= 6 * CAPACITY);
+}
+
 /// Where such a segment cannot be moved aside, a life killed later went over its bound by it.
 #[test]
 fn row_30_what_an_earlier_life_cut_off_counts_after_a_kill() {
-    let disk = Disk::new(30);
     let options = small().max_disk_bytes(6 * CAPACITY);
-    let wal = options.open_on(disk.mount()).unwrap();
-    cut_off_a_segment(&disk, &wal);
-    drop(wal);
+    let disk = cut_off(&options);
     let cut_off = "00000000000000016384.wal";
     for life in 0..8 {
         disk.fail(Fault::new(Operation::Rename).on(cut_off).for_good());
@@ -178,13 +194,16 @@ fn row_30_what_an_earlier_life_cut_off_counts_after_a_kill() {
     }
 }
 
-/// Has a power cut take the link of the second segment.
-fn cut_off_a_segment(disk: &Disk, wal: &Wal) {
-    fill(wal, 0..1, 7000);
-    write_unsynced(disk, wal, &[payload(1, 7000), payload(2, 1000)]);
+/// A log of one record, and above it a segment that a power cut took the link from.
+fn cut_off(options: &Options) -> Disk {
+    let disk = Disk::new(30);
+    let wal = options.open_on(disk.mount()).unwrap();
+    fill(&wal, 0..1, 7000);
+    write_unsynced(&disk, &wal, &[payload(1, 7000), payload(2, 1000)]);
     let link = BLOCK as u64 / 512;
     let mut keep = |unit: &Unit| !matches!(unit, Unit::Sector { file, sector, .. } if file.starts_with("00000000000000016384") && *sector == link);
     disk.crash(Keep::Choose(&mut keep));
+    disk
 }
 
 /// A segment that could not be made, and its file not removed either, was counted no longer while it lay there.
