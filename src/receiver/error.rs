@@ -163,9 +163,7 @@ impl fmt::Display for ReceiveError {
 /// What to do about a record that is no entry, or none that this version knows.
 fn way_out(kind: DecodeErrorKind) -> &'static str {
     match kind {
-        DecodeErrorKind::TooNew(_) | DecodeErrorKind::UnknownKind(_) | DecodeErrorKind::Value(_) => {
-            "Receive with the version that wrote it, or a later one"
-        }
+        kind if kind.is_newer() => "Receive with the version that wrote it, or a later one",
         DecodeErrorKind::NotAnEntry => {
             "The log has to be the receiver's alone: receive into another directory, and group if this one has read into it"
         }

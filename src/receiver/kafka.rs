@@ -135,25 +135,20 @@ impl KafkaSource {
         let partitions = self.partitions(rows);
         // Where to begin may hang on the disk, and until an assignment is answered librdkafka joins no further rebalance:
         // the member would be expelled. So it is answered at once, and nothing is delivered before it is known.
-        let held: Vec<_> = partitions.iter().map(|partition| (partition.clone(), 0)).collect();
-        match self.hold(&held) {
-            Err(e) if partitions.is_empty() => Some(Event::Error(e)),
-            // What could not be answered now is with the offsets.
-            _ => (!partitions.is_empty()).then_some(Event::Assigned(partitions)),
+        let held = self.hold(&partitions);
+        if partitions.is_empty() {
+            return held.err().map(Event::Error);
         }
+        // What could not be answered now is with the offsets.
+        Some(Event::Assigned(partitions))
     }
 
     /// Answers an assignment, and has nothing of it delivered: librdkafka drops what is fetched before the pause. The offset
     /// is no logical one, for while that is looked up a seek does not last.
-    fn hold(&mut self, partitions: &[(Partition, i64)]) -> Result<(), SourceError> {
-        self.begin(partitions)?;
-        self.unanswered = false;
-        self.assigned.extend(partitions.iter().cloned());
-        if partitions.is_empty() {
-            return Ok(());
-        }
-        let partitions: Vec<_> = partitions.iter().map(|(partition, _)| partition.clone()).collect();
-        self.pause(&partitions)
+    fn hold(&mut self, partitions: &[Partition]) -> Result<(), SourceError> {
+        let held: Vec<_> = partitions.iter().map(|partition| (partition.clone(), 0)).collect();
+        self.begin(&held)?;
+        if partitions.is_empty() { Ok(()) } else { self.pause(partitions) }
     }
 
     fn revoked(&mut self, rows: &[Row]) -> Option<Event<'static>> {
@@ -195,8 +190,8 @@ impl KafkaSource {
         Some(Event::Committed(Err(SourceError::new("_TIMED_OUT", message, false))))
     }
 
-    /// Begins partitions at offsets, whether they are being read already or not.
-    fn begin(&self, starts: &[(Partition, i64)]) -> Result<(), SourceError> {
+    /// Begins partitions at offsets, whether they are being read already or not. That answers an assignment.
+    fn begin(&mut self, starts: &[(Partition, i64)]) -> Result<(), SourceError> {
         let client = self.client()?;
         let list = ffi::positions(starts)?;
         if client.is_cooperative() {
@@ -204,19 +199,23 @@ impl KafkaSource {
             if !before.is_empty() {
                 client.assign(Change::Remove(&ffi::places(before.into_iter())?))?;
             }
-            return client.assign(Change::Add(&list));
+            client.assign(Change::Add(&list))?;
+        } else {
+            // An eager assignment is always the whole one: what is being read goes on where it is.
+            let others = self.assigned.iter().filter(|(p, _)| !starts.iter().any(|(s, _)| s == *p));
+            let others: Vec<_> = others.collect();
+            let positions = ffi::places(others.iter().map(|(partition, _)| *partition))?;
+            client.position(&positions)?;
+            for (row, (_, begun)) in positions.rows().iter().zip(others) {
+                // There is no position before the first record was delivered.
+                let offset = if row.offset >= 0 { row.offset } else { *begun };
+                list.add(&row.topic, row.partition, Some((offset, "")))?;
+            }
+            client.assign(Change::To(&list))?;
         }
-        // An eager assignment is always the whole one: what is being read goes on where it is.
-        let others = self.assigned.iter().filter(|(p, _)| !starts.iter().any(|(s, _)| s == *p));
-        let others: Vec<_> = others.collect();
-        let positions = ffi::places(others.iter().map(|(partition, _)| *partition))?;
-        client.position(&positions)?;
-        for (row, (_, begun)) in positions.rows().iter().zip(others) {
-            // There is no position before the first record was delivered.
-            let offset = if row.offset >= 0 { row.offset } else { *begun };
-            list.add(&row.topic, row.partition, Some((offset, "")))?;
-        }
-        client.assign(Change::To(&list))
+        self.unanswered = false;
+        self.assigned.extend(starts.iter().cloned());
+        Ok(())
     }
 
     /// Moves partitions to offsets, and gives those that refuse it.
@@ -233,15 +232,6 @@ impl KafkaSource {
             }
         }
         Ok(refused)
-    }
-
-    /// Has partitions delivered that may be paused: a pause outlives the assignment it was made in.
-    fn deliver(&mut self, starts: &[(Partition, i64)]) -> Result<(), SourceError> {
-        if !starts.is_empty() {
-            self.client()?.pause(&ffi::places(starts.iter().map(|(partition, _)| partition))?, false)?;
-        }
-        self.paused.retain(|partition| !starts.iter().any(|(p, _)| p == partition));
-        Ok(())
     }
 
     /// Ends a client on a thread of its own, which may never come back (after a fatal error, for one).
@@ -291,13 +281,11 @@ impl Source for KafkaSource {
     }
 
     fn assign(&mut self, starts: &[(Partition, i64)]) -> Result<(), SourceError> {
-        if !self.unanswered {
-            return self.resume(starts);
+        let new: Vec<_> = starts.iter().filter(|(p, _)| !self.assigned.contains_key(p)).cloned().collect();
+        if !new.is_empty() {
+            self.begin(&new)?;
         }
-        self.begin(starts)?;
-        self.unanswered = false;
-        self.assigned.extend(starts.iter().cloned());
-        self.deliver(starts)
+        self.resume(starts)
     }
 
     fn unassign(&mut self, partitions: &[Partition]) -> Result<(), SourceError> {
@@ -328,7 +316,6 @@ impl Source for KafkaSource {
         let mut refused = self.seek(positions)?;
         if !refused.is_empty() {
             self.begin(&refused)?;
-            self.assigned.extend(refused.iter().cloned());
             // Nor can it be resumed before it was started.
             let deadline = Instant::now() + START_PATIENCE;
             while !refused.is_empty() && Instant::now() < deadline {
@@ -336,7 +323,10 @@ impl Source for KafkaSource {
                 refused = self.seek(&refused)?;
             }
         }
-        self.deliver(positions)
+        // A pause outlives the assignment it was made in.
+        self.client()?.pause(&ffi::places(positions.iter().map(|(partition, _)| partition))?, false)?;
+        self.paused.retain(|partition| !positions.iter().any(|(p, _)| p == partition));
+        Ok(())
     }
 
     fn commit(&mut self, commits: &[Commit]) -> Result<(), SourceError> {

@@ -47,6 +47,13 @@ pub enum DecodeErrorKind {
     Count,
 }
 
+impl DecodeErrorKind {
+    /// Whether a newer version will have written them.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, DecodeErrorKind::TooNew(_) | DecodeErrorKind::UnknownKind(_) | DecodeErrorKind::Value(_))
+    }
+}
+
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {

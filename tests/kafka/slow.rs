@@ -1,16 +1,15 @@
 //! A disk that takes 15 seconds for a sync, under a receiver that must be heard of every 6.
 
-use std::ffi::OsString;
-use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use seawall::Options;
 use seawall::receiver::{Config, KafkaConfig, Notice, Observer, ReceiveError, Receiver, Status, StatusHandle};
-use seawall::storage::{Background, File, Fs, Map, Next, Storage};
+use seawall::sim::{Failing, Operation};
+use seawall::storage::Fs;
 
 use super::World;
 use super::common::log::Reading;
@@ -18,96 +17,6 @@ use super::common::produce::Producer;
 
 const SLOW: Duration = Duration::from_secs(15);
 const BOUND: Duration = Duration::from_secs(90);
-
-/// Real files whose syncs take as long as they are told to.
-#[derive(Debug)]
-struct Slow {
-    files: Fs,
-    delay: Arc<Delay>,
-}
-
-#[derive(Debug, Default)]
-struct Delay {
-    millis: AtomicU64,
-    syncs: AtomicU64,
-}
-
-#[derive(Debug)]
-struct SlowFile(Box<dyn File>, Arc<Delay>);
-
-impl Slow {
-    fn slow(&self, file: Box<dyn File>) -> Box<dyn File> {
-        Box::new(SlowFile(file, Arc::clone(&self.delay)))
-    }
-}
-
-impl Storage for Slow {
-    fn path(&self) -> &Path {
-        self.files.path()
-    }
-    fn create_dir(&self) -> io::Result<()> {
-        self.files.create_dir()
-    }
-    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
-        self.files.lock()
-    }
-    fn list(&self) -> io::Result<Vec<(OsString, bool)>> {
-        self.files.list()
-    }
-    fn open(&self, name: &str, write: bool) -> io::Result<Box<dyn File>> {
-        self.files.open(name, write).map(|file| self.slow(file))
-    }
-    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        self.files.create(name).map(|file| self.slow(file))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.files.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.files.remove(name)
-    }
-    fn sync_dir(&self) -> io::Result<()> {
-        self.files.sync_dir()
-    }
-    fn random(&self, out: &mut [u8]) -> io::Result<()> {
-        self.files.random(out)
-    }
-    fn background(&self, name: &str, step: Box<dyn FnMut() -> Next + Send>) -> io::Result<Box<dyn Background>> {
-        self.files.background(name, step)
-    }
-    fn now(&self) -> Duration {
-        self.files.now()
-    }
-}
-
-impl File for SlowFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.write_at(buf, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        let delay = Duration::from_millis(self.1.millis.load(Ordering::Relaxed));
-        if !delay.is_zero() {
-            self.1.syncs.fetch_add(1, Ordering::Relaxed);
-            thread::sleep(delay);
-        }
-        self.0.sync()
-    }
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.0.allocate(len)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn map(&self, len: usize) -> io::Result<Box<dyn Map>> {
-        self.0.map(len)
-    }
-}
 
 /// Everything that was noticed.
 #[derive(Default)]
@@ -123,7 +32,9 @@ impl Observer for Heard {
 struct Running {
     status: StatusHandle,
     heard: Arc<Heard>,
-    delay: Arc<Delay>,
+    disk: Arc<Failing>,
+    /// Syncs before it ran.
+    opened: u64,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Status, ReceiveError>>,
 }
@@ -131,9 +42,8 @@ struct Running {
 impl Running {
     /// `slow`: syncs are, from the first on that the receiver waits for.
     fn start(world: &World, topic: &str, dir: &Path, slow: bool) -> Running {
-        let delay = Arc::new(Delay::default());
-        let storage = Slow { files: Fs::new(dir), delay: Arc::clone(&delay) };
-        let wal = Options::new().open_on(Arc::new(storage)).unwrap();
+        let disk = Failing::new(Arc::new(Fs::new(dir)));
+        let wal = Options::new().open_on(disk.clone()).unwrap();
         let mut kafka = KafkaConfig::new(world.broker.address(), format!("group-{topic}")).topic(topic);
         for (key, value) in
             [("max.poll.interval.ms", "6000"), ("session.timeout.ms", "3000"), ("heartbeat.interval.ms", "500")]
@@ -145,11 +55,14 @@ impl Running {
         config.drain_timeout = Duration::from_millis(1500);
         let heard = Arc::new(Heard::default());
         let receiver = Receiver::new(Arc::new(wal), kafka.connect().unwrap(), config).unwrap().observe(heard.clone());
-        delay.slow(slow);
+        let opened = disk.count(Operation::Sync);
+        if slow {
+            disk.delay(Operation::Sync, SLOW);
+        }
         let (status, stop) = (receiver.status(), Arc::new(AtomicBool::new(false)));
         let flag = Arc::clone(&stop);
         let thread = thread::spawn(move || receiver.run(&flag));
-        Running { status, heard, delay, stop, thread }
+        Running { status, heard, disk, opened, stop, thread }
     }
 
     fn wait_for(&self, what: &str, done: impl Fn(&Status) -> bool) {
@@ -172,17 +85,6 @@ impl Running {
     }
 }
 
-impl Delay {
-    fn slow(&self, slow: bool) {
-        let delay = if slow { SLOW } else { Duration::ZERO };
-        self.millis.store(delay.as_millis() as u64, Ordering::Relaxed);
-    }
-
-    fn syncs(&self) -> u64 {
-        self.syncs.load(Ordering::Relaxed)
-    }
-}
-
 fn directory() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("seawall-slow-").tempdir().unwrap()
 }
@@ -196,9 +98,10 @@ pub fn a_sync_of_15_seconds_does_not_cost_the_membership(world: &mut World) {
     producer.produce(0, 0, 100);
     running.wait_for("the first records", |status| status.recorded == 100);
 
-    running.delay.slow(true);
+    let syncs = running.disk.count(Operation::Sync);
+    running.disk.delay(Operation::Sync, SLOW);
     producer.produce(0, 100, 200);
-    running.wait_for("a slow sync", |_| running.delay.syncs() > 0);
+    running.wait_for("a slow sync", |_| running.disk.count(Operation::Sync) > syncs);
     let begun = Instant::now();
     // Blocks go on being filled until the queue to the disk is full.
     let mut made = 200;
@@ -209,7 +112,7 @@ pub fn a_sync_of_15_seconds_does_not_cost_the_membership(world: &mut World) {
     }
     let meanwhile = running.status.snapshot();
     assert!(meanwhile.recorded == 100 && meanwhile.pauses == 1, "{meanwhile:?}");
-    running.delay.slow(false);
+    running.disk.heal();
     running.wait_for("all records", |status| status.recorded == made as u64);
     let took = begun.elapsed();
     assert!(took >= SLOW, "the sync was not slow: {took:?}");
@@ -229,13 +132,13 @@ pub fn a_rebalance_does_not_wait_for_a_slow_disk_that_an_assignment_waits_for(wo
     (0..2).for_each(|number| producer.produce(number, 0, 100));
     let (slow, quick) = (directory(), directory());
     let first = Running::start(world, topic, slow.path(), true);
-    first.wait_for("a slow sync", |_| first.delay.syncs() > 0);
+    first.wait_for("a slow sync", |_| first.disk.count(Operation::Sync) > first.opened);
     let begun = Instant::now();
     let second = Running::start(world, topic, quick.path(), false);
     second.wait_for("the other member's partition", |status| status.recorded == 100);
     let took = begun.elapsed();
     assert!(took < SLOW && first.status.snapshot().assigned == 0, "{took:?}, {:?}", first.status.snapshot());
-    first.delay.slow(false);
+    first.disk.heal();
     first.wait_for("its own partition", |status| status.recorded == 100);
     assert_eq!((first.stop().lost, second.stop().lost), (0, 0));
     let records = [slow, quick].map(|temp| Reading::of(temp.path()).records);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use seawall::receiver::{DecodeErrorKind, ReceiveError};
+use seawall::receiver::ReceiveError;
 use seawall::{Error, ErrorKind};
 
 /// All is well.
@@ -38,9 +38,7 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
 
 /// Whether the log is sound, and a newer receiver wrote into it.
 fn is_newer_entry(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let kind =
-        |error: &ReceiveError| if let ReceiveError::Decode { error, .. } = error { Some(error.kind) } else { None };
-    matches!(cause.downcast_ref().and_then(kind), Some(DecodeErrorKind::TooNew(_) | DecodeErrorKind::UnknownKind(_)))
+    matches!(cause.downcast_ref(), Some(ReceiveError::Decode { error, .. }) if error.kind.is_newer())
 }
 
 /// What the log said, wherever it stands in the chain.
