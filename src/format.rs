@@ -84,6 +84,8 @@
 //! Only a repair writes such zeros: less than 24 of them, where its link is shorter than the one that it takes the place
 //! of and a gap would not fit behind it.
 //!
+//! No predecessor reaches above the segment's base, and the front is not above it: a frame that says so is no link.
+//!
 //! A *cursor note* is one such cursor; the LSN 0 removes it.
 //!
 //! # MARK
@@ -289,17 +291,15 @@ pub(crate) fn seeds(block: &[u8], base: u64) -> impl Iterator<Item = u32> {
 /// Whether what is left of a header says that the segment of this seed does not lie at `base`: it names another place, and
 /// with at most one other byte put right the seed is its checksum. Of more damage it is not known which bytes still hold.
 pub(crate) fn is_elsewhere(block: &[u8], seed: u32, base: u64) -> bool {
-    let Some(mut header) = block.first_chunk::<HEADER>().copied() else { return false };
-    let others = (0..HEADER).filter(|at| !(48..56).contains(at));
-    u64_at(block, 48) != Some(base)
-        && others.filter_map(|at| Some((at, *block.get(at)?))).any(|(at, was)| {
-            let mut holds = |byte| {
-                header.iter_mut().skip(at).take(1).for_each(|place| *place = byte);
-                header_checksum(&header) == Some(seed)
-            };
-            let held = (0..=u8::MAX).any(&mut holds);
-            holds(was);
-            held
+    let Some(header) = block.first_chunk::<HEADER>() else { return false };
+    let mut others = (0..HEADER).filter(|at| !(48..56).contains(at));
+    u64_at(header, 48) != Some(base)
+        && others.any(|at| {
+            let mut mended = *header;
+            (0..=u8::MAX).any(|byte| {
+                mended.iter_mut().skip(at).take(1).for_each(|place| *place = byte);
+                header_checksum(&mended) == Some(seed)
+            })
         })
 }
 

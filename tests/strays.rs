@@ -191,6 +191,11 @@ fn a_segment_without_a_link_that_is_cut_is_told_of() {
     disk.put(&name, bytes);
     let report = Verify::new().run_on(disk.mount()).unwrap();
     assert!(report.notes.iter().any(|note| note.contains(&format!("{name}: cut to 735 bytes"))), "{report}");
+    // One that was closed where it ends is not, be its link damaged.
+    let (disk, names, _) = log(true);
+    flip(&disk, &names[3], BLOCK + 40);
+    let report = Verify::new().run_on(disk.mount()).unwrap();
+    assert!(!report.is_clean() && report.notes.is_empty(), "{report}");
 }
 
 /// A file that was moved aside and of which nothing tells how to read it was said to hold no valid record.

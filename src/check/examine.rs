@@ -8,10 +8,9 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result, plural};
 use crate::format::{BLOCK, segment_name};
 use crate::lsn::Lsn;
-use crate::scan::Place;
 
 use super::Report;
-use super::plan::{Piece, Plan, Seal};
+use super::plan::{Piece, Plan};
 use super::subject::Subject;
 use super::sum::Sum;
 use super::tally::Tally;
@@ -84,14 +83,8 @@ pub(super) type Walks = Vec<Option<Walked>>;
 /// What was read before and was sound, by base, seed and end.
 type Sound = HashMap<(u64, u32, u64), Walked>;
 
-/// A segment that is to be read.
-struct Job {
-    index: usize,
-    place: Place,
-    seal: Option<Seal>,
-    /// As many bytes of it as there are at most.
-    bytes: u64,
-}
+/// A segment that is to be read, and how many bytes of it there are at most.
+type Job = (usize, u64);
 
 /// `before`: what an earlier look read and need not be read again; the records of the rest were counted then.
 fn look(
@@ -117,11 +110,11 @@ fn look(
         let sound = read.and_then(|place| before?.get(&(place.base, place.seed, end?)).cloned());
         if let (Some(place), None) = (read, &sound) {
             let bytes = end.map_or(place.limit, |end| end.min(place.limit));
-            jobs.push(Job { index, place, seal: part.seal, bytes });
+            jobs.push((index, bytes));
         }
         walks.push(sound);
     }
-    tally.expect(jobs.iter().map(|job| job.bytes).sum());
+    tally.expect(jobs.iter().map(|(_, bytes)| bytes).sum());
     for (index, walked) in read(subject, &plan, &jobs, threads, tally, before.is_none())? {
         if let Some(slot) = walks.get_mut(index) {
             *slot = Some(walked);
@@ -143,15 +136,16 @@ fn read(
 ) -> Result<Vec<(usize, Walked)>> {
     let (next, walks, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(None));
     let work = || {
-        while let Some(Job { index, place, seal, bytes }) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some((index, bytes)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (Some(found), Some(part)) = (plan.survey.segments.get(*index), plan.parts.get(*index)) else {
                 continue;
             };
+            let Some(place) = &part.place else { continue };
             let told = tally.part(*bytes);
             if !told.add(u64::from(BLOCK)) {
                 return;
             }
-            match walk(&*found.file, place, seal.map(|seal| seal.end), |bytes| told.add(bytes)) {
+            match walk(&*found.file, place, part.seal.map(|seal| seal.end), |bytes| told.add(bytes)) {
                 Ok(walked) => {
                     if !told.end(if counts { walked.found.records } else { 0 }) {
                         return;

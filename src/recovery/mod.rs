@@ -282,10 +282,12 @@ fn assemble(mut survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
                 recovered.segments.push(sealed);
             }
             _ => {
-                let kind = match () {
-                    () if tail.empty.contains(&index) => VoidKind::Unused,
-                    () if found.base < tail.end => VoidKind::PassedOver,
-                    () => VoidKind::CutOff,
+                let kind = if tail.empty.contains(&index) {
+                    VoidKind::Unused
+                } else if found.base < tail.end {
+                    VoidKind::PassedOver
+                } else {
+                    VoidKind::CutOff
                 };
                 recovered.voids.push(Void { name: found.name, base: found.base, length: found.length, kind });
             }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, Header, Left, Link, MARK, MARK_SLOT, Mark, NO_BASE,
-    is_unfinished, segment_base, segment_name, sum,
+    BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, Header, LINK, Left, Link, MARK, MARK_SLOT, Mark,
+    NO_BASE, frame_size, is_unfinished, segment_base, segment_name, sum,
 };
 use crate::scan::{Place, frame_at, holds_frames};
 use crate::storage::{File, Storage, read_full, read_head};
@@ -125,7 +125,7 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     survey.ceiling = survey.segments.iter().map(ceiling).max().unwrap_or(0);
     survey.ceiling = survey.ceiling.max(survey.mark.map_or(0, |mark| mark.synced.max(mark.shown)));
     survey.clean_to(survey.front);
-    survey.notes.extend(survey.segments.iter().filter_map(unlike_any));
+    survey.notes.extend(survey.segments.iter().filter_map(too_short));
     if survey.foreign_mark {
         survey.notes.push(format!("{MARK}: another log's, not used; moved aside once a MARK is needed"));
     } else if marks.len() == 1 {
@@ -138,10 +138,12 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     Ok(survey)
 }
 
-/// What is odd about a segment without a link: it was made with all its bytes, and is cut to its header or not at all.
-fn unlike_any(found: &Found) -> Option<String> {
-    let (Found { name, length, .. }, header) = (found, found.header.as_ref().ok()?.0);
-    let odd = found.link.is_none() && *length != u64::from(BLOCK) && *length < header.capacity;
+/// What is odd about a segment that is too short for a link: it was made with all its bytes, and is cut to its header or to
+/// where its frames end.
+fn too_short(found: &Found) -> Option<String> {
+    let Found { name, length, .. } = found;
+    let header = u64::from(BLOCK);
+    let odd = found.header.is_ok() && *length != header && *length < header + frame_size(LINK as u64);
     odd.then(|| format!("{name}: cut to {length} bytes, which no crash leaves; whether it held records cannot be told"))
 }
 
@@ -327,9 +329,10 @@ impl Survey {
         })
     }
 
-    /// The link that names the segment of this base and seed: not a stranger in its place.
+    /// The link that names the segment of this base and seed: not a stranger in its place. The highest, if a life before cut
+    /// another one off.
     pub(crate) fn link_to(&self, place: &Place) -> Option<&Link> {
-        self.links().find(|link| (link.prev_base, link.prev_seed) == (place.base, place.seed))
+        self.links().filter(|link| (link.prev_base, link.prev_seed) == (place.base, place.seed)).last()
     }
 
     /// All links.

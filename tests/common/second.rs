@@ -115,6 +115,10 @@ impl Segment {
     fn link(&self) -> Option<Link> {
         let frame = self.frames.first().filter(|frame| spec::is_link(frame, self.base))?;
         let number = |at| u64_at(&frame.payload, at);
+        // None says that what is to come was cleaned.
+        if number(48) > self.base {
+            return None;
+        }
         let (prev, front) = ((number(0) != u64::MAX).then(|| number(0)), number(48));
         Some(Link { prev, end: number(8), seed: spec::u32_at(&frame.payload, 16), front })
     }
