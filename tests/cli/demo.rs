@@ -45,6 +45,17 @@ fn each_record_is_there_once_and_nothing_is_left_behind() {
     assert_eq!(names(temp.path()), BTreeSet::new());
 }
 
+/// As where starting a receiver takes so long that all is produced meanwhile.
+#[test]
+fn each_receiver_of_a_demo_finds_new_records_and_leaves_some_however_slow_it_is() {
+    let temp = tempfile::tempdir().unwrap();
+    let output = demo(temp.path()).args(["--pace", "1ms"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(shown.matches("more are coming").count(), 5, "{shown}");
+    assert!(!shown.contains(" 0 of them new"), "{shown}");
+}
+
 #[test]
 fn an_interrupted_demo_leaves_nothing_behind() {
     for signal in [libc::SIGINT, libc::SIGTERM] {

@@ -58,16 +58,16 @@ pub fn order(partition: i32, offset: i64) -> Order {
     Order { key, value, headers }
 }
 
-/// What the cluster acknowledged, and whether the last records may be produced.
+/// How many records may be produced by now, and what the cluster acknowledged.
 #[derive(Default)]
-struct Acknowledged {
-    records: AtomicU64,
+struct Shared {
+    allowed: AtomicU64,
+    acknowledged: AtomicU64,
     failed: AtomicBool,
-    released: AtomicBool,
 }
 
 #[derive(Clone)]
-struct Listening(Arc<Acknowledged>);
+struct Listening(Arc<Shared>);
 
 impl ClientContext for Listening {}
 
@@ -76,58 +76,47 @@ impl ProducerContext for Listening {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         match result {
-            Ok(_) => drop(self.0.records.fetch_add(1, Ordering::Relaxed)),
+            Ok(_) => drop(self.0.acknowledged.fetch_add(1, Ordering::Relaxed)),
             Err(_) => self.0.failed.store(true, Ordering::Relaxed),
         }
     }
 }
 
-/// Records being produced, evenly over a time, by a thread. The last ones wait until they are released.
+/// Records being produced, evenly over a time, by a thread; never more than are allowed.
 pub struct Production {
-    acknowledged: Arc<Acknowledged>,
+    shared: Arc<Shared>,
     records: u64,
     thread: JoinHandle<anyhow::Result<u64>>,
 }
 
 impl Production {
-    pub fn begin(cluster: &Cluster, records: u64, last: u64, pace: Duration) -> anyhow::Result<Production> {
-        let acknowledged = Arc::new(Acknowledged::default());
+    pub fn begin(cluster: &Cluster, records: u64, pace: Duration) -> anyhow::Result<Production> {
+        let shared = Arc::new(Shared::default());
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", cluster.brokers()).set("enable.idempotence", "true").set("linger.ms", "5");
-        let producer: BaseProducer<Listening> = config.create_with_context(Listening(Arc::clone(&acknowledged)))?;
+        let producer: BaseProducer<Listening> = config.create_with_context(Listening(Arc::clone(&shared)))?;
         let thread = thread::Builder::new().name("demo-produce".into());
-        let shared = Arc::clone(&acknowledged);
-        let thread = thread.spawn(move || produce(&producer, &shared, records, last, pace))?;
-        Ok(Production { acknowledged, records, thread })
+        let for_thread = Arc::clone(&shared);
+        let thread = thread.spawn(move || produce(&producer, &for_thread, records, pace))?;
+        Ok(Production { shared, records, thread })
     }
 
-    /// Lets the last ones come.
-    pub fn release(&self) {
-        self.acknowledged.released.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the cluster has them all.
-    pub fn is_done(&self) -> bool {
-        self.acknowledged.records.load(Ordering::Relaxed) >= self.records
+    /// Lets this many records come in all.
+    pub fn allow(&self, records: u64) {
+        self.shared.allowed.store(records, Ordering::Relaxed);
     }
 
     /// Waits for the end, makes sure that the cluster has them all, and tells how many bytes they are.
     pub fn finish(self) -> anyhow::Result<u64> {
         let bytes = self.thread.join().map_err(|_| anyhow::anyhow!("the producer panicked"))??;
-        ensure!(!self.acknowledged.failed.load(Ordering::Relaxed), "the mock cluster refused a record");
-        let records = self.acknowledged.records.load(Ordering::Relaxed);
+        ensure!(!self.shared.failed.load(Ordering::Relaxed), "the mock cluster refused a record");
+        let records = self.shared.acknowledged.load(Ordering::Relaxed);
         ensure!(records == self.records, "the mock cluster acknowledged {records} of {} records", self.records);
         Ok(bytes)
     }
 }
 
-fn produce(
-    producer: &BaseProducer<Listening>,
-    shared: &Acknowledged,
-    records: u64,
-    last: u64,
-    pace: Duration,
-) -> anyhow::Result<u64> {
+fn produce(producer: &BaseProducer<Listening>, shared: &Shared, records: u64, pace: Duration) -> anyhow::Result<u64> {
     let begun = Instant::now();
     let mut bytes = 0;
     for number in 0..records {
@@ -136,7 +125,7 @@ fn produce(
             producer.poll(Duration::ZERO);
             thread::sleep(early);
         }
-        while number >= records - last && !shared.released.load(Ordering::Relaxed) {
+        while number >= shared.allowed.load(Ordering::Relaxed) {
             producer.poll(Duration::from_millis(10));
         }
         let partition = i32::try_from(number % 3)?;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{self, Command, ExitStatus, Stdio};
+use std::process::{self, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -49,16 +49,14 @@ impl Child {
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.process.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!(self.ended("ended by itself", status)),
+            Some(status) => bail!(self.said(&format!("ended by itself ({status})"))),
         }
     }
 
     /// SIGKILL: nothing that it had in mind comes to pass any more.
     pub fn kill(mut self) -> anyhow::Result<()> {
         self.check()?;
-        self.process.kill()?;
-        self.process.wait()?;
-        Ok(())
+        self.end("is killed").map(drop)
     }
 
     /// Lets it stop in order.
@@ -68,18 +66,25 @@ impl Child {
         loop {
             match self.process.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
-                Some(status) => bail!(self.ended("did not stop in order", status)),
-                None if Instant::now() > deadline => bail!("the receiver does not stop"),
+                Some(status) => bail!(self.said(&format!("did not stop in order ({status})"))),
+                None if Instant::now() > deadline => bail!(self.end("does not stop")?),
                 None => std::thread::sleep(Duration::from_millis(20)),
             }
         }
     }
 
-    /// How it has ended, with the last that it said.
-    fn ended(&mut self, how: &str, status: ExitStatus) -> Listing {
+    /// Kills it, for it does not do what it should. What is wrong, with the last that it said.
+    pub fn end(&mut self, wrong: &str) -> anyhow::Result<Listing> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(self.said(wrong))
+    }
+
+    /// What is wrong, with the last that it said before it ended.
+    fn said(&mut self, wrong: &str) -> Listing {
         let said = self.errors.take().and_then(|reading| reading.join().ok()).unwrap_or_default();
         let and = if said.is_empty() { "said nothing" } else { "said:" };
-        Listing::new(format!("the receiver {how} ({status}) and {and}"), said)
+        Listing::new(format!("the receiver {wrong} and {and}"), said)
     }
 }
 
