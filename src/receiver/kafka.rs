@@ -325,6 +325,8 @@ impl Source for KafkaSource {
         }
         // A pause outlives the assignment it was made in.
         self.client()?.pause(&ffi::places(positions.iter().map(|(partition, _)| partition))?, false)?;
+        // What was let go on is looked at once a second only, unless it is sought.
+        self.seek(positions)?;
         self.paused.retain(|partition| !positions.iter().any(|(p, _)| p == partition));
         Ok(())
     }

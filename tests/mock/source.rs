@@ -181,6 +181,27 @@ fn paused_partitions_wait_and_resume_where_they_are_told_to() {
     source.close(BOUND);
 }
 
+/// The client looks once a second at what it was not told to look at.
+#[test]
+fn what_is_resumed_comes_at_once() {
+    let cluster = cluster(1);
+    Producer::new(&cluster.brokers(), "topic").produce(0, 0, 300);
+    let mut source = joined(&config(&cluster));
+    let mut waits: Vec<_> = (0..5)
+        .map(|start| {
+            source.pause(&[partition(0)]).unwrap();
+            // Until no answer of the broker is awaited any more.
+            assert!(source.poll(Duration::from_secs(1)).is_none());
+            let since = Instant::now();
+            source.resume(&[(partition(0), start)]).unwrap();
+            until(&mut source, "record", |event| matches!(event, Event::Record(_)).then(|| since.elapsed()))
+        })
+        .collect();
+    waits.sort();
+    assert!(waits[2] < Duration::from_millis(500), "{waits:?}");
+    source.close(BOUND);
+}
+
 #[test]
 fn a_partition_resumed_before_it_was_started_begins_where_it_is_told_to() {
     let cluster = cluster(1);
