@@ -29,7 +29,9 @@ use super::source::{Commit, Event, Partition, Source, SourceError, TopicId};
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a seek may take, which is answered by the client itself.
 const SEEK_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a partition may take to be started, which the client does by itself too, and how often that is looked for.
+/// How long a partition may take to be started, which the client does by itself too, until it counts as one that does not
+/// deliver, and once it was begun anew; and how often that is looked for.
+const START_MOMENT: Duration = Duration::from_millis(50);
 const START_PATIENCE: Duration = Duration::from_secs(1);
 const START_LOOK: Duration = Duration::from_millis(1);
 /// How long a dropped source may take to leave its group.
@@ -234,6 +236,21 @@ impl KafkaSource {
         Ok(refused)
     }
 
+    /// Seeks until nothing refuses it that is only being started, and gives what still does.
+    fn seek_started(
+        &mut self,
+        positions: &[(Partition, i64)],
+        patience: Duration,
+    ) -> Result<Vec<(Partition, i64)>, SourceError> {
+        let deadline = Instant::now() + patience;
+        let mut refused = self.seek(positions)?;
+        while !refused.is_empty() && Instant::now() < deadline {
+            thread::sleep(START_LOOK);
+            refused = self.seek(&refused)?;
+        }
+        Ok(refused)
+    }
+
     /// Ends a client on a thread of its own, which may never come back (after a fatal error, for one).
     fn end(&mut self, timeout: Duration) {
         self.current.clear();
@@ -312,16 +329,12 @@ impl Source for KafkaSource {
         if positions.is_empty() {
             return Ok(());
         }
-        // A partition whose position was out of range, or that is only being started, cannot be sought.
-        let mut refused = self.seek(positions)?;
+        // Nor can one be resumed before it was started.
+        let refused = self.seek_started(positions, START_MOMENT)?;
         if !refused.is_empty() {
+            // Its position was out of range. Not sooner: this answers a revocation too that is still to be told.
             self.begin(&refused)?;
-            // Nor can it be resumed before it was started.
-            let deadline = Instant::now() + START_PATIENCE;
-            while !refused.is_empty() && Instant::now() < deadline {
-                thread::sleep(START_LOOK);
-                refused = self.seek(&refused)?;
-            }
+            self.seek_started(&refused, START_PATIENCE)?;
         }
         // A pause outlives the assignment it was made in.
         self.client()?.pause(&ffi::places(positions.iter().map(|(partition, _)| partition))?, false)?;
