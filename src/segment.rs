@@ -288,8 +288,8 @@ pub(crate) fn is_filled(storage: &dyn Storage, name: &str) -> io::Result<bool> {
     if Header::decode(&bytes).is_ok() {
         bytes.drain(..bytes.len().min(BLOCK as usize));
     }
-    let zeros = vec![0; CHUNK];
-    while zeros.get(..bytes.len()) == Some(&bytes[..]) {
+    const ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
+    while bytes.chunks(ZEROS.len()).all(|chunk| ZEROS.starts_with(chunk)) {
         bytes.resize(CHUNK, 0);
         let filled = read_full(&*file, &mut bytes, at)?;
         if filled == 0 {

@@ -108,12 +108,9 @@ pub fn run(input: &[u8]) {
 /// The same with options of the caller's, who may have taken a safety out.
 pub fn run_with(input: &[u8], options: &Options) {
     let Built { disk, .. } = build(input, options);
-    let bytes = disk.names().iter().filter_map(|name| disk.file(name)).map(|file| file.len()).sum();
+    look(&disk.fork(), options);
     for mode in [RecoveryMode::TornTail, RecoveryMode::Strict] {
-        let options = options.clone().recovery_mode(mode);
-        bounded(bytes, 8, || _ = options.open_on(disk.fork().mount()));
-        look(&disk.fork(), &options);
-        write(&disk.fork(), &options);
+        write(&disk.fork(), &options.clone().recovery_mode(mode));
     }
 }
 
@@ -143,10 +140,11 @@ fn look(disk: &Disk, options: &Options) {
 
 /// Of a sound log it tells what a reader of it sees.
 fn inspect(disk: &Disk, options: &Options, is_clean: bool) {
-    let (Ok(overview), Ok(view)) = (inspect_on(disk.mount()), options.open_read_only_on(disk.mount())) else { return };
+    let overview = inspect_on(disk.mount());
     if !is_clean {
         return;
     }
+    let (Ok(overview), Ok(view)) = (overview, options.open_read_only_on(disk.mount())) else { return };
     let checkpoint = view.checkpoint().unwrap().map(|record| record.lsn);
     let cursors = overview.cursors.iter().map(|cursor| (cursor.name.clone(), cursor.lsn)).collect();
     assert_eq!((overview.durable, overview.checkpoint, view.cursors()), (view.durable_lsn(), checkpoint, cursors));
@@ -183,7 +181,8 @@ fn all(wal: &Wal) -> (Vec<Record>, bool) {
 
 /// Opens for writing; what was read and what is appended is there at the next opening, and opening again.
 fn write(disk: &Disk, options: &Options) {
-    let Ok(wal) = options.open_on(disk.mount()) else { return };
+    let bytes = disk.names().iter().filter_map(|name| disk.file(name)).map(|file| file.len()).sum();
+    let Ok(wal) = bounded(bytes, 8, || options.open_on(disk.mount())) else { return };
     let (mut records, whole) = all(&wal);
     ascending(records.iter().map(|record| record.lsn));
     for record in &records {
