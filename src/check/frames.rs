@@ -18,7 +18,7 @@ use super::Fault;
 use super::examine::{Depth, Examined, examine};
 use super::plan::Piece;
 use super::subject::Subject;
-use super::sum::fault;
+use super::sum::{fault, passed_over};
 use super::tally::Tally;
 use super::walk::{Hole, Step, Walk, walk};
 
@@ -217,7 +217,19 @@ impl Frames {
         end.min(self.examined.shown.saturating_sub(plan.base(index))).saturating_sub(u64::from(BLOCK))
     }
 
-    /// Goes on to the next segment.
+    /// Goes over to the next piece, which may hold nothing to read; `false` if there is none.
+    fn enter(&mut self) -> bool {
+        let Some(piece) = self.pieces.pop_front() else { return false };
+        if let Piece::Member(index) = piece
+            && let Some(part) = self.examined.plan.parts.get(index)
+            && let Some(place) = &part.place
+        {
+            self.open = Some((index, Walk::new(place, part.seal.map(|seal| seal.end))));
+        }
+        true
+    }
+
+    /// Is done with a segment.
     fn leave(&mut self) {
         self.open = None;
         self.batch = Batch::Next;
@@ -242,9 +254,17 @@ impl Frames {
         self.unproven
     }
 
-    /// What an operator should know, as in a [`Report`](super::Report).
+    /// What an operator should know, as in a [`Report`](super::Report); also of what was read so far.
     pub fn notes(&self) -> &[String] {
         &self.examined.report.notes
+    }
+
+    /// Some segments were examined before they are read.
+    fn note(&mut self, note: String) {
+        let notes = &mut self.examined.report.notes;
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
     }
 
     /// The next record.
@@ -252,17 +272,11 @@ impl Frames {
         let mut batch = 0;
         loop {
             let Some((index, walk)) = &mut self.open else {
-                let Some(piece) = self.pieces.pop_front() else {
-                    self.miss_end()?;
-                    return Ok(None);
-                };
-                if let Piece::Member(index) = piece
-                    && let Some(part) = self.examined.plan.parts.get(index)
-                    && let Some(place) = &part.place
-                {
-                    self.open = Some((index, Walk::new(place, part.seal.map(|seal| seal.end))));
+                if self.enter() {
+                    continue;
                 }
-                continue;
+                self.miss_end()?;
+                return Ok(None);
             };
             let index = *index;
             let Some(found) = self.examined.plan.survey.segments.get(index) else { return Ok(None) };
@@ -277,8 +291,9 @@ impl Frames {
                             self.removed.get_or_insert((Lsn(from), Lsn::MAX)).1 = Lsn(found.base);
                         }
                     }
-                    self.offset = offset + frame_size(u64::from(header.length)) - u64::from(BLOCK);
-                    if lsn + frame_size(u64::from(header.length)) > self.examined.shown {
+                    let size = frame_size(u64::from(header.length));
+                    self.offset = offset + size - u64::from(BLOCK);
+                    if lsn + size > self.examined.shown {
                         batch += u64::from(header.is_record());
                         if !header.more {
                             self.unproven += std::mem::take(&mut batch);
@@ -289,6 +304,10 @@ impl Frames {
                     let kind = match header.kind {
                         Some(FrameKind::Record) => Kind::Record,
                         Some(FrameKind::Checkpoint) => Kind::Checkpoint,
+                        Some(FrameKind::Gap) if lsn + size > self.from.0 => {
+                            self.note(passed_over(lsn, size));
+                            continue;
+                        }
                         _ => continue,
                     };
                     if lsn < self.from.0 {

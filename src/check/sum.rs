@@ -231,8 +231,7 @@ impl Sum {
     /// What earlier repairs passed over.
     fn gaps(&mut self, found: &Found, walked: &Walked) {
         for (offset, bytes) in &walked.gaps {
-            let what = format!("LSN {}: {bytes} bytes were lost and passed over by a repair", found.base + offset);
-            self.report.notes.push(what);
+            self.report.notes.push(passed_over(found.base + offset, *bytes));
         }
     }
 
@@ -394,6 +393,11 @@ impl Sum {
         let fault = Fault { segment, offset, lsn, lost_bytes, lost_records: None, beyond: 0, what };
         self.report.faults.push(fault);
     }
+}
+
+/// Where an earlier repair passed over what was lost, as a note.
+pub(super) fn passed_over(lsn: u64, bytes: u64) -> String {
+    format!("LSN {lsn}: {bytes} bytes were lost and passed over by a repair")
 }
 
 /// A hole as a fault. `end`: where it ends at most, in a segment whose end nothing else says.

@@ -61,6 +61,26 @@ fn a_damaged_log_is_brought_back_by_what_the_plan_proposes() {
 }
 
 #[test]
+fn what_a_repair_passed_over_is_said_by_those_who_read_past_it() {
+    let temp = tempfile::tempdir().unwrap();
+    damaged(temp.path());
+    let newest = segments(temp.path()).pop().unwrap();
+    assert_eq!(seawall(&["repair", text(temp.path()), "--pass-over"]).status.code(), Some(3));
+    let beside = tempfile::tempdir().unwrap();
+    let new = beside.path().join("new");
+    let newest = newest.file_stem().unwrap().to_str().unwrap().trim_start_matches('0');
+    for (reading, times) in [
+        (&["dump", text(temp.path())][..], 1),
+        (&["export", text(temp.path()), "--out", text(&new)], 1),
+        (&["dump", text(temp.path()), "--from", newest], 0),
+    ] {
+        let output = seawall(reading);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert_eq!(said(&output).matches("lost and passed over by a repair").count(), times, "{}", said(&output));
+    }
+}
+
+#[test]
 fn a_plan_and_a_dry_run_change_nothing() {
     let temp = tempfile::tempdir().unwrap();
     damaged(temp.path());

@@ -114,10 +114,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     }
     drop(meter);
     out.flush()?;
-    for note in frames.notes() {
-        out::warn(format_args!("note: {note}"));
-    }
-    out::unproven(&frames);
+    out::notes(&frames);
     if damaged.is_some() {
         out::warn(failure::next(&failure::ways(&arguments.path, damaged)));
     }

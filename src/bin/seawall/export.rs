@@ -106,7 +106,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     // The range may end inside a batch.
     export.end_batch()?;
     drop(meter);
-    out::unproven(&frames);
+    out::notes(&frames);
     if first.is_some() {
         out::warn(failure::next(&failure::ways(&arguments.path, first)));
     }

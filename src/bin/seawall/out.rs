@@ -127,8 +127,11 @@ pub fn records(number: u64) -> String {
     if number == 0 { "no record".to_owned() } else { counted(number, "record") }
 }
 
-/// Says which records were not read, for nothing says that they are durable.
-pub fn unproven(frames: &Frames) {
+/// Says what an operator should know of what was read, and which records were not, for nothing says that they are durable.
+pub fn notes(frames: &Frames) {
+    for note in frames.notes() {
+        warn(format_args!("note: {note}"));
+    }
     if frames.unproven() > 0 {
         let (records, from) = (counted(frames.unproven(), "valid record"), frames.end());
         warn(format_args!(
