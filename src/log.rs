@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use crate::append::ended_early;
-use crate::bugs::{Bug, Bugs};
+use crate::bugs::Bug;
 use crate::commit::InHand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events;
@@ -63,8 +63,7 @@ impl Log {
             None => new_log_id(&*storage)?,
         };
         let mut recovery = std::mem::take(&mut recovered.report);
-        recovery.notes.extend(clear_unfinished(&*storage, &recovered.unfinished, options.bugs));
-        let writer = take_over(storage, options, recovered, log_id)?;
+        let writer = take_over(storage, options, recovered, log_id, &mut recovery.notes)?;
         recovery.elapsed = writer.storage.now().saturating_sub(begun);
         let closing = Mutex::new(Some(lock));
         let log = Arc::new(Log { writer, recovery, log_id, closed: AtomicBool::new(false), closing });
@@ -192,16 +191,27 @@ fn new_log_id(storage: &dyn Storage) -> Result<[u8; 16]> {
     Ok(id)
 }
 
-/// The writing half, going on from where recovery ended. Clears away what an earlier life left and nobody needs.
-fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, log_id: [u8; 16]) -> Result<Writer> {
+/// The writing half, going on from where recovery ended. Clears away what an earlier life left and nobody needs, and notes
+/// what stays.
+fn take_over(
+    storage: Arc<dyn Storage>,
+    options: Options,
+    recovered: Recovered,
+    log_id: [u8; 16],
+    notes: &mut Vec<String>,
+) -> Result<Writer> {
     let bugs = options.bugs;
     let framing = Framing::new(&recovered, bugs);
     let Options { segment_size, max_disk_bytes, .. } = options;
-    let Recovered { mark, foreign_mark, front, segments, end, proven, ceiling, voids, spares, .. } = recovered;
+    let Recovered { mark, foreign_mark, front, segments, end, proven, ceiling, voids, spares, unfinished, .. } =
+        recovered;
     let segments: VecDeque<_> = segments.into_iter().map(|sealed| Arc::new(Segment::found(sealed))).collect();
     let lengths = segments.iter().map(|segment| segment.length()).chain(voids.iter().map(|void| void.length));
     let disk_bytes = lengths.sum::<u64>() + MARK_LEN;
     let maker = Maker::new(log_id, segment_size, max_disk_bytes, ceiling, disk_bytes, voids, bugs);
+    if !bugs.has(Bug::NewFileReused) {
+        notes.extend(unfinished.into_iter().filter_map(|name| clear_unfinished(&maker, &*storage, name)));
+    }
     // A MARK beside no segment may never have reached the disk; it is made again before there is one.
     let mark = MarkFile::open(&*storage, log_id, mark, !segments.is_empty(), foreign_mark)?;
     let newest = segments.back().map(|segment| segment.base);
@@ -233,50 +243,43 @@ fn take_over(storage: Arc<dyn Storage>, options: Options, recovered: Recovered, 
         }
     }
     writer.maker.shrink_voids(&*writer.storage);
-    vouch(&writer, proven < end && !foreign_mark, if front > 0 { spares } else { Vec::new() })?;
+    notes.extend(vouch(&writer, proven < end && !foreign_mark, if front > 0 { spares } else { Vec::new() })?);
     writer.tidy()?;
     Ok(writer)
 }
 
 /// Has MARK say that all below the end is durable, where nothing said it of all (`unproven`), and removes what lies below
-/// the front. Another log's MARK stays in its place until it is needed: for these, for a segment, or at close.
-fn vouch(writer: &Writer, unproven: bool, spares: Vec<String>) -> Result<()> {
+/// the front. Another log's MARK stays in its place until it is needed: for these, for a segment, or at close. Tells what
+/// stays of them.
+fn vouch(writer: &Writer, unproven: bool, spares: Vec<String>) -> Result<Vec<String>> {
     if !unproven && spares.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     match writer.mark.ensure(&*writer.storage) {
         // A MARK that is missing or another's cannot be made on a full disk: a later open makes it.
-        Err(Failed::File(e)) if *e.kind() == ErrorKind::DiskFull => Ok(()),
+        Err(Failed::File(e)) if *e.kind() == ErrorKind::DiskFull => Ok(Vec::new()),
         made => {
             made.map_err(|failed| writer.failed(failed))?;
             // Crash: recovery has written again and synced what is about to be shown. Unless MARK says so, damage to it
             // would pass for a torn tail. Nothing is removed on the word of what may be in the cache alone.
             writer.write_mark(!spares.is_empty())?;
-            writer.maker.remove_spares(&*writer.storage, spares);
-            Ok(())
+            Ok(writer.maker.remove_spares(&*writer.storage, spares))
         }
     }
 }
 
 /// Removes what a maker left unfinished, and moves aside what only has such a name, as a repair does. What cannot be read
 /// or renamed stays: a sound segment may be in it. Says so.
-fn clear_unfinished(storage: &dyn Storage, unfinished: &[String], bugs: Bugs) -> Vec<String> {
-    let mut notes = Vec::new();
-    for name in unfinished.iter().filter(|_| !bugs.has(Bug::NewFileReused)) {
-        let told = match is_filled(storage, name) {
-            // Never used again: a sync on it may have failed. If it stays now, the next open tries again.
-            Ok(false) => {
-                _ = storage.remove(name);
-                continue;
-            }
-            // Crash: not synced, for if it comes back it is moved again.
-            Ok(true) => move_aside(storage, name).map(|aside| format!("moved to {aside}")),
-            Err(e) => Err(e),
-        };
-        let told = told.unwrap_or_else(|e| format!("left alone: {e}"));
-        notes.push(format!("{name}: not left by the making of a segment, {told}"));
-    }
-    notes
+fn clear_unfinished(maker: &Maker, storage: &dyn Storage, name: String) -> Option<String> {
+    let told = match is_filled(storage, &name) {
+        // Never used again: a sync on it may have failed.
+        Ok(false) => return maker.remove_left(storage, name),
+        // Crash: not synced, for if it comes back it is moved again.
+        Ok(true) => move_aside(storage, &name).map(|aside| format!("moved to {aside}")),
+        Err(e) => Err(e),
+    };
+    let told = told.unwrap_or_else(|e| format!("left alone: {e}"));
+    Some(format!("{name}: not left by the making of a segment, {told}"))
 }
 
 /// Starts the background work. It holds the log weakly, so that dropping the log ends it.

@@ -52,7 +52,9 @@ impl MarkFile {
             write_full(&**file, &slot, at).and_then(|()| file.sync()).map_err(|e| io(storage, "settle", e))?;
         }
         let state = Mutex::new(State { file, foreign, synced: mark.sequence & 1, mark });
-        Ok(MarkFile { state, made: AtomicBool::new(found.is_some()) })
+        // One that is torn takes its bytes all the same.
+        let made = found.is_some() || storage.open(MARK, false).is_ok();
+        Ok(MarkFile { state, made: AtomicBool::new(made) })
     }
 
     /// Makes it, if it is not there: both slots valid, synced, and its name durable, before any segment is named.
@@ -64,6 +66,7 @@ impl MarkFile {
         if state.foreign {
             // Crash: a log whose MARK is missing, which is no worse than one beside another's.
             _ = move_aside(storage, MARK).map_err(|e| Failed::File(io(storage, "move aside", e)))?;
+            self.made.store(false, Ordering::Release);
             sync_dir(storage)?;
             state.foreign = false;
         }
@@ -85,7 +88,7 @@ impl MarkFile {
         // Crash: with no segment named yet a torn MARK is a new log; beside segments it would weaken evidence.
         made.map_err(|e| {
             // Made anew the next time: a sync that failed is not tried again on the same pages.
-            _ = storage.remove(MARK);
+            self.made.store(storage.remove(MARK).is_err(), Ordering::Release);
             Failed::File(io(storage, "make", e))
         })?;
         sync_dir(storage)?;

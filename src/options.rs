@@ -109,14 +109,18 @@ impl Options {
     }
 
     /// Takes no further segment beyond this on disk, at least four segments: appends get
-    /// [`LogFull`](crate::ErrorKind::LogFull) instead. One is held back for checkpoints. What a power cut cut off does not
-    /// count until the first commit of a life clears it away; each power cut before that can add a segment. Where
-    /// larger segments or a lower bound leave no room, the first checkpoint since opening may go one segment beyond the
-    /// bound, so that the log can be cleaned; or beyond what the log holds, where that is more and nothing can be cleaned
-    /// without a new checkpoint.
-    /// A life that is killed after an append and before its first commit leaves a segment, which the next but one trims,
-    /// or the next that commits. Files that were moved aside do not count: a power cut may leave one, as large as a
-    /// segment, and it stays until you remove it.
+    /// [`LogFull`](crate::ErrorKind::LogFull) instead. One is held back for checkpoints. Files that cannot be removed count.
+    ///
+    /// These may lie beyond it, and nothing else:
+    ///
+    /// - the first checkpoint since opening, where larger segments or a lower bound leave no room, so that the log can be
+    ///   cleaned: by one segment, or beyond what the log holds, where that is more and nothing can be cleaned without a new
+    ///   checkpoint
+    /// - what a power cut cut off, until the first commit of a life clears it away: a segment for each power cut before that
+    /// - what a life wrote that was killed after an append and before its first commit: a segment, until the next life but
+    ///   one trims it, or the next that commits
+    /// - files that were moved aside, which do not count: a power cut may leave one, as large as a segment, and it stays
+    ///   until you remove it
     pub fn max_disk_bytes(mut self, bytes: u64) -> Options {
         self.max_disk_bytes = Some(bytes);
         self

@@ -164,13 +164,18 @@ impl Segment {
 
     /// Cuts its file to where it ended, if it is sealed. Tells how many bytes that gives back.
     pub(crate) fn trim(&self) -> u64 {
-        let excess = self.excess();
-        let less = self.length() - excess;
-        if excess == 0 || self.file.set_len(less).is_err() {
+        match self.excess() {
+            0 => 0,
+            excess => self.cut(self.length() - excess),
+        }
+    }
+
+    /// Cuts its file. Tells how many bytes that gives back.
+    pub(crate) fn cut(&self, length: u64) -> u64 {
+        if self.file.set_len(length).is_err() {
             return 0;
         }
-        self.length.store(less, Ordering::Relaxed);
-        excess
+        self.length.swap(length, Ordering::Relaxed).saturating_sub(length)
     }
 
     /// Says how it ended. No frame is added afterwards.

@@ -238,7 +238,7 @@ impl Wal {
         loop {
             let lsn = last();
             if lsn == 0 {
-                return Ok(None);
+                return self.log.check().map(|()| None);
             }
             match self.get(Lsn(lsn)) {
                 // Another was appended meanwhile, and all before it cleaned.

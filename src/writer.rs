@@ -319,7 +319,7 @@ impl Writer {
         // Crash: a segment shorter than it was made is damage, unless MARK says durably that the log ended there.
         self.write_mark(true)?;
         if let Some((segment, end)) = tip {
-            _ = segment.file.set_len(end);
+            self.maker.cut(&segment, end);
         }
         self.maker.shrink_prepared();
         Ok(())

@@ -349,6 +349,7 @@ fn one_writer_at_a_time() {
     assert_eq!(kind(wal.append(b"late")), ErrorKind::Closed);
     assert_eq!(kind(wal.get(Lsn(5000))), ErrorKind::Closed);
     assert_eq!(kind(wal.sync()), ErrorKind::Closed);
+    assert_eq!(kind(wal.checkpoint()), ErrorKind::Closed);
     small().open(dir.path()).unwrap();
 }
 

@@ -7,7 +7,7 @@ use super::{Maker, SPARES, State};
 use crate::bugs::Bug;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, Header, finished_name};
-use crate::recovery::VoidKind;
+use crate::recovery::{Void, VoidKind};
 use crate::scan::Place;
 use crate::segment::{Failed, Segment, Spare};
 use crate::storage::{Storage, read_head};
@@ -88,8 +88,8 @@ impl Maker {
     }
 
     /// Clears away void files below the tip. An earlier life's durable link passed over them, so they need not wait for a
-    /// link of ours. None may stay that a clean is about to leave behind: below the front it would be taken for a segment
-    /// that was cleaned, and removed.
+    /// link of ours. None with frames may stay that a clean is about to leave behind: below the front it would be taken for
+    /// a segment that was cleaned, and removed.
     ///
     /// # Errors
     /// One of them could not be cleared away, or the directory could not be synced.
@@ -97,7 +97,8 @@ impl Maker {
         let _tidying = self.tidying.lock();
         self.clear(storage, front).map_err(Failed::Directory)?;
         let state = self.state.lock();
-        let Some(left) = state.voids.iter().find(|void| void.base < front) else { return Ok(()) };
+        let may_stay = |void: &Void| void.base >= front || void.kind == VoidKind::Unused;
+        let Some(left) = state.voids.iter().find(|void| !may_stay(void)) else { return Ok(()) };
         let message = "recovery cut this file off and it cannot be moved aside; nothing was cleaned";
         Err(Failed::File(Error::new(ErrorKind::Io, "clean", message).at(storage.path().join(&left.name), 0)))
     }
@@ -197,11 +198,20 @@ impl Maker {
     }
 
     /// Removes files that lie below the front at open. None is used again: somebody may hold bytes of it from when the
-    /// log was open before.
-    pub(crate) fn remove_spares(&self, storage: &dyn Storage, names: Vec<String>) {
-        for name in names.into_iter().filter(|name| !self.is_foreign(storage, name)) {
-            self.unlink(storage, name, 0, &mut Vec::new());
-        }
+    /// log was open before. Tells what stays.
+    pub(crate) fn remove_spares(&self, storage: &dyn Storage, names: Vec<String>) -> Vec<String> {
+        let ours = names.into_iter().filter(|name| !self.is_foreign(storage, name));
+        ours.filter_map(|name| self.remove_left(storage, name)).collect()
+    }
+
+    /// Removes a file that an earlier life left. Tells if it stays; then it counts, and the next clean tries again.
+    pub(crate) fn remove_left(&self, storage: &dyn Storage, name: String) -> Option<String> {
+        let length = storage.open(&name, false).and_then(|file| file.len()).unwrap_or(0);
+        let mut stuck = Vec::new();
+        self.state.lock().disk_bytes += length;
+        self.unlink(storage, name, length, &mut stuck);
+        let (name, e) = stuck.pop()?;
+        Some(format!("{name}: not needed any more, but cannot be removed: {e}"))
     }
 
     /// Whether a file has the header of another log: that is not ours to remove. Nor is one that cannot be read.
@@ -210,11 +220,17 @@ impl Maker {
         head.map_or(true, |head| Header::decode(&head).is_ok_and(|(header, _)| header.log_id != self.log_id))
     }
 
+    /// Cuts a segment's file, in closing. Where that fails it stays as it is.
+    pub(crate) fn cut(&self, segment: &Segment, length: u64) {
+        let less = segment.cut(length);
+        self.state.lock().disk_bytes -= less;
+    }
+
     /// Cuts prepared segments to their headers: the names must stay, the blocks need not.
     pub(crate) fn shrink_prepared(&self) {
         let prepared = std::mem::take(&mut self.state.lock().prepared);
         for segment in prepared {
-            _ = segment.file.set_len(u64::from(BLOCK));
+            self.cut(&segment, u64::from(BLOCK));
         }
     }
 }

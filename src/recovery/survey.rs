@@ -124,19 +124,25 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     survey.identify(storage, &marks, bugs)?;
     survey.ceiling = survey.segments.iter().map(ceiling).max().unwrap_or(0);
     survey.ceiling = survey.ceiling.max(survey.mark.map_or(0, |mark| mark.synced.max(mark.shown)));
+    // What a link leads to may be a segment of the log.
+    let blocked = survey.blocked.iter().filter_map(|name| segment_base(name)).max();
+    survey.ceiling = survey.ceiling.max(blocked.map_or(0, |base| base.saturating_add(*CAPACITY.end())));
     survey.clean_to(survey.front);
     survey.notes.extend(survey.segments.iter().filter_map(too_short));
     if survey.foreign_mark {
         survey.notes.push(format!("{MARK}: another log's, not used; moved aside once a MARK is needed"));
     } else if marks.len() == 1 {
-        survey.notes.push(format!("{MARK}: one of its two slots is damaged; the other one is used"));
+        survey.notes.push(format!("{MARK}: one of its two slots is damaged; the other one is used; {LESS}"));
     } else if marked && survey.mark.is_none() {
-        survey.notes.push(format!("{MARK}: not readable; what was cleaned or idle is known less well"));
+        survey.notes.push(format!("{MARK}: not readable; {LESS}"));
     } else if !marked && !survey.segments.is_empty() {
-        survey.notes.push(format!("{MARK}: missing; what was cleaned or idle is known less well"));
+        survey.notes.push(format!("{MARK}: missing; {LESS}"));
     }
     Ok(survey)
 }
+
+/// What follows where MARK does not say all that it said.
+const LESS: &str = "what was cleaned or idle is known less well";
 
 /// What is odd about a segment that is too short for a link: it was made with all its bytes, and is cut to its header or to
 /// where its frames end.

@@ -69,7 +69,8 @@ fn a_clean_ends_where_the_log_is_poisoned() {
     assert_eq!((failing.count(Operation::Remove), failing.count(Operation::SyncDir)), (1, syncs));
 }
 
-/// MARK was counted before it was made.
+/// MARK was counted before it was made, and after its making had failed, and not where it was torn; what closing cuts off was
+/// counted for good.
 #[test]
 fn the_bytes_on_disk_are_what_the_files_take() {
     let disk = Disk::new(10);
@@ -82,6 +83,19 @@ fn the_bytes_on_disk_are_what_the_files_take() {
         disk.settle();
         assert_eq!(wal.stats().disk_bytes, lengths());
     }
+    wal.close().unwrap();
+    assert_eq!(wal.stats().disk_bytes, lengths());
+    let disk = Disk::new(11);
+    let lengths = || disk.names().iter().map(|name| disk.file(name).unwrap().len() as u64).sum::<u64>();
+    disk.put("MARK", vec![7; 8192]);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!((wal.stats().disk_bytes, lengths()), (8192, 8192));
+    disk.fail(Fault::new(Operation::Sync).on("MARK"));
+    wal.append(b"refused").unwrap_err();
+    assert_eq!((wal.stats().disk_bytes, lengths()), (0, 0));
+    wal.append(b"taken").unwrap().wait().unwrap();
+    disk.settle();
+    assert_eq!(wal.stats().disk_bytes, lengths());
 }
 
 /// The same after the directory's sync, with tidying due; the failure may come while the log is being closed.

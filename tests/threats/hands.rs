@@ -391,6 +391,25 @@ fn row_19_what_looks_unfinished_and_is_more_than_that_is_not_removed() {
     }
 }
 
+/// Its name alone says which LSNs are spent: a segment was made over a link, and LSNs of the one it leads to given again.
+#[test]
+fn row_19_no_lsn_is_given_again_of_what_a_link_or_a_directory_stands_for() {
+    let (disk, names, _) = five(false);
+    let newest = names.last().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let files = disk.names().into_iter().filter(|name| name != "MARK" && name < newest);
+    files.for_each(|name| fs::write(dir.path().join(&name), disk.file(&name).unwrap()).unwrap());
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&elsewhere, disk.file(newest).unwrap()).unwrap();
+    symlink(&elsewhere, dir.path().join(newest)).unwrap();
+    let spent = newest.trim_end_matches(".wal").parse::<u64>().unwrap() + CAPACITY;
+    let wal = small().open(dir.path()).unwrap();
+    for _ in 0..3 {
+        assert!(wal.append(b"again").unwrap().wait().unwrap().0 >= spent);
+    }
+    assert!(dir.path().join(newest).is_symlink());
+}
+
 #[test]
 fn row_19_a_directory_in_the_place_of_a_file_is_told_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();

@@ -223,6 +223,59 @@ fn row_30_what_a_failed_making_leaves_counts_until_it_is_gone() {
     assert_eq!(wal.stats().disk_bytes, disk.used());
 }
 
+/// What a clean could not remove counted in that life alone: a later one went over its bound by it, and said nothing.
+#[test]
+fn row_30_what_cannot_be_removed_counts_in_later_lives_too() {
+    let disk = Disk::new(30);
+    let options = small().max_disk_bytes(8 * CAPACITY);
+    let lengths = || disk.names().iter().map(|name| disk.file(name).unwrap().len() as u64).sum::<u64>();
+    for life in 0..20 {
+        disk.fail(Fault::new(Operation::Remove).kind(std::io::ErrorKind::PermissionDenied).for_good());
+        let wal = options.open_on(disk.mount()).unwrap();
+        assert_eq!(wal.stats().disk_bytes, lengths(), "life {life}");
+        let told = wal.recovery().notes.iter().filter(|note| note.contains("cannot be removed")).count();
+        assert!(told > 0 || life == 0, "{:?}", wal.recovery());
+        while wal.append(&payload(0, 7000)).is_ok() {}
+        _ = wal.append_checkpoint(b"").map(seawall::Ticket::wait);
+        _ = wal.clean_before_lsn(Lsn::MAX);
+        // A life's first checkpoint may take a segment more.
+        assert!(lengths() <= 9 * CAPACITY, "life {life}: {} bytes", lengths());
+        wal.close().unwrap();
+    }
+    disk.put("00000000000099999744.new", vec![0; 5000]);
+    let wal = options.open_on(disk.mount()).unwrap();
+    assert_eq!(wal.stats().disk_bytes, lengths());
+    disk.heal();
+    wal.clean_before_lsn(Lsn::MAX).unwrap();
+    assert_eq!(wal.stats().disk_bytes, lengths());
+    while wal.append(&payload(0, 7000)).is_ok() {}
+    assert!(lengths() > 6 * CAPACITY && lengths() <= 8 * CAPACITY);
+}
+
+/// A segment that was prepared and never used keeps nothing from being cleaned where it cannot be removed: below the front
+/// it may be taken for a cleaned one.
+#[test]
+fn row_30_a_log_at_its_bound_goes_on_beside_an_empty_segment_that_stays() {
+    let disk = Disk::new(30);
+    let options = small().max_disk_bytes(8 * CAPACITY);
+    let wal = options.open_on(disk.mount()).unwrap();
+    fill(&wal, 0..1, 100);
+    disk.settle();
+    wal.close().unwrap();
+    drop(wal);
+    let stays = segments(&disk).pop().unwrap();
+    assert_eq!(disk.file(&stays).unwrap().len(), BLOCK);
+    disk.fail(Fault::new(Operation::Remove).on(&stays).for_good());
+    let wal = options.open_on(disk.mount()).unwrap();
+    for _ in 0..3 {
+        while wal.append(&payload(0, 7000)).is_ok() {}
+        wal.append_checkpoint(b"").unwrap().wait().unwrap();
+        assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+        assert!(disk.file(&stays).is_some());
+    }
+    fill(&wal, 0..1, 7000);
+}
+
 /// A checkpoint leads out where nothing can be cleaned, and the error says so.
 #[test]
 fn row_30_a_bound_below_what_is_there_is_met_by_a_checkpoint() {
