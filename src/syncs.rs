@@ -92,8 +92,8 @@ pub(crate) struct Syncs(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     counts: Counts,
-    /// The recent ones: when each ended, and how long it took.
-    recent: VecDeque<(Duration, Duration)>,
+    /// The recent ones: when each ended, how long it took, and how many bytes it made durable.
+    recent: VecDeque<(Duration, Duration, u64)>,
     /// When the one under way began.
     under_way: Option<Duration>,
 }
@@ -115,7 +115,7 @@ impl Syncs {
         if state.recent.len() == RECENT {
             state.recent.pop_front();
         }
-        state.recent.push_back((now, took));
+        state.recent.push_back((now, took, bytes));
         took
     }
 
@@ -123,11 +123,20 @@ impl Syncs {
         self.0.lock().counts
     }
 
+    /// How many bytes a recent sync made durable on average, if the next one does that with what is left of all that was
+    /// `written`.
+    pub(crate) fn mean(&self, written: u64) -> u64 {
+        let state = self.0.lock();
+        let synced: u64 = state.recent.iter().map(|(.., bytes)| bytes).sum();
+        let next = written.saturating_sub(state.counts.bytes);
+        synced.saturating_add(next) / (state.recent.len() as u64 + 1)
+    }
+
     /// What 99 of 100 recent syncs took at most, or the one under way has taken already, if that is slow.
     pub(crate) fn slow(&self, now: Duration) -> Option<Duration> {
         let state = self.0.lock();
-        let recent = state.recent.iter().filter(|(ended, _)| now.saturating_sub(*ended) <= AGE);
-        let mut times: Vec<_> = recent.map(|(_, took)| *took).collect();
+        let recent = state.recent.iter().filter(|(ended, ..)| now.saturating_sub(*ended) <= AGE);
+        let mut times: Vec<_> = recent.map(|(_, took, _)| *took).collect();
         let under_way = state.under_way.map(|began| now.saturating_sub(began));
         drop(state);
         times.sort_unstable();

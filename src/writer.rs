@@ -65,6 +65,9 @@ struct Output {
     dirty: Vec<(Arc<Segment>, u64)>,
 }
 
+/// From so many bytes a sync on, writing a segment once ahead takes longer than the first write into it does later.
+const LARGE: u64 = 1 << 20;
+
 impl Writer {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
@@ -104,16 +107,16 @@ impl Writer {
         self.options.bugs
     }
 
-    /// Makes sure that there is a segment for this need; `written`: ahead of it, and nobody needs it yet.
-    pub(crate) fn make_segment(&self, need: Need, written: bool) -> Result<()> {
-        let made = self.try_make_segment(need, written).map_err(|e| e.noting("nothing was appended"));
+    /// Makes sure that there is a segment for this need; `ahead` of it: nobody needs it yet.
+    pub(crate) fn make_segment(&self, need: Need, ahead: bool) -> Result<()> {
+        let made = self.try_make_segment(need, ahead).map_err(|e| e.noting("nothing was appended"));
         match &made {
             Ok(()) => {
                 if let Some(since) = self.maker.made() {
                     events::appends_resumed(self.storage.path(), self.storage.now().saturating_sub(since));
                 }
             }
-            Err(e) if !written => {
+            Err(e) if !ahead => {
                 if self.maker.refuse(e.clone(), self.storage.now()) {
                     events::appends_refused(self.storage.path(), e);
                 }
@@ -123,13 +126,14 @@ impl Writer {
         made
     }
 
-    fn try_make_segment(&self, need: Need, written: bool) -> Result<()> {
+    fn try_make_segment(&self, need: Need, ahead: bool) -> Result<()> {
         let _hush = self.commit.hush();
         let ended = self.ended.read();
         if *ended {
             return Err(closed());
         }
         self.sound()?;
+        let written = ahead && self.syncs.mean(self.written_bytes.load(Ordering::Relaxed)) < LARGE;
         // Crash: a segment without a MARK beside it would be a log whose MARK was removed.
         let made = self.mark.ensure(&*self.storage);
         let made = made.and_then(|()| self.maker.ensure(&*self.storage, need, written, self.pinned()));

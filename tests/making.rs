@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use seawall::sim::Disk;
+use seawall::sim::{Disk, Failing, Operation};
 use seawall::{Lsn, Options};
 
 /// A maker that has made its segment but not handed it over must not be overtaken by the next one.
@@ -62,4 +62,24 @@ fn what_is_prepared_is_taken_at_once_and_leaves_nothing_in_the_log() {
     drop(wal);
     disk.kill();
     assert_eq!(options.open_on(disk.mount()).unwrap().read(..).unwrap().count(), 1);
+}
+
+/// Overwriting is faster than the first write, and worth a write ahead where syncs are many: not at the disk's speed.
+#[test]
+fn a_segment_is_written_ahead_unless_syncs_are_large() {
+    for (records, ahead) in [(1, true), (32, false), (usize::MAX, false)] {
+        let disk = Disk::new(1);
+        let failing = Failing::new(disk.mount());
+        let wal = Options::new().segment_size(8 << 20).open_on(failing.clone()).unwrap();
+        for n in 1..=80 {
+            let ticket = wal.append(&[7; 64 << 10]).unwrap();
+            if n % records == 0 {
+                ticket.wait().unwrap();
+            }
+        }
+        let before = failing.count(Operation::Write);
+        disk.settle();
+        let writes = failing.count(Operation::Write) - before;
+        assert_eq!(writes > 16, ahead, "{records} records a sync, {writes} writes");
+    }
 }

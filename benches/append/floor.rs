@@ -17,8 +17,9 @@ fn head(payload: &[u8], crc: u32) -> [u8; HEAD] {
     [len[0], len[1], len[2], len[3], crc[0], crc[1], crc[2], crc[3]]
 }
 
+/// Adds a record.
 #[inline]
-fn put(buffer: &mut Vec<u8>, payload: &[u8], crc: u32) {
+pub fn put(buffer: &mut Vec<u8>, payload: &[u8], crc: u32) {
     buffer.extend_from_slice(&head(payload, crc));
     buffer.extend_from_slice(payload);
 }

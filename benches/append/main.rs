@@ -6,14 +6,15 @@
 //! No time decides the exit code. It is 1 if the floor and the log did not sync alike, if the directory
 //! is in memory (nothing would be measured), or if something failed.
 //!
-//! Both sides are in their steady state: the log has been cleaned, so that its segments are recycled files
-//! whose blocks were written before, and so are the blocks that the floors write into.
+//! But for the row of new segments both sides are in their steady state: the log has been cleaned, so that its segments are
+//! recycled files whose blocks were written before, and so are the blocks that the floors write into.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod appends;
 #[path = "../common/mod.rs"]
 mod common;
 mod floor;
+mod growing;
 mod latency;
 mod reading;
 
@@ -32,6 +33,7 @@ const USAGE: Usage = Usage {
 
 fn main() -> ExitCode {
     let mut workloads = appends::workloads();
+    workloads.extend(growing::workloads());
     workloads.extend(reading::workloads());
     workloads.extend(latency::workloads());
     common::main(&USAGE, workloads)

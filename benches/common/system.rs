@@ -1,4 +1,4 @@
-//! The two system calls that std lacks: what a file system is, and a map of a file. All `unsafe` of the bench.
+//! The system calls that std lacks: what a file system is, taking blocks, and a map of a file. All `unsafe` of the bench.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -22,6 +22,25 @@ pub fn file_system(file: &File) -> io::Result<u64> {
 #[cfg(not(target_os = "linux"))]
 pub fn file_system(_file: &File) -> io::Result<u64> {
     Ok(0)
+}
+
+/// Takes the blocks of the first `length` bytes of `file`.
+#[cfg(target_os = "linux")]
+pub fn allocate(file: &File, length: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let length = i64::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    // SAFETY: the descriptor is open for as long as `file` lives.
+    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Elsewhere they are taken as they are written.
+#[cfg(not(target_os = "linux"))]
+pub fn allocate(file: &File, length: u64) -> io::Result<()> {
+    file.set_len(length)
 }
 
 /// A read-only map of all of `file`; `populate` takes all its pages at once.
