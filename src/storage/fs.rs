@@ -155,7 +155,8 @@ impl File for FsFile {
     }
 
     /// `fdatasync` on Linux: bytes, length and block map, not the times. On macOS std makes it
-    /// `F_FULLFSYNC`, which empties the drive's cache too, as `fsync` there does not.
+    /// `F_FULLFSYNC`, which empties the drive's cache too, as `fsync` there does not. What a signal interrupted, std asks
+    /// again: that is no failure, of which pages would have been given up.
     #[expect(clippy::disallowed_methods, reason = "the one place where a file is synced")]
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
