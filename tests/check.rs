@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
-use seawall::check::{Fault, Item, Repair, Verify, frames, verify};
+use seawall::check::{Fault, Item, Repair, Salvage, Verify, frames, verify};
 use seawall::{ErrorKind, Lsn, Options, Progress, Wal};
 
 fn small() -> Options {
@@ -828,4 +829,33 @@ fn a_damaged_header_under_another_name_gives_no_record_a_wrong_lsn() {
         }
     }
     assert!(!verify(temp.path()).unwrap().is_clean());
+}
+
+/// Each place was looked for among all of them.
+#[test]
+fn many_damaged_places_take_time_in_proportion() {
+    const PAYLOAD: usize = 16;
+    let time = |records: u64| {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = Options::new().segment_size(16 << 20).open(dir.path()).unwrap();
+        let first = wal.append(&[7; PAYLOAD]).unwrap().lsn();
+        (1..records).for_each(|_| drop(wal.append(&[7; PAYLOAD]).unwrap()));
+        wal.close().unwrap();
+        let path = segments(dir.path()).remove(0);
+        let mut bytes = fs::read(&path).unwrap();
+        let written = bytes[first.0 as usize..].chunks_mut(24 + PAYLOAD);
+        written.take(records as usize).step_by(2).for_each(|frame| frame[30] ^= 1);
+        fs::write(&path, bytes).unwrap();
+        let once = || {
+            let begun = Instant::now();
+            let damaged = verify(dir.path()).unwrap().faults.len();
+            let met = frames(dir.path()).unwrap().filter(|item| matches!(item, Ok(Item::Damage(_)))).count();
+            let found = Salvage::new().run(&[dir.path()]).unwrap().logs().iter().map(|log| log.records).sum::<u64>();
+            assert_eq!((damaged, met, found), (records as usize / 2, records as usize / 2, records / 2));
+            begun.elapsed()
+        };
+        (0..3).map(|_| once()).min().unwrap()
+    };
+    let (few, many) = (time(10_000), time(160_000));
+    assert!(many < few * 48, "10 000 records {few:?}, 160 000 {many:?}");
 }

@@ -1,6 +1,6 @@
 //! From a directory to its faults: reads segments in parallel, and looks again at what a live writer may have moved.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -67,11 +67,11 @@ fn look_twice(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>
     let sound = sound(&first.plan, first.walks);
     let (plan, walks) = look(subject, depth, threads, tally, Some(&sound))?;
     let mut second = resolve(plan, walks, durable, lone)?;
-    let seen = first.report.faults;
+    let seen: HashSet<Lsn> = first.report.faults.iter().map(|fault| fault.lsn).collect();
     let front = subject.front()?;
     let faults = &mut second.report.faults;
     let found = faults.len();
-    faults.retain(|fault| fault.lsn.0 >= front && seen.iter().any(|s| s.lsn == fault.lsn));
+    faults.retain(|fault| fault.lsn.0 >= front && seen.contains(&fault.lsn));
     if found > faults.len() {
         second.report.notes.push("segments were cleaned while they were read".to_owned());
     }

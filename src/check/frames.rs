@@ -88,6 +88,8 @@ pub struct Frames {
     pending: VecDeque<Fault>,
     pieces: VecDeque<Piece>,
     open: Option<(usize, Walk)>,
+    /// Whether that segment was not examined before, which tells what a repair passed over in it.
+    untold: bool,
     /// Records below are passed over.
     from: Lsn,
     begun: Instant,
@@ -164,6 +166,7 @@ impl Frames {
             pending,
             pieces,
             open: None,
+            untold: false,
             from: Lsn::ZERO,
             begun: Instant::now(),
             records: 0,
@@ -179,7 +182,8 @@ impl Frames {
         })
     }
 
-    /// Begins at `lsn`: what lies in segments before the one that holds it is not read, and its damage not told.
+    /// Begins at `lsn`: what lies in segments before the one that holds it is not read, and its damage not told. Of a batch
+    /// that begins below it the rest is a part.
     pub fn starting_at(mut self, lsn: Lsn) -> Frames {
         let plan = &self.examined.plan;
         let mut passed = None;
@@ -225,6 +229,7 @@ impl Frames {
             && let Some(place) = &part.place
         {
             self.open = Some((index, Walk::new(place, part.seal.map(|seal| seal.end))));
+            self.untold = self.examined.walks.get(index).is_some_and(Option::is_none);
         }
         true
     }
@@ -257,14 +262,6 @@ impl Frames {
     /// What an operator should know, as in a [`Report`](super::Report); also of what was read so far.
     pub fn notes(&self) -> &[String] {
         &self.examined.report.notes
-    }
-
-    /// Some segments were examined before they are read.
-    fn note(&mut self, note: String) {
-        let notes = &mut self.examined.report.notes;
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
     }
 
     /// The next record.
@@ -304,13 +301,15 @@ impl Frames {
                     let kind = match header.kind {
                         Some(FrameKind::Record) => Kind::Record,
                         Some(FrameKind::Checkpoint) => Kind::Checkpoint,
-                        Some(FrameKind::Gap) if lsn + size > self.from.0 => {
-                            self.note(passed_over(lsn, size));
+                        Some(FrameKind::Gap) if self.untold && lsn + size > self.from.0 => {
+                            self.examined.report.notes.push(passed_over(lsn, size));
                             continue;
                         }
                         _ => continue,
                     };
                     if lsn < self.from.0 {
+                        // Of its batch the rest is a part.
+                        self.batch = if header.more { Batch::Part } else { Batch::Next };
                         continue;
                     }
                     self.records += 1;
@@ -342,7 +341,9 @@ impl Frames {
     /// Whether a hole is damage that is to be yielded.
     fn is_known(&self, base: u64, hole: &Hole) -> bool {
         let at = base + hole.from;
-        self.pending.iter().any(|fault| fault.lsn.0 == at && at + fault.lost_bytes == base + hole.to)
+        let from = self.pending.partition_point(|fault| fault.lsn.0 < at);
+        let mut here = self.pending.range(from..).take_while(|fault| fault.lsn.0 == at);
+        here.any(|fault| at + fault.lost_bytes == base + hole.to)
     }
 
     /// At a hole: finds out whether the segment was cleaned, or what all is damaged in one that was not read before.

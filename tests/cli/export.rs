@@ -56,16 +56,18 @@ fn a_part_of_a_live_log_is_written_as_it_was() {
     let (old, new) = (temp.path().join("old"), temp.path().join("new"));
     let wal = mixed(&old);
     let all = records(&old);
-    let output = export(&old, &new, Some(all[700].lsn.0..all[1500].lsn.0), &["--json"]);
+    // Where batches begin.
+    let [from, to] = [700, 1500].map(|from| (from..).find(|n| all[n - 1].ends_batch).unwrap());
+    let output = export(&old, &new, Some(all[from].lsn.0..all[to].lsn.0), &["--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let written = records(&new);
-    assert_eq!(told(&written), told(&all[700..1500]));
+    assert_eq!(told(&written), told(&all[from..to]));
     let batches = written.iter().filter(|record| record.ends_batch).count();
     let end = Options::new().open_read_only(&new).unwrap().durable_lsn();
     assert_eq!(
         lines(&output),
         [json!({
-            "records": 800, "batches": batches, "parts": 0, "damaged": 0, "removed": 0, "unproven": 0, "end": end.0,
+            "records": to - from, "batches": batches, "parts": 0, "damaged": 0, "removed": 0, "unproven": 0, "end": end.0,
         })]
     );
     assert_eq!(seawall(&["verify", text(&new)]).status.code(), Some(0));
@@ -270,6 +272,31 @@ fn of_a_damaged_batch_each_record_is_written_on_its_own() {
             let expected: Vec<_> = [("before".into(), true)].into_iter().chain(parts).chain(whole).collect();
             assert_eq!(batches(&new), expected, "{command} {hit} {at}");
         }
+    }
+}
+
+/// What lies in the range was written as a batch.
+#[test]
+fn of_a_batch_that_the_range_cuts_each_record_is_written_on_its_own() {
+    let temp = tempfile::tempdir().unwrap();
+    let old = temp.path().join("old");
+    let wal = Wal::open(&old).unwrap();
+    wal.append_batch(&["a", "b", "c"]).unwrap().wait().unwrap();
+    wal.append_batch(&["d", "e"]).unwrap().wait().unwrap();
+    wal.append_batch(&["f", "g", "h"]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let at = records_at(&old);
+    for (from, to, parts, expected) in [
+        (1, 7, 2, &[("b", true), ("c", true), ("d", false), ("e", true), ("f", true), ("g", true)][..]),
+        (3, 5, 0, &[("d", false), ("e", true)]),
+        (4, 5, 1, &[("e", true)]),
+    ] {
+        let new = temp.path().join(format!("{from}"));
+        let output = export(&old, &new, Some(at[from]..at[to]), &["--json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert_eq!(lines(&output)[0]["parts"], json!(parts), "{from}");
+        let expected: Vec<_> = expected.iter().map(|(text, ends)| ((*text).to_owned(), *ends)).collect();
+        assert_eq!(batches(&new), expected, "{from}");
     }
 }
 

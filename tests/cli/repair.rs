@@ -217,6 +217,40 @@ fn a_segment_that_is_missing_is_made_and_not_copied() {
     assert!(told["steps"].as_array().unwrap().iter().any(|step| step["make"] == name.as_str()), "{told}");
 }
 
+/// The new log was to be made of the name `.`, which lies within what is read.
+#[test]
+fn what_is_proposed_for_the_directory_one_is_in_works_as_it_is_printed() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, within) = (temp.path().join("log"), temp.path().join("log/within"));
+    damaged(&dir);
+    fs::create_dir(&within).unwrap();
+    for (at, name) in [(&dir, "."), (&within, "..")] {
+        let run = |arguments: &[&str]| {
+            let output = crate::common::receiving::seawall().args(arguments).current_dir(at).output().unwrap();
+            (output.status.code(), told(&output) + &said(&output))
+        };
+        let (_, plan) = run(&["repair", name]);
+        let ways = proposed(&plan);
+        let salvage = ways.iter().find(|way| way[0] == "salvage").unwrap();
+        let (code, told) = run(&salvage.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(code, Some(3), "{salvage:?} {told}");
+    }
+}
+
+/// A copy under a name so high that no segment fits above it was a dead end.
+#[test]
+fn a_segment_under_the_highest_name_is_told_with_the_ways_out() {
+    let (temp, _, _) = planned(|dir, files| {
+        fs::copy(&files[2], dir.join("18446744073709486080.wal")).unwrap();
+    });
+    let refused = seawall(&["repair", text(temp.path())]);
+    assert_eq!(refused.status.code(), Some(1));
+    let told = said(&refused);
+    let parts =
+        ["whose highest segment is 18446744073709486080.wal", "move it away", "seawall inspect", "seawall salvage"];
+    parts.iter().for_each(|part| assert!(told.contains(part), "{part}: {told}"));
+}
+
 #[test]
 fn no_salvage_is_proposed_where_no_file_holds_a_record() {
     let (_temp, _, plan) = planned(|_, files| files.iter().for_each(|file| fs::remove_file(file).unwrap()));
@@ -235,7 +269,14 @@ fn the_salvage_that_is_proposed_works_as_it_is_printed() {
         fs::write(&files[0], [&[0; 4096], &bytes[4096..]].concat()).unwrap();
         assert!(dir.join("MARK").exists());
     };
-    let hurts: [(Option<u64>, Hurt); 4] = [
+    // Without MARK nothing says whose the last segment is: its records are found, under no log's name.
+    let scribble = |dir: &Path, files: &[PathBuf]| {
+        fs::remove_file(dir.join("MARK")).unwrap();
+        let newest = files.last().unwrap();
+        let bytes = fs::read(newest).unwrap();
+        fs::write(newest, [&[0x5a; 8192], &bytes[8192..]].concat()).unwrap();
+    };
+    let hurts: [(Option<u64>, Hurt); 5] = [
         (None, |dir, files| {
             files[1..].iter().for_each(|file| fs::remove_file(file).unwrap());
             fs::rename(dir.join("MARK"), &files[0]).unwrap();
@@ -243,6 +284,7 @@ fn the_salvage_that_is_proposed_works_as_it_is_printed() {
         (None, |_, files| files.iter().for_each(|file| fs::write(file, [&[0; 4096][..], b"noise"].concat()).unwrap())),
         (Some(1), behead),
         (Some(1), |_, files| flip(&files[1], 9000)),
+        (Some(2), scribble),
     ];
     for (number, (found, hurt)) in hurts.into_iter().enumerate() {
         let (temp, _, plan) = planned(hurt);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use seawall::{Kind, Lsn, Options, Record, Wal};
@@ -330,4 +331,18 @@ fn beside_a_writer_nothing_is_called_damaged_and_what_is_there_is_written_anew()
     let numbers: Vec<_> =
         written(&new).iter().map(|(.., payload)| u64::from_le_bytes(payload[..8].try_into().unwrap())).collect();
     assert!(numbers.len() > 100 && numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+}
+
+/// A pipe waits for somebody to write.
+#[test]
+fn a_pipe_in_the_place_of_mark_is_not_waited_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let records = mixed(temp.path());
+    fs::remove_file(temp.path().join("MARK")).unwrap();
+    assert!(Command::new("mkfifo").arg(temp.path().join("MARK")).status().unwrap().success());
+    let mut salvage = Command::new("timeout");
+    let salvage = salvage.args(["60", env!("CARGO_BIN_EXE_seawall"), "salvage", "--json"]).arg(temp.path());
+    let output = salvage.output().unwrap();
+    assert_ne!(output.status.code(), Some(124), "{}", said(&output));
+    assert_eq!(lines(&output)[0]["logs"][0]["records"], json!(records.len()));
 }

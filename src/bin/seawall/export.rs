@@ -104,7 +104,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         meter.tick(|| frames.progress());
     }
     // The range may end inside a batch.
-    export.end_batch()?;
+    export.end_apart()?;
     drop(meter);
     out::notes(&frames);
     if first.is_some() {

@@ -73,7 +73,12 @@ pub fn salvage(sources: &[impl AsRef<Path>], log: Option<&str>) -> String {
     let beside = first.parent().filter(|dir| first.is_file() && dir.join("MARK").exists());
     let beside = match beside {
         Some(dir) if dir.as_os_str().is_empty() => std::env::current_dir().unwrap_or_default(),
-        dir => dir.unwrap_or(first).to_owned(),
+        // A name beside it is made of its own, which `.` is not.
+        dir => {
+            let dir = dir.unwrap_or(first);
+            let named = dir.file_name().is_some();
+            if named { dir.to_owned() } else { std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()) }
+        }
     };
     let name = |n: u32| {
         let mut name = PathBuf::from(beside.components().as_path()).into_os_string();
@@ -329,6 +334,9 @@ fn steps(error: &Error, dir: &Path) -> Vec<String> {
             vec![verify, "open it with RecoveryMode::TornTail, which drops the torn tail".to_owned()]
         }
         ErrorKind::Invalid if error.operation() == "repair" => vec![format!("seawall inspect {}", shell(dir))],
+        ErrorKind::TooLarge { .. } if error.operation() == "repair" => {
+            vec![format!("seawall inspect {}", shell(dir)), salvage(&[dir], None)]
+        }
         ErrorKind::TooNew => vec![format!(
             "the same command of the version that wrote it, or a later one; this is {}",
             env!("CARGO_PKG_VERSION")

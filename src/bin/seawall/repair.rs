@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use seawall::check::{self, Repair, RepairPlan, Salvage, SegmentInfo, Step, Way};
+use seawall::check::{self, Repair, RepairPlan, Salvage, SegmentInfo, State, Step, Way};
 use seawall::{Lsn, Progress};
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ use crate::out::{Out, count, counted};
 /// works on a live log too, which is read once for all of them, as verify does. Everything that stays keeps its LSN. What is
 /// replaced is copied aside before, and what is no longer part of the log is moved aside, as NAME.wal.aside: nothing is
 /// deleted. A cursor that was made or moved in what is lost is gone, or stands where it stood before: make it again before
-/// anything cleans. A crash within leaves the log damaged still or repaired; run it again.
+/// anything cleans. A crash within leaves the log damaged still or repaired: run it again, without a way to see which.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -191,7 +191,11 @@ fn salvages(plan: &RepairPlan, dir: &Path) -> Vec<String> {
     let is_used =
         |segment: &SegmentInfo| segment.capacity.is_some() && segment.records.is_some_and(|records| records > 0);
     let sound = overview.filter(|overview| plan.kept_records > 0 && overview.segments.iter().any(is_used));
-    if let Some(id) = sound.and_then(|overview| overview.log_id) {
+    // What lost its header may be found without the log's name. Another log's records bring nothing of this one back.
+    let is_named = |segment: &SegmentInfo| segment.capacity.is_some() || !matches!(segment.state, State::Damaged(_));
+    let all_named = sound.as_ref().is_some_and(|overview| overview.segments.iter().all(is_named));
+    let ours = sound.and_then(|overview| overview.log_id);
+    if let Some(id) = ours.filter(|_| all_named) {
         return vec![way(&hex(&id))];
     }
     let meter = Meter::new(false);
@@ -200,5 +204,7 @@ fn salvages(plan: &RepairPlan, dir: &Path) -> Vec<String> {
         ControlFlow::Continue(())
     };
     let found = Salvage::new().progress(&progress).run(&[dir]);
-    found.iter().flat_map(|found| found.logs()).map(|log| way(&log.name)).collect()
+    let logs = found.iter().flat_map(|found| found.logs());
+    let logs = logs.filter(|log| ours.is_none() || log.log_id.is_none() || log.log_id == ours);
+    logs.map(|log| way(&log.name)).collect()
 }

@@ -87,7 +87,7 @@ impl Layout {
                 break;
             }
         }
-        let base = next_base(storage, plan.survey.ceiling.max(*durable).max(plan.survey.front))?;
+        let base = next_base(storage, plan, *durable)?;
         if let Some(stand) = stands.iter().find(|stand| plan.survey.blocked.contains(&stand.name)) {
             // A link may lead to what is left of the segment: that is for a person to decide.
             return Err(blocked(storage, "repair", &stand.name));
@@ -139,11 +139,17 @@ fn unknown_log(storage: &dyn Storage) -> Error {
     Error::new(ErrorKind::NotFound, "repair", message).at(storage.path(), None)
 }
 
-fn next_base(storage: &dyn Storage, ceiling: u64) -> Result<u64> {
+fn next_base(storage: &dyn Storage, plan: &Plan, durable: u64) -> Result<u64> {
+    let ceiling = plan.survey.ceiling.max(durable).max(plan.survey.front);
     let base = ceiling.checked_next_multiple_of(u64::from(BLOCK)).and_then(|base| base.checked_add(JUMP));
     base.filter(|base| base.checked_add(*CAPACITY.end()).is_some()).ok_or_else(|| {
+        let highest = plan.survey.segments.last().map_or("", |found| &found.name);
+        let message = format!(
+            "no LSNs are left above this log, whose highest segment is {highest}; nothing was changed. If that is a copy \
+             under a wrong name, move it away"
+        );
         let kind = ErrorKind::TooLarge { needs: JUMP, limit: u64::MAX - ceiling };
-        Error::new(kind, "repair", "no LSNs are left above this log; nothing was changed").at(storage.path(), None)
+        Error::new(kind, "repair", message).at(storage.path(), None)
     })
 }
 

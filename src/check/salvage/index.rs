@@ -51,7 +51,8 @@ fn tell_parts(frames: &mut [Frame], mut next: u32, torn: &[Frame]) {
         }
         if frame.offset > next {
             before.iter_mut().skip(begin).for_each(mark);
-            let only = torn.iter().find(|torn| torn.offset == next && torn.end() == frame.offset);
+            let here = torn.iter().skip(torn.partition_point(|torn| torn.offset < next));
+            let only = here.take_while(|torn| torn.offset == next).find(|torn| torn.end() == frame.offset);
             let only_link = next == BLOCK && is_link(frame.offset);
             is_part = match only {
                 Some(torn) => torn.batch & MORE != 0,
@@ -165,7 +166,8 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Logs {
                 continue;
             }
             let own = tally.met(life, of_life(&finds.frames, number));
-            tally.add(life, own, |offset| of_life(&finds.torn, number).iter().any(|torn| torn.offset == offset));
+            let torn = of_life(&finds.torn, number);
+            tally.add(life, own, |offset| torn.binary_search_by_key(&offset, |torn| torn.offset).is_ok());
             frames.extend(own.iter().filter(|frame| frame.is_record));
         }
         tally.finish(first..frames.len(), &mut told);

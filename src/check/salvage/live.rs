@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::format::Mark;
+use crate::format::{MARK, Mark};
 use crate::recovery::read_marks;
-use crate::storage::{Fs, changed_at};
+use crate::storage::{Fs, changed_at, open_any};
 
 use super::image::Image;
 use super::lives::{Family, Lives};
@@ -48,6 +48,8 @@ pub(super) fn let_times_settle(images: &[Image]) {
 }
 
 fn newest(directory: &Path) -> Option<Mark> {
+    // Of a pipe in its place nothing is read, which would wait for a writer.
+    open_any(&directory.join(MARK)).ok()?;
     let marks = read_marks(&Fs::new(directory)).ok()?;
     marks.into_iter().max_by_key(|mark| mark.sequence)
 }
