@@ -136,7 +136,9 @@ impl fmt::Display for ReceiveError {
             ),
             ReceiveError::AppendThread => f.write_str("the append thread ended before its time"),
             ReceiveError::NotDurable { blocks, reason } => {
-                write!(f, "{blocks} blocks could not be stored in time and will be read again")?;
+                let blocks = format!("{blocks} block{}", if *blocks == 1 { "" } else { "s" });
+                let again = "Nothing is lost: a later start reads again what the log then lacks";
+                write!(f, "{blocks} could not be stored in time. {again}")?;
                 reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
             }
             ReceiveError::NotClosed => f.write_str(
@@ -223,5 +225,12 @@ mod tests {
         let error = ChainError { partition, from: Some(5), table: None };
         let text = ReceiveError::Chain { lsn: Lsn(7), error }.to_string();
         assert!(text.ends_with("Receive into another directory and group"), "{text}");
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_counted_and_said_to_be_read_again() {
+        let text = |blocks| ReceiveError::NotDurable { blocks, reason: None }.to_string();
+        let tail = "could not be stored in time. Nothing is lost: a later start reads again what the log then lacks";
+        assert_eq!([text(1), text(2)], [format!("1 block {tail}"), format!("2 blocks {tail}")]);
     }
 }

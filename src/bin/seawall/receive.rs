@@ -31,7 +31,7 @@ const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
 /// Record topics in a log; offsets are committed only when their records are durable
 ///
 /// Runs until SIGTERM or SIGINT: then everything read is made durable and committed, and the exit code is 0. That
-/// takes as long as the disk and the broker take, but no more than 30 s until it is given up, and some 40 s more to
+/// takes as long as the disk and the broker take, but no more than 30 s until it is given up, and some 45 s more to
 /// leave the group and close the log. What is not committed in time is named, and the exit code is 1: the log has it,
 /// and a later start commits it. A second signal changes nothing.
 ///

@@ -1,7 +1,9 @@
 //! How a receiver ends: asked to, or because something ended it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{REPORT, Receiver};
 use crate::receiver::error::ReceiveError;
@@ -21,20 +23,25 @@ impl Receiver {
             }
             return Ok(false);
         };
-        let blocks = self.line.waiting();
-        let is_settled = blocks == 0 && self.commits.is_settled(&self.intake, &self.line);
+        let is_settled = self.line.waiting() == 0 && self.commits.is_settled(&self.intake, &self.line);
         if !is_settled && now < deadline {
             return Ok(false);
         }
-        if blocks > 0 {
+        self.kept()?;
+        self.board.step(Step::StopCommitted);
+        Ok(true)
+    }
+
+    /// Whether everything read is durable and the group has it.
+    fn kept(&mut self) -> Result<(), ReceiveError> {
+        if let blocks @ 1.. = self.line.waiting() {
             let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
             return Err(ReceiveError::NotDurable { blocks, reason: self.full() });
         }
         let (source, timeout) = (&mut *self.source, self.config.request_timeout);
         let partitions = self.commits.lacking(source, &self.intake, &self.line, timeout);
         if partitions.is_empty() {
-            self.board.step(Step::StopCommitted);
-            return Ok(true);
+            return Ok(());
         }
         Err(ReceiveError::NotCommitted { partitions, reason: self.commits.last_error().cloned() })
     }
@@ -47,12 +54,15 @@ impl Receiver {
             self.intake.seal(SealCause::Stop);
             drained = self.line.drain(self.config.drain_timeout);
         }
-        let timeout = self.config.stop_timeout.max(self.config.drain_timeout);
-        let ended = self.line.finish(!drained, timeout);
+        let deadline = Instant::now() + self.config.stop_timeout.max(self.config.drain_timeout);
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let ended = self.line.finish(!drained, left());
+        // What was not durable in time may be by now.
+        let served = if let Err(ReceiveError::NotDurable { .. }) = served { self.kept() } else { served };
         self.source.close(self.config.drain_timeout);
         self.board.step(Step::LeftGroup);
         // A thread that still waits for the disk keeps the log: closing would wait for the disk too.
-        let closed = if ended { self.wal.close() } else { Ok(()) };
+        let closed = if ended { self.close(left()) } else { Err(ReceiveError::NotClosed) };
         self.board.step(Step::Closed);
         self.pace.reported_at = Duration::ZERO;
         self.report(REPORT);
@@ -61,10 +71,20 @@ impl Receiver {
         if let Some(failure) = self.line.end_failure() {
             return Err(failure);
         }
-        if !ended {
-            return Err(ReceiveError::NotClosed);
-        }
         closed?;
         Ok(self.board.handle().snapshot())
+    }
+
+    /// Closes the log on a thread of its own, which is left to itself where the disk does not come back in time.
+    fn close(&self, timeout: Duration) -> Result<(), ReceiveError> {
+        let (done, closed) = mpsc::channel();
+        let wal = Arc::clone(&self.wal);
+        let closing = move || _ = done.send(wal.close());
+        let spawned = thread::Builder::new().name("seawall-close".into()).spawn(closing);
+        let timeout = timeout.max(self.config.retry_interval);
+        match spawned.ok().and_then(|_| closed.recv_timeout(timeout).ok()) {
+            Some(closed) => Ok(closed?),
+            None => Err(ReceiveError::NotClosed),
+        }
     }
 }
