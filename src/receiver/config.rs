@@ -15,8 +15,9 @@ pub enum Mode {
     AtLeastOnce,
 }
 
-/// Where to begin with a partition that neither the log nor the group knows. One that was added to a topic of which the log
-/// or the group has read begins at its first offset whatever this says: what it holds came since.
+/// Where to begin with a partition that neither the log nor the group knows. One that was added to a topic begins at its first
+/// offset whatever this says, for what it holds came since: that is one above a partition of which the log or the group has
+/// read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reset {

@@ -329,8 +329,8 @@ impl Receiver {
 
     fn advance_assignments(&mut self) -> Result<(), ReceiveError> {
         while let Some(mut assignment) = self.assignments.first_mut().map(std::mem::take) {
-            let is_read = assignment.advance(&mut self.desk())?;
-            if !is_read {
+            let is_done = assignment.advance(&mut self.desk())?;
+            if !is_done {
                 if let Some(first) = self.assignments.first_mut() {
                     *first = assignment;
                 }

@@ -7,13 +7,16 @@
 //! | # | m | c | verdict |
 //! |---|---|---|---|
 //! | 1 | known under another topic id | any | [`StartError::TopicRecreated`] |
-//! | 2 | none | none | the policy, resolved to a number; a new partition of a topic that the log knows, or of which the group has read: earliest |
+//! | 2 | none | none | the policy, resolved to a number; a new partition: earliest |
 //! | 3 | m | none | m |
 //! | 4 | none, or m < c | bears our log | [`StartError::LogBehindGroup`] |
 //! | 5 | none, whole log empty | bears another log, no other member | [`StartError::LogBehindGroup`] |
 //! | 6 | none | c | c |
 //! | 7 | m >= c | c | m, and the group catches up |
 //! | 8 | m < c | bears another log or none | c; of `[m, c)` that log has its chain, and none known has the rest: handed over |
+//!
+//! A partition is new where the log or the group has read of a lower one of its topic. That either knows one is not enough: it
+//! may have been begun in the same moment, with the topic or the group.
 //!
 //! In `AtLeastOnce` the group's offset is the one truth: rows 4 to 8 are one, "start at c". Either way a start
 //! below what the source still has is [`StartError::Missing`], one beyond its end [`StartError::Truncated`]. An
@@ -66,8 +69,8 @@ pub(super) struct Facts {
     pub(super) reset: Reset,
     pub(super) log: LogId,
     pub(super) mark: LogMark,
-    /// The log knows other partitions of the topic, or the group has read of one.
-    pub(super) topic_known: bool,
+    /// The log or the group has read of a lower partition of the topic: this one was added since.
+    pub(super) is_new: bool,
     /// The log knows nothing at all.
     pub(super) log_empty: bool,
     pub(super) group: GroupMark,
@@ -88,7 +91,7 @@ impl Facts {
     /// Whether the verdict hangs on what the group has read of the topic's other partitions.
     pub(super) fn asks_topic(&self) -> bool {
         let unknown = (self.mark, self.group) == (LogMark::None, GroupMark::None);
-        unknown && !self.topic_known && self.reset != Reset::Earliest
+        unknown && !self.is_new && self.reset != Reset::Earliest
     }
 }
 
@@ -251,7 +254,7 @@ fn by_group(facts: &Facts) -> Result<Start, StartError> {
 
 fn by_policy(facts: &Facts) -> Result<Start, StartError> {
     let (next, cause) = match facts.reset {
-        _ if facts.topic_known => (facts.low, OriginCause::NewPartition),
+        _ if facts.is_new => (facts.low, OriginCause::NewPartition),
         Reset::Earliest => (facts.low, OriginCause::Earliest),
         Reset::Latest => (facts.high, OriginCause::Latest),
         Reset::Error => return Err(StartError::NoOffset),
@@ -275,7 +278,7 @@ mod tests {
             reset: Reset::Earliest,
             log: OURS.log,
             mark,
-            topic_known: mark != LogMark::None,
+            is_new: false,
             log_empty: mark == LogMark::None,
             group,
             alone: true,
@@ -319,9 +322,9 @@ mod tests {
     }
 
     #[test]
-    fn row_2_a_new_partition_of_a_known_topic_starts_at_earliest_whatever_the_policy() {
+    fn row_2_a_new_partition_starts_at_earliest_whatever_the_policy() {
         for reset in [Reset::Earliest, Reset::Latest, Reset::Error] {
-            let known = Facts { reset, topic_known: true, log_empty: false, ..exactly(LogMark::None, GroupMark::None) };
+            let known = Facts { reset, is_new: true, log_empty: false, ..exactly(LogMark::None, GroupMark::None) };
             assert_eq!(decide(&known), origin(10, OriginCause::NewPartition));
         }
     }
@@ -447,8 +450,8 @@ mod tests {
                     .into_iter()
                     .flat_map(move |reset| (0..8).map(move |bits| (*group, reset, bits)))
             }) {
-                let (topic_known, log_empty, alone) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
-                let facts = Facts { reset, topic_known, log_empty, alone, ..exactly(mark, group) };
+                let (is_new, log_empty, alone) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+                let facts = Facts { reset, is_new, log_empty, alone, ..exactly(mark, group) };
                 seen += 1;
                 let Ok(start) = decide(&facts) else { continue };
                 assert!((10..=90).contains(&start.next()), "{facts:?}");

@@ -164,6 +164,44 @@ fn a_new_partition_of_a_topic_that_the_group_has_read_starts_at_earliest_in_an_e
     }
 }
 
+/// The backlog of a partition as old as the topic was recorded, for the log knew another one of the topic: one of which it had
+/// read nothing, or a higher one.
+#[test]
+fn a_partition_beside_one_that_was_only_begun_or_is_higher_is_no_new_one() {
+    for ours in [0, 1] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), Broker::new());
+        let before = (ours == 1).then(|| broker.join("g", &["t"]));
+        let mut config = quick();
+        config.on_reset = Reset::Latest;
+        let life = Life::start(&broker, fs(dir.path()), config);
+        let other = before.unwrap_or_else(|| broker.join("g", &["t"]));
+        broker.create_topic("t", 2);
+        life.expect("its origin is committed", |_| committed(&broker, ours) == Some(0));
+        (0..ours).for_each(|_| _ = broker.produce("t", ours, stored("read")));
+        life.expect("what is there of it is committed", |_| committed(&broker, ours) == Some(i64::from(ours)));
+        (0..10).for_each(|_| _ = broker.produce("t", 1 - ours, stored("old")));
+        drop(other);
+        life.expect("both are ours", |life| life.status().assigned == 2);
+        life.expect_all_committed();
+        assert!(!life.witness.heard("a new partition"));
+        assert_eq!(life.stop().recorded, ours as u64);
+    }
+}
+
+#[test]
+fn a_partition_is_new_only_above_one_that_the_group_has_read() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(4));
+    produce(&broker, "t", 4, 40);
+    broker.set_committed("g", commit(2, 5, ""));
+    let mut config = quick();
+    config.on_reset = Reset::Latest;
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect_all_committed();
+    life.stop();
+    let origin = |entry: Entry<'_>| if let Entry::Origin(origin) = entry { Some(origin.next) } else { None };
+    assert_eq!(entries(&dir, origin), [10, 10, 5, 0]);
+}
+
 #[test]
 fn the_log_is_followed_where_the_groups_offset_expired() {
     let broker = broker(1);

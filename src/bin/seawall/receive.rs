@@ -67,7 +67,8 @@ pub struct Arguments {
     /// Remove segments all of whose records were received longer ago than this
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     retain: Option<Duration>,
-    /// Where to begin where neither the log nor the group knows an offset
+    /// Where to begin where neither the log nor the group knows an offset. A new partition of a topic begins at its first:
+    /// one above another of which the log or the group has read
     #[arg(long, value_enum, default_value_t = ResetName::Earliest)]
     on_reset: ResetName,
     /// A setting of librdkafka
