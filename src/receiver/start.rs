@@ -10,7 +10,7 @@
 //! | 2 | none | none | the policy, resolved to a number; a new partition: earliest |
 //! | 3 | m | none | m |
 //! | 4 | none, or m < c | bears our log | [`StartError::LogBehindGroup`] |
-//! | 5 | none, whole log empty | bears another log, no other member | [`StartError::LogBehindGroup`] |
+//! | 5 | none, whole log empty | bears another log that has read up to there, no other member | [`StartError::LogBehindGroup`] |
 //! | 6 | none | c | c |
 //! | 7 | m >= c | c | m, and the group catches up |
 //! | 8 | m < c | bears another log or none | c; of `[m, c)` that log has its chain, and none known has the rest: handed over |
@@ -46,6 +46,13 @@ pub(super) struct Chain {
     pub(super) from: i64,
 }
 
+impl Chain {
+    /// Whether something was read in it up to `next`: one that has only begun holds nothing.
+    pub(super) fn has_read(self, next: i64) -> bool {
+        self.from < next
+    }
+}
+
 /// What the group has committed for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GroupMark {
@@ -58,7 +65,7 @@ pub(super) enum GroupMark {
 impl GroupMark {
     /// Whether something was read of the partition: a chain that has only begun was not.
     pub(super) fn is_read(self) -> bool {
-        matches!(self, GroupMark::At(next, chain) if chain.is_none_or(|chain| chain.from < next))
+        matches!(self, GroupMark::At(next, chain) if chain.is_none_or(|chain| chain.has_read(next)))
     }
 }
 
@@ -84,7 +91,7 @@ pub(super) struct Facts {
 impl Facts {
     /// Whether the verdict hangs on [`alone`](Facts::alone), which costs a question to the source.
     pub(super) fn asks_alone(&self) -> bool {
-        let other = matches!(self.group, GroupMark::At(_, Some(chain)) if chain.log != self.log);
+        let other = matches!(self.group, GroupMark::At(c, Some(chain)) if chain.log != self.log && chain.has_read(c));
         self.mode == Mode::ExactlyOnce && self.log_empty && self.mark == LogMark::None && other
     }
 
@@ -230,7 +237,9 @@ fn by_log(facts: &Facts) -> Result<Start, StartError> {
         }
         (LogMark::None, GroupMark::At(c, chain)) => {
             let ours = chain.is_some_and(|chain| chain.log == facts.log);
-            if ours || (facts.log_empty && chain.is_some() && facts.alone) {
+            // Where nothing was read there is no log that could have been lost.
+            let was_read = chain.is_some_and(|chain| chain.has_read(c));
+            if ours || (facts.log_empty && was_read && facts.alone) {
                 return Err(StartError::LogBehindGroup { log: None, group: c });
             }
             Ok(Start::Origin { next: c, previous: None, cause: OriginCause::Group })
@@ -351,6 +360,9 @@ mod tests {
         let lost = exactly(LogMark::None, GroupMark::At(50, Some(OTHER)));
         assert_eq!(decide(&lost), Err(StartError::LogBehindGroup { log: None, group: 50 }));
         assert!(lost.asks_alone());
+        let begun = exactly(LogMark::None, GroupMark::At(50, Some(Chain { from: 50, ..OTHER })));
+        assert_eq!(decide(&begun), origin(50, OriginCause::Group));
+        assert!(!begun.asks_alone());
     }
 
     #[test]

@@ -238,6 +238,19 @@ fn a_log_that_was_lost_is_an_error() {
 }
 
 #[test]
+fn an_empty_log_begins_where_another_read_nothing() {
+    let (first, dir, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), broker(1));
+    let life = Life::start(&broker, fs(first.path()), quick());
+    life.expect("its origin is committed", |_| committed(&broker, 0) == Some(0));
+    life.stop();
+    produce(&broker, "t", 1, 10);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    life.stop();
+    assert_eq!(offsets(&dir), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
 fn an_empty_log_beside_other_members_begins_where_the_group_is() {
     let broker = broker(2);
     produce(&broker, "t", 1, 10);
