@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::entry::{Handover, LogId, Origin};
-use super::error::ReceiveError;
+use super::error::{ReceiveError, StartError};
 use super::intake::{Intake, Owned, Recheck};
 use super::line::{Beginning, Line};
 use super::mark::CommitMark;
 use super::offsets::OffsetTable;
 use super::source::{Commit, Partition, Source, SourceError, TopicId};
-use super::start::{Chain, Facts, GroupMark, LogMark, Start, StartError, decide, in_bounds};
+use super::start::{Chain, Facts, GroupMark, LogMark, Start, decide, in_bounds};
 use super::status::{Board, Notice, Step};
 use crate::Lsn;
 

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use super::offsets::ChainError;
-use super::source::{Partition, SourceError};
-use super::start::StartError;
+use super::source::{Partition, SourceError, TopicId};
 use super::wire::{DecodeError, DecodeErrorKind};
 use crate::{Error, Lsn};
 
@@ -81,6 +80,84 @@ pub enum ReceiveError {
         reason: Option<SourceError>,
     },
 }
+
+/// Why there is no safe place to begin with a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The topic was deleted and made anew under its name.
+    TopicRecreated {
+        /// What the log knows it as.
+        known: TopicId,
+        /// What it is now.
+        now: TopicId,
+    },
+    /// The group has committed more than the log that bears its mark holds: the log was rolled back or lost.
+    LogBehindGroup {
+        /// Where the log stands, if it knows the partition.
+        log: Option<i64>,
+        /// Where the group stands.
+        group: i64,
+    },
+    /// The source no longer has the next record.
+    Missing {
+        /// The next offset.
+        next: i64,
+        /// The first that is left.
+        low: i64,
+    },
+    /// The source's log was cut below the next record.
+    Truncated {
+        /// The next offset.
+        next: i64,
+        /// The source's end, where that tells it. `None` where the source itself says so
+        /// ([`Event::Truncated`](super::Event::Truncated)), wherever it ends now. A later start cannot tell once it has
+        /// grown past `next`.
+        high: Option<i64>,
+    },
+    /// Neither log nor group knows the partition, and the policy is to refuse that.
+    NoOffset,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::TopicRecreated { .. } => f.write_str(
+                "TopicRecreated: the topic was deleted and made anew since the log last read it. Receive it into \
+                 another directory; an option to begin a new chain in this one (--on-recreated earliest) is to come",
+            ),
+            StartError::LogBehindGroup { log: Some(log), group } => write!(
+                f,
+                "LogBehindGroup: this log stands at {log}, its own commit at {group}: the directory was rolled back. \
+                 Restore the newest copy of it, or set the group's offset back to {log}"
+            ),
+            StartError::LogBehindGroup { log: None, group } => write!(
+                f,
+                "LogBehindGroup: the log is empty, but a log has committed {group} for this group: the directory was \
+                 lost or is another. Restore it, or use another group; an option to begin here \
+                 (--on-log-behind origin) is to come"
+            ),
+            StartError::Missing { next, low } => write!(
+                f,
+                "Missing: offsets {next} to {low} are no longer in the source, which begins at {low}; an option to \
+                 record the gap and go on (--on-gap record) is to come"
+            ),
+            StartError::Truncated { next, high } => {
+                write!(f, "Truncated: the next offset is {next}, but the source ")?;
+                match high {
+                    Some(high) => write!(f, "ends at {high}")?,
+                    None => f.write_str("was cut below it, and others may stand where records were read")?,
+                }
+                f.write_str(": it lost records that were read from it. Receive into another directory and group")
+            }
+            StartError::NoOffset => f.write_str(
+                "neither the log nor the group knows an offset, and the policy for that is to refuse (--on-reset)",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
 
 /// A partition of which the group has less than is durable in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]

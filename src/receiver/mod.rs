@@ -79,13 +79,12 @@ mod wire;
 pub use block::{Block, BlockBuilder, BlockRecord, BlockRecords, Range, SealedBlock};
 pub use config::{Clock, Config, Mode, Reset, SystemClock};
 pub use entry::{Entry, Handover, LogId, Origin, OriginCause};
-pub use error::{ReceiveError, Uncommitted};
+pub use error::{ReceiveError, StartError, Uncommitted};
 #[cfg(feature = "kafka")]
 pub use kafka::{KafkaConfig, KafkaSource, closes_abandoned};
 pub use mark::CommitMark;
 pub use offsets::{ChainError, Mark, OffsetTable, Recovered, recover};
 pub use run::Receiver;
 pub use source::{Commit, Event, Message, Partition, Source, SourceError, TopicId};
-pub use start::StartError;
 pub use status::{CommitCounts, Notice, Observer, PartitionStatus, SealCause, Sealed, Status, StatusHandle, Step};
 pub use wire::{DecodeError, DecodeErrorKind};
