@@ -68,9 +68,10 @@ impl Desk<'_> {
         match error {
             ReceiveError::Source(error) if !error.fatal => self.config.start_timeout,
             // A broker that has just come back may not know its own end yet.
-            ReceiveError::Start { error: StartError::Truncated { high: Some(_), .. }, .. } => {
-                self.config.request_timeout
-            }
+            ReceiveError::Start {
+                error: StartError::Truncated { high: Some(_), .. } | StartError::GroupBeyondEnd { .. },
+                ..
+            } => self.config.request_timeout,
             _ => Duration::ZERO,
         }
     }

@@ -115,6 +115,16 @@ pub enum StartError {
         /// grown past `next`.
         high: Option<i64>,
     },
+    /// The group's offset lies beyond the source's end, and no log is known to have read up to there: it was set, or a
+    /// transaction holds the end back.
+    GroupBeyondEnd {
+        /// Where the group stands.
+        group: i64,
+        /// The source's end.
+        high: i64,
+        /// Where the log stands, if it knows the partition.
+        log: Option<i64>,
+    },
     /// Neither log nor group knows the partition, and the policy is to refuse that.
     NoOffset,
 }
@@ -150,11 +160,37 @@ impl fmt::Display for StartError {
                 }
                 f.write_str(": it lost records that were read from it. Receive into another directory and group")
             }
+            StartError::GroupBeyondEnd { group, high, .. } => write!(
+                f,
+                "GroupBeyondEnd: the group's offset is {group}, but the source ends at {high}, and no log is known to have \
+                 read up to there. It was set too high, or transactions are open: wait for them to end"
+            ),
             StartError::NoOffset => f.write_str(
                 "neither the log nor the group knows an offset, and the policy for that is to refuse (--on-reset)",
             ),
         }
     }
+}
+
+impl StartError {
+    /// Where the group may be set for a start to go on there.
+    fn way_out(&self) -> Option<i64> {
+        match self {
+            StartError::Missing { low, .. } => Some(*low),
+            // Below the end no record is passed over that the log lacks.
+            StartError::GroupBeyondEnd { high, log, .. } => Some(log.map_or(*high, |log| log.min(*high))),
+            _ => None,
+        }
+    }
+}
+
+/// What has the group go on at `next`, and what comes of it.
+pub(super) fn set_group(group: &str, Partition { topic, number }: &Partition, next: i64) -> String {
+    format!(
+        "end the members of the group, then kafka-consumer-groups --bootstrap-server HOST:PORT --group {group} --topic \
+         {topic}:{number} --reset-offsets --to-offset {next} --execute: a later start passes over what the log lacks \
+         below that, and records so"
+    )
 }
 
 impl std::error::Error for StartError {}
@@ -192,7 +228,11 @@ impl fmt::Display for ReceiveError {
         match self {
             ReceiveError::Log(error) => write!(f, "{error}"),
             ReceiveError::Source(error) => write!(f, "{error}"),
-            ReceiveError::Start { partition, error } => write!(f, "{partition}: {error}"),
+            ReceiveError::Start { partition, error } => {
+                write!(f, "{partition}: {error}")?;
+                let Some(next) = error.way_out() else { return Ok(()) };
+                write!(f, ". To go on at {next}, {}", set_group("GROUP", partition, next))
+            }
             ReceiveError::Decode { lsn, error } => {
                 write!(f, "the record at LSN {lsn} cannot be read: {error}. {}", way_out(error.kind))
             }

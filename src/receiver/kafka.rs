@@ -23,6 +23,7 @@ pub use config::KafkaConfig;
 use ffi::{Change, Client, Current, Failure, FailureKind, Polled, Row};
 use names::Names;
 
+use super::error::set_group;
 use super::source::{Commit, Event, Partition, Source, SourceError, TopicId};
 
 /// How long a commit may be without an answer before it counts as failed: after a broker was killed none may come.
@@ -110,11 +111,9 @@ impl KafkaSource {
                         // It cannot be stored as it is, and passing it over would lose it.
                         let (place, group, next) = (self.names.at(name), &self.group, offset.saturating_add(1));
                         let message = format!(
-                            "{place} at {offset}: {}. It cannot be recorded as it is. To leave it out, end the members of \
-                             the group, then kafka-consumer-groups --bootstrap-server HOST:PORT --group {group} --topic \
-                             {}:{} --reset-offsets --to-offset {next} --execute: a later start passes over what the log \
-                             lacks below that, and records so",
-                            e.message, place.topic, place.number
+                            "{place} at {offset}: {}. It cannot be recorded as it is. To leave it out, {}",
+                            e.message,
+                            set_group(group, place, next)
                         );
                         Event::Error(SourceError { message, fatal: true, ..e })
                     }

@@ -19,8 +19,9 @@
 //! may have been begun in the same moment, with the topic or the group.
 //!
 //! In `AtLeastOnce` the group's offset is the one truth: rows 4 to 8 are one, "start at c". Either way a start
-//! below what the source still has is [`StartError::Missing`], one beyond its end [`StartError::Truncated`]. An
-//! origin or a handover is durable in the log before the first record is read.
+//! below what the source still has is [`StartError::Missing`], one beyond its end [`StartError::Truncated`], or, at a c up
+//! to which no log has read, [`StartError::GroupBeyondEnd`]: then nothing says that the source lost a record. An origin or a
+//! handover is durable in the log before the first record is read.
 
 use super::config::{Mode, Reset};
 use super::entry::{LogId, OriginCause};
@@ -94,6 +95,12 @@ impl Facts {
         self.mode == Mode::ExactlyOnce && self.log_empty && self.mark == LogMark::None && other
     }
 
+    /// Whether this log, or by its commit another, has read what lies before the start.
+    fn was_read_up_to(&self, start: Start) -> bool {
+        let by_another = matches!(self.group, GroupMark::At(c, Some(chain)) if chain.has_read(c));
+        by_another || matches!(start, Start::Resume(_))
+    }
+
     /// Whether the verdict hangs on what the group has read of the topic's other partitions.
     pub(super) fn asks_topic(&self) -> bool {
         let unknown = (self.mark, self.group) == (LogMark::None, GroupMark::None);
@@ -128,8 +135,12 @@ pub(super) fn decide(facts: &Facts) -> Result<Start, StartError> {
         Mode::ExactlyOnce => by_log(facts)?,
         Mode::AtLeastOnce => by_group(facts)?,
     };
-    in_bounds(start.next(), facts.low, facts.high)?;
-    Ok(start)
+    let in_bounds = in_bounds(start.next(), facts.low, facts.high);
+    if matches!(in_bounds, Err(StartError::Truncated { .. })) && !facts.was_read_up_to(start) {
+        let log = if let LogMark::At(m) = facts.mark { Some(m) } else { None };
+        return Err(StartError::GroupBeyondEnd { group: start.next(), high: facts.high, log });
+    }
+    in_bounds.map(|()| start)
 }
 
 /// Whether a source that holds `[low, high)` can be read from `next` on.
@@ -339,8 +350,21 @@ mod tests {
         let truncated = |next| Err(StartError::Truncated { next, high: Some(90) });
         assert_eq!(decide(&exactly(LogMark::At(91), GroupMark::None)), truncated(91));
         assert_eq!(decide(&exactly(LogMark::At(91), GroupMark::At(50, Some(OURS)))), truncated(91));
-        assert_eq!(decide(&exactly(LogMark::None, GroupMark::At(91, None))), truncated(91));
+        assert_eq!(decide(&at_least(LogMark::None, GroupMark::At(91, Some(OTHER)))), truncated(91));
         assert_eq!(decide(&exactly(LogMark::At(90), GroupMark::None)), Ok(Start::Resume(90)));
+    }
+
+    #[test]
+    fn row_10_a_group_beyond_the_end_that_nobody_has_read_up_to_does_not_accuse_the_source() {
+        let begun = Some(Chain { from: 91, ..OTHER });
+        for facts in [exactly, at_least] {
+            for (mark, log) in [(LogMark::None, None), (LogMark::At(50), Some(50))] {
+                for chain in [None, begun] {
+                    let beyond = Err(StartError::GroupBeyondEnd { group: 91, high: 90, log });
+                    assert_eq!(decide(&facts(mark, GroupMark::At(91, chain))), beyond);
+                }
+            }
+        }
     }
 
     #[test]

@@ -346,11 +346,68 @@ fn retention_that_passed_the_log_is_an_error() {
 }
 
 #[test]
+fn what_is_missing_is_passed_over_where_the_group_is_set_behind_it_as_the_error_says() {
+    for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+        let broker = broker(1);
+        let dir = with_log(&broker, 10);
+        produce(&broker, "t", 1, 10);
+        broker.expire("t", 0, 12);
+        let mut config = quick();
+        config.mode = mode;
+        let error = Life::start(&broker, fs(dir.path()), config.clone()).error().to_string();
+        assert!(error.contains("--topic t:0 --reset-offsets --to-offset 12 --execute"), "{error}");
+        broker.set_committed("g", commit(0, 12, ""));
+        let life = Life::start(&broker, fs(dir.path()), config);
+        life.expect_all_committed();
+        assert_eq!(life.stop().recorded, 8);
+        let passed_over = Handover::new(partition("t", 0), TopicId([1; 16]), 10, 12, None);
+        assert_eq!(handovers(&dir), if mode == Mode::ExactlyOnce { vec![passed_over] } else { vec![] });
+    }
+}
+
+#[test]
 fn a_broker_that_lost_its_end_is_an_error() {
     let broker = broker(1);
     let dir = with_log(&broker, 10);
     broker.truncate("t", 0, 8);
     let error = start_error(Life::start(&broker, fs(dir.path()), quick()));
+    assert_eq!(error, StartError::Truncated { next: 10, high: Some(8) });
+}
+
+/// Nobody has read what lies before such an offset: it was set there, or the end is held back by a transaction.
+#[test]
+fn a_group_beyond_the_end_does_not_mean_that_the_source_lost_records_and_can_be_set_back() {
+    for (mode, read, next) in [
+        (Mode::ExactlyOnce, 10, 10),
+        (Mode::ExactlyOnce, 6, 6),
+        (Mode::ExactlyOnce, 0, 10),
+        (Mode::AtLeastOnce, 6, 6),
+        (Mode::AtLeastOnce, 0, 10),
+    ] {
+        let broker = broker(1);
+        let dir = if read > 0 { with_log(&broker, read) } else { tempfile::tempdir().unwrap() };
+        produce(&broker, "t", 1, 10 - read);
+        broker.set_committed("g", commit(0, 50, ""));
+        let mut config = quick();
+        config.mode = mode;
+        let error = Life::start(&broker, fs(dir.path()), config.clone()).error().to_string();
+        assert!(error.starts_with("t/0: GroupBeyondEnd: ") && error.contains("transactions"), "{error}");
+        assert!(error.contains(&format!("--topic t:0 --reset-offsets --to-offset {next} --execute")), "{error}");
+        broker.set_committed("g", commit(0, next, ""));
+        let life = Life::start(&broker, fs(dir.path()), config);
+        life.expect_all_committed();
+        assert_eq!(life.stop().recorded, 10 - next as u64);
+    }
+}
+
+#[test]
+fn a_source_that_ends_before_what_another_log_has_read_lost_records() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let _other = with_log(&broker, 10);
+    broker.truncate("t", 0, 8);
+    let mut config = quick();
+    config.mode = Mode::AtLeastOnce;
+    let error = start_error(Life::start(&broker, fs(dir.path()), config));
     assert_eq!(error, StartError::Truncated { next: 10, high: Some(8) });
 }
 
