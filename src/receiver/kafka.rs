@@ -45,13 +45,15 @@ pub fn closes_abandoned() -> u64 {
     CLOSES_ABANDONED.load(Ordering::Relaxed)
 }
 
-/// A member of a Kafka group. Made by [`KafkaConfig::connect`].
+/// A member of a Kafka group, from its first poll on. Made by [`KafkaConfig::connect`].
 ///
 /// Dropping it leaves the group as [`close`](Source::close) does, within five seconds.
 pub struct KafkaSource {
     // None once it is closed.
     client: Option<Client>,
     group: String,
+    // None once the group is joined.
+    topics: Option<Vec<String>>,
     current: Current,
     names: Names,
     // With the offset each was last told to begin at.
@@ -79,18 +81,25 @@ enum Next {
 }
 
 impl KafkaSource {
-    fn open(client: Client, group: &str, topics: &[String]) -> Result<KafkaSource, SourceError> {
-        client.subscribe(topics)?;
-        Ok(KafkaSource {
+    fn new(client: Client, group: &str, topics: &[String]) -> KafkaSource {
+        KafkaSource {
             client: Some(client),
             group: group.to_owned(),
+            topics: Some(topics.to_owned()),
             current: Current::default(),
             names: Names::default(),
             assigned: BTreeMap::new(),
             paused: BTreeSet::new(),
             unanswered: false,
             commits: Commits::default(),
-        })
+        }
+    }
+
+    /// Joins the group, once: a member has to poll, so it becomes one with the first poll.
+    fn join(&mut self) -> Result<(), SourceError> {
+        let Some(topics) = self.topics.take() else { return Ok(()) };
+        // No later try would be answered otherwise.
+        self.client()?.subscribe(&topics).map_err(|error| SourceError { fatal: true, ..error })
     }
 
     fn client(&self) -> Result<&Client, SourceError> {
@@ -276,6 +285,9 @@ impl KafkaSource {
 impl Source for KafkaSource {
     fn poll(&mut self, timeout: Duration) -> Option<Event<'_>> {
         self.current.clear();
+        if let Err(error) = self.join() {
+            return Some(Event::Error(error));
+        }
         if let Some(event) = self.overdue() {
             return Some(event);
         }

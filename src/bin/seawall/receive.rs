@@ -162,11 +162,11 @@ fn receive(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         })?;
     }
     let kafka = arguments.kafka()?;
-    kafka.check()?;
+    // The group is joined once the receiver polls: not before its topics and its log are known.
+    let mut source = kafka.connect()?;
     let wal = Arc::new(arguments.open()?);
     let mut report = Report::new(arguments.json)?;
     report.opened(&wal);
-    let mut source = kafka.connect()?;
     let deadline = Instant::now() + TOPIC_PATIENCE;
     for topic in &arguments.topics {
         look_for(&mut source, topic, &arguments.brokers, deadline, &stop, &mut report)?;
