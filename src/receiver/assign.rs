@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::entry::{Handover, LogId, Origin};
-use super::error::ReceiveError;
+use super::error::{ReceiveError, StartError};
 use super::intake::{Intake, Owned, Recheck};
 use super::line::{Beginning, Line};
 use super::mark::CommitMark;
 use super::offsets::OffsetTable;
 use super::source::{Commit, Partition, Source, SourceError, TopicId};
-use super::start::{Chain, Facts, GroupMark, LogMark, Start, StartError, decide, in_bounds};
+use super::start::{Chain, Facts, GroupMark, LogMark, Start, decide, in_bounds};
 use super::status::{Board, Notice, Step};
 use crate::Lsn;
 
@@ -36,8 +36,8 @@ pub(super) struct Assignment {
     topic_ids: BTreeMap<Arc<str>, TopicId>,
     committed: Option<Vec<Option<Commit>>>,
     alone: Option<bool>,
-    /// Of topics, whether the group has read of any partition.
-    read: BTreeMap<Arc<str>, bool>,
+    /// Of topics, the lowest partition of which the group has read.
+    lowest_read: BTreeMap<Arc<str>, Option<i32>>,
     /// Of the first partitions, in their order.
     decided: Vec<Decided>,
     /// All are decided; to be read once the entries of that number are durable.
@@ -68,9 +68,10 @@ impl Desk<'_> {
         match error {
             ReceiveError::Source(error) if !error.fatal => self.config.start_timeout,
             // A broker that has just come back may not know its own end yet.
-            ReceiveError::Start { error: StartError::Truncated { high: Some(_), .. }, .. } => {
-                self.config.request_timeout
-            }
+            ReceiveError::Start {
+                error: StartError::Truncated { high: Some(_), .. } | StartError::GroupBeyondEnd { .. },
+                ..
+            } => self.config.request_timeout,
             _ => Duration::ZERO,
         }
     }
@@ -156,13 +157,13 @@ impl Assignment {
         }
         facts.alone = self.alone.unwrap_or(true);
         if facts.asks_topic() {
-            let Some(read) = self.read.get(&partition.topic) else {
+            let Some(lowest) = self.lowest_read.get(&partition.topic) else {
                 let topic = Arc::clone(&partition.topic);
-                let read = is_read(desk.source, &topic, topic_id, &self.partitions, timeout)?;
-                self.read.insert(topic, read);
+                let lowest = lowest_read(desk.source, &topic, topic_id, &self.partitions, timeout)?;
+                self.lowest_read.insert(topic, lowest);
                 return Ok(());
             };
-            facts.topic_known = *read;
+            facts.is_new = lowest.is_some_and(|lowest| lowest < partition.number);
         }
         (facts.low, facts.high) = desk.source.watermarks(partition, timeout)?;
         let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
@@ -252,20 +253,21 @@ fn topic_id(source: &mut dyn Source, partition: &Partition, timeout: Duration) -
     source.topic_id(topic, timeout)?.ok_or_else(gone)
 }
 
-/// Whether the group has read of any partition of the topic, up to the highest of these: new ones are above those that were
-/// there.
-fn is_read(
+/// The lowest partition of the topic of which the group has read, below the highest of these: new ones are above those that
+/// were there.
+fn lowest_read(
     source: &mut dyn Source,
     topic: &Arc<str>,
     topic_id: TopicId,
     partitions: &[Partition],
     timeout: Duration,
-) -> Result<bool, SourceError> {
+) -> Result<Option<i32>, SourceError> {
     let highest =
         partitions.iter().filter(|partition| partition.topic == *topic).map(|partition| partition.number).max();
     let all: Vec<_> = (0..highest.unwrap_or(0)).map(|number| Partition { topic: Arc::clone(topic), number }).collect();
     let committed = source.committed(&all, timeout)?;
-    Ok(committed.iter().any(|commit| group_mark(commit.as_ref(), topic_id).is_read()))
+    let mut read = all.iter().zip(&committed).filter(|(_, commit)| group_mark(commit.as_ref(), topic_id).is_read());
+    Ok(read.next().map(|(partition, _)| partition.number))
 }
 
 /// What the group has committed for a partition of the topic that has this id.
@@ -291,7 +293,7 @@ fn facts(desk: &Desk<'_>, partition: &Partition, topic_id: TopicId, group: Group
         reset: desk.config.on_reset,
         log: desk.log,
         mark,
-        topic_known: table.knows_topic(&partition.topic, topic_id),
+        is_new: table.has_read_below(partition, topic_id),
         log_empty: table.is_empty(),
         group,
         alone: true,

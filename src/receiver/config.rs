@@ -15,8 +15,9 @@ pub enum Mode {
     AtLeastOnce,
 }
 
-/// Where to begin with a partition that neither the log nor the group knows. One that was added to a topic of which the log
-/// or the group has read begins at its first offset whatever this says: what it holds came since.
+/// Where to begin with a partition that neither the log nor the group knows. One that was added to a topic begins at its first
+/// offset whatever this says, for what it holds came since: that is one above a partition of which the log or the group has
+/// read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reset {
@@ -68,7 +69,8 @@ pub struct Config {
     pub commit_refresh: Duration,
     /// How long a revocation waits for the disk and for the commit: half of the session's time-out. Default 5 s.
     pub drain_timeout: Duration,
-    /// How long stopping waits for the disk and for the commit. Default 30 s.
+    /// How long stopping waits for the disk and for the commit; and once more, beside `drain_timeout` and a question to the
+    /// source, to end what waits for the disk then, leave the group and close the log. Default 30 s.
     pub stop_timeout: Duration,
     /// How often a paused or full receiver looks again. Default 100 ms.
     pub retry_interval: Duration,

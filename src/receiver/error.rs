@@ -3,8 +3,7 @@
 use std::fmt;
 
 use super::offsets::ChainError;
-use super::source::{Partition, SourceError};
-use super::start::StartError;
+use super::source::{Partition, SourceError, TopicId};
 use super::wire::{DecodeError, DecodeErrorKind};
 use crate::{Error, Lsn};
 
@@ -82,6 +81,120 @@ pub enum ReceiveError {
     },
 }
 
+/// Why there is no safe place to begin with a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The topic was deleted and made anew under its name.
+    TopicRecreated {
+        /// What the log knows it as.
+        known: TopicId,
+        /// What it is now.
+        now: TopicId,
+    },
+    /// The group has committed more than the log that bears its mark holds: the log was rolled back or lost.
+    LogBehindGroup {
+        /// Where the log stands, if it knows the partition.
+        log: Option<i64>,
+        /// Where the group stands.
+        group: i64,
+    },
+    /// The source no longer has the next record.
+    Missing {
+        /// The next offset.
+        next: i64,
+        /// The first that is left.
+        low: i64,
+    },
+    /// The source's log was cut below the next record.
+    Truncated {
+        /// The next offset.
+        next: i64,
+        /// The source's end, where that tells it. `None` where the source itself says so
+        /// ([`Event::Truncated`](super::Event::Truncated)), wherever it ends now. A later start cannot tell once it has
+        /// grown past `next`.
+        high: Option<i64>,
+    },
+    /// The group's offset lies beyond the source's end, and no log is known to have read up to there: it was set, or a
+    /// transaction holds the end back.
+    GroupBeyondEnd {
+        /// Where the group stands.
+        group: i64,
+        /// The source's end.
+        high: i64,
+        /// Where the log stands, if it knows the partition.
+        log: Option<i64>,
+    },
+    /// Neither log nor group knows the partition, and the policy is to refuse that.
+    NoOffset,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::TopicRecreated { .. } => f.write_str(
+                "TopicRecreated: the topic was deleted and made anew since the log last read it. Receive it into \
+                 another directory; an option to begin a new chain in this one (--on-recreated earliest) is to come",
+            ),
+            StartError::LogBehindGroup { log: Some(log), group } => write!(
+                f,
+                "LogBehindGroup: this log stands at {log}, its own commit at {group}: the directory was rolled back. \
+                 Restore the newest copy of it, or set the group's offset back to {log}"
+            ),
+            StartError::LogBehindGroup { log: None, group } => write!(
+                f,
+                "LogBehindGroup: the log is empty, but a log has committed {group} for this group: the directory was \
+                 lost or is another. Restore it, or use another group; an option to begin here \
+                 (--on-log-behind origin) is to come"
+            ),
+            StartError::Missing { next, low } => write!(
+                f,
+                "Missing: offsets {next} to {low} are no longer in the source, which begins at {low}; an option to \
+                 record the gap and go on (--on-gap record) is to come"
+            ),
+            StartError::Truncated { next, high } => {
+                write!(f, "Truncated: the next offset is {next}, but the source ")?;
+                match high {
+                    Some(high) => write!(f, "ends at {high}")?,
+                    None => f.write_str("was cut below it, and others may stand where records were read")?,
+                }
+                f.write_str(": it lost records that were read from it. Receive into another directory and group")
+            }
+            StartError::GroupBeyondEnd { group, high, .. } => write!(
+                f,
+                "GroupBeyondEnd: the group's offset is {group}, but the source ends at {high}, and no log is known to have \
+                 read up to there. It was set too high, or transactions are open: wait for them to end"
+            ),
+            StartError::NoOffset => f.write_str(
+                "neither the log nor the group knows an offset, and the policy for that is to refuse (--on-reset)",
+            ),
+        }
+    }
+}
+
+impl StartError {
+    /// Where the group may be set for a start to go on there.
+    fn way_out(&self) -> Option<i64> {
+        match self {
+            StartError::Missing { low, .. } => Some(*low),
+            // Below the end no record is passed over that the log lacks.
+            StartError::GroupBeyondEnd { high, log, .. } => Some(log.map_or(*high, |log| log.min(*high))),
+            _ => None,
+        }
+    }
+}
+
+/// What has the group go on at `next`, and what comes of it.
+pub(super) fn set_group(group: &str, Partition { topic, number }: &Partition, next: i64) -> String {
+    format!(
+        "end the members of the group, then kafka-consumer-groups --bootstrap-server HOST:PORT --group {group} --topic \
+         {topic}:{number} --reset-offsets --to-offset {next} --execute: a later start passes over what the log lacks \
+         below that, and records so"
+    )
+}
+
+impl std::error::Error for StartError {}
+
 /// A partition of which the group has less than is durable in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -115,7 +228,11 @@ impl fmt::Display for ReceiveError {
         match self {
             ReceiveError::Log(error) => write!(f, "{error}"),
             ReceiveError::Source(error) => write!(f, "{error}"),
-            ReceiveError::Start { partition, error } => write!(f, "{partition}: {error}"),
+            ReceiveError::Start { partition, error } => {
+                write!(f, "{partition}: {error}")?;
+                let Some(next) = error.way_out() else { return Ok(()) };
+                write!(f, ". To go on at {next}, {}", set_group("GROUP", partition, next))
+            }
             ReceiveError::Decode { lsn, error } => {
                 write!(f, "the record at LSN {lsn} cannot be read: {error}. {}", way_out(error.kind))
             }
@@ -136,7 +253,9 @@ impl fmt::Display for ReceiveError {
             ),
             ReceiveError::AppendThread => f.write_str("the append thread ended before its time"),
             ReceiveError::NotDurable { blocks, reason } => {
-                write!(f, "{blocks} blocks could not be stored in time and will be read again")?;
+                let blocks = format!("{blocks} block{}", if *blocks == 1 { "" } else { "s" });
+                let again = "Nothing is lost: a later start reads again what the log then lacks";
+                write!(f, "{blocks} could not be stored in time. {again}")?;
                 reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
             }
             ReceiveError::NotClosed => f.write_str(
@@ -223,5 +342,12 @@ mod tests {
         let error = ChainError { partition, from: Some(5), table: None };
         let text = ReceiveError::Chain { lsn: Lsn(7), error }.to_string();
         assert!(text.ends_with("Receive into another directory and group"), "{text}");
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_counted_and_said_to_be_read_again() {
+        let text = |blocks| ReceiveError::NotDurable { blocks, reason: None }.to_string();
+        let tail = "could not be stored in time. Nothing is lost: a later start reads again what the log then lacks";
+        assert_eq!([text(1), text(2)], [format!("1 block {tail}"), format!("2 blocks {tail}")]);
     }
 }

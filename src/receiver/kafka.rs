@@ -23,6 +23,7 @@ pub use config::KafkaConfig;
 use ffi::{Change, Client, Current, Failure, FailureKind, Polled, Row};
 use names::Names;
 
+use super::error::set_group;
 use super::source::{Commit, Event, Partition, Source, SourceError, TopicId};
 
 /// How long a commit may be without an answer before it counts as failed: after a broker was killed none may come.
@@ -44,13 +45,15 @@ pub fn closes_abandoned() -> u64 {
     CLOSES_ABANDONED.load(Ordering::Relaxed)
 }
 
-/// A member of a Kafka group. Made by [`KafkaConfig::connect`].
+/// A member of a Kafka group, from its first poll on. Made by [`KafkaConfig::connect`].
 ///
 /// Dropping it leaves the group as [`close`](Source::close) does, within five seconds.
 pub struct KafkaSource {
     // None once it is closed.
     client: Option<Client>,
     group: String,
+    // None once the group is joined.
+    topics: Option<Vec<String>>,
     current: Current,
     names: Names,
     // With the offset each was last told to begin at.
@@ -78,18 +81,25 @@ enum Next {
 }
 
 impl KafkaSource {
-    fn open(client: Client, group: &str, topics: &[String]) -> Result<KafkaSource, SourceError> {
-        client.subscribe(topics)?;
-        Ok(KafkaSource {
+    fn new(client: Client, group: &str, topics: &[String]) -> KafkaSource {
+        KafkaSource {
             client: Some(client),
             group: group.to_owned(),
+            topics: Some(topics.to_owned()),
             current: Current::default(),
             names: Names::default(),
             assigned: BTreeMap::new(),
             paused: BTreeSet::new(),
             unanswered: false,
             commits: Commits::default(),
-        })
+        }
+    }
+
+    /// Joins the group, once: a member has to poll, so it becomes one with the first poll.
+    fn join(&mut self) -> Result<(), SourceError> {
+        let Some(topics) = self.topics.take() else { return Ok(()) };
+        // No later try would be answered otherwise.
+        self.client()?.subscribe(&topics).map_err(|error| SourceError { fatal: true, ..error })
     }
 
     fn client(&self) -> Result<&Client, SourceError> {
@@ -110,11 +120,9 @@ impl KafkaSource {
                         // It cannot be stored as it is, and passing it over would lose it.
                         let (place, group, next) = (self.names.at(name), &self.group, offset.saturating_add(1));
                         let message = format!(
-                            "{place} at {offset}: {}. It cannot be recorded as it is. To leave it out, end the members of \
-                             the group, then kafka-consumer-groups --bootstrap-server HOST:PORT --group {group} --topic \
-                             {}:{} --reset-offsets --to-offset {next} --execute: a later start passes over what the log \
-                             lacks below that, and records so",
-                            e.message, place.topic, place.number
+                            "{place} at {offset}: {}. It cannot be recorded as it is. To leave it out, {}",
+                            e.message,
+                            set_group(group, place, next)
                         );
                         Event::Error(SourceError { message, fatal: true, ..e })
                     }
@@ -277,6 +285,9 @@ impl KafkaSource {
 impl Source for KafkaSource {
     fn poll(&mut self, timeout: Duration) -> Option<Event<'_>> {
         self.current.clear();
+        if let Err(error) = self.join() {
+            return Some(Event::Error(error));
+        }
         if let Some(event) = self.overdue() {
             return Some(event);
         }

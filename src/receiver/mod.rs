@@ -25,7 +25,8 @@
 //! What is refused rather than guessed: a topic that was made anew, a log that was rolled back or lost, offsets
 //! that are gone ([`StartError`]); a log whose offset table did not survive ([`ReceiveError::Chain`]). A topic's id is
 //! asked at each assignment, and where a position is out of range. So one that is made anew while it is read, and holds
-//! as many offsets again before that is seen, is refused only at the next assignment.
+//! as many offsets again before that is seen, is refused only at the next assignment. Where the broker gives no ids,
+//! as before Kafka 2.8, it is noticed by its offsets only: where it holds fewer than were read.
 //!
 //! Not here yet: quarantine for records that cannot be taken, options to go on where this refuses, sinks.
 //!
@@ -79,13 +80,12 @@ mod wire;
 pub use block::{Block, BlockBuilder, BlockRecord, BlockRecords, Range, SealedBlock};
 pub use config::{Clock, Config, Mode, Reset, SystemClock};
 pub use entry::{Entry, Handover, LogId, Origin, OriginCause};
-pub use error::{ReceiveError, Uncommitted};
+pub use error::{ReceiveError, StartError, Uncommitted};
 #[cfg(feature = "kafka")]
 pub use kafka::{KafkaConfig, KafkaSource, closes_abandoned};
 pub use mark::CommitMark;
 pub use offsets::{ChainError, Mark, OffsetTable, Recovered, recover};
 pub use run::Receiver;
 pub use source::{Commit, Event, Message, Partition, Source, SourceError, TopicId};
-pub use start::StartError;
 pub use status::{CommitCounts, Notice, Observer, PartitionStatus, SealCause, Sealed, Status, StatusHandle, Step};
 pub use wire::{DecodeError, DecodeErrorKind};

@@ -93,9 +93,10 @@ impl OffsetTable {
         other
     }
 
-    /// Whether it knows a partition of the topic.
-    pub fn knows_topic(&self, topic: &str, id: TopicId) -> bool {
-        self.iter().any(|(partition, known, _)| &*partition.topic == topic && known == id)
+    /// Whether something was read of a lower partition of the topic: a chain that has only begun holds nothing.
+    pub fn has_read_below(&self, partition: &Partition, id: TopicId) -> bool {
+        let is_lower = |other: &Partition| other.topic == partition.topic && other.number < partition.number;
+        self.iter().any(|(other, known, mark)| is_lower(other) && known == id && mark.from < mark.next)
     }
 
     /// Follows a block's ranges: all or, if one does not chain, none.

@@ -1,7 +1,9 @@
 //! The receiver: the polling thread's loop over intake, line, commits and assignments.
 
+mod stop;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -327,8 +329,8 @@ impl Receiver {
 
     fn advance_assignments(&mut self) -> Result<(), ReceiveError> {
         while let Some(mut assignment) = self.assignments.first_mut().map(std::mem::take) {
-            let is_read = assignment.advance(&mut self.desk())?;
-            if !is_read {
+            let is_done = assignment.advance(&mut self.desk())?;
+            if !is_done {
                 if let Some(first) = self.assignments.first_mut() {
                     *first = assignment;
                 }
@@ -402,66 +404,6 @@ impl Receiver {
         self.board.step(Step::Revoked);
         self.pace.reported_at = Duration::ZERO;
         Ok(())
-    }
-
-    /// Begins to stop where that is asked for; `true` once there is nothing left to do.
-    fn stopped(&mut self, stop: &AtomicBool, now: Duration) -> Result<bool, ReceiveError> {
-        let Some(deadline) = self.pace.stop_by else {
-            if stop.load(Ordering::Acquire) {
-                self.board.tell(&Notice::Stopping);
-                self.pace.stop_by = Some(now + self.config.stop_timeout);
-                self.intake.seal(SealCause::Stop);
-                self.intake.open = false;
-                self.assignments.clear();
-                self.board.step(Step::Stopping);
-            }
-            return Ok(false);
-        };
-        let blocks = self.line.waiting();
-        let is_settled = blocks == 0 && self.commits.is_settled(&self.intake, &self.line);
-        if !is_settled && now < deadline {
-            return Ok(false);
-        }
-        if blocks > 0 {
-            let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
-            return Err(ReceiveError::NotDurable { blocks, reason: self.full() });
-        }
-        let (source, timeout) = (&mut *self.source, self.config.request_timeout);
-        let partitions = self.commits.lacking(source, &self.intake, &self.line, timeout);
-        if partitions.is_empty() {
-            self.board.step(Step::StopCommitted);
-            return Ok(true);
-        }
-        Err(ReceiveError::NotCommitted { partitions, reason: self.commits.last_error().cloned() })
-    }
-
-    /// Ends both threads, the membership and the log, in that order.
-    fn end(mut self, served: Result<(), ReceiveError>) -> Result<Status, ReceiveError> {
-        let mut drained = true;
-        if served.is_err() {
-            // Not committed: an error may mean that our offsets are about something else. The log has them.
-            self.intake.seal(SealCause::Stop);
-            drained = self.line.drain(self.config.drain_timeout);
-        }
-        let timeout = self.config.stop_timeout.max(self.config.drain_timeout);
-        let ended = self.line.finish(!drained, timeout);
-        self.source.close(self.config.drain_timeout);
-        self.board.step(Step::LeftGroup);
-        // A thread that still waits for the disk keeps the log: closing would wait for the disk too.
-        let closed = if ended { self.wal.close() } else { Ok(()) };
-        self.board.step(Step::Closed);
-        self.pace.reported_at = Duration::ZERO;
-        self.report(REPORT);
-        self.board.update(|status| status.paused = false);
-        served?;
-        if let Some(failure) = self.line.end_failure() {
-            return Err(failure);
-        }
-        if !ended {
-            return Err(ReceiveError::NotClosed);
-        }
-        closed?;
-        Ok(self.board.handle().snapshot())
     }
 
     /// Puts the figures on the board, when something changed or it is time.

@@ -7,22 +7,25 @@
 //! | # | m | c | verdict |
 //! |---|---|---|---|
 //! | 1 | known under another topic id | any | [`StartError::TopicRecreated`] |
-//! | 2 | none | none | the policy, resolved to a number; a new partition of a topic that the log knows, or of which the group has read: earliest |
+//! | 2 | none | none | the policy, resolved to a number; a new partition: earliest |
 //! | 3 | m | none | m |
 //! | 4 | none, or m < c | bears our log | [`StartError::LogBehindGroup`] |
-//! | 5 | none, whole log empty | bears another log, no other member | [`StartError::LogBehindGroup`] |
+//! | 5 | none, whole log empty | bears another log that has read up to there, no other member | [`StartError::LogBehindGroup`] |
 //! | 6 | none | c | c |
 //! | 7 | m >= c | c | m, and the group catches up |
 //! | 8 | m < c | bears another log or none | c; of `[m, c)` that log has its chain, and none known has the rest: handed over |
 //!
+//! A partition is new where the log or the group has read of a lower one of its topic. That either knows one is not enough: it
+//! may have been begun in the same moment, with the topic or the group.
+//!
 //! In `AtLeastOnce` the group's offset is the one truth: rows 4 to 8 are one, "start at c". Either way a start
-//! below what the source still has is [`StartError::Missing`], one beyond its end [`StartError::Truncated`]. An
-//! origin or a handover is durable in the log before the first record is read.
-
-use std::fmt;
+//! below what the source still has is [`StartError::Missing`], one beyond its end [`StartError::Truncated`], or, at a c up
+//! to which no log has read, [`StartError::GroupBeyondEnd`]: then nothing says that the source lost a record. An origin or a
+//! handover is durable in the log before the first record is read.
 
 use super::config::{Mode, Reset};
 use super::entry::{LogId, OriginCause};
+use super::error::StartError;
 use super::source::TopicId;
 
 /// What the log knows of a partition.
@@ -43,6 +46,13 @@ pub(super) struct Chain {
     pub(super) from: i64,
 }
 
+impl Chain {
+    /// Whether something was read in it up to `next`: one that has only begun holds nothing.
+    pub(super) fn has_read(self, next: i64) -> bool {
+        self.from < next
+    }
+}
+
 /// What the group has committed for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GroupMark {
@@ -55,7 +65,7 @@ pub(super) enum GroupMark {
 impl GroupMark {
     /// Whether something was read of the partition: a chain that has only begun was not.
     pub(super) fn is_read(self) -> bool {
-        matches!(self, GroupMark::At(next, chain) if chain.is_none_or(|chain| chain.from < next))
+        matches!(self, GroupMark::At(next, chain) if chain.is_none_or(|chain| chain.has_read(next)))
     }
 }
 
@@ -66,8 +76,8 @@ pub(super) struct Facts {
     pub(super) reset: Reset,
     pub(super) log: LogId,
     pub(super) mark: LogMark,
-    /// The log knows other partitions of the topic, or the group has read of one.
-    pub(super) topic_known: bool,
+    /// The log or the group has read of a lower partition of the topic: this one was added since.
+    pub(super) is_new: bool,
     /// The log knows nothing at all.
     pub(super) log_empty: bool,
     pub(super) group: GroupMark,
@@ -81,14 +91,20 @@ pub(super) struct Facts {
 impl Facts {
     /// Whether the verdict hangs on [`alone`](Facts::alone), which costs a question to the source.
     pub(super) fn asks_alone(&self) -> bool {
-        let other = matches!(self.group, GroupMark::At(_, Some(chain)) if chain.log != self.log);
+        let other = matches!(self.group, GroupMark::At(c, Some(chain)) if chain.log != self.log && chain.has_read(c));
         self.mode == Mode::ExactlyOnce && self.log_empty && self.mark == LogMark::None && other
+    }
+
+    /// Whether this log, or by its commit another, has read what lies before the start.
+    fn was_read_up_to(&self, start: Start) -> bool {
+        let by_another = matches!(self.group, GroupMark::At(c, Some(chain)) if chain.has_read(c));
+        by_another || matches!(start, Start::Resume(_))
     }
 
     /// Whether the verdict hangs on what the group has read of the topic's other partitions.
     pub(super) fn asks_topic(&self) -> bool {
         let unknown = (self.mark, self.group) == (LogMark::None, GroupMark::None);
-        unknown && !self.topic_known && self.reset != Reset::Earliest
+        unknown && !self.is_new && self.reset != Reset::Earliest
     }
 }
 
@@ -113,92 +129,18 @@ impl Start {
     }
 }
 
-/// Why there is no safe place to begin with a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The topic was deleted and made anew under its name.
-    TopicRecreated {
-        /// What the log knows it as.
-        known: TopicId,
-        /// What it is now.
-        now: TopicId,
-    },
-    /// The group has committed more than the log that bears its mark holds: the log was rolled back or lost.
-    LogBehindGroup {
-        /// Where the log stands, if it knows the partition.
-        log: Option<i64>,
-        /// Where the group stands.
-        group: i64,
-    },
-    /// The source no longer has the next record.
-    Missing {
-        /// The next offset.
-        next: i64,
-        /// The first that is left.
-        low: i64,
-    },
-    /// The source's log was cut below the next record.
-    Truncated {
-        /// The next offset.
-        next: i64,
-        /// The source's end, where that tells it. `None` where the source itself says so
-        /// ([`Event::Truncated`](super::Event::Truncated)), wherever it ends now. A later start cannot tell once it has
-        /// grown past `next`.
-        high: Option<i64>,
-    },
-    /// Neither log nor group knows the partition, and the policy is to refuse that.
-    NoOffset,
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::TopicRecreated { .. } => f.write_str(
-                "TopicRecreated: the topic was deleted and made anew since the log last read it. Receive it into \
-                 another directory; an option to begin a new chain in this one (--on-recreated earliest) is to come",
-            ),
-            StartError::LogBehindGroup { log: Some(log), group } => write!(
-                f,
-                "LogBehindGroup: this log stands at {log}, its own commit at {group}: the directory was rolled back. \
-                 Restore the newest copy of it, or set the group's offset back to {log}"
-            ),
-            StartError::LogBehindGroup { log: None, group } => write!(
-                f,
-                "LogBehindGroup: the log is empty, but a log has committed {group} for this group: the directory was \
-                 lost or is another. Restore it, or use another group; an option to begin here \
-                 (--on-log-behind origin) is to come"
-            ),
-            StartError::Missing { next, low } => write!(
-                f,
-                "Missing: offsets {next} to {low} are no longer in the source, which begins at {low}; an option to \
-                 record the gap and go on (--on-gap record) is to come"
-            ),
-            StartError::Truncated { next, high } => {
-                write!(f, "Truncated: the next offset is {next}, but the source ")?;
-                match high {
-                    Some(high) => write!(f, "ends at {high}")?,
-                    None => f.write_str("was cut below it, and others may stand where records were read")?,
-                }
-                f.write_str(": it lost records that were read from it. Receive into another directory and group")
-            }
-            StartError::NoOffset => f.write_str(
-                "neither the log nor the group knows an offset, and the policy for that is to refuse (--on-reset)",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
 /// The start table, then the bounds of the source.
 pub(super) fn decide(facts: &Facts) -> Result<Start, StartError> {
     let start = match facts.mode {
         Mode::ExactlyOnce => by_log(facts)?,
         Mode::AtLeastOnce => by_group(facts)?,
     };
-    in_bounds(start.next(), facts.low, facts.high)?;
-    Ok(start)
+    let in_bounds = in_bounds(start.next(), facts.low, facts.high);
+    if matches!(in_bounds, Err(StartError::Truncated { .. })) && !facts.was_read_up_to(start) {
+        let log = if let LogMark::At(m) = facts.mark { Some(m) } else { None };
+        return Err(StartError::GroupBeyondEnd { group: start.next(), high: facts.high, log });
+    }
+    in_bounds.map(|()| start)
 }
 
 /// Whether a source that holds `[low, high)` can be read from `next` on.
@@ -227,7 +169,9 @@ fn by_log(facts: &Facts) -> Result<Start, StartError> {
         }
         (LogMark::None, GroupMark::At(c, chain)) => {
             let ours = chain.is_some_and(|chain| chain.log == facts.log);
-            if ours || (facts.log_empty && chain.is_some() && facts.alone) {
+            // Where nothing was read there is no log that could have been lost.
+            let was_read = chain.is_some_and(|chain| chain.has_read(c));
+            if ours || (facts.log_empty && was_read && facts.alone) {
                 return Err(StartError::LogBehindGroup { log: None, group: c });
             }
             Ok(Start::Origin { next: c, previous: None, cause: OriginCause::Group })
@@ -251,7 +195,7 @@ fn by_group(facts: &Facts) -> Result<Start, StartError> {
 
 fn by_policy(facts: &Facts) -> Result<Start, StartError> {
     let (next, cause) = match facts.reset {
-        _ if facts.topic_known => (facts.low, OriginCause::NewPartition),
+        _ if facts.is_new => (facts.low, OriginCause::NewPartition),
         Reset::Earliest => (facts.low, OriginCause::Earliest),
         Reset::Latest => (facts.high, OriginCause::Latest),
         Reset::Error => return Err(StartError::NoOffset),
@@ -275,7 +219,7 @@ mod tests {
             reset: Reset::Earliest,
             log: OURS.log,
             mark,
-            topic_known: mark != LogMark::None,
+            is_new: false,
             log_empty: mark == LogMark::None,
             group,
             alone: true,
@@ -319,9 +263,9 @@ mod tests {
     }
 
     #[test]
-    fn row_2_a_new_partition_of_a_known_topic_starts_at_earliest_whatever_the_policy() {
+    fn row_2_a_new_partition_starts_at_earliest_whatever_the_policy() {
         for reset in [Reset::Earliest, Reset::Latest, Reset::Error] {
-            let known = Facts { reset, topic_known: true, log_empty: false, ..exactly(LogMark::None, GroupMark::None) };
+            let known = Facts { reset, is_new: true, log_empty: false, ..exactly(LogMark::None, GroupMark::None) };
             assert_eq!(decide(&known), origin(10, OriginCause::NewPartition));
         }
     }
@@ -348,6 +292,9 @@ mod tests {
         let lost = exactly(LogMark::None, GroupMark::At(50, Some(OTHER)));
         assert_eq!(decide(&lost), Err(StartError::LogBehindGroup { log: None, group: 50 }));
         assert!(lost.asks_alone());
+        let begun = exactly(LogMark::None, GroupMark::At(50, Some(Chain { from: 50, ..OTHER })));
+        assert_eq!(decide(&begun), origin(50, OriginCause::Group));
+        assert!(!begun.asks_alone());
     }
 
     #[test]
@@ -403,8 +350,21 @@ mod tests {
         let truncated = |next| Err(StartError::Truncated { next, high: Some(90) });
         assert_eq!(decide(&exactly(LogMark::At(91), GroupMark::None)), truncated(91));
         assert_eq!(decide(&exactly(LogMark::At(91), GroupMark::At(50, Some(OURS)))), truncated(91));
-        assert_eq!(decide(&exactly(LogMark::None, GroupMark::At(91, None))), truncated(91));
+        assert_eq!(decide(&at_least(LogMark::None, GroupMark::At(91, Some(OTHER)))), truncated(91));
         assert_eq!(decide(&exactly(LogMark::At(90), GroupMark::None)), Ok(Start::Resume(90)));
+    }
+
+    #[test]
+    fn row_10_a_group_beyond_the_end_that_nobody_has_read_up_to_does_not_accuse_the_source() {
+        let begun = Some(Chain { from: 91, ..OTHER });
+        for facts in [exactly, at_least] {
+            for (mark, log) in [(LogMark::None, None), (LogMark::At(50), Some(50))] {
+                for chain in [None, begun] {
+                    let beyond = Err(StartError::GroupBeyondEnd { group: 91, high: 90, log });
+                    assert_eq!(decide(&facts(mark, GroupMark::At(91, chain))), beyond);
+                }
+            }
+        }
     }
 
     #[test]
@@ -447,8 +407,8 @@ mod tests {
                     .into_iter()
                     .flat_map(move |reset| (0..8).map(move |bits| (*group, reset, bits)))
             }) {
-                let (topic_known, log_empty, alone) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
-                let facts = Facts { reset, topic_known, log_empty, alone, ..exactly(mark, group) };
+                let (is_new, log_empty, alone) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+                let facts = Facts { reset, is_new, log_empty, alone, ..exactly(mark, group) };
                 seen += 1;
                 let Ok(start) = decide(&facts) else { continue };
                 assert!((10..=90).contains(&start.next()), "{facts:?}");

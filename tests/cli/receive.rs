@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaRespErr;
 use seawall::Options;
-use seawall::receiver::{Commit, Event, KafkaConfig, Source};
+use seawall::receiver::{Commit, Event, KafkaConfig, KafkaSource, Partition, Source};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
@@ -378,20 +378,45 @@ fn an_answer_that_does_not_tell_of_the_topic_is_not_called_none() {
     stop(process, libc::SIGTERM);
 }
 
+/// A member of the group, and what it was assigned.
+fn member(cluster: &Cluster) -> (KafkaSource, Vec<Partition>) {
+    let member = KafkaConfig::new(cluster.brokers(), "group").topic("topic");
+    let member = member.set("session.timeout.ms", "2000").unwrap().set("heartbeat.interval.ms", "200").unwrap();
+    let mut member = member.connect().unwrap();
+    let mut ours = Vec::new();
+    until("a member is in the group", || {
+        if let Some(Event::Assigned(partitions)) = member.poll(Duration::from_millis(100)) {
+            ours = partitions;
+        }
+        !ours.is_empty()
+    });
+    (member, ours)
+}
+
 /// As `kafka-consumer-groups --reset-offsets` does, in a group without members.
 fn set_offset(cluster: &Cluster, next: i64) {
-    let member = KafkaConfig::new(cluster.brokers(), "group").topic("topic");
-    let mut member = member.set("session.timeout.ms", "2000").unwrap().connect().unwrap();
-    let mut partition = None;
-    until("a member is in the group", || {
-        if let Some(Event::Assigned(mut partitions)) = member.poll(Duration::from_millis(100)) {
-            partition = partitions.pop();
-        }
-        partition.is_some()
-    });
-    let partition = partition.unwrap();
+    let (mut member, mut partitions) = member(cluster);
+    let partition = partitions.pop().unwrap();
     member.assign(&[(partition.clone(), next)]).unwrap();
     member.commit_sync(&[Commit { partition, next, metadata: String::new() }], BOUND).unwrap();
+    member.close(BOUND);
+}
+
+/// It was a member while it looked for its topics, and did not poll: the others could not commit meanwhile, and nobody read
+/// what fell to it. Whoever starts it again and again did that again and again.
+#[test]
+fn a_mistyped_topic_disturbs_no_member_of_the_group() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new("topic", 2).without("missing");
+    let (mut member, ours) = member(&cluster);
+    member.assign(&ours.into_iter().map(|partition| (partition, 0)).collect::<Vec<_>>()).unwrap();
+    let mut process = start(&cluster, temp.path(), Stdio::piped(), &["--topic", "missing"]);
+    while process.try_wait().unwrap().is_none() {
+        let event = member.poll(Duration::from_millis(100));
+        assert!(!matches!(event, Some(Event::Revoked { .. })), "{event:?}");
+    }
+    let output = ended(process);
+    assert!(said(&output).contains("there is no topic missing"), "{}", said(&output));
     member.close(BOUND);
 }
 

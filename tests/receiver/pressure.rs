@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seawall::receiver::scripted::{Broker, Call, Stored};
+use seawall::receiver::scripted::{Broker, Call, CommitFault, Stored};
 use seawall::receiver::{Config, ReceiveError};
 use seawall::sim::{Disk, Failing, Fault, Operation};
 use seawall::{ErrorKind, Options};
@@ -112,6 +112,51 @@ fn a_stop_while_the_disk_stands_still_ends_when_its_time_is_over() {
     assert!(matches!(error, ReceiveError::NotDurable { blocks: 1.., .. }), "{error}");
     assert_eq!(committed(&broker, 0), Some(5));
     drop(hold);
+}
+
+/// There was nothing to store, so the append thread had ended, and closing waited for the disk without a bound.
+#[test]
+fn an_idle_receiver_stops_in_time_though_the_disk_stands_still() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    produce(&broker, "t", 1, 5);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    life.stop();
+    let failing = Failing::new(fs(dir.path()));
+    let mut config = quick();
+    (config.stop_timeout, config.drain_timeout) = (ms(50), ms(50));
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
+    life.expect("it is idle", |life| life.status().assigned == 1);
+    let hold = failing.hold(Operation::Sync);
+    life.ask_to_stop();
+    let error = life.error();
+    assert!(matches!(error, ReceiveError::NotClosed), "{error}");
+    assert!(broker.members("g").is_empty(), "the group is left");
+    drop(hold);
+}
+
+#[test]
+fn what_is_stored_while_a_stop_ends_is_not_called_lost() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let failing = Failing::new(fs(dir.path()));
+    let mut config = quick();
+    (config.stop_timeout, config.drain_timeout) = (ms(1), PATIENCE);
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
+    produce(&broker, "t", 1, 5);
+    life.expect_all_committed();
+    let hold = failing.hold(Operation::Sync);
+    produce(&broker, "t", 1, 20);
+    life.expect("all is read", |life| life.status().taken == 25);
+    hold.wait_for(1);
+    // However late its time is over: what is stored is not committed.
+    broker.fail_commits(&[CommitFault::Refused; 100_000]);
+    life.ask_to_stop();
+    std::thread::sleep(ms(300));
+    drop(hold);
+    let error = life.error();
+    assert!(matches!(error, ReceiveError::NotCommitted { .. }), "{error}");
+    assert!(error.to_string().contains("t/0 (committed to 5, durable to 25)"), "{error}");
+    assert_exactly_once(&broker, fs(dir.path()));
 }
 
 #[test]

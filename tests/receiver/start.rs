@@ -164,6 +164,44 @@ fn a_new_partition_of_a_topic_that_the_group_has_read_starts_at_earliest_in_an_e
     }
 }
 
+/// The backlog of a partition as old as the topic was recorded, for the log knew another one of the topic: one of which it had
+/// read nothing, or a higher one.
+#[test]
+fn a_partition_beside_one_that_was_only_begun_or_is_higher_is_no_new_one() {
+    for ours in [0, 1] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), Broker::new());
+        let before = (ours == 1).then(|| broker.join("g", &["t"]));
+        let mut config = quick();
+        config.on_reset = Reset::Latest;
+        let life = Life::start(&broker, fs(dir.path()), config);
+        let other = before.unwrap_or_else(|| broker.join("g", &["t"]));
+        broker.create_topic("t", 2);
+        life.expect("its origin is committed", |_| committed(&broker, ours) == Some(0));
+        (0..ours).for_each(|_| _ = broker.produce("t", ours, stored("read")));
+        life.expect("what is there of it is committed", |_| committed(&broker, ours) == Some(i64::from(ours)));
+        (0..10).for_each(|_| _ = broker.produce("t", 1 - ours, stored("old")));
+        drop(other);
+        life.expect("both are ours", |life| life.status().assigned == 2);
+        life.expect_all_committed();
+        assert!(!life.witness.heard("a new partition"));
+        assert_eq!(life.stop().recorded, ours as u64);
+    }
+}
+
+#[test]
+fn a_partition_is_new_only_above_one_that_the_group_has_read() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(4));
+    produce(&broker, "t", 4, 40);
+    broker.set_committed("g", commit(2, 5, ""));
+    let mut config = quick();
+    config.on_reset = Reset::Latest;
+    let life = Life::start(&broker, fs(dir.path()), config);
+    life.expect_all_committed();
+    life.stop();
+    let origin = |entry: Entry<'_>| if let Entry::Origin(origin) = entry { Some(origin.next) } else { None };
+    assert_eq!(entries(&dir, origin), [10, 10, 5, 0]);
+}
+
 #[test]
 fn the_log_is_followed_where_the_groups_offset_expired() {
     let broker = broker(1);
@@ -197,6 +235,19 @@ fn a_log_that_was_lost_is_an_error() {
     assert_eq!(error, StartError::LogBehindGroup { log: None, group: 10 });
     assert!(error.to_string().contains("option"), "{error}");
     assert!(offsets(&empty).is_empty());
+}
+
+#[test]
+fn an_empty_log_begins_where_another_read_nothing() {
+    let (first, dir, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), broker(1));
+    let life = Life::start(&broker, fs(first.path()), quick());
+    life.expect("its origin is committed", |_| committed(&broker, 0) == Some(0));
+    life.stop();
+    produce(&broker, "t", 1, 10);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect_all_committed();
+    life.stop();
+    assert_eq!(offsets(&dir), (0..10).collect::<Vec<_>>());
 }
 
 #[test]
@@ -295,11 +346,68 @@ fn retention_that_passed_the_log_is_an_error() {
 }
 
 #[test]
+fn what_is_missing_is_passed_over_where_the_group_is_set_behind_it_as_the_error_says() {
+    for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+        let broker = broker(1);
+        let dir = with_log(&broker, 10);
+        produce(&broker, "t", 1, 10);
+        broker.expire("t", 0, 12);
+        let mut config = quick();
+        config.mode = mode;
+        let error = Life::start(&broker, fs(dir.path()), config.clone()).error().to_string();
+        assert!(error.contains("--topic t:0 --reset-offsets --to-offset 12 --execute"), "{error}");
+        broker.set_committed("g", commit(0, 12, ""));
+        let life = Life::start(&broker, fs(dir.path()), config);
+        life.expect_all_committed();
+        assert_eq!(life.stop().recorded, 8);
+        let passed_over = Handover::new(partition("t", 0), TopicId([1; 16]), 10, 12, None);
+        assert_eq!(handovers(&dir), if mode == Mode::ExactlyOnce { vec![passed_over] } else { vec![] });
+    }
+}
+
+#[test]
 fn a_broker_that_lost_its_end_is_an_error() {
     let broker = broker(1);
     let dir = with_log(&broker, 10);
     broker.truncate("t", 0, 8);
     let error = start_error(Life::start(&broker, fs(dir.path()), quick()));
+    assert_eq!(error, StartError::Truncated { next: 10, high: Some(8) });
+}
+
+/// Nobody has read what lies before such an offset: it was set there, or the end is held back by a transaction.
+#[test]
+fn a_group_beyond_the_end_does_not_mean_that_the_source_lost_records_and_can_be_set_back() {
+    for (mode, read, next) in [
+        (Mode::ExactlyOnce, 10, 10),
+        (Mode::ExactlyOnce, 6, 6),
+        (Mode::ExactlyOnce, 0, 10),
+        (Mode::AtLeastOnce, 6, 6),
+        (Mode::AtLeastOnce, 0, 10),
+    ] {
+        let broker = broker(1);
+        let dir = if read > 0 { with_log(&broker, read) } else { tempfile::tempdir().unwrap() };
+        produce(&broker, "t", 1, 10 - read);
+        broker.set_committed("g", commit(0, 50, ""));
+        let mut config = quick();
+        config.mode = mode;
+        let error = Life::start(&broker, fs(dir.path()), config.clone()).error().to_string();
+        assert!(error.starts_with("t/0: GroupBeyondEnd: ") && error.contains("transactions"), "{error}");
+        assert!(error.contains(&format!("--topic t:0 --reset-offsets --to-offset {next} --execute")), "{error}");
+        broker.set_committed("g", commit(0, next, ""));
+        let life = Life::start(&broker, fs(dir.path()), config);
+        life.expect_all_committed();
+        assert_eq!(life.stop().recorded, 10 - next as u64);
+    }
+}
+
+#[test]
+fn a_source_that_ends_before_what_another_log_has_read_lost_records() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    let _other = with_log(&broker, 10);
+    broker.truncate("t", 0, 8);
+    let mut config = quick();
+    config.mode = Mode::AtLeastOnce;
+    let error = start_error(Life::start(&broker, fs(dir.path()), config));
     assert_eq!(error, StartError::Truncated { next: 10, high: Some(8) });
 }
 

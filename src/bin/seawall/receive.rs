@@ -31,7 +31,7 @@ const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
 /// Record topics in a log; offsets are committed only when their records are durable
 ///
 /// Runs until SIGTERM or SIGINT: then everything read is made durable and committed, and the exit code is 0. That
-/// takes as long as the disk and the broker take, but no more than 30 s until it is given up, and some 40 s more to
+/// takes as long as the disk and the broker take, but no more than 30 s until it is given up, and some 45 s more to
 /// leave the group and close the log. What is not committed in time is named, and the exit code is 1: the log has it,
 /// and a later start commits it. A second signal changes nothing.
 ///
@@ -67,7 +67,8 @@ pub struct Arguments {
     /// Remove segments all of whose records were received longer ago than this
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     retain: Option<Duration>,
-    /// Where to begin where neither the log nor the group knows an offset
+    /// Where to begin where neither the log nor the group knows an offset. A new partition of a topic begins at its first:
+    /// one above another of which the log or the group has read
     #[arg(long, value_enum, default_value_t = ResetName::Earliest)]
     on_reset: ResetName,
     /// A setting of librdkafka
@@ -161,11 +162,11 @@ fn receive(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         })?;
     }
     let kafka = arguments.kafka()?;
-    kafka.check()?;
+    // The group is joined once the receiver polls: not before its topics and its log are known.
+    let mut source = kafka.connect()?;
     let wal = Arc::new(arguments.open()?);
     let mut report = Report::new(arguments.json)?;
     report.opened(&wal);
-    let mut source = kafka.connect()?;
     let deadline = Instant::now() + TOPIC_PATIENCE;
     for topic in &arguments.topics {
         look_for(&mut source, topic, &arguments.brokers, deadline, &stop, &mut report)?;

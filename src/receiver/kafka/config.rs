@@ -97,24 +97,17 @@ impl KafkaConfig {
         Ok(self)
     }
 
-    /// Makes the client and joins the group. Brokers are contacted in the background: that none answers is told
-    /// by [`Source::poll`](crate::receiver::Source::poll).
+    /// Makes the client. Brokers are contacted in the background: that none answers is told by
+    /// [`Source::poll`](crate::receiver::Source::poll). The group is joined with the first poll, for a member that does not
+    /// poll holds the others up: what takes long, such as opening the log, belongs before it.
     ///
     /// # Errors
     /// For a name that no topic can have, and for a setting that librdkafka does not know or take.
     pub fn connect(&self) -> Result<KafkaSource, SourceError> {
-        KafkaSource::open(self.client(self.wants_logs())?, &self.group, &self.topics)
+        Ok(KafkaSource::new(self.client()?, &self.group, &self.topics))
     }
 
-    /// Whether [`connect`](KafkaConfig::connect) would take topics and settings. Joins no group.
-    ///
-    /// # Errors
-    /// As for [`connect`](KafkaConfig::connect).
-    pub fn check(&self) -> Result<(), SourceError> {
-        self.client(false).map(drop)
-    }
-
-    fn client(&self, logs: bool) -> Result<Client, SourceError> {
+    fn client(&self) -> Result<Client, SourceError> {
         if self.topics.is_empty() {
             return Err(SourceError::new("_INVALID_ARG", "no topic to receive was given", true));
         }
@@ -125,7 +118,7 @@ impl KafkaConfig {
             );
             return Err(SourceError::new("_INVALID_ARG", message, true));
         }
-        Client::open(&self.settings(), logs)
+        Client::open(&self.settings(), self.wants_logs())
     }
 
     /// Everything that librdkafka is given, in the order in which it is set.
@@ -215,10 +208,9 @@ mod tests {
         }
         for topic in ["", ".", "..", "^a", "a b", "a/b", "a*", "ä", "a\0", "a\n", &longer] {
             let config = config().topic(topic);
-            for error in [config.check().unwrap_err(), config.connect().unwrap_err()] {
-                assert_eq!((&*error.code, error.fatal), ("_INVALID_ARG", true), "{error}");
-                assert!(error.message.starts_with(&format!("no topic can have the name {topic:?}: ")), "{error}");
-            }
+            let error = config.connect().unwrap_err();
+            assert_eq!((&*error.code, error.fatal), ("_INVALID_ARG", true), "{error}");
+            assert!(error.message.starts_with(&format!("no topic can have the name {topic:?}: ")), "{error}");
         }
     }
 

@@ -2,20 +2,22 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
-/// How many lines may wait. What comes while so many do is dropped.
-const WAITING: usize = 256;
+/// How many bytes may wait. What comes while so many do is dropped. Of ten thousand partitions at once a line each has room.
+const ROOM: usize = 4 << 20;
 /// How long the end waits for what is not written yet.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// See the file's first line.
 pub struct Lines {
     /// None once no more come.
-    queue: Option<SyncSender<String>>,
+    queue: Option<Sender<String>>,
+    /// The bytes of what is not written yet.
+    waiting: Arc<AtomicUsize>,
     /// Disconnected once the thread has ended.
     ended: Receiver<()>,
     taken: u64,
@@ -27,10 +29,11 @@ pub struct Lines {
 impl Lines {
     /// Has `write` write each line, until it says that it takes no more.
     pub fn new(mut write: impl FnMut(&str) -> bool + Send + 'static) -> io::Result<Lines> {
-        let (queue, lines) = mpsc::sync_channel::<String>(WAITING);
+        let (queue, lines) = mpsc::channel::<String>();
         let (ending, ended) = mpsc::channel::<()>();
         let written = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&written);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (count, left) = (Arc::clone(&written), Arc::clone(&waiting));
         thread::Builder::new().name("seawall-tell".into()).spawn(move || {
             let _ending = ending;
             for line in lines {
@@ -38,9 +41,10 @@ impl Lines {
                     break;
                 }
                 count.fetch_add(1, Ordering::Relaxed);
+                left.fetch_sub(line.len(), Ordering::Relaxed);
             }
         })?;
-        Ok(Lines { queue: Some(queue), ended, taken: 0, written, missing: 0 })
+        Ok(Lines { queue: Some(queue), waiting, ended, taken: 0, written, missing: 0 })
     }
 
     /// Hands a line over, after the one that `gap` makes if lines are missing before it; or drops it.
@@ -64,10 +68,15 @@ impl Lines {
 
     /// Whether there is room for a line. It is not missing where none is written any more.
     fn send(&mut self, line: String) -> bool {
-        match self.queue.as_ref().map(|queue| queue.try_send(line)) {
-            Some(Err(TrySendError::Full(_))) => return false,
-            Some(Ok(())) => self.taken += 1,
-            Some(Err(TrySendError::Disconnected(_))) | None => {}
+        let Some(queue) = &self.queue else { return true };
+        let bytes = line.len();
+        if self.waiting.load(Ordering::Relaxed).saturating_add(bytes) > ROOM {
+            return matches!(self.ended.try_recv(), Err(TryRecvError::Disconnected));
+        }
+        // Before the writer can take it off again.
+        self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        if queue.send(line).is_ok() {
+            self.taken += 1;
         }
         true
     }
@@ -83,19 +92,34 @@ mod tests {
         lines.put(line.to_string(), |missing| format!("{missing} are missing"));
     }
 
+    /// What is told of hundreds of partitions at once came faster than any reader takes it, and was dropped.
+    #[test]
+    fn thousands_of_lines_at_once_are_written_however_slow_the_reader_is() {
+        let (go, wait) = mpsc::channel::<()>();
+        let (sender, read) = mpsc::channel();
+        let mut lines = Lines::new(move |line| wait.recv().is_ok() && sender.send(line.to_owned()).is_ok()).unwrap();
+        let text = |number: i32| format!("{number} {}", "x".repeat(200));
+        (0..5000).for_each(|number| put(&mut lines, text(number)));
+        assert_eq!(lines.missing, 0);
+        (0..5000).for_each(|_| go.send(()).unwrap());
+        assert!(read.iter().take(5000).eq((0..5000).map(text)));
+        assert_eq!(lines.finish(), 0);
+    }
+
     #[test]
     fn lines_that_nobody_reads_are_dropped_counted_and_told_of_and_hold_nothing_up() {
         let (go, wait) = mpsc::channel::<()>();
         let (sender, read) = mpsc::channel();
         let mut lines = Lines::new(move |line| wait.recv().is_ok() && sender.send(line.to_owned()).is_ok()).unwrap();
-        // One may be in the writer's hands already.
-        let many = WAITING + 5;
-        (0..many).for_each(|number| put(&mut lines, number));
+        let width = ROOM / 256;
+        let line = |number: usize| format!("{number:0width$}");
+        let many = 256 + 5;
+        (0..many).for_each(|number| put(&mut lines, line(number)));
         let missing = usize::try_from(lines.missing).unwrap();
-        assert!((4..=5).contains(&missing), "{missing}");
+        assert_eq!(missing, 5);
         (0..many).for_each(|_| go.send(()).unwrap());
         let written: Vec<_> = read.iter().take(many - missing).collect();
-        assert_eq!(written, (0..many - missing).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert_eq!(written, (0..many - missing).map(line).collect::<Vec<_>>());
         (0..2).for_each(|_| go.send(()).unwrap());
         put(&mut lines, "after");
         assert_eq!(read.iter().take(2).collect::<Vec<_>>(), [format!("{missing} are missing"), "after".to_owned()]);
@@ -118,7 +142,7 @@ mod tests {
     #[test]
     fn lines_that_shall_not_be_written_are_not_missing() {
         let mut lines = Lines::new(|_| false).unwrap();
-        iter::repeat_n("line", 2 * WAITING).for_each(|line| put(&mut lines, line));
+        iter::repeat_n("line".repeat(ROOM / 16), 16).for_each(|line| put(&mut lines, line));
         while lines.ended.recv().is_ok() {}
         lines.missing = 0;
         put(&mut lines, "line");
