@@ -54,6 +54,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_segment_ended_as_the_link_says_but_for_what_is_left() {
+        let left = Left { records: 7, min_time: 3, max_time: 90 };
+        let seal = Seal { end: 5000, last_record: 4800, records: 8, min_time: 2, max_time: 99 };
+        assert_eq!(left.seal(seal), Seal { records: 7, min_time: 3, max_time: 90, ..seal });
+        // The log ended before all that was left.
+        let less = Seal { records: 7, ..seal };
+        assert_eq!(left.seal(less), less);
+    }
+
+    #[test]
     fn what_is_left_is_read_under_its_seed_alone() {
         let left = Left { records: 7, min_time: 3, max_time: u64::MAX };
         let (_, bytes) = left.encode(0x0123_4567);

@@ -31,7 +31,7 @@ impl Cursor {
 }
 
 /// How a segment ended.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seal {
     /// The LSN past its last frame.
     pub(crate) end: u64,

@@ -66,6 +66,10 @@ fn row_18_a_segment_removed() {
         let hurt = disk.fork();
         segments(&hurt).iter().for_each(|name| assert!(hurt.remove(name)));
         is_refused(&hurt, "without any segment");
+        let error = small().open_on(hurt.mount()).unwrap_err();
+        let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+        let told = format!("MARK alone, expected records up to LSN {}", damage.durable);
+        assert_eq!((&damage.found, damage.bytes > 5 * 2500), (&told, true), "{error}");
     }
 }
 
