@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::{BLOCK, FrameHeader, HEAD, Header, Left, Link, NO_BASE, is_elsewhere, seeds};
 use crate::recovery::{Chain, Found, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
-use crate::storage::{Storage, read_head};
+use crate::storage::{Storage, is_zero, read_head};
 
 use super::misnamed::{Adopted, adopt, is_misnamed};
 
@@ -26,7 +26,7 @@ pub(super) struct Part {
     pub(super) left: Option<Left>,
     /// Whether it holds a link or any other frame.
     pub(super) written: bool,
-    /// Whether no record of this place was ever in it: where its link would be there are zeros.
+    /// Whether no record of this place was ever in it: there is nothing but zeros from where its link would be.
     pub(super) blank: bool,
     /// Whether its file has another name. That of a lone file says nothing.
     pub(super) misnamed: bool,
@@ -115,7 +115,8 @@ impl Plan {
                 let here = !swapped.contains(&found.base);
                 let own = |seed: &u32| here && bases.get(seed).is_none_or(|base| *base == found.base);
                 let head = read_head(&*found.file).map_err(io)?;
-                part.blank = head.get(BLOCK as usize..).is_some_and(|frame| frame.iter().all(|byte| *byte == 0));
+                let first = u64::from(BLOCK);
+                part.blank = found.length >= first && is_zero(&*found.file, first).map_err(io)?;
                 let told = told.get(&found.base).copied();
                 (part.place, part.link) = mend(found, &head, seal, told, own).map_err(io)?;
             }

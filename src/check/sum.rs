@@ -163,7 +163,9 @@ impl Sum {
             what: what.to_owned(),
         };
         if let Err(what) = found.header {
-            self.report.faults.push(place(0, what));
+            // What nothing tells how to read may have held any.
+            let lost_records = Some(0).filter(|_| walked.is_some() || part.blank);
+            self.report.faults.push(Fault { lost_records, ..place(0, what) });
         }
         let limit = found.header.as_ref().map_or(found.length, |(header, _)| header.capacity);
         if let Some(link) = &part.link {
