@@ -353,12 +353,9 @@ impl Sum {
         } else if top.is_none() && (front > 0 || used) {
             self.fault("", front, 0, 0, format!("no segment leads down to the front, LSN {front}"));
         }
-        let whole = |tip: &usize| {
-            let name = plan.survey.segments.get(*tip).map(|found| &found.name);
-            self.report.faults.iter().all(|fault| Some(&fault.segment) != name || fault.offset == 0)
-        };
-        if let Some(tip) = plan.tip.filter(|tip| Some(*tip) == top || self.is_whole()).filter(whole) {
-            self.cut_newest(plan, tip);
+        // Where nothing else is wrong, it is the one that opening comes to.
+        if let Some(newest) = if self.is_whole() { plan.tip } else { top } {
+            self.cut_newest(plan, newest);
         }
         // Whatever else opening refuses.
         if let Some(broken) = plan.chain.broken.as_ref().filter(|_| self.is_whole()) {
@@ -374,12 +371,22 @@ impl Sum {
     }
 
     /// The newest segment, if it is shorter than it was made and did not end there when the log was closed.
-    fn cut_newest(&mut self, plan: &Plan, tip: usize) {
-        let Some(found) = plan.survey.segments.get(tip) else { return };
-        let Ok((header, _)) = &found.header else { return };
+    fn cut_newest(&mut self, plan: &Plan, newest: usize) {
+        let Some(found) = plan.survey.segments.get(newest) else { return };
         let end = found.base.saturating_add(found.length);
+        let mut faults = self.report.faults.iter_mut().filter(|fault| fault.segment == found.name);
+        let Some(capacity) = plan.capacity(newest) else {
+            // Nothing tells how long it was made, and it may have been cut.
+            let closed = plan.survey.mark.is_some_and(|mark| mark.synced == end);
+            faults.filter(|fault| fault.offset == 0 && !closed).for_each(|fault| fault.lost_records = None);
+            return;
+        };
+        if faults.any(|fault| fault.offset > 0 && fault.lsn.0.saturating_add(fault.lost_bytes) >= self.end) {
+            // What is lost at its end is told.
+            return;
+        }
         let free = self.free.map(|_| self.end);
-        if let Some(what) = short(&plan.survey, free, end, found.length, header.capacity) {
+        if let Some(what) = short(&plan.survey, free, end, found.length, capacity) {
             // Where it ends inside a frame, or behind one that is damaged, that was there.
             let valid = self.end.clamp(found.base, end) - found.base;
             let free = self.free.filter(|_| plan.survey.mark.is_some_and(|mark| mark.synced == self.end));
