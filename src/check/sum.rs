@@ -324,13 +324,14 @@ impl Sum {
     pub(super) fn above(&mut self, plan: &Plan, pieces: &[Piece]) {
         let top = pieces.last().and_then(Piece::member);
         for (index, found) in plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
-            let Err(what) = found.header else { continue };
+            let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
+            let Some(what) = damaged.or_else(|| found.too_short()) else { continue };
             // What was durable above the last segment lay in it.
             let held = top.is_some() && self.end < self.durable && found.base >= self.limit;
             let from = found.base.saturating_add(u64::from(BLOCK));
             let lost = if held { self.durable.saturating_sub(from) } else { 0 };
             let records = plan.parts.get(index).is_some_and(|part| part.blank && lost == 0).then_some(0);
-            self.fault(&found.name, found.base, 0, lost, what.to_owned());
+            self.fault(&found.name, found.base, 0, lost, what);
             self.report.faults.last_mut().into_iter().for_each(|fault| fault.lost_records = records);
             self.end = if lost > 0 { self.durable } else { self.end };
         }
