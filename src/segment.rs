@@ -10,7 +10,7 @@ use crate::error::{Error, is_full};
 use crate::format::{BLOCK, Header, Seal, segment_name, unfinished_name};
 use crate::recovery::{Found, Sealed};
 use crate::scan::Place;
-use crate::storage::{File, Map, Storage, read_full, read_head, write_full};
+use crate::storage::{File, Map, Storage, is_zero, read_head, write_full};
 use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -288,22 +288,8 @@ fn prepare(storage: &dyn Storage, header: &Header, stock: Stock, bugs: Bugs) -> 
 /// that a hand renamed, a repair's that ended early, or not the log's at all.
 pub(crate) fn is_filled(storage: &dyn Storage, name: &str) -> io::Result<bool> {
     let file = storage.open(name, false)?;
-    let mut bytes = read_head(&*file)?;
-    let mut at = bytes.len() as u64;
-    if Header::decode(&bytes).is_ok() {
-        bytes.drain(..bytes.len().min(BLOCK as usize));
-    }
-    const ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
-    while bytes.chunks(ZEROS.len()).all(|chunk| ZEROS.starts_with(chunk)) {
-        bytes.resize(CHUNK, 0);
-        let filled = read_full(&*file, &mut bytes, at)?;
-        if filled == 0 {
-            return Ok(false);
-        }
-        bytes.truncate(filled);
-        at += filled as u64;
-    }
-    Ok(true)
+    let headed = Header::decode(&read_head(&*file)?).is_ok();
+    Ok(!is_zero(&*file, if headed { u64::from(BLOCK) } else { 0 })?)
 }
 
 /// Writes zeros from `from` to `to`.

@@ -671,6 +671,34 @@ fn what_cannot_be_known_is_not_said_to_be_nothing() {
     assert!(cut.to_string().contains("lost: nothing that is known of"), "{cut}");
 }
 
+/// Zeros over the header and the link of the newest segment, beside a lost MARK: it was said that it never held a record,
+/// although whole ones lie behind.
+#[test]
+fn a_segment_that_holds_more_than_zeros_is_not_said_to_be_empty() {
+    for (count, wiped) in [(30, 8192), (30, u64::MAX), (250, 8192), (250, u64::MAX)] {
+        let temp = tempfile::tempdir().unwrap();
+        log(temp.path(), count);
+        let newest = segments(temp.path()).pop().unwrap();
+        let mut bytes = fs::read(&newest).unwrap();
+        let wiped = usize::try_from(wiped).unwrap().min(bytes.len());
+        let empty = wiped == bytes.len();
+        bytes[..wiped].fill(0);
+        fs::write(&newest, bytes).unwrap();
+        fs::remove_file(temp.path().join("MARK")).unwrap();
+        let told = |report: &seawall::check::Report| report.faults.iter().map(|fault| fault.lost_records).sum();
+        let lost: Option<u64> = told(&verify(temp.path()).unwrap());
+        assert_eq!(lost, empty.then_some(0), "{count} {empty}");
+        let plan = Repair::new().run(temp.path()).unwrap();
+        assert_eq!(plan.lost_records, lost, "{plan}");
+        let aside = newest.with_extension("wal.aside");
+        let report = verify(temp.path()).unwrap();
+        let name = aside.file_name().unwrap().to_str().unwrap();
+        let unknown = |note: &String| note.contains(name) && note.contains("what it holds cannot be told");
+        assert_eq!(report.notes.iter().any(unknown), !empty, "{report}");
+        assert_eq!(told(&verify(&aside).unwrap()), lost, "{name} on its own");
+    }
+}
+
 /// Only the newest link told of the segment before it, and that one is gone too: it was said that nothing was lost.
 #[test]
 fn what_only_the_newest_link_would_tell_is_not_said_to_be_nothing() {

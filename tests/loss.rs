@@ -395,6 +395,64 @@ fn a_closed_log_without_mark_loses_nothing_that_is_known_of() {
     assert!(report.to_string().contains("the MARK is gone that says that it was closed there"), "{report}");
 }
 
+/// What else is done to a log, in words, and how; of its newest segment.
+type Hurt<'a> = (&'static str, &'a dyn Fn(&Closed, usize));
+
+/// A closed log without MARK whose newest segment was cut where a record ends: that was told only where nothing else was
+/// wrong, and records beyond a damaged one passed for a torn tail.
+#[test]
+fn a_cut_of_the_newest_segment_is_told_beside_another_fault() {
+    let hurts: [Hurt<'_>; 6] = [
+        ("nothing else", &|_, _| {}),
+        ("header", &|closed, newest| closed.change(newest, |bytes| bytes[2] ^= 2)),
+        ("link", &|closed, newest| closed.change(newest, |bytes| bytes[4096 + 26] ^= 2)),
+        ("record", &|closed, newest| {
+            let at = closed.of(newest).nth(1).unwrap().offset;
+            closed.change(newest, |bytes| bytes[at as usize + 24] ^= 1);
+        }),
+        ("first segment gone", &|closed, _| fs::remove_file(&closed.segments[0]).unwrap()),
+        ("first segment gone, record", &|closed, newest| {
+            fs::remove_file(&closed.segments[0]).unwrap();
+            let at = closed.of(newest).nth(1).unwrap().offset;
+            closed.change(newest, |bytes| bytes[at as usize + 24] ^= 1);
+        }),
+    ];
+    for (what, hurt) in hurts {
+        let closed = Closed::new();
+        let newest = closed.segments.len() - 1;
+        let left = closed.of(newest).nth(4).unwrap().offset;
+        cut(&closed.segments[newest], left);
+        fs::remove_file(closed.dir.path().join("MARK")).unwrap();
+        hurt(&closed, newest);
+        let report = verify(closed.dir.path()).unwrap();
+        let told = report.faults.last().unwrap();
+        assert!(told.what.contains(&format!("{left} bytes of 16384: it was cut")), "{what}: {report}");
+        assert_eq!((told.offset, told.lost_records), (left, None), "{what}: {report}");
+        let gone = if what.contains("first") { closed.count([0]) } else { 0 };
+        let there = closed.count(0..newest) + 4 - gone - u64::from(what.contains("record"));
+        let plan = Repair::new().run(closed.dir.path()).unwrap();
+        let kept = (plan.kept_records, plan.dropped_records, plan.lost_records);
+        assert_eq!(kept, (there, 0, None), "{what}: {plan}");
+        assert!(verify(closed.dir.path()).unwrap().is_clean(), "{what}");
+    }
+}
+
+/// Nothing is left to tell how long a newest segment was made: a header that is lost then may hide a cut.
+#[test]
+fn a_lone_newest_segment_without_header_may_have_been_cut() {
+    let closed = Closed::new();
+    for path in fs::read_dir(closed.dir.path()).unwrap().map(|entry| entry.unwrap().path()) {
+        if path != closed.segments[0] && name(&path) != "MARK" {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    fs::remove_file(closed.dir.path().join("MARK")).unwrap();
+    cut(&closed.segments[0], closed.of(0).nth(4).unwrap().offset);
+    closed.change(0, |bytes| bytes[2] ^= 2);
+    let report = verify(closed.dir.path()).unwrap();
+    assert_eq!((report.records, report.faults.len(), report.faults[0].lost_records), (4, 1, None), "{report}");
+}
+
 /// Of the segments from the first on, only the last one's loss was told, and the log was said to begin there.
 #[test]
 fn a_log_whose_first_segments_are_gone() {

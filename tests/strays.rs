@@ -198,6 +198,40 @@ fn a_segment_without_a_link_that_is_cut_is_told_of() {
     assert!(!report.is_clean() && report.notes.is_empty(), "{report}");
 }
 
+/// One that is cut to more or less than its header, which no crash leaves, may have held records: the log was said to be
+/// clean, and a repair to have lost nothing.
+#[test]
+fn a_segment_that_is_cut_below_its_link_is_a_fault() {
+    let (four, names, _) = log(true);
+    let prepared = four.names().into_iter().rfind(|name| name.ends_with(".wal")).unwrap();
+    assert!(prepared > names[3]);
+    let one = Disk::new(1);
+    let wal = open(&one).unwrap();
+    wal.append(b"record").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    drop(wal);
+    four.remove("MARK");
+    one.remove("MARK");
+    let first = "00000000000000000000.wal".to_owned();
+    for (whole, name, kept) in [(&one, &first, 0), (&four, &names[3], 36), (&four, &prepared, 42)] {
+        for length in [735, 4009, BLOCK - 1, BLOCK + 1, BLOCK + 103] {
+            let disk = whole.fork();
+            let mut bytes = disk.file(name).unwrap();
+            bytes.resize(length, 0);
+            disk.put(name, bytes);
+            let refused = open(&disk.fork()).unwrap_err();
+            assert!(matches!(refused.kind(), seawall::ErrorKind::Damage(_)), "{refused}");
+            let report = Verify::new().run_on(disk.mount()).unwrap();
+            let fault = report.faults.iter().find(|fault| fault.segment == *name).unwrap();
+            assert!(fault.what.contains(&format!("cut to {length} bytes")), "{report}");
+            assert_eq!(fault.lost_records, None, "{report}");
+            let plan = Repair::new().run_on(disk.mount()).unwrap();
+            assert_eq!((plan.kept_records, plan.lost_records), (kept, None), "{name} {length}: {plan}");
+            assert_eq!(open(&disk).unwrap().read(..).unwrap().count() as u64, kept);
+        }
+    }
+}
+
 /// A file that was moved aside and of which nothing tells how to read it was said to hold no valid record.
 #[test]
 fn what_cannot_be_read_aside_is_not_called_empty() {

@@ -5,7 +5,7 @@ use std::{io, iter};
 use crate::error::plural;
 use crate::format::{Header, segment_base};
 use crate::scan::Place;
-use crate::storage::{File, Storage, read_head};
+use crate::storage::{File, Storage, is_zero, read_head};
 
 use super::examine::Examined;
 use super::walk::{Step, Walk};
@@ -49,7 +49,7 @@ fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<Op
     let head = read_head(&*file)?;
     let decoded = Header::decode(&head);
     // Of another log's there is nothing to miss, nor of what is not there.
-    let nothing = (decoded.is_ok() || head.iter().all(|byte| *byte == 0)).then_some((0, 0));
+    let nothing = (decoded.is_ok() || is_zero(&*file, 0)?).then_some((0, 0));
     let header = decoded.ok().filter(|(header, _)| examined.plan.survey.log_id == Some(header.log_id));
     let named = || segment_base(name.split_once(".aside")?.0);
     let Some(base) = header.map(|(header, _)| header.base).or_else(named) else { return Ok(nothing) };

@@ -196,7 +196,10 @@ fn durable(plan: &Plan, walks: &Walks, lone: bool) -> u64 {
 fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examined> {
     let shown = durable.max(plan.survey.mark.map_or(0, |mark| mark.shown));
     let pieces = plan.history(durable, shown);
-    let certain = pieces.iter().filter_map(|piece| plan.broken_to(piece)).max().map_or(durable, |to| to.max(durable));
+    let newest = pieces.last().and_then(Piece::member).filter(|_| !lone);
+    let trimmed = newest.and_then(|index| plan.trimmed_to(index, walks.get(index)?.as_ref()?, durable));
+    let broken = pieces.iter().filter_map(|piece| plan.broken_to(piece));
+    let certain = broken.chain(trimmed).max().map_or(durable, |to| to.max(durable));
     let front = plan.survey.front;
     let first = match pieces.first() {
         Some(Piece::Member(index)) => plan.base(*index),

@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::format::{BLOCK, FrameHeader, HEAD, Header, Left, Link, NO_BASE, is_elsewhere, seeds};
 use crate::recovery::{Chain, Found, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
-use crate::storage::{Storage, read_head};
+use crate::storage::{Storage, is_zero, read_head};
 
 use super::misnamed::{Adopted, adopt, is_misnamed};
+use super::walk::Walked;
 
 /// A segment file and how to read it.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(super) struct Part {
     pub(super) left: Option<Left>,
     /// Whether it holds a link or any other frame.
     pub(super) written: bool,
-    /// Whether no record of this place was ever in it: where its link would be there are zeros.
+    /// Whether no record of this place was ever in it: there is nothing but zeros from where its link would be.
     pub(super) blank: bool,
     /// Whether its file has another name. That of a lone file says nothing.
     pub(super) misnamed: bool,
@@ -115,7 +116,8 @@ impl Plan {
                 let here = !swapped.contains(&found.base);
                 let own = |seed: &u32| here && bases.get(seed).is_none_or(|base| *base == found.base);
                 let head = read_head(&*found.file).map_err(io)?;
-                part.blank = head.get(BLOCK as usize..).is_some_and(|frame| frame.iter().all(|byte| *byte == 0));
+                let first = u64::from(BLOCK);
+                part.blank = found.length >= first && is_zero(&*found.file, first).map_err(io)?;
                 let told = told.get(&found.base).copied();
                 (part.place, part.link) = mend(found, &head, seal, told, own).map_err(io)?;
             }
@@ -241,6 +243,25 @@ impl Plan {
         let end = found.base.saturating_add(part.seal.map_or(u64::from(BLOCK), |seal| seal.end));
         let cut = self.chain.members.contains(&index) && self.is_cut(index);
         (found.header.is_err() || cut).then_some(end)
+    }
+
+    /// The bytes that a segment was made with: where its header is lost, as many as the next that is sound, for a life makes
+    /// all alike, or else the one before.
+    pub(super) fn capacity(&self, index: usize) -> Option<u64> {
+        let (below, above) = self.survey.segments.split_at_checked(index)?;
+        let sound = above.iter().chain(below.iter().rev()).find_map(|found| found.header.as_ref().ok());
+        sound.map(|(header, _)| header.capacity)
+    }
+
+    /// Up to where the newest segment was durable, if it is shorter than it was made: no crash leaves that. It was trimmed
+    /// when the log was closed, or cut, and what lies behind its last whole batch may be half a frame. One to which opening
+    /// does not come goes with the torn tail below it, as long as nothing else is refused.
+    pub(super) fn trimmed_to(&self, index: usize, walked: &Walked, durable: u64) -> Option<u64> {
+        let found = self.survey.segments.get(index)?;
+        let refused = self.tip == Some(index) || self.chain.broken.is_some() || found.base < durable;
+        let short = refused && found.length < self.capacity(index)?;
+        let end = walked.holes.last().filter(|hole| !hole.followed).map_or(walked.end, |hole| hole.batch);
+        short.then(|| found.base.saturating_add(end))
     }
 
     /// Whether a segment does not reach up to where the next one's link says that it ended.

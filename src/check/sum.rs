@@ -163,7 +163,9 @@ impl Sum {
             what: what.to_owned(),
         };
         if let Err(what) = found.header {
-            self.report.faults.push(place(0, what));
+            // What nothing tells how to read may have held any.
+            let lost_records = Some(0).filter(|_| walked.is_some() || part.blank);
+            self.report.faults.push(Fault { lost_records, ..place(0, what) });
         }
         let limit = found.header.as_ref().map_or(found.length, |(header, _)| header.capacity);
         if let Some(link) = &part.link {
@@ -322,13 +324,14 @@ impl Sum {
     pub(super) fn above(&mut self, plan: &Plan, pieces: &[Piece]) {
         let top = pieces.last().and_then(Piece::member);
         for (index, found) in plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
-            let Err(what) = found.header else { continue };
+            let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
+            let Some(what) = damaged.or_else(|| found.too_short()) else { continue };
             // What was durable above the last segment lay in it.
             let held = top.is_some() && self.end < self.durable && found.base >= self.limit;
             let from = found.base.saturating_add(u64::from(BLOCK));
             let lost = if held { self.durable.saturating_sub(from) } else { 0 };
             let records = plan.parts.get(index).is_some_and(|part| part.blank && lost == 0).then_some(0);
-            self.fault(&found.name, found.base, 0, lost, what.to_owned());
+            self.fault(&found.name, found.base, 0, lost, what);
             self.report.faults.last_mut().into_iter().for_each(|fault| fault.lost_records = records);
             self.end = if lost > 0 { self.durable } else { self.end };
         }
@@ -351,12 +354,9 @@ impl Sum {
         } else if top.is_none() && (front > 0 || used) {
             self.fault("", front, 0, 0, format!("no segment leads down to the front, LSN {front}"));
         }
-        let whole = |tip: &usize| {
-            let name = plan.survey.segments.get(*tip).map(|found| &found.name);
-            self.report.faults.iter().all(|fault| Some(&fault.segment) != name || fault.offset == 0)
-        };
-        if let Some(tip) = plan.tip.filter(|tip| Some(*tip) == top || self.is_whole()).filter(whole) {
-            self.cut_newest(plan, tip);
+        // Where nothing else is wrong, it is the one that opening comes to.
+        if let Some(newest) = if self.is_whole() { plan.tip } else { top } {
+            self.cut_newest(plan, newest);
         }
         // Whatever else opening refuses.
         if let Some(broken) = plan.chain.broken.as_ref().filter(|_| self.is_whole()) {
@@ -372,12 +372,22 @@ impl Sum {
     }
 
     /// The newest segment, if it is shorter than it was made and did not end there when the log was closed.
-    fn cut_newest(&mut self, plan: &Plan, tip: usize) {
-        let Some(found) = plan.survey.segments.get(tip) else { return };
-        let Ok((header, _)) = &found.header else { return };
+    fn cut_newest(&mut self, plan: &Plan, newest: usize) {
+        let Some(found) = plan.survey.segments.get(newest) else { return };
         let end = found.base.saturating_add(found.length);
+        let mut faults = self.report.faults.iter_mut().filter(|fault| fault.segment == found.name);
+        let Some(capacity) = plan.capacity(newest) else {
+            // Nothing tells how long it was made, and it may have been cut.
+            let closed = plan.survey.mark.is_some_and(|mark| mark.synced == end);
+            faults.filter(|fault| fault.offset == 0 && !closed).for_each(|fault| fault.lost_records = None);
+            return;
+        };
+        if faults.any(|fault| fault.offset > 0 && fault.lsn.0.saturating_add(fault.lost_bytes) >= self.end) {
+            // What is lost at its end is told.
+            return;
+        }
         let free = self.free.map(|_| self.end);
-        if let Some(what) = short(&plan.survey, free, end, found.length, header.capacity) {
+        if let Some(what) = short(&plan.survey, free, end, found.length, capacity) {
             // Where it ends inside a frame, or behind one that is damaged, that was there.
             let valid = self.end.clamp(found.base, end) - found.base;
             let free = self.free.filter(|_| plan.survey.mark.is_some_and(|mark| mark.synced == self.end));

@@ -48,6 +48,14 @@ impl Found {
         let cut = self.base.saturating_add(self.length) < end;
         cut.then(|| format!("cut to {} bytes, it held records up to LSN {end}", self.length))
     }
+
+    /// What is wrong with it if it is too short for a link, and not cut to its header: it was made with all its bytes, and is
+    /// cut to its header or to where its frames end.
+    pub(crate) fn too_short(&self) -> Option<String> {
+        let header = u64::from(BLOCK);
+        let odd = self.header.is_ok() && self.length != header && self.length < header + frame_size(LINK as u64);
+        odd.then(|| format!("cut to {} bytes, which no crash leaves", self.length))
+    }
 }
 
 /// All that a directory shows before a segment is scanned.
@@ -144,13 +152,9 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
 /// What follows where MARK does not say all that it said.
 const LESS: &str = "what was cleaned or idle is known less well";
 
-/// What is odd about a segment that is too short for a link: it was made with all its bytes, and is cut to its header or to
-/// where its frames end.
+/// That as a note, wherever it lies.
 fn too_short(found: &Found) -> Option<String> {
-    let Found { name, length, .. } = found;
-    let header = u64::from(BLOCK);
-    let odd = found.header.is_ok() && *length != header && *length < header + frame_size(LINK as u64);
-    odd.then(|| format!("{name}: cut to {length} bytes, which no crash leaves; whether it held records cannot be told"))
+    found.too_short().map(|what| format!("{}: {what}; whether it held records cannot be told", found.name))
 }
 
 /// What lies where a file of the log belongs, if it is not one.
@@ -406,6 +410,10 @@ impl Survey {
             if let Err(what) = found.header {
                 let to = self.sealed_end(base).unwrap_or(base.saturating_add(found.length));
                 return Some(Broken { segment, base, from: base, to, what: what.to_owned() });
+            }
+            if let Some(what) = found.too_short() {
+                let end = base.saturating_add(found.length);
+                return Some(Broken { segment, base, from: end, to: end, what });
             }
             if let Some((link, _)) = &found.link
                 && self.predecessor(link, bugs).is_err()

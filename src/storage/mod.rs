@@ -209,6 +209,22 @@ pub(crate) fn read_head(file: &dyn File) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
+/// Whether a file holds nothing but zeros from an offset on.
+pub(crate) fn is_zero(file: &dyn File, from: u64) -> io::Result<bool> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    // Most that hold more show it in the first block.
+    let (mut bytes, mut at) = (vec![0; ZEROS.len()], from);
+    loop {
+        let filled = read_full(file, &mut bytes, at)?;
+        bytes.truncate(filled);
+        if filled == 0 || bytes.chunks(ZEROS.len()).any(|chunk| !ZEROS.starts_with(chunk)) {
+            return Ok(filled == 0);
+        }
+        at += filled as u64;
+        bytes.resize(256 << 10, 0);
+    }
+}
+
 /// Writes all of `buf` at `offset`: short and interrupted writes are continued.
 pub(crate) fn write_full(file: &dyn File, buf: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;

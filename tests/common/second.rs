@@ -85,6 +85,7 @@ struct Segment {
     base: u64,
     seed: u32,
     capacity: u64,
+    length: usize,
     /// From the first on without a gap, as far as they are valid and of a kind that is known.
     frames: Vec<Frame>,
 }
@@ -93,8 +94,9 @@ impl Segment {
     fn new(base: u64, bytes: &[u8]) -> Option<Segment> {
         let sound = spec::is_header(bytes) && u64_at(bytes, 48) == base;
         let (seed, capacity) = sound.then(|| (spec::u32_at(bytes, 12), u64_at(bytes, 56)))?;
-        let bytes = bytes[..bytes.len().min(capacity as usize)].to_vec();
-        let mut segment = Segment { bytes, base, seed, capacity, frames: Vec::new() };
+        let length = bytes.len();
+        let bytes = bytes[..length.min(capacity as usize)].to_vec();
+        let mut segment = Segment { bytes, base, seed, capacity, length, frames: Vec::new() };
         let mut at = BLOCK;
         while let Some(frame) = segment.frame(at).filter(|frame| frame.kind <= 5) {
             at = frame.end();
@@ -260,6 +262,12 @@ impl Directory {
             let prev = self.links.get(base).and_then(|link| link.prev).filter(|prev| *prev >= self.front);
             match prev {
                 _ if segment.is_none() => Some(format!("no header at {base}")),
+                _ if segment
+                    .as_ref()
+                    .is_some_and(|segment| segment.length != BLOCK && segment.length < BLOCK + 104) =>
+                {
+                    Some(format!("{base} is too short for a link"))
+                }
                 Some(prev) if !self.segments.contains_key(&prev) => {
                     Some(format!("{base} follows {prev}, which is missing"))
                 }
