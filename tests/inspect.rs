@@ -298,7 +298,7 @@ fn beside_a_writer(look: impl Fn(&Path) -> Overview) {
                     && now.durable >= last.durable
                     && now.first >= last.first
                     && now.appended >= last.appended,
-                "{now:?}"
+                "{durable}, {last:?}: {now:?}"
             );
             let log: Vec<_> = now.segments.iter().filter(|segment| segment.is_log()).collect();
             assert!(log.iter().all(|segment| segment.kept.is_some()), "{now:?}");

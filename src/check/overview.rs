@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::bugs::Bugs;
 use crate::clean::{Holds, Why};
@@ -177,13 +178,19 @@ pub fn inspect_on(storage: Arc<dyn Storage>) -> Result<Overview> {
     look(&Subject::log(storage))
 }
 
+/// How long a look is repeated beside a writer that is faster than it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 fn look(subject: &Subject) -> Result<Overview> {
-    for _ in 0..TRIES {
-        if let (overview, true) = look_once(subject)? {
+    let (begun, mut tries, mut durable) = (Instant::now(), 0, None);
+    loop {
+        let (overview, settled) = look_once(subject)?;
+        // Where a writer goes on the next look is another chance.
+        tries = if durable.replace(overview.durable) == Some(overview.durable) { tries + 1 } else { 0 };
+        if settled || tries == TRIES || begun.elapsed() > PATIENCE {
             return Ok(overview);
         }
     }
-    look_once(subject).map(|(overview, _)| overview)
 }
 
 /// Also tells whether what was seen belongs together: a writer may recycle a segment between two looks at it.

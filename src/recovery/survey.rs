@@ -112,18 +112,30 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     names.sort();
     survey.segments.reserve(names.len());
     // From the newest down: the first sound header tells whose front to go by, and spares below it are not read.
-    let mut front = None;
+    let (mut log_id, mut cleaned) = (None, 0);
     for name in names.into_iter().rev() {
         let base = segment_base(&name).unwrap_or(0);
-        if front.is_some_and(|front| base < front) {
+        if base < cleaned {
             survey.spares.push(name);
             continue;
         }
-        let found = find(storage, name, base, write, bugs)?;
-        if let (None, Ok((header, _))) = (front, &found.header) {
+        let found = match find(storage, name.clone(), base, write, bugs) {
+            Err(e) if missing(&e) && log_id.is_some() => {
+                if base >= front(storage, log_id)? {
+                    return Err(e);
+                }
+                // A writer cleaned it since the directory was listed, and perhaps more: what was read of that stands.
+                cleaned = survey.segments.last().map_or(0, |above| above.base);
+                survey.spares.push(name);
+                continue;
+            }
+            found => found?,
+        };
+        if let (None, Ok((header, _))) = (log_id, &found.header) {
+            log_id = Some(header.log_id);
             // Whose log this is nobody knows yet where there are several.
             let theirs = marks.iter().all(|mark| mark.log_id == header.log_id);
-            front = Some(marks.iter().map(|mark| mark.front).max().filter(|_| theirs).unwrap_or(0));
+            cleaned = marks.iter().map(|mark| mark.front).max().filter(|_| theirs).unwrap_or(0);
         }
         survey.segments.push(found);
     }
@@ -135,17 +147,11 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     // What a link leads to may be a segment of the log.
     let blocked = survey.blocked.iter().filter_map(|name| segment_base(name)).max();
     survey.ceiling = survey.ceiling.max(blocked.map_or(0, |base| base.saturating_add(*CAPACITY.end())));
-    survey.clean_to(survey.front);
+    let theirs = survey.log_id == log_id;
+    survey.clean_to(if theirs { survey.front.max(cleaned) } else { survey.front });
     survey.notes.extend(survey.segments.iter().filter_map(too_short));
-    if survey.foreign_mark {
-        survey.notes.push(format!("{MARK}: another log's, not used; moved aside once a MARK is needed"));
-    } else if marks.len() == 1 {
-        survey.notes.push(format!("{MARK}: one of its two slots is damaged; the other one is used; {LESS}"));
-    } else if marked && survey.mark.is_none() {
-        survey.notes.push(format!("{MARK}: not readable; {LESS}"));
-    } else if !marked && !survey.segments.is_empty() {
-        survey.notes.push(format!("{MARK}: missing; {LESS}"));
-    }
+    let note = survey.note_of_mark(&marks, marked);
+    survey.notes.extend(note);
     Ok(survey)
 }
 
@@ -328,6 +334,19 @@ impl Survey {
         let cut = self.segments.partition_point(|found| found.base < self.front);
         self.spares.extend(self.segments.drain(..cut).map(|found| found.name));
         cut
+    }
+
+    /// What an operator should know of MARK; `marked`: there is such a file.
+    fn note_of_mark(&self, marks: &[Mark], marked: bool) -> Option<String> {
+        if self.foreign_mark {
+            return Some(format!("{MARK}: another log's, not used; moved aside once a MARK is needed"));
+        }
+        match (marks.len(), self.mark) {
+            (1, _) => Some(format!("{MARK}: one of its two slots is damaged; the other one is used; {LESS}")),
+            (_, None) if marked => Some(format!("{MARK}: not readable; {LESS}")),
+            _ if !marked && !self.segments.is_empty() => Some(format!("{MARK}: missing; {LESS}")),
+            _ => None,
+        }
     }
 
     /// What an operator should know of what was moved aside.
