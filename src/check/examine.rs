@@ -54,6 +54,9 @@ pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, tally: &T
     Ok(examined)
 }
 
+/// The note of a writer that is faster.
+pub(super) const OVERTAKEN: &str = "segments were cleaned while they were read";
+
 fn look_twice(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
     let (plan, walks) = look(subject, depth, threads, tally, None)?;
     let lone = subject.is_lone();
@@ -73,7 +76,7 @@ fn look_twice(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>
     let found = faults.len();
     faults.retain(|fault| fault.lsn.0 >= front && seen.contains(&fault.lsn));
     if found > faults.len() {
-        second.report.notes.push("segments were cleaned while they were read".to_owned());
+        second.report.notes.push(OVERTAKEN.to_owned());
     }
     Ok(second)
 }
