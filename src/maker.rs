@@ -38,6 +38,7 @@ struct State {
     making: bool,
     next_base: u64,
     prepared: VecDeque<Arc<Segment>>,
+    /// By length: what there is no room for to fill is used last.
     spares: Vec<Spare>,
     /// Bytes of all files that count: segments, prepared ones, spares, void ones.
     disk_bytes: u64,
@@ -212,6 +213,7 @@ impl Maker {
             state.making = true;
             drop(state);
             let mut token = Making(Some(self));
+            let is_spare = spare.is_some();
             let stock = spare.map_or(Stock::New { written }, Stock::Spare);
             let header = Header { log_id: self.log_id, base, capacity: self.segment_size, salt: 0 };
             let made = Segment::make(storage, header, stock, self.bugs);
@@ -235,7 +237,11 @@ impl Maker {
                         // Nothing bears the name, so nobody was handed an LSN of it: the next one is made there.
                         state.next_base = base;
                     }
-                    return Err(failed);
+                    // A spare that there is no room to fill says nothing of the next one.
+                    let full = matches!(&failed, Failed::File(e) if *e.kind() == ErrorKind::DiskFull);
+                    if !(is_spare && full) {
+                        return Err(failed);
+                    }
                 }
             }
         }

@@ -145,8 +145,8 @@ impl Wal {
     }
 
     /// Makes ready what an append needs that goes on in a new segment, as the first after opening does: that one is then
-    /// taken by [`try_append`](Wal::try_append) too. Waits until two segments are written once, and leaves nothing in the
-    /// log; later the background does it ahead.
+    /// taken by [`try_append`](Wal::try_append) too. Waits until two segments are made: written once, where syncs are not
+    /// large, or out of cleaned ones. Leaves nothing in the log; later the background does it ahead.
     ///
     /// # Errors
     /// As [`append`](Wal::append), though no append was refused: [`health`](Wal::health) goes by those.

@@ -142,7 +142,10 @@ impl Maker {
             };
             let mut state = self.state.lock();
             match spare {
-                Some(spare) if state.spares.len() < SPARES => state.spares.push(spare),
+                Some(spare) if state.spares.len() < SPARES => {
+                    let at = state.spares.partition_point(|other| other.length <= spare.length);
+                    state.spares.insert(at, spare);
+                }
                 _ => {
                     drop(state);
                     self.unlink(storage, name, length, &mut stuck);

@@ -526,3 +526,31 @@ fn row_12_beyond_the_bound_of_memory_appends_wait_and_try_append_answers() {
     slow.delay(Operation::Sync, Duration::from_millis(1));
     wal.close().unwrap();
 }
+
+/// A segment that ended early was tried first, which there was no block to fill: the append was refused beside a whole one.
+#[test]
+fn row_10_a_short_spare_is_no_full_disk_beside_a_whole_one() {
+    // The first two fill a segment to its end, the other leaves it short.
+    let (whole, short) = (&[8160, 3976][..], &[7000][..]);
+    for segments in [[whole, short], [short, whole]] {
+        let disk = Disk::new(10);
+        let wal = small().open_on(disk.mount()).unwrap();
+        for length in segments.concat() {
+            wal.append(&vec![0; length]).unwrap().wait().unwrap();
+        }
+        fill(&wal, 1..2, 7000);
+        disk.settle();
+        wal.clean_before_lsn(Lsn::MAX).unwrap();
+        let lengths: Vec<_> = disk.names().iter().map(|name| disk.file(name).unwrap().len()).collect();
+        assert!(lengths.iter().filter(|length| **length == 16384).count() == 4 && lengths.len() == 6, "{lengths:?}");
+        disk.capacity(disk.used());
+        // One goes to a segment that was prepared, the next to one out of a spare, for the reserve stays.
+        fill(&wal, 2..4, 7000);
+        let refused = wal.append(&payload(4, 7000)).unwrap_err();
+        assert_eq!(
+            (refused.kind(), wal.health().takes_appends()),
+            (&ErrorKind::DiskFull, false),
+            "{lengths:?}: {refused}"
+        );
+    }
+}
