@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 
 use crate::bugs::Bugs;
-use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, LINK, frame_size};
+use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, LINK, Link, frame_size};
 use crate::scan::{Bad, Chunk, Place, Source, Summary, Window, bad, frame_at, next_frame};
 use crate::storage::File;
 
@@ -105,6 +105,13 @@ impl Walk {
         if header.kind.is_none() {
             (self.offset, self.batch) = (self.end, self.end);
             return Ok(Some(Step::TooNew(offset)));
+        }
+        if header.kind == Some(FrameKind::Link) && offset == u64::from(BLOCK) {
+            // One that is none is as good as damaged, for opening and for a repair.
+            let payload = window.bytes(offset + u64::from(FRAME), header.length as usize)?;
+            if !payload.and_then(Link::decode).is_some_and(|link| link.lies_at(place.base)) {
+                return self.hole(file).map(|hole| Some(Step::Hole(hole)));
+            }
         }
         self.offset += frame_size(u64::from(header.length));
         if !header.more {
