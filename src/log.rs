@@ -278,7 +278,10 @@ fn clear_unfinished(maker: &Maker, storage: &dyn Storage, name: String) -> Optio
         Ok(true) => move_aside(storage, &name).map(|aside| format!("moved to {aside}")),
         Err(e) => Err(e),
     };
-    let told = told.unwrap_or_else(|e| format!("left alone: {e}"));
+    let told = told.unwrap_or_else(|e| {
+        maker.count(storage, &name);
+        format!("left alone: {e}")
+    });
     Some(format!("{name}: not left by the making of a segment, {told}"))
 }
 

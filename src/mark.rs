@@ -8,14 +8,14 @@ use crate::maker::move_aside;
 use crate::segment::Failed;
 use crate::storage::{File, Storage, write_full};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The file and what its newer slot says.
 #[derive(Debug)]
 pub(crate) struct MarkFile {
     state: Mutex<State>,
-    /// Whether there is a file: told without waiting for whoever writes it.
-    made: AtomicBool,
+    /// Bytes that its file takes: told without waiting for whoever writes it.
+    bytes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -52,9 +52,10 @@ impl MarkFile {
             write_full(&**file, &slot, at).and_then(|()| file.sync()).map_err(|e| io(storage, "settle", e))?;
         }
         let state = Mutex::new(State { file, foreign, synced: mark.sequence & 1, mark });
-        // One that is torn takes its bytes all the same.
-        let made = found.is_some() || storage.open(MARK, false).is_ok();
-        Ok(MarkFile { state, made: AtomicBool::new(made) })
+        // One that says nothing may take some all the same.
+        let length = || storage.open(MARK, false).and_then(|file| file.len()).unwrap_or(0);
+        let bytes = if found.is_some() { MARK_LEN } else { length() };
+        Ok(MarkFile { state, bytes: AtomicU64::new(bytes) })
     }
 
     /// Makes it, if it is not there: both slots valid, synced, and its name durable, before any segment is named.
@@ -66,7 +67,7 @@ impl MarkFile {
         if state.foreign {
             // Crash: a log whose MARK is missing, which is no worse than one beside another's.
             _ = move_aside(storage, MARK).map_err(|e| Failed::File(io(storage, "move aside", e)))?;
-            self.made.store(false, Ordering::Release);
+            self.bytes.store(0, Ordering::Release);
             sync_dir(storage)?;
             state.foreign = false;
         }
@@ -88,13 +89,15 @@ impl MarkFile {
         // Crash: with no segment named yet a torn MARK is a new log; beside segments it would weaken evidence.
         made.map_err(|e| {
             // Made anew the next time: a sync that failed is not tried again on the same pages.
-            self.made.store(storage.remove(MARK).is_err(), Ordering::Release);
+            if storage.remove(MARK).is_ok() {
+                self.bytes.store(0, Ordering::Release);
+            }
             Failed::File(io(storage, "make", e))
         })?;
         sync_dir(storage)?;
         state.synced = state.mark.sequence & 1;
         state.file = Some(file);
-        self.made.store(true, Ordering::Release);
+        self.bytes.store(MARK_LEN, Ordering::Release);
         Ok(())
     }
 
@@ -122,7 +125,7 @@ impl MarkFile {
 
     /// Bytes that it will take and does not yet.
     pub(crate) fn unmade(&self) -> u64 {
-        if self.made.load(Ordering::Acquire) { 0 } else { MARK_LEN }
+        MARK_LEN.saturating_sub(self.bytes.load(Ordering::Acquire))
     }
 
     /// What it says.

@@ -119,6 +119,7 @@ impl Options {
     /// - what a power cut cut off, until the first commit of a life clears it away: a segment for each power cut before that
     /// - what a life wrote that was killed after an append and before its first commit: a segment, until the next life but
     ///   one trims it, or the next that commits
+    /// - what a clean left, where the disk is full at opening and MARK is missing: it goes at a later opening
     /// - files that were moved aside, which do not count: a power cut may leave one, as large as a segment, and it stays
     ///   until you remove it
     pub fn max_disk_bytes(mut self, bytes: u64) -> Options {

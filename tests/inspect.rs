@@ -263,6 +263,37 @@ fn however_slowly_it_looks_beside_a_writer_nothing_is_taken_for_damage() {
     }
 }
 
+/// At each second file that it opens the writer begins a further segment and cleans the first: those that were listed first
+/// are gone before it comes to them, and it gave up.
+#[cfg(feature = "sim")]
+#[test]
+fn a_writer_that_overtakes_each_look_keeps_nobody_from_looking() {
+    use std::sync::Arc;
+
+    use seawall::check::{Verify, inspect_on};
+    use seawall::sim::{Disk, Failing, Operation};
+    let disk = Disk::new(1);
+    let wal = Arc::new(Options::new().segment_size(16 << 10).open_on(disk.mount()).unwrap());
+    let goes_on = |wal: &Wal| {
+        wal.append(&[b'.'; 300]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+        let before = wal.durable_lsn().0.saturating_sub(10 * (16 << 10));
+        wal.clean_before_lsn(Lsn(before)).unwrap();
+    };
+    (0..20).for_each(|_| goes_on(&wal));
+    let slow = Failing::new(disk.mount());
+    let (writer, begun, opens) = (Arc::clone(&wal), wal.durable_lsn(), AtomicU64::new(0));
+    slow.before(Operation::Open, move || {
+        if opens.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+            goes_on(&writer);
+        }
+    });
+    let overview = inspect_on(slow.clone()).unwrap();
+    assert!(overview.durable >= begun && overview.faults.is_empty(), "{overview:?}");
+    let report = Verify::new().threads(1).run_on(slow).unwrap();
+    assert!(report.is_clean(), "{report}");
+}
+
 /// Looks a hundred times and more beside a writer that rotates, cleans and recycles.
 fn beside_a_writer(look: impl Fn(&Path) -> Overview) {
     let dir = tempfile::tempdir().unwrap();

@@ -41,6 +41,8 @@ pub(super) struct Examined {
     pub(super) shown: u64,
     /// Where the newest segment begins and what was durable of it ends, if there is no file of it, nor a link that names it.
     pub(super) gone: Option<(u64, u64)>,
+    /// A writer cleaned some of it while it was read.
+    pub(super) overtaken: bool,
     /// Complete for `Depth::All` only.
     pub(super) report: Report,
 }
@@ -53,9 +55,6 @@ pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, tally: &T
     }
     Ok(examined)
 }
-
-/// The note of a writer that is faster.
-pub(super) const OVERTAKEN: &str = "segments were cleaned while they were read";
 
 fn look_twice(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
     let (plan, walks) = look(subject, depth, threads, tally, None)?;
@@ -76,7 +75,8 @@ fn look_twice(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>
     let found = faults.len();
     faults.retain(|fault| fault.lsn.0 >= front && seen.contains(&fault.lsn));
     if found > faults.len() {
-        second.report.notes.push(OVERTAKEN.to_owned());
+        second.overtaken = true;
+        second.report.notes.push("segments were cleaned while they were read".to_owned());
     }
     Ok(second)
 }
@@ -263,7 +263,7 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);
     report.end = Lsn(end);
     report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));
-    Ok(Examined { plan, pieces, walks, durable, certain, shown, gone, report })
+    Ok(Examined { plan, pieces, walks, durable, certain, shown, gone, overtaken: false, report })
 }
 
 impl Examined {

@@ -14,7 +14,7 @@ use crate::scan::{Place, Scan, apply_notes, scan};
 use crate::storage::Storage;
 
 use super::Fault;
-use super::examine::{Depth, Examined, OVERTAKEN, examine};
+use super::examine::{Depth, Examined, examine};
 use super::plan::Piece;
 use super::subject::Subject;
 use super::tally::Tally;
@@ -210,8 +210,7 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
         ..Overview::default()
     };
     let newest = Newest::read(subject, &examined)?;
-    let overtaken = overview.notes.iter().any(|note| note == OVERTAKEN);
-    let settled = newest.reaches(&examined) && !overtaken || !overview.faults.is_empty();
+    let settled = newest.reaches(&examined) && !examined.overtaken || !overview.faults.is_empty();
     overview.checkpoint = newest.checkpoint(survey.front, examined.shown);
     overview.segments = segments(subject, &examined, &newest)?;
     if !subject.is_lone() {

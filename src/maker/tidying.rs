@@ -201,26 +201,39 @@ impl Maker {
     }
 
     /// Removes files that lie below the front at open. None is used again: somebody may hold bytes of it from when the
-    /// log was open before. Tells what stays.
+    /// log was open before. Tells what stays, but for what is another log's.
     pub(crate) fn remove_spares(&self, storage: &dyn Storage, names: Vec<String>) -> Vec<String> {
-        let ours = names.into_iter().filter(|name| !self.is_foreign(storage, name));
-        ours.filter_map(|name| self.remove_left(storage, name)).collect()
+        let left = |name: String| match self.is_foreign(storage, &name) {
+            Ok(true) => None,
+            Ok(false) => self.remove_left(storage, name),
+            Err(e) => {
+                self.count(storage, &name);
+                Some(format!("{name}: not needed any more, but left alone, for whose it is cannot be read: {e}"))
+            }
+        };
+        names.into_iter().filter_map(left).collect()
     }
 
     /// Removes a file that an earlier life left. Tells if it stays; then it counts, and the next clean tries again.
     pub(crate) fn remove_left(&self, storage: &dyn Storage, name: String) -> Option<String> {
-        let length = storage.open(&name, false).and_then(|file| file.len()).unwrap_or(0);
-        let mut stuck = Vec::new();
-        self.state.lock().disk_bytes += length;
-        self.unlink(storage, name, length, &mut stuck);
-        let (name, e) = stuck.pop()?;
-        Some(format!("{name}: not needed any more, but cannot be removed: {e}"))
+        let e = storage.remove(&name).err().filter(|e| e.kind() != std::io::ErrorKind::NotFound)?;
+        let (told, length) =
+            (format!("{name}: not needed any more, but cannot be removed: {e}"), self.count(storage, &name));
+        self.state.lock().stuck.push((name, length));
+        Some(told)
     }
 
-    /// Whether a file has the header of another log: that is not ours to remove. Nor is one that cannot be read.
-    fn is_foreign(&self, storage: &dyn Storage, name: &str) -> bool {
-        let head = storage.open(name, false).and_then(|file| read_head(&*file));
-        head.map_or(true, |head| Header::decode(&head).is_ok_and(|(header, _)| header.log_id != self.log_id))
+    /// Counts a file that stays, as far as its length is to be had, and tells that.
+    pub(crate) fn count(&self, storage: &dyn Storage, name: &str) -> u64 {
+        let length = storage.open(name, false).and_then(|file| file.len()).unwrap_or(0);
+        self.state.lock().disk_bytes += length;
+        length
+    }
+
+    /// Whether a file has the header of another log: that is not ours to remove.
+    fn is_foreign(&self, storage: &dyn Storage, name: &str) -> std::io::Result<bool> {
+        let head = read_head(&*storage.open(name, false)?)?;
+        Ok(Header::decode(&head).is_ok_and(|(header, _)| header.log_id != self.log_id))
     }
 
     /// Cuts a segment's file, in closing. Where that fails it stays as it is.

@@ -15,7 +15,6 @@ mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +24,7 @@ use names::Names;
 
 use super::error::set_group;
 use super::source::{Commit, Event, Partition, Source, SourceError, TopicId};
+use super::within::within;
 
 /// How long a commit may be without an answer before it counts as failed: after a broker was killed none may come.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
@@ -270,13 +270,7 @@ impl KafkaSource {
                 _ => client.assign(Change::Clear),
             };
         }
-        let (done, closed) = mpsc::channel();
-        let closing = move || {
-            drop(client);
-            let _ = done.send(());
-        };
-        let spawned = thread::Builder::new().name("seawall-kafka-close".into()).spawn(closing);
-        if spawned.is_err() || closed.recv_timeout(timeout).is_err() {
+        if within("seawall-kafka-close", timeout, || drop(client)).is_none() {
             CLOSES_ABANDONED.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -76,6 +76,7 @@ mod source;
 mod start;
 mod status;
 mod wire;
+mod within;
 
 pub use block::{Block, BlockBuilder, BlockRecord, BlockRecords, Range, SealedBlock};
 pub use config::{Clock, Config, Mode, Reset, SystemClock};

@@ -227,10 +227,9 @@ impl Notice {
             }
             Notice::Paused { full } => full.as_ref().map_or("the disk is behind", no_room).into(),
             Notice::Full(error) if *error.kind() == ErrorKind::LogFull => {
-                // What it says next is for whoever has the log in hand.
-                let error = error.to_string();
-                let how = error.split(';').next().unwrap_or_default();
-                format!("{how}. Intake is paused until there is room: --retain or a larger --max-disk-bytes makes it")
+                // The error's own words are for whoever has the log in hand.
+                let full = no_room(error);
+                format!("{full}, intake is paused until there is room: --retain or a larger --max-disk-bytes makes it")
             }
             Notice::Full(error) => format!("{}, intake is paused until it is not: {error}", no_room(error)),
             Notice::CommitFailed { error, gone } if gone.is_empty() => {

@@ -119,14 +119,14 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
             survey.spares.push(name);
             continue;
         }
-        let found = match find(storage, name.clone(), base, write, bugs) {
+        let found = match find(storage, name, base, write, bugs) {
             Err(e) if missing(&e) && log_id.is_some() => {
                 if base >= front(storage, log_id)? {
                     return Err(e);
                 }
                 // A writer cleaned it since the directory was listed, and perhaps more: what was read of that stands.
                 cleaned = survey.segments.last().map_or(0, |above| above.base);
-                survey.spares.push(name);
+                survey.spares.push(segment_name(base));
                 continue;
             }
             found => found?,

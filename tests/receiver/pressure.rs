@@ -215,6 +215,7 @@ fn a_pause_says_whether_the_disk_is_behind_or_the_log_is_full_and_what_to_do_the
     life.expect("intake is paused", |life| life.witness.heard("paused: "));
     assert!(life.witness.heard("paused: the log is full") && !life.witness.heard("the disk is behind"));
     assert!(life.witness.heard("--retain or a larger --max-disk-bytes"));
+    assert!(!life.witness.heard("append a checkpoint"), "what the log says to its own caller");
     life.ask_to_stop();
     let error = life.error();
     assert!(matches!(error, ReceiveError::NotDurable { .. }), "{error}");

@@ -252,6 +252,31 @@ fn row_30_what_cannot_be_removed_counts_in_later_lives_too() {
     assert!(lengths() > 6 * CAPACITY && lengths() <= 8 * CAPACITY);
 }
 
+/// What could not be opened, or be read whether a maker left it, was neither counted nor, of the first, told of.
+#[test]
+fn row_30_what_cannot_be_read_counts_and_is_told() {
+    let disk = Disk::new(30);
+    let lengths = || disk.names().iter().map(|name| disk.file(name).unwrap().len() as u64).sum::<u64>();
+    let wal = small().open_on(disk.mount()).unwrap();
+    fill(&wal, 0..8, 7000);
+    disk.fail(Fault::new(Operation::Remove).for_good());
+    assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().failed.is_empty());
+    wal.close().unwrap();
+    drop(wal);
+    disk.heal();
+    let (left, unfinished) = (segments(&disk).swap_remove(0), "00000000000099999744.new");
+    disk.put(unfinished, vec![0; 5000]);
+    disk.fail(Fault::new(Operation::Open).on(&left).kind(std::io::ErrorKind::Other));
+    disk.fail(Fault::new(Operation::Read).on(unfinished));
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert!(disk.file(&left).is_some() && disk.file(unfinished).is_some());
+    assert_eq!(wal.stats().disk_bytes, lengths());
+    for name in [&left, unfinished] {
+        let told = |note: &String| note.contains(name) && note.contains("left alone");
+        assert!(wal.recovery().notes.iter().any(told), "{name}: {:?}", wal.recovery());
+    }
+}
+
 /// A segment that was prepared and never used keeps nothing from being cleaned where it cannot be removed: below the front
 /// it may be taken for a cleaned one.
 #[test]

@@ -161,7 +161,7 @@ impl Stage<'_> {
             child.check()?;
             if self.begun.elapsed() > BOUND {
                 let how = format!("has only {} of {RECORDS} records after {} s", proof.records(), BOUND.as_secs());
-                bail!(child.end(&how)?);
+                bail!(child.ended(&how)?);
             }
             std::thread::sleep(Duration::from_millis(50));
             proof.read(&self.dir)?;

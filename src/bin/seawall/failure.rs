@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::exit;
 use crate::out::{self, Plain, counted};
+use crate::target::resolved;
 
 /// The help of `--json` for what fails.
 pub const JSON: &str = "\
@@ -70,16 +71,9 @@ pub fn ways(path: &Path, at: Option<Lsn>) -> Vec<String> {
 pub fn salvage(sources: &[impl AsRef<Path>], log: Option<&str>) -> String {
     let first = sources.first().map_or(Path::new("log"), AsRef::as_ref);
     // Not in the log's own directory.
-    let beside = first.parent().filter(|dir| first.is_file() && dir.join("MARK").exists());
-    let beside = match beside {
-        Some(dir) if dir.as_os_str().is_empty() => std::env::current_dir().unwrap_or_default(),
-        // A name beside it is made of its own, which `.` is not.
-        dir => {
-            let dir = dir.unwrap_or(first);
-            let named = dir.file_name().is_some();
-            if named { dir.to_owned() } else { std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()) }
-        }
-    };
+    let beside = first.parent().filter(|dir| first.is_file() && dir.join("MARK").exists()).unwrap_or(first);
+    // A name beside it is made of its own, which `.` is not.
+    let beside = if beside.file_name().is_some() { beside.to_owned() } else { resolved(beside) };
     let name = |n: u32| {
         let mut name = PathBuf::from(beside.components().as_path()).into_os_string();
         // Each log has its own.

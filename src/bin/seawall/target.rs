@@ -31,10 +31,11 @@ pub fn refuse_used(new: &Path, sources: &[impl AsRef<Path>]) -> anyhow::Result<(
     Ok(())
 }
 
-/// Where a path leads that need not be there: through all links that are.
-fn resolved(path: &Path) -> PathBuf {
+/// Where a path leads that need not be there: through all links that are. One of no parts leads to the current directory.
+pub fn resolved(path: &Path) -> PathBuf {
     let mut real = PathBuf::new();
-    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+    let whole = std::path::absolute(path).or_else(|_| std::env::current_dir());
+    for part in whole.unwrap_or_else(|_| path.to_owned()).components() {
         if part == Component::ParentDir {
             real.pop();
         } else {

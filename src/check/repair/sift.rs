@@ -111,8 +111,7 @@ pub(super) fn sift(
                 }
                 match header.kind {
                     Some(FrameKind::Link) if offset == u64::from(BLOCK) => {
-                        let link = Link::decode(&walk.payload(file, offset, &header)?);
-                        sifted.link = link.filter(|link| link.lies_at(place.base));
+                        sifted.link = Link::decode(&walk.payload(file, offset, &header)?);
                     }
                     Some(FrameKind::CursorNote) => {
                         open.note(&walk.payload(file, offset, &header)?);

@@ -1,13 +1,13 @@
 //! How a receiver ends: asked to, or because something ended it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{REPORT, Receiver};
 use crate::receiver::error::ReceiveError;
 use crate::receiver::status::{Notice, SealCause, Status, Step};
+use crate::receiver::within::within;
 
 impl Receiver {
     /// Begins to stop where that is asked for; `true` once there is nothing left to do.
@@ -77,14 +77,7 @@ impl Receiver {
 
     /// Closes the log on a thread of its own, which is left to itself where the disk does not come back in time.
     fn close(&self, timeout: Duration) -> Result<(), ReceiveError> {
-        let (done, closed) = mpsc::channel();
-        let wal = Arc::clone(&self.wal);
-        let closing = move || _ = done.send(wal.close());
-        let spawned = thread::Builder::new().name("seawall-close".into()).spawn(closing);
-        let timeout = timeout.max(self.config.retry_interval);
-        match spawned.ok().and_then(|_| closed.recv_timeout(timeout).ok()) {
-            Some(closed) => Ok(closed?),
-            None => Err(ReceiveError::NotClosed),
-        }
+        let (wal, timeout) = (Arc::clone(&self.wal), timeout.max(self.config.retry_interval));
+        within("seawall-close", timeout, move || wal.close()).ok_or(ReceiveError::NotClosed)?.map_err(Into::into)
     }
 }

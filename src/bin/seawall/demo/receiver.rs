@@ -56,7 +56,7 @@ impl Child {
     /// SIGKILL: nothing that it had in mind comes to pass any more.
     pub fn kill(mut self) -> anyhow::Result<()> {
         self.check()?;
-        self.end("is killed").map(drop)
+        self.end().map_err(Into::into)
     }
 
     /// Lets it stop in order.
@@ -67,17 +67,21 @@ impl Child {
             match self.process.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => bail!(self.said(&format!("did not stop in order ({status})"))),
-                None if Instant::now() > deadline => bail!(self.end("does not stop")?),
+                None if Instant::now() > deadline => bail!(self.ended("does not stop")?),
                 None => std::thread::sleep(Duration::from_millis(20)),
             }
         }
     }
 
     /// Kills it, for it does not do what it should. What is wrong, with the last that it said.
-    pub fn end(&mut self, wrong: &str) -> anyhow::Result<Listing> {
-        self.process.kill()?;
-        self.process.wait()?;
+    pub fn ended(&mut self, wrong: &str) -> anyhow::Result<Listing> {
+        self.end()?;
         Ok(self.said(wrong))
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        self.process.kill()?;
+        self.process.wait().map(drop)
     }
 
     /// What is wrong, with the last that it said before it ended.
