@@ -214,11 +214,9 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     sum.report.notes.clone_from(&plan.survey.notes);
     let unlinked = |index: &usize| plan.parts.get(*index).is_some_and(|part| part.link.is_none());
     if let Some(Piece::Member(index)) = pieces.first()
-        && front > 0
         && front < first
         && unlinked(index)
     {
-        // The front is a segment's base, and no link is left to name it.
         sum.front_gone(front, first);
     }
     // Those above a torn tail too.

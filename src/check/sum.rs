@@ -5,7 +5,7 @@ use crate::format::{BLOCK, CAPACITY, segment_name};
 use crate::lsn::Lsn;
 use crate::recovery::{Found, NO_FILE, short};
 
-use super::plan::{Piece, Plan};
+use super::plan::{Part, Piece, Plan};
 use super::walk::{Hole, Walked};
 use super::{Fault, Report};
 
@@ -23,6 +23,8 @@ pub(super) struct Sum {
     passed: bool,
     /// Since then files may be missing that no link names.
     room: bool,
+    /// Whether more may have lain at the end of the last segment than is there, as only the next one's link would tell.
+    more: bool,
     /// Up to where that is sure, and the valid bytes up to there.
     sure: u64,
     sure_bytes: u64,
@@ -52,6 +54,7 @@ impl Sum {
             counted: (front == 0).then_some(0),
             passed: false,
             room: false,
+            more: false,
             sure: front,
             sure_bytes: 0,
             top: String::new(),
@@ -70,18 +73,23 @@ impl Sum {
         let block = u64::from(BLOCK);
         self.room |= self.is_room(base);
         let (passed, room) = (std::mem::take(&mut self.passed), std::mem::take(&mut self.room));
+        let more = std::mem::take(&mut self.more);
         let counted = self.counted.filter(|_| !passed || room);
         let lost = counted.map_or(records, |counted| before.saturating_sub(counted).max(records));
         let mut what = if blocked { NO_FILE } else { "the file is missing, or another segment's" }.to_owned();
         let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(block)));
         let begins = self.top.is_empty();
-        if lost > records || begins && self.counted.is_none() && self.limit < base {
+        let uncounted = self.counted.is_none() && self.limit < base && (begins || room);
+        if uncounted || lost > records && self.limit < base {
             what = format!("the files from LSN {} to here are missing, or other segments'", self.limit);
             from = self.limit;
             bytes = bytes.saturating_add(base.saturating_sub(self.limit.saturating_add(block)));
+        } else if lost > records {
+            // No file lay between.
+            what = format!("{what}, and {} at the end of {}", plural(lost - records, "record"), self.top);
         }
         // Without a count to begin with, the records of those before it are not known.
-        let known = (self.counted.is_some() || from == base) && (!passed || lost == records);
+        let known = (self.counted.is_some() || from == base && !more) && (!passed || lost == records);
         if begins {
             self.report.first = Lsn(from);
         }
@@ -98,8 +106,13 @@ impl Sum {
         });
     }
 
-    /// Adds what lay between the front and the first segment that is left.
+    /// Adds what lay between the front and the first segment that is left, if its link is damaged, which would tell.
     pub(super) fn front_gone(&mut self, front: u64, first: u64) {
+        if front == 0 {
+            // There may have been nothing: a log need not begin at 0.
+            self.limit = 0;
+            return;
+        }
         self.report.first = Lsn(front);
         self.report.faults.push(Fault {
             segment: segment_name(front),
@@ -152,7 +165,8 @@ impl Sum {
         }
         self.report.segments += 1;
         // Of what lay between the one before and this one nothing but its link would tell.
-        let untold = newest && part.link.is_none() && self.limit < found.base;
+        let counts = !newest && self.counted.is_some();
+        let untold = part.link.is_none() && !counts && (self.limit < found.base || self.more);
         let place = |offset, what: &str| Fault {
             segment: found.name.clone(),
             offset,
@@ -190,12 +204,14 @@ impl Sum {
         let left = open && newest && self.is_left(walked);
         let holes = walked.holes.iter().take(walked.holes.len() - usize::from(left));
         let known = self.report.faults.len();
-        if !self.holes(found, holes, open, self.unread(plan, next)) {
+        let goes_on = self.holes(found, holes, open, self.unread(plan, next));
+        let link = self.report.faults.iter_mut().skip(known).filter(|fault| fault.offset == u64::from(BLOCK));
+        link.filter(|_| untold).for_each(|fault| fault.lost_records = None);
+        if !goes_on {
             return Ok(false);
         }
         self.count_end(walked.holes.last().filter(|_| open), known);
-        let link = self.report.faults.iter_mut().skip(known).filter(|fault| fault.offset == u64::from(BLOCK));
-        link.filter(|_| untold).for_each(|fault| fault.lost_records = None);
+        self.more = open && walked.may_have_gone_on();
         self.report.records += walked.found.records;
         self.report.bytes += walked.bytes;
         if !open && part.link.is_some() {
@@ -207,13 +223,20 @@ impl Sum {
         }
         self.passed |= open && (part.left.is_some() || !walked.gaps.is_empty());
         self.gaps(found, walked);
-        let expected = part.records(!walked.gaps.is_empty()).filter(|_| walked.holes.is_empty());
-        if let Some(expected) = expected.filter(|expected| *expected != walked.found.records) {
-            let whose = if part.left.is_some() { "a repair left" } else { "the next segment's link says" };
-            let what = format!("{}, {whose} {expected}", plural(walked.found.records, "valid record"));
-            self.report.faults.push(place(u64::from(BLOCK), &what));
-        }
+        self.hold_against_count(found, part, walked);
         Ok(true)
+    }
+
+    /// Whether a segment without holes holds as many records as it is to.
+    fn hold_against_count(&mut self, found: &Found, part: &Part, walked: &Walked) {
+        let (records, expected) = (walked.found.records, part.records(!walked.gaps.is_empty()));
+        if let Some(expected) = expected.filter(|expected| walked.holes.is_empty() && *expected != records) {
+            let whose = if part.left.is_some() { "a repair left" } else { "the next segment's link says" };
+            let what = format!("{}, {whose} {expected}", plural(records, "valid record"));
+            self.fault(&found.name, found.base, u64::from(BLOCK), 0, what);
+            let told = self.report.faults.last_mut();
+            told.into_iter().for_each(|fault| (fault.lost_records, fault.beyond) = (Some(0), records));
+        }
     }
 
     /// Whether a segment may have lain between the last one and the one at `base`.

@@ -6,7 +6,7 @@ use crate::bugs::Bugs;
 use crate::error::{Damage, Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, Header, MARK, NO_BASE, segment_name};
 use crate::lsn::Lsn;
-use crate::scan::{damage_at, look_beyond};
+use crate::scan::{Chunk, Window, damage_at, look_beyond, zeros_at};
 use crate::storage::{Storage, read_full};
 
 use super::survey::{Found, Survey};
@@ -55,11 +55,12 @@ pub(super) fn damage(
     let segment = |index: Option<usize>| index.and_then(|index| survey.segments.get(index));
     let unlinked = segment(tail.unlinked.filter(|_| !tail.is_torn(&survey.segments)));
     let damage = match (broken, unlinked, segment(tail.bad)) {
-        (Some(broken), ..) => of_segment(storage, survey, tail, broken)?,
-        (None, Some(found), _) => {
-            let what = "the link is damaged, which says how the log goes on here";
-            of_frame(storage, survey, tail, found, u64::from(BLOCK), what.to_owned())?
+        // That none leads down to the front is its link's fault, if its own segment is there.
+        (Some(broken), Some(found), _) if broken.base == found.base && found.base == survey.front => {
+            of_link(storage, survey, tail, found)?
         }
+        (Some(broken), ..) => of_segment(storage, survey, tail, broken)?,
+        (None, Some(found), _) => of_link(storage, survey, tail, found)?,
         (None, None, Some(found)) => {
             let what = short.unwrap_or_else(|| "no valid frame here, not a torn tail".to_owned());
             of_frame(storage, survey, tail, found, tail.offset, what)?
@@ -72,6 +73,31 @@ pub(super) fn damage(
         }
     };
     Ok(Error::damage("open", storage.path(), Damage { durable: Lsn(tail.claim), ..damage }))
+}
+
+/// The damage of a link.
+fn of_link(storage: &dyn Storage, survey: &Survey, tail: &Tail, found: &Found) -> Result<Damage> {
+    let what = "the link is damaged, which says how the log goes on here";
+    let damage = of_frame(storage, survey, tail, found, u64::from(BLOCK), what.to_owned())?;
+    let records = if is_more_below(storage, survey, tail, found)? { None } else { damage.records };
+    Ok(Damage { records, ..damage })
+}
+
+/// Whether more may have lain below a segment whose link is damaged than is there, as nothing but that would tell: whole
+/// segments, or what the one below has lost at its end.
+fn is_more_below(storage: &dyn Storage, survey: &Survey, tail: &Tail, found: &Found) -> Result<bool> {
+    let Some(below) = tail.bad.and_then(|index| survey.segments.get(index)) else {
+        return Ok(survey.front < found.base);
+    };
+    let Some((place, (header, _))) = below.place(Bugs::default()).zip(below.header.as_ref().ok()) else {
+        return Ok(true);
+    };
+    if below.base.saturating_add(header.capacity) < found.base {
+        return Ok(true);
+    }
+    let (mut chunk, limit) = (Chunk::default(), place.limit);
+    let zeros = zeros_at(&mut Window::new(&*below.file, limit, &mut chunk), tail.offset).map_err(io(storage, below))?;
+    Ok(tail.offset + zeros < limit)
 }
 
 /// The damage at an offset of a segment whose header holds.
@@ -122,7 +148,7 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
             }
         }
         Some(found) => match (link, &found.header) {
-            (Some(link), Ok((_, seed))) => {
+            (Some(link), Ok((_, seed))) if link.prev_seed != *seed => {
                 damage.found = format!("a header with checksum {seed:08x}, expected {:08x}", link.prev_seed);
                 damage.records = Some(link.prev_records);
             }

@@ -33,10 +33,10 @@ pub(crate) fn bad(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Re
             0 => format!("the {whose} ends at byte {end}"),
             _ => format!("the {whose} ends at byte {end}, {room} bytes further, less than a frame"),
         };
-        return Ok(Bad { found, header: None, zeros: zeros(window, offset)? });
+        return Ok(Bad { found, header: None, zeros: zeros_at(window, offset)? });
     };
     if frame == [0; FRAME as usize] {
-        let zeros = zeros(window, offset)?;
+        let zeros = zeros_at(window, offset)?;
         return Ok(Bad { found: format!("{zeros} bytes of zeros"), header: None, zeros });
     }
     let short = u32::try_from(offset).unwrap_or(u32::MAX);
@@ -58,7 +58,7 @@ pub(crate) fn bad(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Re
 }
 
 /// How many zeros there are from `from` on.
-fn zeros(window: &mut Window<'_>, from: u64) -> io::Result<u64> {
+pub(crate) fn zeros_at(window: &mut Window<'_>, from: u64) -> io::Result<u64> {
     let mut at = from;
     while let Some(rest) = window.rest(at, 1)? {
         let some = rest.iter().position(|byte| *byte != 0);

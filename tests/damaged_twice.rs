@@ -1,0 +1,141 @@
+//! Of logs with two or three damaged places: where it is told how many records are lost, by verifying, by the error that
+//! refuses to open, and by a repair, it is as many as are gone.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+use std::fs;
+use std::path::Path;
+
+use seawall::check::{Repair, verify};
+use seawall::{ErrorKind, Options};
+
+const BLOCK: usize = 4096;
+const LINK: usize = 24 + 80;
+
+fn small() -> Options {
+    Options::new().segment_size(16 << 10)
+}
+
+/// A log as it lies in its directory: the files that hold something, by name.
+struct Log {
+    files: Vec<(String, Vec<u8>)>,
+    /// Its segments, as indices of those files.
+    segments: Vec<usize>,
+    /// Records that were not cleaned.
+    records: u64,
+}
+
+impl Log {
+    /// Of `count` records, cleaned below the record `below`. If it is not closed, it is left as a killed process leaves it.
+    fn new(count: usize, below: Option<usize>, close: bool) -> Log {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = small().open(dir.path()).unwrap();
+        let append = |n| wal.append(&vec![7; n * 37 % 1000]).unwrap().wait().unwrap();
+        let lsns: Vec<_> = (0..count).map(append).collect();
+        let first = below.map(|below| wal.clean_before_lsn(lsns[below]).unwrap().first);
+        if close {
+            wal.close().unwrap();
+        }
+        let files = files(dir.path());
+        drop(wal);
+        let holds =
+            |(name, bytes): &(String, Vec<u8>)| name.ends_with(".wal") && bytes[BLOCK..].iter().any(|b| *b != 0);
+        let segments: Vec<_> = (0..files.len()).filter(|n| holds(&files[*n])).collect();
+        assert!(segments.len() > 2, "{}", segments.len());
+        let records = lsns.iter().filter(|lsn| Some(**lsn) >= first).count() as u64;
+        Log { files, segments, records }
+    }
+}
+
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    // One that is being made may be renamed meanwhile: it holds nothing yet.
+    let mut files: Vec<_> = names.filter_map(|path| Some((name(&path), fs::read(&path).ok()?))).collect();
+    files.retain(|(name, bytes)| !name.ends_with(".new") && bytes.len() > BLOCK);
+    files.sort();
+    files
+}
+
+/// What is done to a segment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Hurt {
+    Gone,
+    Header,
+    Link,
+    LinkWiped,
+    Record,
+    /// Within a record.
+    Cut,
+}
+
+impl Hurt {
+    const ALL: [Hurt; 6] = [Hurt::Gone, Hurt::Header, Hurt::Link, Hurt::LinkWiped, Hurt::Record, Hurt::Cut];
+
+    fn hurt(self, bytes: &mut Vec<u8>) {
+        let record = BLOCK + LINK + 300;
+        match self {
+            Hurt::Header => bytes[50] ^= 1,
+            Hurt::Link => bytes[BLOCK + 30] ^= 1,
+            Hurt::LinkWiped => bytes[BLOCK..][..LINK].fill(0),
+            Hurt::Record => bytes.get_mut(record).into_iter().for_each(|byte| *byte ^= 1),
+            Hurt::Cut => bytes.truncate(record + 1200),
+            Hurt::Gone => {}
+        }
+    }
+}
+
+/// Two places of each log, and of the three some.
+fn cases(log: &Log) -> Vec<Vec<(usize, Hurt)>> {
+    let hurts: Vec<_> = log.segments.iter().flat_map(|n| Hurt::ALL.map(|hurt| (*n, hurt))).collect();
+    let mut cases: Vec<_> = hurts.iter().map(|hurt| vec![*hurt]).collect();
+    for (a, first) in hurts.iter().enumerate() {
+        for (b, second) in hurts.iter().enumerate().skip(a + 1) {
+            cases.push(vec![*first, *second]);
+            let thirds = hurts.iter().enumerate().skip(b + 1).filter(|(c, _)| (7 * a + 3 * b + c) % 29 == 0);
+            cases.extend(thirds.map(|(_, third)| vec![*first, *second, *third]));
+        }
+    }
+    cases
+}
+
+/// A segment gone below the newest, whose link was damaged too, was told as no loss: nothing else tells of it. And the link
+/// of the segment at the front, if damaged, as the loss of all that this holds.
+#[test]
+fn as_many_records_are_told_lost_as_are_lost() {
+    let (mut told, mut untold) = (0, 0);
+    for (count, below, close) in
+        [(80, None, true), (80, Some(40), true), (120, Some(60), false), (50, Some(25), false), (50, None, false)]
+    {
+        let log = Log::new(count, below, close);
+        for (n, case) in cases(&log).into_iter().enumerate() {
+            let dir = tempfile::tempdir().unwrap();
+            for (n, (name, bytes)) in log.files.iter().enumerate().filter(|(n, _)| !case.contains(&(*n, Hurt::Gone))) {
+                let mut bytes = bytes.clone();
+                case.iter().filter(|(hit, _)| *hit == n).for_each(|(_, hurt)| hurt.hurt(&mut bytes));
+                fs::write(dir.path().join(name), bytes).unwrap();
+            }
+            let report = verify(dir.path()).unwrap();
+            let what = || format!("{count} records, cleaned below {below:?}, closed {close}, {case:?}: {report}");
+            let lost = log.records - report.records;
+            let all: Option<u64> = report.faults.iter().map(|fault| fault.lost_records).sum();
+            assert!(all.is_none_or(|all| all == lost), "{lost} lost, {}", what());
+            told += u64::from(lost > 0 && all.is_some());
+            untold += u64::from(lost > 0 && all.is_none());
+            let Err(error) = small().open(dir.path()) else { continue };
+            let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+            assert!(damage.records.is_none_or(|records| records <= lost), "{lost} lost, {error}; {}", what());
+            assert!(
+                damage.records != Some(0) || lost == 0 || report.faults.len() > 1,
+                "{lost} lost, {error}; {}",
+                what()
+            );
+            if n % 4 > 0 {
+                continue;
+            }
+            let plan = Repair::new().run(dir.path()).unwrap();
+            assert_eq!((plan.kept_records, plan.lost_records), (report.records, all), "{plan}; {}", what());
+            assert!(verify(dir.path()).unwrap().is_clean(), "{}", what());
+        }
+    }
+    assert!(told > 800 && untold > 80, "{told} and {untold}");
+}
