@@ -286,6 +286,38 @@ fn a_log_that_is_gone_is_told() {
     }
 }
 
+/// A MARK that could not be made whole is removed and made anew, before there is a segment: a view that looked meanwhile said
+/// that the log was gone, and would not go on.
+#[test]
+fn a_view_of_a_log_without_segments_waits_for_mark_to_be_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let id = wal.log_id();
+    wal.prepare().unwrap();
+    drop(wal);
+    let mark = std::fs::read(dir.path().join("MARK")).unwrap();
+    for path in std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()) {
+        if !path.ends_with("MARK") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let view = small().open_read_only(dir.path()).unwrap();
+    let mut follower = view.follow(Lsn::ZERO);
+    for left in [None, Some(&[][..]), Some(&[0; 8192]), Some(&mark[..100])] {
+        match left {
+            None => std::fs::remove_file(dir.path().join("MARK")).unwrap(),
+            Some(left) => std::fs::write(dir.path().join("MARK"), left).unwrap(),
+        }
+        view.look().unwrap();
+        assert!(follower.try_next().unwrap().is_none());
+    }
+    std::fs::write(dir.path().join("MARK"), mark).unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    assert_eq!(wal.log_id(), id);
+    append(&wal, 0);
+    assert_eq!(number(&mut follower), Some(0));
+}
+
 /// A view whose newest segment was cleaned away looks anew: it said that there was no checkpoint, for a later one was
 /// written and not yet durable.
 #[test]
