@@ -2,6 +2,8 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
 
+#[path = "repair/again.rs"]
+mod again;
 #[path = "repair/reads.rs"]
 mod reads;
 
@@ -841,8 +843,10 @@ fn crashes_in_the_repair_of(whole: &World, hurt: &dyn Fn(&World), ways: &Repair)
                 assert_eq!(left.read(&wal), expected);
             }
             // What was asked for may be done, and not be there any more.
-            let again = ways.run_on(left.disk.mount()).or_else(|_| Repair::new().run_on(left.disk.mount()));
+            let again = ways.run_on(left.disk.mount());
             again.unwrap_or_else(|e| panic!("{nth} {n}: {e}: {:?}", left.disk.names()));
+            let idle = ways.run_on(left.fork().disk.mount()).unwrap();
+            assert!(idle.steps.is_empty() && idle.faults.is_empty(), "{nth} {n}: {idle}");
             left.has_all(&before);
             let wal = open(&left.disk).unwrap();
             assert_eq!(left.read(&wal), expected);

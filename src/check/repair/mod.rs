@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, plural};
-use crate::format::segment_name;
+use crate::format::{BLOCK, frame_size, segment_name};
 use crate::log::lock_error;
 use crate::lsn::Lsn;
 use crate::progress::Progress;
@@ -22,7 +22,7 @@ use super::examine::{Depth, Examined, examine};
 use super::plan::Plan;
 use super::subject::Subject;
 use super::tally::Tally;
-use super::{Fault, Tell};
+use super::{Fault, Report, Tell};
 use known::{Known, know};
 pub(super) use layout::JUMP;
 use layout::Layout;
@@ -176,14 +176,16 @@ impl<'a> Repair<'a> {
     }
 
     /// Passes over all of a segment, by its file's name. The one in which the log ends is cut off, with the torn tail that
-    /// may reach beyond it.
+    /// may reach beyond it. If the log is sound and that drops no record, there is nothing to do, nor if the segment lies
+    /// aside already.
     pub fn quarantine(mut self, segment: impl Into<String>) -> Repair<'a> {
         self.quarantine.push(segment.into());
         self
     }
 
     /// Ends the log before the first batch that reaches above `lsn`, be the log damaged or sound: the plan says how many
-    /// valid records that drops. If the log is sound and none reaches above, there is nothing to do.
+    /// valid records that drops. If the log is sound and none reaches above, there is nothing to do, nor if all of it was
+    /// cut off already.
     pub fn cut(mut self, lsn: Lsn) -> Repair<'a> {
         self.cut = Some(lsn);
         self
@@ -224,7 +226,8 @@ impl<'a> Repair<'a> {
     }
 
     /// Does it, and tells what was done. A crash within leaves the log damaged still or repaired, and the same log, of which
-    /// no LSN is given out again; run it again. What was to be moved aside may still lie there then; opening moves it.
+    /// no LSN is given out again; run it again, as it was or without a way: what is done is not done again. What was to be
+    /// moved aside may still lie there then; opening moves it.
     ///
     /// Reads the log as [`plan`](Repair::plan) does. Takes room for a copy of each segment that is written anew, twice.
     ///
@@ -281,30 +284,39 @@ impl<'a> Repair<'a> {
             notes: report.notes.clone(),
             others: Vec::new(),
         };
-        if plan.faults.is_empty() && self.quarantine.is_empty() && (plan.dropped_records, plan.end) == (0, before) {
-            // Nothing reaches above the cut.
+        let is_end = plan.end == before || case.is_only_link(plan.end);
+        if plan.faults.is_empty() && plan.dropped_records == 0 && is_end {
+            // Nothing reaches above the cut, and what is quarantined holds no record.
             return Ok((RepairPlan { steps: Vec::new(), ..plan }, None));
         }
         Ok((plan, Some(layout)))
     }
 
-    /// Whether nothing is asked for, and nothing is damaged.
+    /// Whether nothing is damaged, and nothing is asked for that is not done.
     fn is_idle(&self, case: &Case<'_>) -> bool {
-        case.examined.report.is_clean() && !self.acts()
+        let asks = |name: &String| is_segment(&case.examined, name);
+        let cuts = self.cut.is_some() && !self.has_cut_all(&case.examined);
+        case.examined.report.is_clean() && !cuts && !self.quarantine.iter().any(asks)
     }
 
-    /// Whether what was asked for is there.
+    /// Whether what was asked for is there, or was done: a crash may have ended an earlier run late.
     fn check(&self, storage: &dyn Storage, examined: &Examined) -> Result<()> {
         let (first, end) = (examined.report.first, examined.report.end);
         let invalid = |message| Err(Error::new(ErrorKind::Invalid, "repair", message).at(storage.path(), None));
-        if let Some(cut) = self.cut.filter(|cut| *cut < first || *cut > end) {
+        if let Some(cut) = self.cut.filter(|cut| *cut > end || *cut < first && !self.has_cut_all(examined)) {
             return invalid(format!("the log reaches from LSN {first} to {end} and cannot be cut at {cut}"));
         }
-        let segments = &examined.plan.survey.segments;
-        match self.quarantine.iter().find(|name| segments.iter().all(|found| segment_name(found.base) != **name)) {
+        let is_aside = |name: &String| examined.plan.survey.aside.iter().any(|aside| is_aside_of(aside, name));
+        match self.quarantine.iter().find(|name| !is_segment(examined, name) && !is_aside(name)) {
             Some(name) => invalid(format!("{name} is no segment of this log; `seawall inspect` lists them")),
             None => Ok(()),
         }
+    }
+
+    /// Whether the log begins above the cut and holds nothing, as it does once all of it was cut off.
+    fn has_cut_all(&self, examined: &Examined) -> bool {
+        let Report { ref faults, records, first, .. } = examined.report;
+        self.cut.is_some_and(|cut| cut < first) && faults.is_empty() && records == 0
     }
 
     /// Whether it does more than to pass over what is damaged.
@@ -327,7 +339,27 @@ impl<'a> Repair<'a> {
     }
 }
 
+/// Whether a segment of the log has this name.
+fn is_segment(examined: &Examined, name: &str) -> bool {
+    examined.plan.survey.segments.iter().any(|found| segment_name(found.base) == name)
+}
+
+/// Whether a file that was moved aside had this name.
+fn is_aside_of(aside: &str, name: &str) -> bool {
+    aside.strip_prefix(name).is_some_and(|end| end.starts_with(".aside"))
+}
+
 impl Case<'_> {
+    /// Whether nothing lies above `end` but the link of the newest segment.
+    fn is_only_link(&self, end: Lsn) -> bool {
+        let newest = self.known.last().and_then(|newest| Some((newest.base, newest.link.as_ref()?)));
+        newest.is_some_and(|(base, link)| {
+            let begin = base.saturating_add(u64::from(BLOCK));
+            let above = begin.saturating_add(frame_size(link.encode().len() as u64));
+            (link.prev_end, above) == (end.0, self.examined.report.end.0)
+        })
+    }
+
     /// The ways out but for the one of this plan. One that cannot be planned is left out.
     fn others(&self, plan: &RepairPlan) -> Result<Vec<Way>> {
         let dropped = |way: Repair<'_>| {
