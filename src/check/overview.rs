@@ -179,7 +179,7 @@ pub fn inspect_on(storage: Arc<dyn Storage>) -> Result<Overview> {
 }
 
 /// How long a look is repeated beside a writer that is faster than it.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 fn look(subject: &Subject) -> Result<Overview> {
     let (begun, mut tries, mut durable) = (Instant::now(), 0, None);

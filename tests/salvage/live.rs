@@ -120,6 +120,35 @@ fn what_a_killed_writer_had_made_ready_is_taken_away_and_held_nothing() {
     assert!(lone(&found).records >= 55, "{}", lone(&found));
 }
 
+/// No log was found where all that was listed was gone before it was read.
+#[test]
+fn a_writer_that_overtakes_each_search_hides_no_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Options::new().segment_size(64 << 10).open(dir.path()).unwrap();
+    // What a life before left is removed, and not used again.
+    let live = || {
+        let wal = open();
+        let lsns: Vec<_> = (0..60).map(|_| wal.append(&[b'.'; 3000]).unwrap().wait().unwrap()).collect();
+        let last = lsns[59];
+        wal.clean_before_lsn(last).unwrap();
+        wal.close().unwrap();
+        last
+    };
+    let (last, told, looks) = (Cell::new(live()), Cell::new((0, 0)), Cell::new(0));
+    let overtake = |now: seawall::Progress| {
+        let is_next = now.total_bytes > told.get().1;
+        assert!(now.bytes >= told.get().0 && now.bytes <= now.total_bytes, "{now:?}");
+        told.set((now.bytes, now.total_bytes));
+        if is_next && looks.replace(looks.get() + 1) < 3 {
+            last.set(live());
+        }
+        ControlFlow::Continue(())
+    };
+    let found = Salvage::new().progress(&overtake).run(&[dir.path()]).unwrap();
+    assert!(found.is_whole() && lone(&found).last == last.get(), "{found:?}");
+    assert_eq!((looks.get(), told.get().0), (4, told.get().1));
+}
+
 /// Nothing was said of those that were cleaned between two that were read.
 #[test]
 fn what_a_writer_cleans_between_two_records_is_counted() {

@@ -8,6 +8,7 @@ use crate::format::{MARK, Mark};
 use crate::recovery::read_marks;
 use crate::storage::{Fs, changed_at, open_any};
 
+use super::SalvagedLog;
 use super::image::Image;
 use super::lives::{Family, Lives};
 
@@ -55,6 +56,16 @@ fn newest(directory: &Path) -> Option<Mark> {
 }
 
 impl Watched {
+    /// Whether all of its directory is searched.
+    pub(super) fn is_source(&self, sources: &[impl AsRef<Path>]) -> bool {
+        sources.iter().any(|source| source.as_ref() == self.directory)
+    }
+
+    /// Whether any record of its log was found that is not cleaned.
+    pub(super) fn is_left(&self, logs: &[SalvagedLog]) -> bool {
+        logs.iter().any(|log| log.log_id == Some(self.mark.log_id) && log.records > log.cleaned)
+    }
+
     /// Where its log begins now, if somebody has gone on with it.
     fn went_on(&self, images: &[Image]) -> Option<u64> {
         let mark = newest(&self.directory)?;

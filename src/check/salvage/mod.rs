@@ -32,8 +32,9 @@ use crate::format::{FRAME, FrameHeader, FrameKind, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
-use crate::recovery::missing;
+use crate::recovery::{TRIES, missing};
 
+use super::overview::PATIENCE;
 use hunt::{Finds, Frame, PART, agreed_seed};
 use image::{Files, Image, Images, images};
 use join::{Breaks, frame_bytes, join};
@@ -102,8 +103,9 @@ impl<'a> Salvage<'a> {
         Salvage { progress: &|_| ControlFlow::Continue(()) }
     }
 
-    /// Is told of the progress, without records, about every quarter MiB. All bytes are read twice, and count so. With
-    /// `Break` the run ends, and answers `Cancelled`.
+    /// Is told of the progress, without records, about every quarter MiB. All bytes are read twice, and count so; the total
+    /// grows where a writer cleaned all of a log away before it was read, and what it has by then is read. With `Break` the
+    /// run ends, and answers `Cancelled`.
     pub fn progress(mut self, progress: &'a dyn Fn(Progress) -> ControlFlow<()>) -> Salvage<'a> {
         self.progress = progress;
         self
@@ -115,47 +117,72 @@ impl<'a> Salvage<'a> {
     /// `Io` where a source is not there, or neither a file, nor a directory, nor a disk; `Invalid` for more than 65 535
     /// files; `Cancelled`. What the system does not let be read is no error, but counted.
     pub fn run(&self, sources: &[impl AsRef<Path>]) -> Result<Salvaged> {
-        let watched = watch(sources);
-        let Images { mut images, mut notes, mut refused } = images(sources)?;
-        let_times_settle(&images);
-        let bytes = images.iter().map(|image| image.length).sum();
-        let mut meter = Meter::new(2 * bytes, self.progress);
-        let mut seen = Seen::default();
-        for (index, image) in (0_u16..).zip(&mut images) {
-            match image.open() {
-                Ok(file) => survey(index, image, &*file, &mut seen, &mut meter)?,
-                Err(e) if missing(&e) => meter.add(image.length)?,
-                Err(e) => return Err(e),
-            }
+        let mut meter = Meter::new(0, self.progress);
+        let (mut found, mut is_overtaken) = search(sources, &mut meter)?;
+        let mut tries = 0;
+        while is_overtaken && tries < TRIES && meter.begun.elapsed() < PATIENCE {
+            tries += 1;
+            (found, is_overtaken) = match search(sources, &mut meter) {
+                // One of the sources was a file, and is gone too.
+                Err(e) if missing(&e) => break,
+                again => again?,
+            };
         }
-        seen.mend_links(&images);
-        let mut lives = Lives::new(&seen, &images);
-        let Hunted { mut finds, gone, mut untold } = hunt(&images, &mut lives, &mut meter)?;
-        let breaks = join(&mut finds, &lives, &images, &mut Files::default())?;
-        let said: Vec<_> = watched.iter().map(|log| log.allow_for(&images, &mut lives)).collect();
-        let is_moving = |image: &&Image| {
-            let mut live = watched.iter().zip(&said).filter(|(_, said)| said.is_some());
-            live.any(|(log, _)| log.is_moving(image, &lives))
-        };
-        for image in gone.into_iter().filter(|image| !is_moving(image)) {
-            refused += 1;
-            notes.push(format!("{} was removed before it was read", image.path.display()));
-        }
-        untold.retain(|image| !is_moving(image) && !lives.tells_of(image, &images));
-        let what = "nothing tells any more what it held, if anything";
-        notes.extend(untold.iter().map(|image| format!("{}: {what}", image.path.display())));
-        let untold = untold.len() as u64;
-        notes.extend(said.into_iter().flatten());
-        index::settle(&mut finds, &lives);
-        let found = index::logs(&mut finds, &lives);
-        let lost = unmet::unmet(&found, &lives, &images);
-        let (logs, unmet) = (found.logs, lost.len() as u64);
-        notes.extend(lost);
-        let Finds { frames, too_new, .. } = finds;
-        let (too_new, unreadable) = (too_new + seen.too_new, seen.refused);
-        let found = Salvaged { logs, bytes, unreadable, refused, untold, unmet, too_new, notes, ..Salvaged::default() };
-        Ok(Salvaged { watched, images, lives, frames, breaks, ..found })
+        Ok(found)
     }
+}
+
+/// Also tells whether a writer went on with a log of which no record is found: it cleaned all that was there.
+fn search(sources: &[impl AsRef<Path>], meter: &mut Meter<'_>) -> Result<(Salvaged, bool)> {
+    let watched = watch(sources);
+    let Images { mut images, mut notes, mut refused } = images(sources)?;
+    let_times_settle(&images);
+    let bytes = images.iter().map(|image| image.length).sum();
+    meter.total += 2 * bytes;
+    let seen = survey_all(&mut images, meter)?;
+    let mut lives = Lives::new(&seen, &images);
+    let Hunted { mut finds, gone, mut untold } = hunt(&images, &mut lives, meter)?;
+    let breaks = join(&mut finds, &lives, &images, &mut Files::default())?;
+    let said: Vec<_> = watched.iter().map(|log| log.allow_for(&images, &mut lives)).collect();
+    let is_moving = |image: &&Image| {
+        let mut live = watched.iter().zip(&said).filter(|(_, said)| said.is_some());
+        live.any(|(log, _)| log.is_moving(image, &lives))
+    };
+    for image in gone.into_iter().filter(|image| !is_moving(image)) {
+        refused += 1;
+        notes.push(format!("{} was removed before it was read", image.path.display()));
+    }
+    untold.retain(|image| !is_moving(image) && !lives.tells_of(image, &images));
+    let what = "nothing tells any more what it held, if anything";
+    notes.extend(untold.iter().map(|image| format!("{}: {what}", image.path.display())));
+    let untold = untold.len() as u64;
+    let went_on: Vec<bool> = said.iter().map(Option::is_some).collect();
+    notes.extend(said.into_iter().flatten());
+    index::settle(&mut finds, &lives);
+    let found = index::logs(&mut finds, &lives);
+    let lost = unmet::unmet(&found, &lives, &images);
+    let (logs, unmet) = (found.logs, lost.len() as u64);
+    notes.extend(lost);
+    let Finds { frames, too_new, .. } = finds;
+    let (too_new, unreadable) = (too_new + seen.too_new, seen.refused);
+    let found = Salvaged { logs, bytes, unreadable, refused, untold, unmet, too_new, notes, ..Salvaged::default() };
+    let mut moving = watched.iter().zip(went_on).filter(|(_, went_on)| *went_on);
+    let is_overtaken = moving.any(|(log, _)| log.is_source(sources) && !log.is_left(&found.logs));
+    Ok((Salvaged { watched, images, lives, frames, breaks, ..found }, is_overtaken))
+}
+
+/// The first reading of all sources.
+fn survey_all(images: &mut [Image], meter: &mut Meter<'_>) -> Result<Seen> {
+    let mut seen = Seen::default();
+    for (index, image) in (0_u16..).zip(&mut *images) {
+        match image.open() {
+            Ok(file) => survey(index, image, &*file, &mut seen, meter)?,
+            Err(e) if missing(&e) => meter.add(image.length)?,
+            Err(e) => return Err(e),
+        }
+    }
+    seen.mend_links(images);
+    Ok(seen)
 }
 
 /// What the second reading found.
