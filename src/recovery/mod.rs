@@ -22,8 +22,8 @@ use damage::{damage, not_strict};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{
-    Chain, Found, NO_FILE, Survey, TRIES, blocked, find, front, is_aside, missing, read_link, read_marks, survey,
-    survey_beside,
+    Chain, Found, NO_FILE, Survey, TRIES, UNTOLD, blocked, cut_short, find, front, is_aside, missing, read_link,
+    read_marks, survey, survey_beside,
 };
 
 /// Bytes written again at once.

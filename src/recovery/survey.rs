@@ -52,10 +52,15 @@ impl Found {
     /// What is wrong with it if it is too short for a link, and not cut to its header: it was made with all its bytes, and is
     /// cut to its header or to where its frames end.
     pub(crate) fn too_short(&self) -> Option<String> {
-        let header = u64::from(BLOCK);
-        let odd = self.header.is_ok() && self.length != header && self.length < header + frame_size(LINK as u64);
-        odd.then(|| format!("cut to {} bytes, which no crash leaves", self.length))
+        cut_short(self.length).filter(|_| self.header.is_ok())
     }
+}
+
+/// The same of a file of that length, behind a sound header.
+pub(crate) fn cut_short(length: u64) -> Option<String> {
+    let header = u64::from(BLOCK);
+    let odd = length != header && length < header + frame_size(LINK as u64);
+    odd.then(|| format!("cut to {length} bytes, which no crash leaves"))
 }
 
 /// All that a directory shows before a segment is scanned.
@@ -158,9 +163,12 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
 /// What follows where MARK does not say all that it said.
 const LESS: &str = "what was cleaned or idle is known less well";
 
+/// What there is to say where nothing of a segment is left but its header.
+pub(crate) const UNTOLD: &str = "whether it held records cannot be told";
+
 /// That as a note, wherever it lies.
 fn too_short(found: &Found) -> Option<String> {
-    found.too_short().map(|what| format!("{}: {what}; whether it held records cannot be told", found.name))
+    found.too_short().map(|what| format!("{}: {what}; {UNTOLD}", found.name))
 }
 
 /// What lies where a file of the log belongs, if it is not one.

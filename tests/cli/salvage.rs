@@ -174,7 +174,7 @@ fn what_is_whole_is_not_called_damaged_and_the_new_log_lies_beside_the_old() {
 #[test]
 fn what_verify_knows_to_be_lost_is_in_the_exit_code() {
     type Hurt = fn(&Path, &[PathBuf]);
-    let hurts: [(&str, Hurt); 5] = [
+    let hurts: [(&str, Hurt); 6] = [
         ("the first, and the link that named it", |_, files| {
             fs::remove_file(&files[0]).unwrap();
             flip(&files[1], 4096 + 30);
@@ -194,6 +194,11 @@ fn what_verify_knows_to_be_lost_is_in_the_exit_code() {
         }),
         ("all of the newest, and MARK", |dir, files| {
             fs::write(files.last().unwrap(), "").unwrap();
+            fs::remove_file(dir.join("MARK")).unwrap();
+        }),
+        ("all behind the header of the newest, and MARK", |dir, files| {
+            let newest = files.last().unwrap();
+            fs::write(newest, &fs::read(newest).unwrap()[..4150]).unwrap();
             fs::remove_file(dir.join("MARK")).unwrap();
         }),
     ];
@@ -219,6 +224,8 @@ fn what_verify_knows_to_be_lost_is_in_the_exit_code() {
         let number = held[usize::from(what.starts_with("a segment"))];
         let known = if what.starts_with("all of") {
             "nothing tells any more what it held".to_owned()
+        } else if what.starts_with("all behind") {
+            "cut to 4150 bytes, which no crash leaves; whether it held records cannot be told".to_owned()
         } else {
             format!("  missing  {most}{number} records\n")
         };

@@ -81,6 +81,33 @@ fn a_file_that_tells_nothing_is_no_loss_where_the_log_tells_what_lay_there() {
     }
 }
 
+/// Nothing was said of it.
+#[test]
+fn a_file_that_is_cut_below_its_link_may_have_held_records() {
+    let log = Log::new(63, 300);
+    let sources = segments(log.dir());
+    let newest = sources.last().unwrap();
+    let bytes = fs::read(newest).unwrap();
+    fs::rename(log.dir().join("MARK"), log.dir().join("MARK.bak")).unwrap();
+    for (length, untold) in [(100, 1), (4095, 1), (4096, 0), (4097, 1), (4150, 1), (4204, 0)] {
+        fs::write(newest, &bytes[..length]).unwrap();
+        fs::rename(log.dir().join("MARK.bak"), log.dir().join("MARK")).unwrap();
+        let found = salvaged(&[log.dir()]);
+        assert_eq!((found.untold, found.is_whole()), (0, false), "{length}: MARK tells of it");
+        fs::rename(log.dir().join("MARK"), log.dir().join("MARK.bak")).unwrap();
+        let found = salvaged(&sources);
+        assert_eq!((found.untold, found.is_whole()), (untold, untold == 0), "{length}: {found:?}");
+        let what = format!("{}: cut to {length} bytes, which no crash leaves; whether", newest.display());
+        assert_eq!(found.notes.iter().filter(|note| note.starts_with(&what)).count() as u64, untold, "{length}");
+        // Its bytes are in a copy.
+        let copy = log.dir().join("copy");
+        fs::write(&copy, &bytes).unwrap();
+        let found = salvaged(&[sources.clone(), vec![copy.clone()]].concat());
+        assert!(found.is_whole() && whole(&found) == log.made, "{length}: {found:?}");
+        fs::remove_file(copy).unwrap();
+    }
+}
+
 /// Where its base is not known, what a link says of the log was not taken for the log's.
 #[test]
 fn what_was_cleaned_is_not_missing_where_the_headers_of_those_that_tell_so_are_lost() {

@@ -229,9 +229,9 @@ impl Lives {
         self.homes.contains(&(image, at, life))
     }
 
-    /// Whether some life's file is the whole source.
-    pub(super) fn fills(&self, image: u16) -> bool {
-        self.homes.iter().any(|(other, at, _)| (*other, *at) == (image, 0))
+    /// The life whose file is the whole source, if there is one.
+    pub(super) fn fills(&self, image: u16) -> Option<u32> {
+        self.homes.iter().find(|(other, at, _)| (*other, *at) == (image, 0)).map(|(.., life)| *life)
     }
 
     /// Whether a frame lies where it must if the file is in one piece, from where its header or its link says that it

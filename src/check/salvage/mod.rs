@@ -32,7 +32,7 @@ use crate::format::{FRAME, FrameHeader, FrameKind, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
-use crate::recovery::{TRIES, missing};
+use crate::recovery::{TRIES, UNTOLD, cut_short, missing};
 
 use super::overview::PATIENCE;
 use hunt::{Finds, Frame, PART, agreed_seed};
@@ -152,9 +152,10 @@ fn search(sources: &[impl AsRef<Path>], meter: &mut Meter<'_>) -> Result<(Salvag
         refused += 1;
         notes.push(format!("{} was removed before it was read", image.path.display()));
     }
-    untold.retain(|image| !is_moving(image) && !lives.tells_of(image, &images));
-    let what = "nothing tells any more what it held, if anything";
-    notes.extend(untold.iter().map(|image| format!("{}: {what}", image.path.display())));
+    let is_found = |life| finds.frames.iter().any(|frame| Some(frame.life) == life);
+    let is_told = |image: &Image| is_moving(&image) || lives.tells_of(image, &images);
+    untold.retain(|Untold { image, life, .. }| !is_told(image) && !is_found(*life));
+    notes.extend(untold.iter().map(|Untold { image, what, .. }| format!("{}: {what}", image.path.display())));
     let untold = untold.len() as u64;
     let went_on: Vec<bool> = said.iter().map(Option::is_some).collect();
     notes.extend(said.into_iter().flatten());
@@ -191,8 +192,15 @@ struct Hunted<'i> {
     finds: Finds,
     /// Files that are not there any more.
     gone: Vec<&'i Image>,
-    /// Files in which nothing tells what they held.
-    untold: Vec<&'i Image>,
+    untold: Vec<Untold<'i>>,
+}
+
+/// A file in which nothing tells what it held.
+struct Untold<'i> {
+    image: &'i Image,
+    /// Which life is left, if its header tells. Its frames may lie elsewhere.
+    life: Option<u32>,
+    what: String,
 }
 
 /// Looks for frames in all sources.
@@ -210,7 +218,12 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
         let finds = &mut hunted.finds;
         let before = finds.frames.len();
         finds.hunt(index, image, &*file, lives, meter)?;
-        if finds.frames.len() == before && !lives.fills(index) {
+        let is_found = finds.frames.len() > before;
+        if let Some(life) = lives.fills(index) {
+            let what = cut_short(image.length).filter(|_| !is_found && image.is_named());
+            let untold = |what| Untold { image, life: Some(life), what: format!("{what}; {UNTOLD}") };
+            hunted.untold.extend(what.map(untold));
+        } else if !is_found {
             if let Some(seed) = agreed_seed(image, &*file) {
                 lives.add(seed, index);
                 // Read once more than was said.
@@ -218,7 +231,8 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
                 finds.hunt(index, image, &*file, lives, &mut again)?;
                 *meter = again;
             } else if image.is_named() {
-                hunted.untold.push(image);
+                let what = "nothing tells any more what it held, if anything".to_owned();
+                hunted.untold.push(Untold { image, life: None, what });
             }
         }
         finds.sift(before, lives);
@@ -261,8 +275,8 @@ pub struct Salvaged {
     pub unreadable: u64,
     /// Files and directories that the system refused to open, and that were passed over.
     pub refused: u64,
-    /// Files that are named as segments are, and in which nothing tells any more what they held, if anything; but for those
-    /// of whose place the log beside them tells.
+    /// Files that are named as segments are, and in which nothing tells any more what they held, if anything, be it that
+    /// they are cut to less than a header and a link; but for those of whose place the log beside them tells.
     pub untold: u64,
     /// Logs of which no record is found, although their `MARK`, a file of its own, or a link beside it says that there were
     /// durable ones. Such a log may be one of those without a name, which then lacks its end.
