@@ -368,7 +368,8 @@ impl Frames {
             return Ok(());
         }
         let Some(walked) = walked else { return Ok(()) };
-        self.pending.extend(walked.holes.iter().map(|hole| fault(&found.name, found.base, hole, None)));
+        let sealed = part.seal.map(|seal| found.base.saturating_add(seal.end));
+        self.pending.extend(walked.holes.iter().map(|hole| fault(found, hole, None, sealed)));
         self.pending.make_contiguous().sort_by_key(|fault| (fault.lsn, fault.offset));
         if let Some(before) = self.examined.walks.get_mut(index) {
             *before = Some(walked);

@@ -3,7 +3,8 @@
 use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, CAPACITY, segment_name};
 use crate::lsn::Lsn;
-use crate::recovery::{Found, NO_FILE, short};
+use crate::recovery::words::{self, NO_FILE};
+use crate::recovery::{Found, short};
 
 use super::plan::{Part, Piece, Plan};
 use super::walk::{Hole, Walked};
@@ -76,17 +77,17 @@ impl Sum {
         let more = std::mem::take(&mut self.more);
         let counted = self.counted.filter(|_| !passed || room);
         let lost = counted.map_or(records, |counted| before.saturating_sub(counted).max(records));
-        let mut what = if blocked { NO_FILE } else { "the file is missing, or another segment's" }.to_owned();
         let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(block)));
         let begins = self.top.is_empty();
         let uncounted = self.counted.is_none() && self.limit < base && (begins || room);
         if uncounted || lost > records && self.limit < base {
-            what = format!("the files from LSN {} to here are missing, or other segments'", self.limit);
             from = self.limit;
             bytes = bytes.saturating_add(base.saturating_sub(self.limit.saturating_add(block)));
-        } else if lost > records {
+        }
+        let mut what = if blocked && from == base { NO_FILE.to_owned() } else { words::gone(from, base) };
+        if lost > records && from == base {
             // No file lay between.
-            what = format!("{what}, and {} at the end of {}", plural(lost - records, "record"), self.top);
+            what += &format!(", and {} at the end of {}", plural(lost - records, "record"), self.top);
         }
         // Without a count to begin with, the records of those before it are not known.
         let known = (self.counted.is_some() || from == base && !more) && (!passed || lost == records);
@@ -312,10 +313,11 @@ impl Sum {
                 self.report.notes.push(what);
                 // How much more there was, nobody tells; this frame was there.
                 let known = hole.spoiled.map(|(to, records)| Hole { to, records: Some(records), ..hole.clone() });
-                self.report.faults.extend(known.map(|hole| fault(&found.name, found.base, &hole, None)));
+                self.report.faults.extend(known.map(|hole| fault(found, &hole, None, None)));
                 continue;
             }
-            self.report.faults.push(fault(&found.name, found.base, hole, open.then_some(self.durable.min(self.limit))));
+            let sealed = (!open).then_some(self.end);
+            self.report.faults.push(fault(found, hole, open.then_some(self.durable.min(self.limit)), sealed));
         }
         true
     }
@@ -366,9 +368,12 @@ impl Sum {
             // What was durable above this segment lay in one that is gone, below its header.
             let above = self.durable.saturating_sub(self.limit.saturating_add(u64::from(BLOCK)));
             let lost = if above > 0 { above } else { self.durable - self.end };
+            if pieces.is_empty() && self.is_whole() {
+                what = format!("{}: records up to LSN {} were durable", words::ALL_GONE, self.durable);
+            }
             let whole = |top: usize| plan.survey.segments.get(top).is_some_and(|found| found.header.is_ok());
             if above > 0 && top.is_some_and(whole) {
-                what = format!("the file behind {name} is missing: records up to LSN {} were durable", self.durable);
+                what = words::gone_behind(&name, self.durable);
                 (name, base, self.end) = (segment_name(self.limit), self.limit, self.limit);
                 self.gone = Some((base, self.durable));
             }
@@ -399,18 +404,24 @@ impl Sum {
         let Some(found) = plan.survey.segments.get(newest) else { return };
         let end = found.base.saturating_add(found.length);
         let mut faults = self.report.faults.iter_mut().filter(|fault| fault.segment == found.name);
+        let free = self.free.map(|_| self.end);
         let Some(capacity) = plan.capacity(newest) else {
             // Nothing tells how long it was made, and it may have been cut.
             let closed = plan.survey.mark.is_some_and(|mark| mark.synced == end);
             faults.filter(|fault| fault.offset == 0 && !closed).for_each(|fault| fault.lost_records = None);
             return;
         };
-        if faults.any(|fault| fault.offset > 0 && fault.lsn.0.saturating_add(fault.lost_bytes) >= self.end) {
-            // What is lost at its end is told.
+        let what = short(&plan.survey, free, end, found.length, capacity);
+        if let Some(told) =
+            faults.find(|fault| fault.offset > 0 && fault.lsn.0.saturating_add(fault.lost_bytes) >= self.end)
+        {
+            // What is lost at its end is told, but for why.
+            let why = found.too_short().or(what.filter(|_| told.offset > u64::from(BLOCK)));
+            let why = why.filter(|why| !told.what.starts_with(why.as_str()));
+            why.into_iter().for_each(|why| told.what = format!("{why}: {}", told.what));
             return;
         }
-        let free = self.free.map(|_| self.end);
-        if let Some(what) = short(&plan.survey, free, end, found.length, capacity) {
+        if let Some(what) = what {
             // Where it ends inside a frame, or behind one that is damaged, that was there.
             let valid = self.end.clamp(found.base, end) - found.base;
             let free = self.free.filter(|_| plan.survey.mark.is_some_and(|mark| mark.synced == self.end));
@@ -433,19 +444,23 @@ pub(super) fn passed_over(lsn: u64, bytes: u64) -> String {
     format!("LSN {lsn}: {bytes} bytes were lost and passed over by a repair")
 }
 
-/// A hole as a fault. `end`: where it ends at most, in a segment whose end nothing else says.
-pub(super) fn fault(name: &str, base: u64, hole: &Hole, end: Option<u64>) -> Fault {
-    let to = base + hole.to;
+/// A hole as a fault. `end`: where it ends at most, in a segment whose end nothing else says. `sealed`: where another says
+/// that the segment ended.
+pub(super) fn fault(found: &Found, hole: &Hole, end: Option<u64>, sealed: Option<u64>) -> Fault {
+    let (base, to) = (found.base, found.base + hole.to);
     let to = if hole.followed { to } else { end.unwrap_or(to) };
     // The header of the frame there still holds, and it is all that was there.
     let only = hole.spoiled.filter(|(end, _)| base + end == to).map(|(_, records)| records);
+    let cut = sealed.filter(|_| !hole.followed).and_then(|end| found.cut_before(end));
+    let link = (found.header.is_ok() && hole.from == u64::from(BLOCK)).then(|| words::LINK.to_owned());
+    let why = found.too_short().or(cut).or(link).map_or_else(String::new, |why| why + ": ");
     Fault {
-        segment: name.to_owned(),
+        segment: found.name.clone(),
         offset: hole.from,
         lsn: Lsn(base + hole.from),
         lost_bytes: to.saturating_sub(base + hole.from),
         lost_records: hole.records.or(only),
         beyond: hole.beyond,
-        what: hole.what.clone(),
+        what: why + &hole.what,
     }
 }

@@ -10,7 +10,7 @@ use crate::scan::{Chunk, Window, damage_at, look_beyond, zeros_at};
 use crate::storage::{Storage, read_full};
 
 use super::survey::{Found, Survey};
-use super::{Tail, read_segment};
+use super::{Tail, read_segment, words};
 
 /// A segment that is not as any crash would leave it.
 #[derive(Clone, Debug)]
@@ -62,11 +62,12 @@ pub(super) fn damage(
         (Some(broken), ..) => of_segment(storage, survey, tail, broken)?,
         (None, Some(found), _) => of_link(storage, survey, tail, found)?,
         (None, None, Some(found)) => {
-            let what = short.unwrap_or_else(|| "no valid frame here, not a torn tail".to_owned());
+            let what = short.or_else(|| gone_behind(survey, tail, found));
+            let what = what.unwrap_or_else(|| "no valid frame here, not a torn tail".to_owned());
             of_frame(storage, survey, tail, found, tail.offset, what)?
         }
         (None, None, None) => {
-            let what = "every segment is gone".to_owned();
+            let what = words::ALL_GONE.to_owned();
             let found = format!("{MARK} alone, expected records up to LSN {}", tail.claim);
             let bytes = lost(survey, survey.front, tail.claim.max(survey.front));
             Damage { what, found, bytes, ..Damage::at("", 0, survey.front) }
@@ -77,8 +78,7 @@ pub(super) fn damage(
 
 /// The damage of a link.
 fn of_link(storage: &dyn Storage, survey: &Survey, tail: &Tail, found: &Found) -> Result<Damage> {
-    let what = "the link is damaged, which says how the log goes on here";
-    let damage = of_frame(storage, survey, tail, found, u64::from(BLOCK), what.to_owned())?;
+    let damage = of_frame(storage, survey, tail, found, u64::from(BLOCK), words::LINK.to_owned())?;
     let records = if is_more_below(storage, survey, tail, found)? { None } else { damage.records };
     Ok(Damage { records, ..damage })
 }
@@ -98,6 +98,15 @@ fn is_more_below(storage: &dyn Storage, survey: &Survey, tail: &Tail, found: &Fo
     let (mut chunk, limit) = (Chunk::default(), place.limit);
     let zeros = zeros_at(&mut Window::new(&*below.file, limit, &mut chunk), tail.offset).map_err(io(storage, below))?;
     Ok(tail.offset + zeros < limit)
+}
+
+/// What is wrong if the log went on behind its last segment, and no file is there that begins below what was durable.
+fn gone_behind(survey: &Survey, tail: &Tail, found: &Found) -> Option<String> {
+    let (header, _) = found.header.as_ref().ok()?;
+    let limit = found.base.saturating_add(header.capacity);
+    let is_gone = survey.segments.iter().all(|other| other.base <= found.base || other.base >= tail.claim);
+    let went_on = limit.saturating_add(u64::from(BLOCK)) < tail.claim;
+    (is_gone && went_on).then(|| words::gone_behind(&found.name, tail.claim))
 }
 
 /// The damage at an offset of a segment whose header holds.

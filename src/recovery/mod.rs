@@ -6,6 +6,7 @@ mod damage;
 mod decide;
 mod report;
 mod survey;
+pub(crate) mod words;
 
 use std::path::PathBuf;
 
@@ -22,8 +23,8 @@ use damage::{damage, not_strict};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{
-    Chain, Found, NO_FILE, Survey, TRIES, UNTOLD, blocked, cut_short, find, front, is_aside, missing, read_link,
-    read_marks, survey, survey_beside,
+    Chain, Found, Survey, TRIES, blocked, cut_short, find, front, is_aside, missing, read_link, read_marks, survey,
+    survey_beside,
 };
 
 /// Bytes written again at once.

@@ -12,6 +12,7 @@ use crate::scan::{Place, frame_at, holds_frames};
 use crate::storage::{File, Storage, read_full, read_head};
 
 use super::damage::Broken;
+use super::words::{self, NO_FILE};
 
 /// A segment file that is not a spare.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Found {
     /// it was made with all its bytes, so no crash leaves that.
     pub(crate) fn cut_before(&self, end: u64) -> Option<String> {
         let cut = self.base.saturating_add(self.length) < end;
-        cut.then(|| format!("cut to {} bytes, it held records up to LSN {end}", self.length))
+        cut.then(|| words::cut(self.length, end))
     }
 
     /// What is wrong with it if it is too short for a link, and not cut to its header: it was made with all its bytes, and is
@@ -60,7 +61,7 @@ impl Found {
 pub(crate) fn cut_short(length: u64) -> Option<String> {
     let header = u64::from(BLOCK);
     let odd = length != header && length < header + frame_size(LINK as u64);
-    odd.then(|| format!("cut to {length} bytes, which no crash leaves"))
+    odd.then(|| words::cut_short(length))
 }
 
 /// All that a directory shows before a segment is scanned.
@@ -163,18 +164,12 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
 /// What follows where MARK does not say all that it said.
 const LESS: &str = "what was cleaned or idle is known less well";
 
-/// What there is to say where nothing of a segment is left but its header.
-pub(crate) const UNTOLD: &str = "whether it held records cannot be told";
-
 /// That as a note, wherever it lies.
 fn too_short(found: &Found) -> Option<String> {
-    found.too_short().map(|what| format!("{}: {what}; {UNTOLD}", found.name))
+    found.too_short().map(|what| format!("{}: {what}; {}", found.name, words::UNTOLD))
 }
 
-/// What lies where a file of the log belongs, if it is not one.
-pub(crate) const NO_FILE: &str = "no plain file, but a directory or a link, has the name";
-
-/// The error for that.
+/// The error for what lies where a file of the log belongs, and is none.
 pub(crate) fn blocked(storage: &dyn Storage, operation: &'static str, name: &str) -> Error {
     let what = format!("{NO_FILE}; move it away");
     Error::io(operation, storage.path().join(name), std::io::Error::new(std::io::ErrorKind::InvalidInput, what))
@@ -447,11 +442,7 @@ impl Survey {
             {
                 let base = self.unknown_from(link.prev_base);
                 let blocked = self.blocked.contains(&segment_name(base));
-                let what = if blocked { NO_FILE } else { "missing, or another file than was meant" };
-                let mut what = what.to_owned();
-                if base < link.prev_base {
-                    what += &format!(", and so is all up to {}", segment_name(link.prev_base));
-                }
+                let what = if blocked { NO_FILE.to_owned() } else { words::gone(base, link.prev_base) };
                 return Some(Broken { segment: segment_name(base), base, from: base, to: link.prev_end, what });
             }
         }

@@ -32,7 +32,8 @@ use crate::format::{FRAME, FrameHeader, FrameKind, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
-use crate::recovery::{TRIES, UNTOLD, cut_short, missing};
+use crate::recovery::words::UNTOLD;
+use crate::recovery::{TRIES, cut_short, missing};
 
 use super::overview::PATIENCE;
 use hunt::{Finds, Frame, PART, agreed_seed};

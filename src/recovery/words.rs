@@ -1,0 +1,41 @@
+//! What is wrong with a segment, in words: the same for opening, for checking and for a repair.
+
+use crate::format::segment_name;
+
+/// A directory or a link lies where a file of the log belongs.
+pub(crate) const NO_FILE: &str = "no plain file, but a directory or a link, has the name";
+
+/// The first frame of a segment is damaged, or none.
+pub(crate) const LINK: &str = "the link is damaged, which says how the log goes on here";
+
+/// No segment is left, although there were some.
+pub(crate) const ALL_GONE: &str = "every segment is gone";
+
+/// What there is to say where nothing of a segment is left but its header.
+pub(crate) const UNTOLD: &str = "whether it held records cannot be told";
+
+/// The segment at `base` is not there, nor any from `from` on.
+pub(crate) fn gone(from: u64, base: u64) -> String {
+    match from == base {
+        true => "the file is missing, or another segment's".to_owned(),
+        false => {
+            let (from, base) = (segment_name(from), segment_name(base));
+            format!("the files from {from} to {base} are missing, or other segments'")
+        }
+    }
+}
+
+/// The log went on behind the segment `name`, up to the LSN `durable`, and nothing of that is there.
+pub(crate) fn gone_behind(name: &str, durable: u64) -> String {
+    format!("the file behind {name} is missing: records up to LSN {durable} were durable")
+}
+
+/// A sealed segment has that many bytes left.
+pub(crate) fn cut(length: u64, end: u64) -> String {
+    format!("cut to {length} bytes, it held records up to LSN {end}")
+}
+
+/// One has less than a header and a link.
+pub(crate) fn cut_short(length: u64) -> String {
+    format!("cut to {length} bytes, which no crash leaves")
+}
