@@ -143,6 +143,28 @@ fn a_header_across_a_break_is_found_between_its_neighbours() {
     assert!(across > 10, "{across}");
 }
 
+/// As the help says: what is not found lies where no file begins, by blocks smaller than 4 KiB.
+#[test]
+fn pieces_lie_as_some_file_of_the_image_begins() {
+    let (log, other) = (Log::of(54, 100, 256 << 10, 3000), Log::of(55, 10, 64 << 10, 300));
+    let [bytes, another] = [&log, &other].map(|log| fs::read(&segments(log.dir())[0]).unwrap());
+    let half = bytes.len() / 2 / BLOCK * BLOCK;
+    let path = log.dir().join("image");
+    for (shift, beside, is_found) in [(0, 0, true), (1024, 0, false), (1024, 1024, true), (1028, 1028, false)] {
+        let mut image = bytes[..half].to_vec();
+        image.resize(half + 3 * BLOCK + shift, 0);
+        image.extend(&bytes[half..]);
+        image.resize(image.len().next_multiple_of(BLOCK) + beside, 0);
+        image.extend(&another);
+        fs::write(&path, image).unwrap();
+        let found = salvaged(&[&path]);
+        let told = found.logs().iter().find(|told| told.log_id == Some(log.id)).unwrap();
+        let behind = made::read(&found, told).iter().filter(|made| made.lsn.0 > (half + 2 * BLOCK) as u64).count();
+        assert_eq!((behind > 20, behind > 0), (is_found, is_found), "{shift} {beside}: {found:?}");
+        assert_eq!(found.is_whole(), is_found, "{shift} {beside}: {found:?}");
+    }
+}
+
 #[test]
 fn images_without_headers_are_reached_by_links() {
     let mut random = Random::new(24);

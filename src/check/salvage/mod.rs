@@ -52,9 +52,10 @@ use survey::{Seen, survey};
 ///
 /// A record is reached if its bytes are whole and the seed of its segment is known: from the segment's header, even
 /// with one wrong bit, or from its first frame, or from the first frame of the segment that follows; in a file that
-/// begins as the segment did, also from any two neighbouring records of up to 128 KiB. In an image the file may be
-/// fragmented: a record that lies in one extent is found wherever that is, one that lies in two if the next frame is
-/// there too. One that lies in three is not found.
+/// begins as the segment did, also from any two neighbouring records of up to 128 KiB. In an image headers and first
+/// frames are found at multiples of 512 bytes. The file may be fragmented: a record that lies in one extent is found
+/// wherever that is, one that lies in two if the next frame is there too, as long as the extents begin, within 4 KiB, where
+/// one of the log's files in the image does. One that lies in three is not found.
 ///
 /// What is shown was written as it is shown, by its two checksums. They are no signature: whoever can read a log can
 /// append a payload that looks like frames of the log, and these are shown if the frame around them is damaged, or if
