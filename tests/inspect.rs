@@ -263,6 +263,31 @@ fn however_slowly_it_looks_beside_a_writer_nothing_is_taken_for_damage() {
     }
 }
 
+/// Nothing tells whether MARK or the segment does not belong there; it was not said which log MARK is of.
+#[test]
+fn beside_another_logs_mark_it_is_said_which_log_may_have_been_there() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [ours, theirs] = [0, 1].map(|n| {
+        let wal = log(dirs[n].path(), 1);
+        wal.append(b"one").unwrap().wait().unwrap();
+        let id: String = wal.log_id().iter().map(|byte| format!("{byte:02x}")).collect();
+        wal.close().unwrap();
+        id
+    });
+    let durable = inspect(dirs[0].path()).unwrap().durable;
+    let first = "00000000000000000000.wal";
+    std::fs::copy(dirs[1].path().join(first), dirs[0].path().join(first)).unwrap();
+    let overview = inspect(dirs[0].path()).unwrap();
+    assert_eq!(overview.log_id.map(|id| id.map(|byte| format!("{byte:02x}")).concat()), Some(theirs));
+    let what = format!(
+        "If {ours}, which was durable up to LSN {durable}, is the log that belongs here, its segments are gone"
+    );
+    assert!(
+        overview.notes.iter().any(|note| note.starts_with("MARK: another log's") && note.contains(&what)),
+        "{overview:?}"
+    );
+}
+
 /// At each second file that it opens the writer begins a further segment and cleans the first: those that were listed first
 /// are gone before it comes to them, and it gave up.
 #[cfg(feature = "sim")]

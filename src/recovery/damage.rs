@@ -173,14 +173,13 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
 fn header_of(found: &Found, survey: &Survey) -> std::io::Result<String> {
     let mut head = [0; BLOCK as usize];
     let filled = read_full(&*found.file, &mut head, 0)?;
-    let id = |id: &[u8; 16]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     Ok(match (Header::decode(&head), Header::sums(&head)) {
         (Ok((header, _)), _) if header.base != found.base => {
             format!("the header of {}, expected one of this name", segment_name(header.base))
         }
         (Ok((header, _)), _) => {
-            let ours = survey.log_id.as_ref().map_or_else(String::new, id);
-            format!("a header with log id {}, expected {ours}", id(&header.log_id))
+            let ours = survey.log_id.as_ref().map_or_else(String::new, words::hex);
+            format!("a header with log id {}, expected {ours}", words::hex(&header.log_id))
         }
         _ if filled < head.len() => format!("the file ends at byte {filled}, within the header"),
         _ if head.iter().all(|byte| *byte == 0) => format!("{filled} bytes of zeros"),

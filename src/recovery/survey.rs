@@ -342,7 +342,9 @@ impl Survey {
     /// What an operator should know of MARK; `marked`: there is such a file.
     fn note_of_mark(&self, marks: &[Mark], marked: bool) -> Option<String> {
         if self.foreign_mark {
-            return Some(format!("{MARK}: another log's, not used; moved aside once a MARK is needed"));
+            let theirs = marks.iter().max_by_key(|mark| mark.synced).map(words::foreign_mark);
+            let theirs = theirs.unwrap_or_default();
+            return Some(format!("{MARK}: another log's, not used; moved aside once a MARK is needed{theirs}"));
         }
         match (marks.len(), self.mark) {
             (1, _) => Some(format!("{MARK}: one of its two slots is damaged; the other one is used; {LESS}")),

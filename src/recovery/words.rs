@@ -1,6 +1,6 @@
 //! What is wrong with a segment, in words: the same for opening, for checking and for a repair.
 
-use crate::format::segment_name;
+use crate::format::{Mark, segment_name};
 
 /// A directory or a link lies where a file of the log belongs.
 pub(crate) const NO_FILE: &str = "no plain file, but a directory or a link, has the name";
@@ -28,6 +28,23 @@ pub(crate) fn gone(from: u64, base: u64) -> String {
 /// The log went on behind the segment `name`, up to the LSN `durable`, and nothing of that is there.
 pub(crate) fn gone_behind(name: &str, durable: u64) -> String {
     format!("the file behind {name} is missing: records up to LSN {durable} were durable")
+}
+
+/// Beside segments with frames MARK is another log's: nothing tells which of them does not belong here.
+pub(crate) fn foreign_mark(mark: &Mark) -> String {
+    let (id, durable) = (hex(&mark.log_id), mark.synced);
+    match durable {
+        0 => String::new(),
+        _ => format!(
+            ". If {id}, which was durable up to LSN {durable}, is the log that belongs here, its segments are gone and \
+             another log's lie in their places"
+        ),
+    }
+}
+
+/// The id of a log.
+pub(super) fn hex(id: &[u8; 16]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A sealed segment has that many bytes left.
