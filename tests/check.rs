@@ -884,6 +884,8 @@ fn many_damaged_places_take_time_in_proportion() {
         };
         (0..3).map(|_| once()).min().unwrap()
     };
-    let (few, many) = (time(10_000), time(160_000));
-    assert!(many < few * 48, "10 000 records {few:?}, 160 000 {many:?}");
+    // Others on the machine slow one down and not the other: with the square it would be 256 times each time.
+    let tries: Vec<_> =
+        (0..5).map(|_| (time(10_000), time(160_000))).take_while(|(few, many)| *many >= *few * 48).collect();
+    assert!(tries.len() < 5, "10 000 records and 160 000: {tries:?}");
 }
