@@ -143,7 +143,7 @@ fn a_header_across_a_break_is_found_between_its_neighbours() {
     assert!(across > 10, "{across}");
 }
 
-/// As the help says: what is not found lies where no file begins, by blocks smaller than 4 KiB.
+/// As the help says: what lies otherwise, by smaller blocks, is not found.
 #[test]
 fn pieces_lie_as_some_file_of_the_image_begins() {
     let (log, other) = (Log::of(54, 100, 256 << 10, 3000), Log::of(55, 10, 64 << 10, 300));

@@ -25,9 +25,10 @@ use crate::units::bytes;
 /// In the image of a disk or of a partition, headers and first frames are looked for at every multiple of 512 bytes, and
 /// records at every fourth byte, so that it does not matter where the files lie, nor whether anything names them. A
 /// record that lies in one piece of its file is found, and one in two pieces if the record behind it begins in the second;
-/// one in three is not. The pieces must begin, within 4096 bytes, where one of the log's files does, as they do where the file
-/// system's blocks are of 4096 bytes or more. Files that are compressed, encrypted or packed into others are not found. Several
-/// logs are kept apart by their ids, and one that was deleted is found as far as nothing lies over it. Of a batch that is not whole the records are written one by one, and counted.
+/// one in three is not. A piece must begin as far behind a multiple of 4096 bytes as one of the logs' files does: so it is
+/// where the blocks of the file system are as large or larger. Files that are compressed, encrypted or packed into others
+/// are not found. Several logs are kept apart by their ids, and one that was deleted is found as far as nothing lies over
+/// it. Of a batch that is not whole the records are written one by one, and counted.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
