@@ -16,7 +16,7 @@ use super::mark::CommitMark;
 use super::offsets::Mark;
 use super::source::{Commit, Partition, Source, SourceError};
 use super::start::GroupMark;
-use super::status::{Board, Notice, Step};
+use super::status::{Board, CommitCounts, Notice, Step};
 
 /// See the file's first line.
 #[derive(Debug)]
@@ -104,9 +104,11 @@ impl Commits {
         }
         self.sent_at = now;
         board.update(|status| status.commits.sent += 1);
-        match source.commit(&commits) {
+        // Ours begins first, so that what the source gives up is overdue here too.
+        let (begun, timeout) = (self.config.clock.monotonic(), self.config.commit_timeout);
+        match source.commit(&commits, timeout) {
             Ok(()) => {
-                self.under_way = Some(UnderWay { deadline: now + self.config.commit_timeout, commits });
+                self.under_way = Some(UnderWay { deadline: begun + timeout, commits });
                 board.step(Step::CommitSent);
             }
             Err(error) => {
@@ -119,14 +121,18 @@ impl Commits {
     /// Takes the answer to the commit under way.
     pub(super) fn answered(&mut self, answer: Result<(), SourceError>, intake: &mut Intake, board: &Board) {
         // The source takes no commit while it owes an answer, so that this is the one under way, or one given up.
-        let Some(UnderWay { commits, .. }) = self.under_way.take() else { return };
+        let Some(UnderWay { deadline, commits }) = self.under_way.take() else { return };
         match answer {
             Ok(()) => {
                 self.confirmed(&commits, intake, board);
                 board.step(Step::CommitAnswered);
             }
             Err(error) => {
-                board.update(|status| status.commits.failed += 1);
+                let is_late = self.config.clock.monotonic() >= deadline;
+                let counted = |counts: &mut CommitCounts| {
+                    *(if is_late { &mut counts.timed_out } else { &mut counts.failed }) += 1;
+                };
+                board.update(|status| counted(&mut status.commits));
                 self.failed(error, gone(&commits, intake), board);
             }
         }

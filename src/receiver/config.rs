@@ -61,7 +61,7 @@ pub struct Config {
     pub request_timeout: Duration,
     /// How long an assignment may stay without answers from the source. Default 60 s.
     pub start_timeout: Duration,
-    /// A commit without an answer for so long has failed. Default 10 s.
+    /// A commit without an answer for so long has failed, and another is sent. The source is told of it. Default 10 s.
     pub commit_timeout: Duration,
     /// A failed commit is sent again after this long, or with the next block. Default 1 s.
     pub commit_retry: Duration,

@@ -26,8 +26,6 @@ use super::error::set_group;
 use super::source::{Commit, Event, Partition, Source, SourceError, TopicId};
 use super::within::within;
 
-/// How long a commit may be without an answer before it counts as failed: after a broker was killed none may come.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a seek may take, which is answered by the client itself.
 const SEEK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a partition may take to be started, which the client does by itself too, until it counts as one that does not
@@ -68,10 +66,24 @@ pub struct KafkaSource {
 #[derive(Default)]
 struct Commits {
     last: usize,
-    // Its token, and when it counts as failed.
-    under_way: Option<(usize, Instant)>,
+    // Without an answer yet: after a broker was killed none may come.
+    under_way: Option<UnderWay>,
     // A commit of nothing, which needs no broker.
     empty: bool,
+}
+
+/// A commit to which an answer is owed.
+#[derive(Clone, Copy)]
+struct UnderWay {
+    token: usize,
+    since: Instant,
+    timeout: Duration,
+}
+
+impl UnderWay {
+    fn is_overdue(&self) -> bool {
+        self.since.elapsed() >= self.timeout
+    }
 }
 
 /// What is told next, before the record it may be is borrowed.
@@ -132,7 +144,7 @@ impl KafkaSource {
             Polled::Revoked(rows) => return self.revoked(&rows).map(Next::Event),
             Polled::Committed { token, result } => {
                 // The answer to one that was given up says nothing about the one under way.
-                self.commits.under_way.take_if(|(under_way, _)| *under_way == token)?;
+                self.commits.under_way.take_if(|under_way| under_way.token == token)?;
                 Event::Committed(result)
             }
             Polled::Failed(failure) => self.failed(failure),
@@ -195,8 +207,8 @@ impl KafkaSource {
         if std::mem::take(&mut self.commits.empty) {
             return Some(Event::Committed(Ok(())));
         }
-        self.commits.under_way.take_if(|(_, deadline)| Instant::now() >= *deadline)?;
-        let message = format!("committing: no answer within {} s, outcome unknown", COMMIT_PATIENCE.as_secs());
+        let UnderWay { timeout, .. } = self.commits.under_way.take_if(|under_way| under_way.is_overdue())?;
+        let message = format!("committing: no answer within {timeout:?}, outcome unknown");
         Some(Event::Committed(Err(SourceError::new("_TIMED_OUT", message, false))))
     }
 
@@ -349,8 +361,9 @@ impl Source for KafkaSource {
         Ok(())
     }
 
-    fn commit(&mut self, commits: &[Commit]) -> Result<(), SourceError> {
-        if self.commits.under_way.is_some() {
+    fn commit(&mut self, commits: &[Commit], timeout: Duration) -> Result<(), SourceError> {
+        let since = Instant::now();
+        if self.commits.under_way.is_some_and(|under_way| !under_way.is_overdue()) {
             return Err(SourceError::new("_PREV_IN_PROGRESS", "a commit is under way already", false));
         }
         if commits.is_empty() {
@@ -360,7 +373,7 @@ impl Source for KafkaSource {
         let token = self.commits.last.wrapping_add(1);
         self.client()?.commit(&ffi::commits(commits)?, token)?;
         self.commits.last = token;
-        self.commits.under_way = Some((token, Instant::now() + COMMIT_PATIENCE));
+        self.commits.under_way = Some(UnderWay { token, since, timeout });
         Ok(())
     }
 

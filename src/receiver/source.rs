@@ -156,12 +156,12 @@ pub trait Source: Send {
     /// What the source said.
     fn resume(&mut self, positions: &[(Partition, i64)]) -> Result<(), SourceError>;
 
-    /// Begins to commit; the answer comes as [`Event::Committed`]. One at a time: while an answer is owed, however late it
-    /// is, another is refused.
+    /// Begins to commit; the answer comes as [`Event::Committed`]. One at a time: while an answer is owed, another is
+    /// refused. None is owed any more after `timeout`: that it did not come may be told then, and what comes later is not.
     ///
     /// # Errors
     /// What the source said, or that an answer is owed; then no answer comes to this one.
-    fn commit(&mut self, commits: &[Commit]) -> Result<(), SourceError>;
+    fn commit(&mut self, commits: &[Commit], timeout: Duration) -> Result<(), SourceError>;
 
     /// Commits and waits for the answer, at most `timeout`.
     ///

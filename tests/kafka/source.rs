@@ -128,7 +128,7 @@ pub fn commits_and_their_answers(world: &mut World) {
 
     let commit = |next, metadata: &str| Commit { partition: partition(topic, 0), next, metadata: metadata.into() };
     let both = [partition(topic, 0), partition(topic, 1)];
-    source.commit(&[commit(4, "sw1:a:b:c")]).unwrap();
+    source.commit(&[commit(4, "sw1:a:b:c")], BOUND).unwrap();
     answer(&mut source).unwrap();
     let long = "m".repeat(4096);
     source.commit_sync(&[commit(5, &long)], BOUND).unwrap();
@@ -186,7 +186,7 @@ pub fn the_broker_is_killed_and_comes_back(world: &mut World) {
     source.commit_sync(&[commit(50)], BOUND).unwrap();
 
     world.broker.kill();
-    source.commit(&[commit(100)]).unwrap();
+    source.commit(&[commit(100)], Duration::from_secs(10)).unwrap();
     let begun = Instant::now();
     let error = source.commit_sync(&[commit(100)], Duration::from_millis(700)).unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(2), "{error}");

@@ -123,8 +123,8 @@ fn a_commit_is_answered_and_its_metadata_comes_back() {
     let both = [partition(0), partition(1)];
     assert_eq!(source.committed(&both, BOUND).unwrap(), [None, None]);
 
-    source.commit(&[commit(0, 7, "sw1:x:y:z")]).unwrap();
-    assert!(source.commit(&[commit(0, 8, "")]).is_err(), "one at a time");
+    source.commit(&[commit(0, 7, "sw1:x:y:z")], BOUND).unwrap();
+    assert!(source.commit(&[commit(0, 8, "")], BOUND).is_err(), "one at a time");
     answer(&mut source).unwrap();
     assert_eq!(source.committed(&both, BOUND).unwrap(), [Some(commit(0, 7, "sw1:x:y:z")), None]);
 
@@ -132,7 +132,7 @@ fn a_commit_is_answered_and_its_metadata_comes_back() {
     source.commit_sync(&[commit(0, 9, &metadata), commit(1, 0, "")], BOUND).unwrap();
     assert_eq!(source.committed(&both, BOUND).unwrap(), [Some(commit(0, 9, &metadata)), Some(commit(1, 0, ""))]);
 
-    source.commit(&[]).unwrap();
+    source.commit(&[], BOUND).unwrap();
     answer(&mut source).unwrap();
     source.close(BOUND);
 }
@@ -143,15 +143,33 @@ fn a_commit_without_an_answer_counts_as_failed_and_the_next_one_is_taken() {
     let mut source = joined(&config(&cluster).set("socket.timeout.ms", "60000").unwrap());
     cluster.mock().broker_round_trip_time(1, Duration::from_secs(15)).unwrap();
     let begun = Instant::now();
-    source.commit(&[commit(0, 1, "")]).unwrap();
+    source.commit(&[commit(0, 1, "")], Duration::from_secs(10)).unwrap();
     assert_eq!(answer(&mut source).unwrap_err(), "_TIMED_OUT");
     assert!((9..14).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     let begun = Instant::now();
     let error = source.commit_sync(&[commit(0, 2, "")], Duration::from_millis(500)).unwrap_err();
     assert!(error.message.contains("unknown") && begun.elapsed() < Duration::from_secs(3), "{error}");
     cluster.mock().broker_round_trip_time(1, Duration::ZERO).unwrap();
-    source.commit(&[commit(0, 3, "")]).unwrap();
+    source.commit(&[commit(0, 3, "")], BOUND).unwrap();
     let _ = answer(&mut source);
+    source.close(Duration::from_millis(100));
+}
+
+/// It had a time of its own: a receiver that gave a commit up sooner was refused each further one until then.
+#[test]
+fn a_commit_is_given_up_when_the_receiver_says_and_the_next_one_is_taken_then() {
+    let cluster = cluster(1);
+    let mut source = joined(&config(&cluster).set("socket.timeout.ms", "60000").unwrap());
+    cluster.mock().broker_round_trip_time(1, Duration::from_secs(15)).unwrap();
+    let (begun, short) = (Instant::now(), Duration::from_millis(500));
+    source.commit(&[commit(0, 1, "")], short).unwrap();
+    assert!(source.commit(&[commit(0, 2, "")], short).is_err(), "one at a time");
+    assert_eq!(answer(&mut source).unwrap_err(), "_TIMED_OUT");
+    source.commit(&[commit(0, 2, "")], short).unwrap();
+    std::thread::sleep(short);
+    source.commit(&[commit(0, 3, "")], short).expect("it is given up before that is told");
+    assert_eq!(answer(&mut source).unwrap_err(), "_TIMED_OUT");
+    assert!((1500..9000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     source.close(Duration::from_millis(100));
 }
 

@@ -10,7 +10,8 @@ use crate::receiver::source::{Commit, Partition, SourceError};
 pub(super) enum Told {
     Assigned(Vec<Partition>),
     Revoked(Vec<Partition>, bool),
-    Committed(Result<(), SourceError>),
+    /// The answer to the member's commit of that number.
+    Committed(u64, Result<(), SourceError>),
     Truncated(Partition),
     Error(SourceError),
 }

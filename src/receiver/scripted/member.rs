@@ -29,7 +29,9 @@ pub struct ScriptedSource {
     turn: (usize, u32),
     current: Option<(Partition, i64, Kept)>,
     polled_at: Instant,
-    under_way: bool,
+    commits: u64,
+    // The last commit, as long as an answer to it is owed, and until when.
+    under_way: Option<(u64, Instant)>,
 }
 
 impl ScriptedSource {
@@ -42,7 +44,8 @@ impl ScriptedSource {
             turn: (0, 0),
             current: None,
             polled_at: Instant::now(),
-            under_way: false,
+            commits: 0,
+            under_way: None,
         }
     }
 
@@ -84,8 +87,10 @@ impl ScriptedSource {
                     }
                     Event::Revoked { partitions, lost }
                 }
-                Told::Committed(answer) => {
-                    self.under_way = false;
+                Told::Committed(number, answer) => {
+                    if self.under_way.take_if(|(under_way, _)| *under_way == number).is_none() {
+                        return self.next(state);
+                    }
                     Event::Committed(answer)
                 }
                 Told::Truncated(partition) => {
@@ -276,13 +281,17 @@ impl Source for ScriptedSource {
         Ok(())
     }
 
-    fn commit(&mut self, commits: &[Commit]) -> Result<(), SourceError> {
-        if self.under_way {
+    fn commit(&mut self, commits: &[Commit], timeout: Duration) -> Result<(), SourceError> {
+        let now = Instant::now();
+        if self.under_way.is_some_and(|(_, deadline)| now < deadline) {
             return Err(SourceError::new("IN_PROGRESS", "a commit is under way", false));
         }
-        if let Some(answer) = self.carry_out(commits)? {
-            self.under_way = true;
-            self.broker.change(|state| state.group(&self.group).tell(self.member, Told::Committed(answer)));
+        let answer = self.carry_out(commits)?;
+        self.commits += 1;
+        self.under_way = Some((self.commits, now + timeout));
+        if let Some(answer) = answer {
+            let told = Told::Committed(self.commits, answer);
+            self.broker.change(|state| state.group(&self.group).tell(self.member, told));
         }
         Ok(())
     }
