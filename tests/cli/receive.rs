@@ -420,6 +420,27 @@ fn a_mistyped_topic_disturbs_no_member_of_the_group() {
     member.close(BOUND);
 }
 
+/// It left an empty log behind, and so did whoever stopped it while it looked.
+#[test]
+fn a_mistyped_topic_leaves_no_log_behind() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new("topic", 1).without("missing");
+    let dirs = ["ended", "stopped", "there"].map(|name| temp.path().join(name));
+    fs::create_dir(&dirs[2]).unwrap();
+    let [by_itself, stopped, in_dir] =
+        dirs.each_ref().map(|dir| start(&cluster, dir, Stdio::piped(), &["--topic", "missing"]));
+    thread::sleep(Duration::from_secs(1));
+    let told = String::from_utf8(stop(stopped, libc::SIGINT).stdout).unwrap();
+    assert!(told.contains(" stopped       0 records recorded"), "{told}");
+    for process in [by_itself, in_dir] {
+        let output = ended(process);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains("there is no topic missing"), "{}", said(&output));
+    }
+    let left = dirs.each_ref().map(|dir| fs::read_dir(dir).map_or(-1, |files| files.count() as i32));
+    assert_eq!(left, [-1, -1, 0], "what was not there is not, and what was holds nothing");
+}
+
 #[test]
 fn a_record_that_cannot_be_recorded_ends_it_until_the_group_is_set_behind_it_as_it_says() {
     // At least once, each start reads again what could not be committed.

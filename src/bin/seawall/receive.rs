@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
-use seawall::receiver::{Config, KafkaConfig, KafkaSource, Mode, Receiver, Reset, Source, closes_abandoned};
+use seawall::receiver::{Config, KafkaConfig, KafkaSource, Mode, Receiver, Reset, Source, Status, closes_abandoned};
 use seawall::{ErrorKind, Options, Wal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -49,7 +49,7 @@ pub struct Arguments {
     /// A topic to receive; may be given several times
     #[arg(long = "topic", value_name = "T", required = true, value_parser = name)]
     topics: Vec<String>,
-    /// The log's directory, made if it is missing. The log is this receiver's alone
+    /// The log's directory, made if it is missing, once the topics were looked for. The log is this receiver's alone
     #[arg(long)]
     dir: PathBuf,
     /// What holds after a crash
@@ -164,13 +164,22 @@ fn receive(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let kafka = arguments.kafka()?;
     // The group is joined once the receiver polls: not before its topics and its log are known.
     let mut source = kafka.connect()?;
-    let wal = Arc::new(arguments.open()?);
     let mut report = Report::new(arguments.json)?;
-    report.opened(&wal);
+    let mut wal = arguments.open_if_there()?;
+    wal.iter().for_each(|wal| report.opened(wal));
     let deadline = Instant::now() + TOPIC_PATIENCE;
     for topic in &arguments.topics {
         look_for(&mut source, topic, &arguments.brokers, deadline, &stop, &mut report)?;
     }
+    // One is made only now: a mistyped topic leaves none.
+    if wal.is_none() && !stop.load(Ordering::Relaxed) {
+        wal = Some(arguments.open(true)?);
+        wal.iter().for_each(|wal| report.opened(wal));
+    }
+    let Some(wal) = wal.map(Arc::new) else {
+        report.stopped(&Status::default(), Ok(()));
+        return Ok(exit::CLEAN);
+    };
     let receiver = Receiver::new(wal, source, arguments.config(kafka.session_timeout()))?;
     report.recovered(receiver.recovered());
     let receiver = receiver.observe(report.observer());
@@ -246,8 +255,17 @@ impl Arguments {
         Ok(kafka)
     }
 
-    fn open(&self) -> anyhow::Result<Wal> {
-        let opened = self.log_options().open(&self.dir);
+    /// The log, if there is one: nothing is made.
+    fn open_if_there(&self) -> anyhow::Result<Option<Wal>> {
+        let is_none = |error: &anyhow::Error| exit::of_log(error).is_some_and(|e| *e.kind() == ErrorKind::NotFound);
+        match self.open(false) {
+            Err(error) if is_none(&error) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    fn open(&self, create: bool) -> anyhow::Result<Wal> {
+        let opened = self.log_options().create(create).open(&self.dir);
         opened.map_err(|error| match error.kind() {
             // It names the log's options, which have other names here.
             ErrorKind::Invalid => {
