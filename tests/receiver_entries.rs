@@ -364,6 +364,29 @@ fn a_partition_has_been_read_of_below_another_of_its_topic() {
 }
 
 #[test]
+fn a_table_keeps_that_a_partition_was_read_before_its_chain_began() {
+    let (mut table, id) = (table(), TopicId([1; 16]));
+    let (place, _) = partitions()[1].clone();
+    let below = |table: &OffsetTable| table.has_read_below(&partition("orders", place.number + 1), id);
+    table.apply_handover(&Handover::new(place.clone(), id, 1000, 1010, None), Lsn(200)).unwrap();
+    assert!(below(&table));
+    let bytes = table.encode();
+    let Ok(Entry::OffsetTable(mut back)) = Entry::decode(&bytes) else { panic!("{bytes:?}") };
+    assert!(back == table && below(&back));
+    // At least once moves it back, and nothing is read yet.
+    let back_again = Origin::new(place.clone(), id, Some(1010), 1005, OriginCause::Group);
+    back.apply_origin(&back_again, Lsn(300)).unwrap();
+    assert!(below(&back));
+    let (index, rest) = (bytes.len() - 4, &bytes[bytes.len() - 4..]);
+    assert_eq!(rest, 1_u32.to_le_bytes());
+    assert_eq!(exhaust(&bytes[..bytes.len() - 1]), Err(DecodeErrorKind::Short));
+    for wrong in [&[3_u32][..], &[1, 1], &[1, 0], &[u32::MAX]] {
+        let wrong: Vec<_> = wrong.iter().flat_map(|index| index.to_le_bytes()).collect();
+        assert_eq!(exhaust(&[&bytes[..index], &wrong].concat()), Err(DecodeErrorKind::Range), "{wrong:?}");
+    }
+}
+
+#[test]
 fn an_origin_moves_a_mark_only_from_where_it_says() {
     let mut table = table();
     let (place, id) = partitions()[0].clone();

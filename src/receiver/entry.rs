@@ -34,7 +34,8 @@ impl fmt::Display for LogId {
 /// ```text
 /// origin        cause 1, has previous 1, zero 2, previous 8, next 8, topic
 /// handover      has log 1, zero 3, from 8, next 8, log id 16, topic
-/// offset table  count 4, then `count` times: from 8, next 8, LSN 8, topic
+/// offset table  count 4, then `count` times: from 8, next 8, LSN 8, topic; then, rising, the index 4 of each partition
+///               of which something was read before its `from`
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]

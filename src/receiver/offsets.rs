@@ -25,6 +25,15 @@ pub struct Mark {
     pub next: i64,
     /// The record that brought it there, or the last of those that were appended with it.
     pub lsn: Lsn,
+    /// Something was read of the partition before `from`, by this log or another.
+    pub read_before: bool,
+}
+
+impl Mark {
+    /// Whether something was read of the partition: a chain that has only begun, and was not handed over, holds nothing.
+    fn is_read(self) -> bool {
+        self.read_before || self.from < self.next
+    }
 }
 
 /// The next offset of each partition of each topic that the log knows.
@@ -93,10 +102,10 @@ impl OffsetTable {
         other
     }
 
-    /// Whether something was read of a lower partition of the topic: a chain that has only begun holds nothing.
+    /// Whether something was read of a lower partition of the topic.
     pub fn has_read_below(&self, partition: &Partition, id: TopicId) -> bool {
         let is_lower = |other: &Partition| other.topic == partition.topic && other.number < partition.number;
-        self.iter().any(|(other, known, mark)| is_lower(other) && known == id && mark.from < mark.next)
+        self.iter().any(|(other, known, mark)| is_lower(other) && known == id && mark.is_read())
     }
 
     /// Follows a block's ranges: all or, if one does not chain, none.
@@ -107,7 +116,8 @@ impl OffsetTable {
         self.check_ranges(ranges)?;
         for range in ranges {
             let known = self.get(&range.partition, range.topic_id);
-            let mark = Mark { from: known.map_or(range.from, |mark| mark.from), next: range.next, lsn };
+            let (from, read_before) = known.map_or((range.from, false), |mark| (mark.from, mark.read_before));
+            let mark = Mark { from, next: range.next, lsn, read_before };
             self.set(&range.partition, range.topic_id, mark);
         }
         Ok(())
@@ -119,7 +129,9 @@ impl OffsetTable {
     /// The table stands elsewhere than the origin says.
     pub fn apply_origin(&mut self, origin: &Origin, lsn: Lsn) -> Result<(), ChainError> {
         self.expect(&origin.partition, origin.topic_id, origin.previous)?;
-        self.set(&origin.partition, origin.topic_id, Mark { from: origin.next, next: origin.next, lsn });
+        let read_before = self.get(&origin.partition, origin.topic_id).is_some_and(Mark::is_read);
+        let mark = Mark { from: origin.next, next: origin.next, lsn, read_before };
+        self.set(&origin.partition, origin.topic_id, mark);
         Ok(())
     }
 
@@ -129,7 +141,8 @@ impl OffsetTable {
     /// The table stands elsewhere than the handover says.
     pub fn apply_handover(&mut self, handover: &Handover, lsn: Lsn) -> Result<(), ChainError> {
         self.expect(&handover.partition, handover.topic_id, Some(handover.from))?;
-        self.set(&handover.partition, handover.topic_id, Mark { from: handover.next, next: handover.next, lsn });
+        let mark = Mark { from: handover.next, next: handover.next, lsn, read_before: true };
+        self.set(&handover.partition, handover.topic_id, mark);
         Ok(())
     }
 
@@ -166,6 +179,9 @@ impl OffsetTable {
             out.extend_from_slice(&mark.lsn.0.to_le_bytes());
             put_topic(&mut out, partition, *id);
         }
+        for (index, _) in (0_u32..).zip(self.marks.values()).filter(|(_, mark)| mark.read_before) {
+            out.extend_from_slice(&index.to_le_bytes());
+        }
         out
     }
 
@@ -176,11 +192,20 @@ impl OffsetTable {
             let error = fields.error(DecodeErrorKind::Range);
             let (from, next, lsn) = (fields.i64()?, fields.i64()?, Lsn(fields.u64()?));
             let key = fields.topic()?;
-            if from < 0 || next < from || table.marks.insert(key, Mark { from, next, lsn }).is_some() {
+            if from < 0
+                || next < from
+                || table.marks.insert(key, Mark { from, next, lsn, read_before: false }).is_some()
+            {
                 return Err(error);
             }
         }
-        fields.end()?;
+        let (mut marks, mut passed) = (table.marks.values_mut(), 0);
+        while !fields.is_empty() {
+            let error = fields.error(DecodeErrorKind::Range);
+            let index = fields.u32()?;
+            let mark = index.checked_sub(passed).and_then(|skipped| marks.nth(skipped as usize)).ok_or(error)?;
+            (mark.read_before, passed) = (true, index.saturating_add(1));
+        }
         Ok(table)
     }
 }

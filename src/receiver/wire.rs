@@ -157,9 +157,14 @@ impl<'a> Fields<'a> {
         Ok((Partition { topic: Arc::from(name), number }, id))
     }
 
+    /// Whether nothing is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Nothing may be left.
     pub(super) fn end(&self) -> Decoded<()> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.error(DecodeErrorKind::Trailing)) }
+        if self.is_empty() { Ok(()) } else { Err(self.error(DecodeErrorKind::Trailing)) }
     }
 }
 

@@ -202,6 +202,39 @@ fn a_partition_is_new_only_above_one_that_the_group_has_read() {
     assert_eq!(entries(&dir, origin), [10, 10, 5, 0]);
 }
 
+/// A handover counted as a beginning, and what the log had read before it for nothing: with the group's offsets gone, the new
+/// partition began at its end, and what was in it was in no log.
+#[test]
+fn a_partition_is_new_above_one_that_was_handed_over_and_not_read_since() {
+    for stops in [false, true] {
+        let broker = broker(1);
+        let dir = with_log(&broker, 10);
+        produce(&broker, "t", 1, 5);
+        broker.set_committed("g", commit(0, 15, &mark_of(OTHER)));
+        let mut config = quick();
+        config.on_reset = Reset::Latest;
+        let start = || Life::start(&broker, fs(dir.path()), config.clone());
+        let life = start();
+        life.expect("it is handed over", |life| life.witness.heard("another log has 10 to 15"));
+        let grow = || {
+            broker.forget_committed("g");
+            broker.add_partition("t");
+            (0..5).for_each(|_| _ = broker.produce("t", 1, stored("new")));
+        };
+        let life = if stops {
+            life.stop();
+            grow();
+            start()
+        } else {
+            grow();
+            life
+        };
+        life.expect("the new partition is read", |life| life.status().partitions.len() == 2);
+        life.expect("from its beginning", |life| life.witness.heard("t/1@0 (a new partition)"));
+        assert_eq!(life.stop().recorded, 5);
+    }
+}
+
 #[test]
 fn the_log_is_followed_where_the_groups_offset_expired() {
     let broker = broker(1);
