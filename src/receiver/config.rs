@@ -69,7 +69,8 @@ pub struct Config {
     pub commit_refresh: Duration,
     /// How long a revocation waits for the disk and for the commit: half of the session's time-out. Default 5 s.
     pub drain_timeout: Duration,
-    /// How long stopping waits for the disk and for the commit; and once more, beside `drain_timeout` and a question to the
+    /// How long stopping waits for the disk and for the commit, and for room in a log that [`retain`](Config::retain) cleans:
+    /// in one that nothing cleans, not at all; and once more, beside `drain_timeout` and a question to the
     /// source, to end what waits for the disk then, leave the group and close the log. Default 30 s.
     pub stop_timeout: Duration,
     /// How often a paused or full receiver looks again. Default 100 ms.

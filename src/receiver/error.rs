@@ -5,7 +5,7 @@ use std::fmt;
 use super::offsets::ChainError;
 use super::source::{Partition, SourceError, TopicId};
 use super::wire::{DecodeError, DecodeErrorKind};
-use crate::{Error, Lsn};
+use crate::{Error, ErrorKind, Lsn};
 
 /// How many partitions a message names.
 const NAMED: usize = 8;
@@ -62,7 +62,7 @@ pub enum ReceiveError {
     },
     /// The append thread ended before its time.
     AppendThread,
-    /// Stopping took too long: what was read is not all durable, and will be read again.
+    /// Stopping took too long, or the log is full and not cleaned: what was read is not all durable, and will be read again.
     NotDurable {
         /// Blocks that were not stored.
         blocks: usize,
@@ -254,8 +254,14 @@ impl fmt::Display for ReceiveError {
             ReceiveError::AppendThread => f.write_str("the append thread ended before its time"),
             ReceiveError::NotDurable { blocks, reason } => {
                 let blocks = format!("{blocks} block{}", if *blocks == 1 { "" } else { "s" });
-                let again = "Nothing is lost: a later start reads again what the log then lacks";
-                write!(f, "{blocks} could not be stored in time. {again}")?;
+                let (why, again) = match reason.as_ref().map(Error::kind) {
+                    Some(ErrorKind::LogFull) => (
+                        ", for the log is full",
+                        "what the log lacks is not committed, and a later start reads it again",
+                    ),
+                    _ => (" in time", "a later start reads again what the log then lacks"),
+                };
+                write!(f, "{blocks} could not be stored{why}. Nothing is lost: {again}")?;
                 reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
             }
             ReceiveError::NotClosed => f.write_str(

@@ -315,6 +315,36 @@ fn no_more_is_taken_on_disk_than_is_allowed() {
     process.wait().unwrap();
 }
 
+/// It waited the whole time that a stop may take for room that nobody could make, and what it said of it was for programmers.
+#[test]
+fn a_stop_at_the_bound_does_not_wait_for_room_and_says_what_makes_some() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new("topic", 1);
+    Producer::new(&cluster.brokers(), "topic").produce(0, 0, 900);
+    let told = NamedTempFile::new().unwrap();
+    let bounded = ["--json", "--segment-size", "64KiB", "--max-disk-bytes", "256KiB"];
+    let process = start(&cluster, temp.path(), told.reopen().unwrap(), &bounded);
+    wait_for_event(&told, "full");
+    let asked = Instant::now();
+    crate::signal(&process, libc::SIGTERM);
+    let output = ended(process);
+    let took = asked.elapsed();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    for told in
+        ["could not be stored, for the log is full. Nothing is lost: what the log lacks is not committed", "next "]
+    {
+        assert!(said(&output).contains(told), "{}", said(&output));
+    }
+    let stopped = wait_for_event(&told, "stopped");
+    let at = |name: &str| stopped["partitions"][0][name].as_i64().unwrap();
+    assert!(at("committed") == at("durable") && at("durable") < at("next"), "{stopped}");
+    let process = start(&cluster, temp.path(), Stdio::null(), &["--segment-size", "64KiB"]);
+    wait_for(temp.path(), 900);
+    stop(process, libc::SIGTERM);
+    assert_eq!(Reading::of(temp.path()).records, 900);
+}
+
 /// One whose log is damaged, under a name that would clear the screen of whoever is told of it.
 #[test]
 fn what_ended_it_is_told_in_lines_and_names_do_not_write_to_a_terminal_what_they_like() {

@@ -232,6 +232,35 @@ fn a_pause_says_whether_the_disk_is_behind_or_the_log_is_full_and_what_to_do_the
     drop(hold);
 }
 
+/// Room may come in a log that is cleaned, or on a disk. In one that only grows the whole time of a stop was waited out.
+#[test]
+fn a_stop_waits_for_room_only_where_some_may_come() {
+    for (retain, timeout) in [(None, PATIENCE / 2), (Some(PATIENCE), ms(300))] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+        let mut config = small_blocks();
+        (config.stop_timeout, config.drain_timeout, config.retain) = (timeout, timeout, retain);
+        let wal = options().max_disk_bytes(6 * SEGMENT).open(dir.path()).unwrap();
+        let life = Life::on(&broker, Arc::new(wal), config, Arc::default()).unwrap();
+        (0..200).for_each(|_| _ = broker.produce("t", 0, Stored { value: Some(vec![7; 4000]), ..Stored::default() }));
+        life.expect("the log is full", |life| life.status().full.is_some());
+        let asked = Instant::now();
+        life.ask_to_stop();
+        let error = life.error();
+        let took = asked.elapsed();
+        assert!(matches!(error, ReceiveError::NotDurable { blocks: 1.., reason: Some(_) }), "{error}");
+        assert_eq!(took < timeout, retain.is_none(), "{took:?}");
+        // Nothing is lost: what is durable is committed, and nothing else.
+        let wal = options().open(dir.path()).unwrap();
+        let durable = contents(&wal).get(&0).map_or(0, |records| records.len() as i64);
+        assert!(durable < 200 && committed(&broker, 0) == Some(durable), "{durable}: {:?}", committed(&broker, 0));
+        wal.close().unwrap();
+        let life = Life::start(&broker, fs(dir.path()), quick());
+        life.expect_all_committed();
+        life.stop();
+        assert_exactly_once(&broker, fs(dir.path()));
+    }
+}
+
 #[test]
 fn a_full_log_that_may_be_cleaned_makes_room_for_itself() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));

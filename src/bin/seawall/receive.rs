@@ -33,7 +33,8 @@ const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
 /// Runs until SIGTERM or SIGINT: then everything read is made durable and committed, and the exit code is 0. That
 /// takes as long as the disk and the broker take, but no more than 30 s until it is given up, and some 45 s more to
 /// leave the group and close the log. What is not committed in time is named, and the exit code is 1: the log has it,
-/// and a later start commits it. A second signal changes nothing.
+/// and a later start commits it. A log that is full and not cleaned (--retain) is not waited for, and the exit code is 1 too:
+/// what it did not take is not committed, and a later start reads it again. A second signal changes nothing.
 ///
 /// An output that nobody reads, or that cannot be written, neither ends it nor holds it up. Lines that find no room
 /// because nobody has read those before are dropped, and how many is told.

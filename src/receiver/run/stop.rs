@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{REPORT, Receiver};
+use crate::ErrorKind;
 use crate::receiver::error::ReceiveError;
 use crate::receiver::status::{Notice, SealCause, Status, Step};
 use crate::receiver::within::within;
@@ -23,13 +24,22 @@ impl Receiver {
             }
             return Ok(false);
         };
-        let is_settled = self.line.waiting() == 0 && self.commits.is_settled(&self.intake, &self.line);
+        let is_stored = self.line.waiting() == 0 || self.is_full_for_good(now);
+        let is_settled = is_stored && self.commits.is_settled(&self.intake, &self.line);
         if !is_settled && now < deadline {
             return Ok(false);
         }
         self.kept()?;
         self.board.step(Step::StopCommitted);
         Ok(true)
+    }
+
+    /// Whether the log is full, after several tries, and nothing here makes room. What it does not take is not committed:
+    /// to wait for it keeps nothing.
+    fn is_full_for_good(&self, now: Duration) -> bool {
+        let is_full = self.line.full().is_some_and(|full| *full.kind() == ErrorKind::LogFull);
+        let is_tried = self.pace.full_told_at.is_some_and(|told| now >= told + self.config.retry_interval * 5);
+        is_full && is_tried && self.config.retain.is_none()
     }
 
     /// Whether everything read is durable and the group has it.
@@ -52,7 +62,8 @@ impl Receiver {
         if served.is_err() {
             // Not committed: an error may mean that our offsets are about something else. The log has them.
             self.intake.seal(SealCause::Stop);
-            drained = self.line.drain(self.config.drain_timeout);
+            drained =
+                !self.is_full_for_good(self.config.clock.monotonic()) && self.line.drain(self.config.drain_timeout);
         }
         let deadline = Instant::now() + self.config.stop_timeout.max(self.config.drain_timeout);
         let left = || deadline.saturating_duration_since(Instant::now());
