@@ -183,8 +183,8 @@ impl Commits {
                 if !goes(owned, mark) || owned.committed.is_some_and(|committed| mark.next < committed) {
                     return None;
                 }
-                let metadata = CommitMark::new(self.log, owned.topic_id, mark.lsn, mark.from).encode();
-                Some(Commit { partition: owned.partition.clone(), next: mark.next, metadata })
+                let metadata = CommitMark::new(self.log, owned.topic_id, mark.lsn, mark.from).after(owned.logged_since);
+                Some(Commit { partition: owned.partition.clone(), next: mark.next, metadata: metadata.encode() })
             };
             intake.owned.iter().filter_map(durable).collect()
         })

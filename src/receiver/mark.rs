@@ -1,5 +1,6 @@
 //! The metadata beside a commit: which log stands behind the offset, and from where on. `sw1:<log uuid>:<topic
-//! id>:<lsn>:<from>`, the first two in hex, the others in decimal; 70 to 110 bytes of the 4096 that a broker allows.
+//! id>:<lsn>:<from>`, the first two in hex, the others in decimal, and `:<since>` where that is lower; 70 to 130 bytes of
+//! the 4096 that a broker allows.
 
 use std::str::FromStr;
 
@@ -19,17 +20,27 @@ pub struct CommitMark {
     pub lsn: Lsn,
     /// The first offset of the unbroken chain that ends at the one committed: what lies between is in the log.
     pub from: i64,
+    /// The first offset of what lies unbroken below the one committed in logs of the group: before `from` in others, each of
+    /// which had committed as much when the next went on there.
+    pub since: i64,
 }
 
 impl CommitMark {
     /// The mark of a commit.
     pub fn new(log: LogId, topic_id: TopicId, lsn: Lsn, from: i64) -> CommitMark {
-        CommitMark { log, topic_id, lsn, from }
+        CommitMark { log, topic_id, lsn, from, since: from }
+    }
+
+    /// With what other logs of the group have before `from`.
+    #[must_use]
+    pub fn after(self, since: i64) -> CommitMark {
+        CommitMark { since: since.min(self.from), ..self }
     }
 
     /// As it stands beside the offset.
     pub fn encode(&self) -> String {
-        format!("sw1:{}:{}:{}:{}", self.log, hex(&self.topic_id.0), self.lsn, self.from)
+        let since = if self.since < self.from { format!(":{}", self.since) } else { String::new() };
+        format!("sw1:{}:{}:{}:{}{since}", self.log, hex(&self.topic_id.0), self.lsn, self.from)
     }
 
     /// `None` for anything that [`encode`](CommitMark::encode) does not write: it is some other program's.
@@ -38,7 +49,8 @@ impl CommitMark {
         (parts.next()? == "sw1").then_some(())?;
         let (log, topic_id) = (LogId(unhex(parts.next()?)?), TopicId(unhex(parts.next()?)?));
         let (lsn, from) = (Lsn(decimal(parts.next()?)?), decimal(parts.next()?)?);
-        parts.next().is_none().then_some(CommitMark { log, topic_id, lsn, from })
+        let since = parts.next().map_or(Some(from), |since| decimal(since).filter(|since| *since < from))?;
+        parts.next().is_none().then_some(CommitMark { log, topic_id, lsn, from, since })
     }
 }
 
@@ -73,6 +85,12 @@ mod tests {
         let text = mark.encode();
         assert_eq!(text, "sw1:0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f:a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0:67112960:17");
         assert_eq!(CommitMark::parse(&text), Some(mark));
+        let after = mark.after(5);
+        assert_eq!((after.encode(), CommitMark::parse(&after.encode())), (format!("{text}:5"), Some(after)));
+        assert_eq!(mark.after(18), mark);
+        for bad in [":17", ":18", ":-1", ":5:5"] {
+            assert_eq!(CommitMark::parse(&format!("{text}{bad}")), None, "{bad}");
+        }
     }
 
     #[test]

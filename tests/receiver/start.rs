@@ -202,6 +202,26 @@ fn a_partition_is_new_only_above_one_that_the_group_has_read() {
     assert_eq!(entries(&dir, origin), [10, 10, 5, 0]);
 }
 
+/// A member that had taken over and read nothing yet committed what looked like a beginning.
+#[test]
+fn a_partition_is_new_above_one_of_which_a_log_before_the_last_has_read() {
+    for (since, first) in [(0, 0), (10, 5)] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+        produce(&broker, "t", 1, 10);
+        let mark = CommitMark::new(OTHER, TopicId([1; 16]), Lsn(4096), 10).after(since);
+        broker.set_committed("g", commit(0, 10, &mark.encode()));
+        broker.add_partition("t");
+        (0..5).for_each(|_| _ = broker.produce("t", 1, stored("new")));
+        let mut config = quick();
+        config.on_reset = Reset::Latest;
+        let life = Life::start(&broker, fs(dir.path()), config);
+        life.expect_all_committed();
+        life.stop();
+        let origin = |entry: Entry<'_>| if let Entry::Origin(origin) = entry { Some(origin.next) } else { None };
+        assert_eq!(entries(&dir, origin), [10, first]);
+    }
+}
+
 /// A handover counted as a beginning, and what the log had read before it for nothing: with the group's offsets gone, the new
 /// partition began at its end, and what was in it was in no log.
 #[test]
