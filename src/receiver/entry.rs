@@ -34,8 +34,7 @@ impl fmt::Display for LogId {
 /// ```text
 /// origin        cause 1, has previous 1, zero 2, previous 8, next 8, topic
 /// handover      has log 1, zero 3, from 8, next 8, log id 16, topic
-/// offset table  count 4, then `count` times: from 8, next 8, LSN 8, topic; then, rising, the index 4 of each partition
-///               of which something was read before its `from`
+/// offset table  count 4, then `count` times: read before 1, zero 3, from 8, next 8, LSN 8, topic
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -161,7 +160,7 @@ impl Origin {
     fn decode(mut fields: Fields<'_>) -> Decoded<Origin> {
         let code = fields.u8()?;
         let cause = OriginCause::from_code(code).ok_or(fields.error(DecodeErrorKind::Value(code)))?;
-        let has_previous = flag(&mut fields)?;
+        let has_previous = fields.flag()?;
         fields.u16()?;
         let (previous, next) = (fields.i64()?, fields.i64()?);
         if next < 0 {
@@ -215,7 +214,7 @@ impl Handover {
     }
 
     fn decode(mut fields: Fields<'_>) -> Decoded<Handover> {
-        let has_log = flag(&mut fields)?;
+        let has_log = fields.flag()?;
         fields.array::<3>()?;
         let (from, next) = (fields.i64()?, fields.i64()?);
         if from < 0 || next < from {
@@ -225,14 +224,5 @@ impl Handover {
         let (partition, topic_id) = fields.topic()?;
         fields.end()?;
         Ok(Handover { partition, topic_id, from, next, log: has_log.then_some(log) })
-    }
-}
-
-fn flag(fields: &mut Fields<'_>) -> Decoded<bool> {
-    let error = fields.error(DecodeErrorKind::Value(0));
-    match fields.u8()? {
-        0 => Ok(false),
-        1 => Ok(true),
-        other => Err(DecodeError { kind: DecodeErrorKind::Value(other), ..error }),
     }
 }

@@ -174,13 +174,11 @@ impl OffsetTable {
         let count = u32::try_from(self.marks.len()).unwrap_or(u32::MAX);
         out.extend_from_slice(&count.to_le_bytes());
         for ((partition, id), mark) in &self.marks {
+            out.extend_from_slice(&[u8::from(mark.read_before), 0, 0, 0]);
             out.extend_from_slice(&mark.from.to_le_bytes());
             out.extend_from_slice(&mark.next.to_le_bytes());
             out.extend_from_slice(&mark.lsn.0.to_le_bytes());
             put_topic(&mut out, partition, *id);
-        }
-        for (index, _) in (0_u32..).zip(self.marks.values()).filter(|(_, mark)| mark.read_before) {
-            out.extend_from_slice(&index.to_le_bytes());
         }
         out
     }
@@ -190,22 +188,15 @@ impl OffsetTable {
         let mut table = OffsetTable::new();
         for _ in 0..fields.u32()? {
             let error = fields.error(DecodeErrorKind::Range);
+            let read_before = fields.flag()?;
+            fields.array::<3>()?;
             let (from, next, lsn) = (fields.i64()?, fields.i64()?, Lsn(fields.u64()?));
-            let key = fields.topic()?;
-            if from < 0
-                || next < from
-                || table.marks.insert(key, Mark { from, next, lsn, read_before: false }).is_some()
-            {
+            let mark = Mark { from, next, lsn, read_before };
+            if from < 0 || next < from || table.marks.insert(fields.topic()?, mark).is_some() {
                 return Err(error);
             }
         }
-        let (mut marks, mut passed) = (table.marks.values_mut(), 0);
-        while !fields.is_empty() {
-            let error = fields.error(DecodeErrorKind::Range);
-            let index = fields.u32()?;
-            let mark = index.checked_sub(passed).and_then(|skipped| marks.nth(skipped as usize)).ok_or(error)?;
-            (mark.read_before, passed) = (true, index.saturating_add(1));
-        }
+        fields.end()?;
         Ok(table)
     }
 }

@@ -157,14 +157,19 @@ impl<'a> Fields<'a> {
         Ok((Partition { topic: Arc::from(name), number }, id))
     }
 
-    /// Whether nothing is left.
-    pub(super) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+    /// A byte that is 0 or 1.
+    pub(super) fn flag(&mut self) -> Decoded<bool> {
+        let error = self.error(DecodeErrorKind::Value(0));
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(DecodeError { kind: DecodeErrorKind::Value(other), ..error }),
+        }
     }
 
     /// Nothing may be left.
     pub(super) fn end(&self) -> Decoded<()> {
-        if self.is_empty() { Ok(()) } else { Err(self.error(DecodeErrorKind::Trailing)) }
+        if self.rest.is_empty() { Ok(()) } else { Err(self.error(DecodeErrorKind::Trailing)) }
     }
 }
 
