@@ -209,9 +209,9 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
         notes: examined.report.notes.clone(),
         ..Overview::default()
     };
-    let newest = Newest::read(subject, &examined)?;
+    let newest = Newest::read(subject, &examined, examined.newest())?;
     let settled = newest.reaches(&examined) && !examined.overtaken || !overview.faults.is_empty();
-    overview.checkpoint = newest.checkpoint(survey.front, examined.shown);
+    overview.checkpoint = checkpoint(subject, &examined, &newest)?;
     overview.segments = segments(subject, &examined, &newest)?;
     if !subject.is_lone() {
         overview.mark = mark(&*subject.storage, survey.log_id)?;
@@ -233,7 +233,8 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
     Ok((overview, settled))
 }
 
-/// The newest segment of the log: its link tells what was so when it was begun, and its frames what was since.
+/// The newest segment of the log, or of what is shown: its link tells what was so when it was begun, and its frames what was
+/// since.
 #[derive(Debug, Default)]
 struct Newest {
     index: Option<usize>,
@@ -242,8 +243,8 @@ struct Newest {
 }
 
 impl Newest {
-    fn read(subject: &Subject, examined: &Examined) -> Result<Newest> {
-        let Some(index) = examined.newest() else { return Ok(Newest::default()) };
+    fn read(subject: &Subject, examined: &Examined, index: Option<usize>) -> Result<Newest> {
+        let Some(index) = index else { return Ok(Newest::default()) };
         let link = examined.plan.parts.get(index).and_then(|part| part.link.clone()).unwrap_or_default();
         Ok(Newest { index: Some(index), link, scan: contents(subject, examined, index)?.unwrap_or_default() })
     }
@@ -260,10 +261,9 @@ impl Newest {
         base.is_none_or(|base| base.saturating_add(self.scan.batch.max(u64::from(BLOCK))) >= examined.shown)
     }
 
-    /// The last checkpoint that is durable: a link may tell of one that never was.
-    fn checkpoint(&self, front: u64, durable: u64) -> Option<Lsn> {
-        let last = self.scan.whole.checkpoint.max(self.link.checkpoint);
-        (last > 0 && (front..durable).contains(&last)).then_some(Lsn(last))
+    /// The last checkpoint, durable or not; 0 if there is none.
+    fn checkpoint(&self) -> u64 {
+        self.scan.whole.checkpoint.max(self.link.checkpoint)
     }
 
     /// Where the cursors stand.
@@ -274,6 +274,19 @@ impl Newest {
         cursors.sort_by(|a, b| a.name.cmp(&b.name));
         cursors
     }
+}
+
+/// The last checkpoint that is durable. Where the newest segment tells of a later one, the one in which what is shown ends
+/// tells.
+fn checkpoint(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<Option<Lsn>> {
+    let (front, shown) = (examined.plan.survey.front, examined.shown);
+    let mut last = newest.checkpoint();
+    if last >= shown {
+        let mut members = examined.pieces.iter().filter_map(Piece::member);
+        let index = members.rfind(|index| examined.plan.base(*index) < shown);
+        last = Newest::read(subject, examined, index)?.checkpoint();
+    }
+    Ok((last > 0 && (front..shown).contains(&last)).then_some(Lsn(last)))
 }
 
 /// What a segment of the log holds of what is shown up to its first damaged place, if anything tells how to read it.

@@ -320,7 +320,7 @@ fn mend(
     };
     let sealed = seal.map(|seal| seal.seed);
     let stored: Vec<u32> = seeds(head, base).filter(&own).collect();
-    if let Some(mended) = sealed.into_iter().chain(stored.iter().copied()).find_map(linked) {
+    if let Some(mended) = sealed.into_iter().chain(told).chain(stored.iter().copied()).find_map(linked) {
         return Ok(mended);
     }
     // Its link is damaged too, and any seed can be read out of a damaged frame: those of the header go before.
