@@ -329,7 +329,7 @@ impl Frames {
                         self.meet_damage(index, hole.from)?;
                     }
                 }
-                Some(Step::TooNew(offset)) => {
+                Some(Step::TooNew(offset, _)) => {
                     let error = Error::new(ErrorKind::TooNew, "read", "a frame of a newer version; read it with that");
                     return Err(error.at(self.subject.path(&found.name), offset));
                 }

@@ -347,7 +347,7 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
             kept: is_newest.then_some(Why::Newest).filter(|_| !subject.is_lone()),
             last_record: 0,
         };
-        let sealed = links().find(|link| link.prev_base == found.base && is_member && !is_newest);
+        let sealed = links().rfind(|link| link.prev_base == found.base && is_member && !is_newest);
         if fault.is_some() {
             let walked = all_contents(subject, examined, index)?;
             let end = sealed.map_or_else(|| found.base.saturating_add(walked.end), |link| link.prev_end);

@@ -20,7 +20,7 @@ pub(super) enum Step {
     Frame(u64, FrameHeader),
     Hole(Hole),
     /// A valid frame of a newer version.
-    TooNew(u64),
+    TooNew(u64, FrameHeader),
 }
 
 /// A stretch without a valid frame.
@@ -106,7 +106,7 @@ impl Walk {
         };
         if header.kind.is_none() {
             (self.offset, self.batch) = (self.end, self.end);
-            return Ok(Some(Step::TooNew(offset)));
+            return Ok(Some(Step::TooNew(offset, header)));
         }
         if header.kind == Some(FrameKind::Link) && offset == u64::from(BLOCK) {
             // One that is none is as good as damaged, for opening and for a repair.
@@ -277,7 +277,11 @@ pub(super) fn walk(
                 walked.holes.push(Hole { before: whole, beyond: walked.found.records, ..hole });
                 whole = (walked.found.records, walked.bytes);
             }
-            Step::TooNew(offset) => walked.too_new = Some(offset),
+            Step::TooNew(offset, header) => {
+                // It claims as any frame does.
+                walked.claim = walked.claim.max(header.claim(place.base + offset).unwrap_or(0));
+                walked.too_new = Some(offset);
+            }
         }
         if !walk.tell(&mut progress) {
             return Ok(walked);

@@ -130,7 +130,7 @@ fn of_frame(
 /// The damage of a segment that is not as any crash would leave it.
 fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broken) -> Result<Damage> {
     let Broken { segment, base, from, to, what } = broken;
-    let link = survey.links().find(|link| link.prev_base == base);
+    let link = survey.link_above(base);
     let mut damage = Damage::at(&segment, 0, from);
     let mut bytes = None;
     match survey.segments.iter().find(|found| found.base == base) {

@@ -363,13 +363,12 @@ impl Survey {
         })
     }
 
-    /// The link that names the segment of this base and seed: not a stranger in its place. The highest, if a life before cut
-    /// another one off.
+    /// The link that names the segment of this base and seed: not a stranger in its place.
     pub(crate) fn link_to(&self, place: &Place) -> Option<&Link> {
         self.links().filter(|link| (link.prev_base, link.prev_seed) == (place.base, place.seed)).last()
     }
 
-    /// All links.
+    /// All links, from below. Several may name one segment: the highest is the log's, the others a life before cut off.
     pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
         self.segments.iter().filter_map(|found| found.link.as_ref()).map(|(link, _)| link)
     }
@@ -421,9 +420,14 @@ impl Survey {
         Chain { members, broken }
     }
 
+    /// The link that names the segment at `base`, whatever lies there.
+    pub(super) fn link_above(&self, base: u64) -> Option<&Link> {
+        self.links().filter(|link| link.prev_base == base).last()
+    }
+
     /// Where the segment at `base` ended, if the link above it says so.
     pub(crate) fn sealed_end(&self, base: u64) -> Option<u64> {
-        self.links().find(|link| link.prev_base == base).map(|link| link.prev_end)
+        self.link_above(base).map(|link| link.prev_end)
     }
 
     /// What no crash leaves: the third row of the table, but for the tip's length.

@@ -142,7 +142,7 @@ pub(super) fn sift(
                     None => Next::Doubt,
                 };
             }
-            Step::TooNew(_) => return Ok(None),
+            Step::TooNew(..) => return Ok(None),
         }
     }
     sifted.end = match end {
