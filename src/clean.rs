@@ -212,7 +212,7 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
     let mut above: Option<Kept> = None;
     for (n, segment) in segments.iter().enumerate() {
         // All but the newest are sealed: the framing lock was taken since the segments were counted, and whoever begins
-        // a segment seals the one before it under that.
+        // a segment seals the one before it under that. The newest may be by now.
         let seal = segment.sealed();
         let newest = n + 1 == segments.len();
         let touched = match (seal, active) {
@@ -229,8 +229,7 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
             continue;
         }
         cleaned.kept.extend(above.take());
-        let why = match seal {
-            _ if newest => Some(Why::Newest),
+        let why = match seal.filter(|_| !newest) {
             None => Some(Why::Newest),
             Some(seal) if !limit.covers(segment, seal) => Some(limit.passed(seal)),
             Some(seal) => holds.back(seal.end, seal.last_record, segments.get(n + 1).map(|next| next.base)),

@@ -261,7 +261,9 @@ fn vouch(writer: &Writer, unproven: bool, spares: Vec<String>) -> Result<Vec<Str
         made => {
             made.map_err(|failed| writer.failed(failed))?;
             // Crash: recovery has written again and synced what is about to be shown. Unless MARK says so, damage to it
-            // would pass for a torn tail. Nothing is removed on the word of what may be in the cache alone.
+            // would pass for a torn tail. Nothing is removed on the word of what may be in the cache alone: MARK
+            // is durable here and so are the chain's links, but the front may be told by the link of a segment that was cut
+            // off, beside a MARK that was made just now.
             writer.write_mark(!spares.is_empty())?;
             Ok(writer.maker.remove_spares(&*writer.storage, spares))
         }

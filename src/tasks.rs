@@ -64,8 +64,9 @@ impl Writer {
         if sync || self.commit.futures_wait() || self.stalled.load(Ordering::Relaxed) {
             match self.commit.try_lead(&Leader { writer: self, sync: sync || disk }) {
                 Some(Ok(Led::Full)) => return Some(FULL_RETRY),
-                Some(Ok(Led::Synced(_))) if self.options.sync_interval.is_some() => {
-                    *since = None;
+                Some(Ok(Led::Synced(synced))) if self.options.sync_interval.is_some() => {
+                    // What was framed meanwhile counts from when it may have been.
+                    *since = (self.framing.lock().end > synced).then_some(now);
                     return Some(Duration::ZERO);
                 }
                 Some(Ok(_)) if self.options.sync_interval.is_some() => return Some(Duration::ZERO),

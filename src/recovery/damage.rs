@@ -236,14 +236,19 @@ fn lost(survey: &Survey, from: u64, to: u64) -> u64 {
 /// The error of [`RecoveryMode::Strict`](crate::RecoveryMode) for a log that did not end in order.
 pub(super) fn not_strict(directory: &Path, survey: &Survey, tail: &Tail) -> Error {
     let (end, claim, beyond) = (tail.end, tail.claim, tail.beyond);
-    let found = if claim < end || beyond > 0 {
-        format!("all below LSN {claim} is known durable, {beyond} valid frames lie beyond")
+    let proven = if claim < end {
+        format!(", and nothing says that what lies above LSN {claim} was durable")
     } else {
-        "a part of a batch lies there that was never acknowledged".to_owned()
+        String::new()
+    };
+    let beyond = match beyond {
+        0 if tail.is_torn(&survey.segments) => "; a part of a batch lies beyond that was never acknowledged".to_owned(),
+        0 => String::new(),
+        _ => format!("; beyond lie {}, which nobody was told was durable", plural(beyond, "valid frame")),
     };
     let message = format!(
-        "the log does not end where it is known to be durable: it ends at LSN {end}, {found}; open it with \
-         RecoveryMode::TornTail to drop the torn tail; nothing was changed"
+        "the log does not end where it is known to be durable: it ends at LSN {end}{proven}{beyond}; open it with \
+         RecoveryMode::TornTail, which keeps all up to there; nothing was changed"
     );
     Error::new(ErrorKind::NotStrict, "open", message).at(tail.path(directory, survey), tail.offset)
 }

@@ -37,6 +37,10 @@ impl Fs {
     }
 }
 
+/// What to do where blocks cannot be taken ahead.
+const NO_BLOCKS: &str = "this file system takes no blocks ahead (fallocate), which a log needs; put it on one that does, such \
+                         as ext4 or xfs";
+
 impl Storage for Fs {
     fn path(&self) -> &Path {
         &self.path
@@ -163,7 +167,10 @@ impl File for FsFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        sys::take_blocks(&self.0, len)?;
+        sys::take_blocks(&self.0, len).map_err(|e| match e.kind() {
+            io::ErrorKind::Unsupported => io::Error::new(e.kind(), format!("{e}: {NO_BLOCKS}")),
+            _ => e,
+        })?;
         if self.len()? > len { self.0.set_len(len) } else { Ok(()) }
     }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use seawall::sim::{Disk, Failing, Fault, Operation};
+use seawall::storage::Fs;
 use seawall::{ErrorKind, Lsn, Options, Wal};
 
 use super::{small, soon};
@@ -358,5 +359,54 @@ fn figures_are_told_while_mark_is_synced() {
         drop(held);
         assert_eq!(figures.unwrap().appended_records, 10);
         assert!(!cleans.join().unwrap().unwrap().removed.is_empty());
+    });
+}
+
+/// What was appended while the syncer synced was counted from the end of that: it was synced later than the interval.
+#[test]
+fn the_interval_counts_from_the_append_though_it_was_made_within_a_sync() {
+    const INTERVAL: Duration = Duration::from_millis(100);
+    let disk = Arc::new(Disk::new(1));
+    let failing = Failing::new(disk.mount());
+    let wal = Arc::new(small().sync_interval(INTERVAL).open_on(failing.clone()).unwrap());
+    wal.append(b"warm").unwrap().wait().unwrap();
+    disk.settle();
+    drop(wal.append(b"first").unwrap());
+    disk.settle();
+    let late = Arc::new(AtomicU64::new(0));
+    let (writer, clock, told) = (Arc::downgrade(&wal), Arc::clone(&disk), Arc::clone(&late));
+    failing.before(Operation::Sync, move || {
+        if told.load(Ordering::Relaxed) == 0 {
+            let wal = writer.upgrade().unwrap();
+            told.store(wal.append(b"within the sync").unwrap().lsn().0, Ordering::Relaxed);
+            clock.advance(4 * INTERVAL);
+        }
+    });
+    disk.advance(INTERVAL);
+    disk.settle();
+    failing.heal();
+    disk.settle();
+    let late = late.load(Ordering::Relaxed);
+    assert!(late > 0 && wal.durable_lsn().0 > late, "{late} is not durable below {}", wal.durable_lsn());
+}
+
+/// While a batch that has no room in memory waits for it, smaller ones wait behind it.
+#[test]
+fn small_appends_do_not_pass_a_large_batch_that_waits_for_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let failing = Failing::new(Arc::new(Fs::new(dir.path())));
+    let options = Options::new().segment_size(4 << 20).max_buffered_bytes(512 << 10);
+    let wal = options.open_on(failing.clone()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    drop(wal.append(&[1; 300 << 10]).unwrap());
+    let hold = failing.hold(Operation::Write);
+    std::thread::scope(|scope| {
+        let large = scope.spawn(|| wal.append(&[2; 400 << 10]).unwrap().lsn());
+        hold.wait_for(1);
+        let error = wal.try_append(b"small").unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Backpressure, "{error}");
+        drop(hold);
+        let large = large.join().unwrap();
+        assert!(wal.append(b"small").unwrap().lsn() > large);
     });
 }

@@ -325,7 +325,7 @@ fn steps(error: &Error, dir: &Path) -> Vec<String> {
         ErrorKind::Damage(damage) => ways(dir, Some(damage.lsn)),
         ErrorKind::NotStrict => {
             let verify = format!("seawall verify {}", shell(dir));
-            vec![verify, "open it with RecoveryMode::TornTail, which drops the torn tail".to_owned()]
+            vec![verify, "open it with RecoveryMode::TornTail, which keeps all up to where it ends".to_owned()]
         }
         ErrorKind::Invalid if error.operation() == "repair" => vec![format!("seawall inspect {}", shell(dir))],
         ErrorKind::TooLarge { .. } if error.operation() == "repair" => {
