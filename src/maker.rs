@@ -251,7 +251,8 @@ impl Maker {
         let first = if state.first_link.is_some() {
             ""
         } else {
-            "; where that removes nothing, append a checkpoint, which is taken all the same, and clean again"
+            "; where that removes nothing, release the cursors, append a checkpoint, for which room is kept, and clean \
+             again"
         };
         let message = format!(
             "the log holds {used} of at most {} bytes and takes {wanted} more to go on; clean, and appends resume{first}",
