@@ -50,8 +50,8 @@ struct Decided {
     topic_id: TopicId,
     start: Start,
     committed: Option<i64>,
-    /// From there up logs of the group have everything.
-    since: i64,
+    /// The group has read of it.
+    is_read: bool,
 }
 
 /// What the steps of an assignment need.
@@ -170,9 +170,8 @@ impl Assignment {
         (facts.low, facts.high) = desk.source.watermarks(partition, timeout)?;
         let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
         let committed = if let GroupMark::At(next, _) = facts.group { Some(next) } else { None };
-        let known = desk.intake.planned().get(partition, topic_id).map(|mark| mark.from);
-        let since = facts.group.since(known.filter(|_| matches!(start, Start::Resume(_))).unwrap_or(start.next()));
-        self.decided.push(Decided { partition: partition.clone(), topic_id, start, committed, since });
+        let is_read = facts.group.is_read();
+        self.decided.push(Decided { partition: partition.clone(), topic_id, start, committed, is_read });
         Ok(())
     }
 
@@ -195,7 +194,7 @@ impl Assignment {
         for it in &self.decided {
             let (partition, next) = (it.partition.clone(), it.start.next());
             let mut owned = Owned::new(partition.clone(), it.topic_id, next, it.committed);
-            (owned.silent_since, owned.logged_since) = (Some(now), it.since);
+            (owned.silent_since, owned.read_before) = (Some(now), it.is_read);
             desk.intake.own(owned);
             let (mut cause, mut handovers) = (None, Vec::new());
             for beginning in it.beginnings() {
@@ -204,7 +203,7 @@ impl Assignment {
                     Beginning::Handover(handover) => handovers.push(handover),
                 }
             }
-            desk.board.tell(&Notice::Assigned { partition, next, cause, handovers, since: it.since });
+            desk.board.tell(&Notice::Assigned { partition, next, cause, handovers });
         }
         desk.board.step(Step::Assigned);
         Ok(())
@@ -223,8 +222,7 @@ impl Decided {
             }
             Start::Handover { from, next, chain } => {
                 let known = chain.map_or(next, |chain| chain.from);
-                let logged = self.since.clamp(from, known);
-                let parts = [(from, logged, None), (logged, known, None), (known, next, chain.map(|chain| chain.log))];
+                let parts = [(from, known, None), (known, next, chain.map(|chain| chain.log))];
                 let handover = |(from, next, log)| {
                     let (partition, topic_id) = place();
                     Beginning::Handover(Handover::new(partition, topic_id, from, next, log))
@@ -281,9 +279,10 @@ pub(super) fn group_mark(committed: Option<&Commit>, topic_id: TopicId) -> Group
     match CommitMark::parse(&commit.metadata) {
         // It is about the records of a topic that is gone, and says nothing about this one.
         Some(mark) if mark.topic_id != topic_id => GroupMark::None,
-        mark => {
-            GroupMark::At(commit.next, mark.map(|mark| Chain { log: mark.log, from: mark.from, since: mark.since }))
-        }
+        mark => GroupMark::At(
+            commit.next,
+            mark.map(|mark| Chain { log: mark.log, from: mark.from, read_before: mark.read_before }),
+        ),
     }
 }
 

@@ -183,7 +183,8 @@ impl Commits {
                 if !goes(owned, mark) || owned.committed.is_some_and(|committed| mark.next < committed) {
                     return None;
                 }
-                let metadata = CommitMark::new(self.log, owned.topic_id, mark.lsn, mark.from).after(owned.logged_since);
+                let read_before = owned.read_before || mark.read_before;
+                let metadata = CommitMark::new(self.log, owned.topic_id, mark.lsn, mark.from).after(read_before);
                 Some(Commit { partition: owned.partition.clone(), next: mark.next, metadata: metadata.encode() })
             };
             intake.owned.iter().filter_map(durable).collect()

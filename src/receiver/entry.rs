@@ -185,8 +185,8 @@ pub struct Handover {
     pub from: i64,
     /// Where the group stood: this log goes on there.
     pub next: i64,
-    /// The log that has them. `None` where it is not known which: the log that committed it began with the partition behind
-    /// them, and logs before it may have them, or somebody set the group's offset forward.
+    /// The log that has them. `None` where they are in no log known to this one: somebody set the group's offset
+    /// forward, or the log that committed it began with the partition behind them.
     pub log: Option<LogId>,
 }
 
@@ -194,11 +194,6 @@ impl Handover {
     /// A handover of all its parts.
     pub fn new(partition: Partition, topic_id: TopicId, from: i64, next: i64, log: Option<LogId>) -> Handover {
         Handover { partition, topic_id, from, next, log }
-    }
-
-    /// Whether a log is known to have them, by its name or not, where logs of the group have everything from `since` on.
-    pub fn is_logged(&self, since: i64) -> bool {
-        self.log.is_some() || self.from >= since
     }
 
     /// Its bytes, to be appended as one record.

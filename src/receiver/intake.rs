@@ -23,8 +23,8 @@ pub(super) struct Owned {
     range: Option<usize>,
     /// What the group is known to have.
     pub(super) committed: Option<i64>,
-    /// From there up logs of the group have everything, this one from its chain on.
-    pub(super) logged_since: i64,
+    /// The group had read of it when it became ours.
+    pub(super) read_before: bool,
     /// Since when it was told to deliver and has delivered nothing.
     pub(super) silent_since: Option<Duration>,
     /// When it shall be asked whether its position still exists; until then it delivers nothing.
@@ -45,8 +45,8 @@ pub(super) struct Recheck {
 
 impl Owned {
     pub(super) fn new(partition: Partition, topic_id: TopicId, next: i64, committed: Option<i64>) -> Owned {
-        let (range, silent_since, recheck) = (None, None, None);
-        Owned { partition, topic_id, next, range, committed, logged_since: next, silent_since, recheck }
+        let (range, read_before, silent_since, recheck) = (None, false, None, None);
+        Owned { partition, topic_id, next, range, committed, read_before, silent_since, recheck }
     }
 }
 

@@ -18,7 +18,7 @@
 //!
 //! Exactly once holds for one log. A member of a group may take over partitions from one with another log: each
 //! record is then in one of the logs, and where a log passes over records, it says in a [`Handover`] which other log
-//! has them, as far as that one's commit proves it, or none where it is not known which. A commit that does not reach the group
+//! has them, as far as that one's commit proves it, or that none known has. A commit that does not reach the group
 //! before a partition changes hands (an expelled member, a broker that is away, a disk too slow for what a revocation
 //! waits for it, [`Config::drain_timeout`]) has the next owner read again what the former has: across logs that is twice.
 //!

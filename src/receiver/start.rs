@@ -13,7 +13,7 @@
 //! | 5 | none, whole log empty | bears another log that has read up to there, no other member | [`StartError::LogBehindGroup`] |
 //! | 6 | none | c | c |
 //! | 7 | m >= c | c | m, and the group catches up |
-//! | 8 | m < c | bears another log or none | c; of `[m, c)` that log has its chain, logs before it what the mark says, and none known has the rest: handed over |
+//! | 8 | m < c | bears another log or none | c; of `[m, c)` that log has its chain, and none known has the rest: handed over |
 //!
 //! A partition is new where the log or the group has read of a lower one of its topic. That either knows one is not enough: it
 //! may have been begun in the same moment, with the topic or the group.
@@ -44,8 +44,8 @@ pub(super) enum LogMark {
 pub(super) struct Chain {
     pub(super) log: LogId,
     pub(super) from: i64,
-    /// Before that, from there up, logs before it have everything, by what they had committed.
-    pub(super) since: i64,
+    /// Something was read before that, by this log or another.
+    pub(super) read_before: bool,
 }
 
 impl Chain {
@@ -65,17 +65,9 @@ pub(super) enum GroupMark {
 }
 
 impl GroupMark {
-    /// Whether something was read of the partition: of a chain that has only begun, by a log before it.
+    /// Whether something was read of the partition: a chain that has only begun was not, unless there was one before.
     pub(super) fn is_read(self) -> bool {
-        matches!(self, GroupMark::At(next, chain) if chain.is_none_or(|chain| chain.since < next))
-    }
-
-    /// Where begins what lies unbroken in logs of the group and ends in a chain of ours that begins at `from`.
-    pub(super) fn since(self, from: i64) -> i64 {
-        match self {
-            GroupMark::At(next, Some(chain)) if from <= next => from.min(chain.since),
-            _ => from,
-        }
+        matches!(self, GroupMark::At(next, chain) if chain.is_none_or(|chain| chain.has_read(next) || chain.read_before))
     }
 }
 
@@ -217,8 +209,8 @@ fn by_policy(facts: &Facts) -> Result<Start, StartError> {
 mod tests {
     use super::*;
 
-    const OURS: Chain = Chain { log: LogId([1; 16]), from: 0, since: 0 };
-    const OTHER: Chain = Chain { log: LogId([2; 16]), from: 0, since: 0 };
+    const OURS: Chain = Chain { log: LogId([1; 16]), from: 0, read_before: false };
+    const OTHER: Chain = Chain { log: LogId([2; 16]), from: 0, read_before: false };
     const ID: TopicId = TopicId([3; 16]);
     const OLD: TopicId = TopicId([4; 16]);
 
@@ -343,17 +335,6 @@ mod tests {
         for begins in [50, 51] {
             assert_eq!(handed_over(from(begins)), by(None));
         }
-    }
-
-    #[test]
-    fn logs_of_a_group_are_followed_back_as_far_as_each_began_where_one_had_committed() {
-        let group = |since| GroupMark::At(50, Some(Chain { from: 40, since, ..OTHER }));
-        assert_eq!([50, 45, 30, 10].map(|from| group(20).since(from)), [20, 20, 20, 10]);
-        assert_eq!(group(20).since(51), 51, "between lies what none is known to have");
-        assert_eq!(group(40).since(50), 40);
-        assert_eq!([GroupMark::None, GroupMark::At(50, None)].map(|group| group.since(50)), [50, 50]);
-        let begun = |since| GroupMark::At(50, Some(Chain { from: 50, since, ..OTHER }));
-        assert_eq!([49, 50].map(|since| begun(since).is_read()), [true, false]);
     }
 
     #[test]

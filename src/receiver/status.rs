@@ -146,10 +146,8 @@ pub enum Notice {
         /// Why there; `None`: the log ends there.
         cause: Option<OriginCause>,
         /// What was passed over because the group was further than this log, in order: what no known log has, what
-        /// earlier logs of the group have, what another has.
+        /// another has.
         handovers: Vec<Handover>,
-        /// From there up logs of the group have everything, by what they have committed.
-        since: i64,
     },
     /// Partitions are no longer ours.
     Revoked {
@@ -211,9 +209,9 @@ impl Notice {
     /// What happened, to stand after its name. Empty where the name says all.
     pub fn details(&self) -> String {
         match self {
-            Notice::Assigned { partition, next, cause, handovers, since } => {
+            Notice::Assigned { partition, next, cause, handovers } => {
                 let why = match cause {
-                    _ if !handovers.is_empty() => passed_over(handovers, *since),
+                    _ if !handovers.is_empty() => passed_over(handovers),
                     None => "from the log".into(),
                     Some(OriginCause::Earliest) => "earliest".into(),
                     Some(OriginCause::Latest) => "latest".into(),
@@ -250,17 +248,13 @@ impl Notice {
     }
 }
 
-fn passed_over(handovers: &[Handover], since: i64) -> String {
-    let said = |handover: &Handover| {
-        let Handover { from, next, log, .. } = handover;
-        match log {
-            Some(log) => format!("another log has {from} to {next}: {log}"),
-            None if handover.is_logged(since) => format!("earlier logs of the group have {from} to {next}"),
-            None => format!(
-                "offsets {from} to {next} are in no log known to this one: somebody set the group forward, or a log \
-                 before the last took them"
-            ),
-        }
+fn passed_over(handovers: &[Handover]) -> String {
+    let said = |Handover { from, next, log, .. }: &Handover| match log {
+        Some(log) => format!("another log has {from} to {next}: {log}"),
+        None => format!(
+            "offsets {from} to {next} are in no log known to this one: somebody set the group forward, or a log before \
+             the last took them"
+        ),
     };
     handovers.iter().map(said).collect::<Vec<_>>().join("; ")
 }

@@ -83,34 +83,6 @@ fn each_record_is_once_in_the_logs_when_everything_is_revoked_at_each_rebalance(
     owners_come_and_go(true);
 }
 
-/// What a log before the last had taken was warned of as in no log known, at each round of a partition among three.
-#[test]
-fn a_partition_that_goes_round_among_three_logs_is_in_logs_of_the_group() {
-    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
-    let broker = broker(1);
-    let join = |log: usize| Life::start(&broker, fs(dirs[log].path()), quick());
-    let (mut owner, mut waiting) = (join(0), vec![(1, join(1)), (2, join(2))]);
-    for round in 0..6 {
-        produce(&broker, "t", 1, 10);
-        owner.expect_all_committed();
-        // The oldest of those that wait has it next, with the one that had it behind them.
-        owner.stop();
-        waiting.push((round % 3, join(round % 3)));
-        owner = waiting.remove(0).1;
-        owner.expect("it has it", |life| life.status().assigned == 1);
-        assert!(!owner.witness.heard("no log known"), "round {round}");
-        let (before, last) = (10 * round as i64 - 10, 10 * round as i64);
-        let (earlier, other) = (
-            format!("earlier logs of the group have {before} to {last}"),
-            format!("another log has {last} to {}", last + 10),
-        );
-        let is_back = round >= 2;
-        assert_eq!((owner.witness.heard(&earlier), owner.witness.heard(&other)), (is_back, is_back), "round {round}");
-    }
-    let lives = waiting.into_iter().map(|(_, life)| life).chain([owner]).collect();
-    assert_once_in_all(&broker, 1, lives);
-}
-
 #[test]
 fn a_lost_partition_is_not_committed_and_trimmed_on_return() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));

@@ -205,10 +205,10 @@ fn a_partition_is_new_only_above_one_that_the_group_has_read() {
 /// A member that had taken over and read nothing yet committed what looked like a beginning.
 #[test]
 fn a_partition_is_new_above_one_of_which_a_log_before_the_last_has_read() {
-    for (since, first) in [(0, 0), (10, 5)] {
+    for (read_before, first) in [(true, 0), (false, 5)] {
         let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
         produce(&broker, "t", 1, 10);
-        let mark = CommitMark::new(OTHER, TopicId([1; 16]), Lsn(4096), 10).after(since);
+        let mark = CommitMark::new(OTHER, TopicId([1; 16]), Lsn(4096), 10).after(read_before);
         broker.set_committed("g", commit(0, 10, &mark.encode()));
         broker.add_partition("t");
         (0..5).for_each(|_| _ = broker.produce("t", 1, stored("new")));

@@ -8,8 +8,7 @@ Each has `event` and `time` (RFC 3339, UTC). The other fields, by event:
   opened         segments, records, first, end, torn (null, or lsn and beyond), notes
   recovered      resume: the next offset of each \"topic/partition\" that the log has
   assigned       topic, partition, next, text, handovers (from, next and log of offsets that are not
-                 in this log; log is null where it is not known which log has them, and in_a_log is
-                 false where none is known to)
+                 in this log; log is null where no log is known to have them)
   revoked        partitions, lost, drained (whether all read of them was durable in time)
   paused         text (intake waits for the disk, or for room in it or in the log)
   resumed

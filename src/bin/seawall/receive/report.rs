@@ -131,8 +131,7 @@ impl Report {
     fn notice(&mut self, notice: &Notice) {
         let mut text = notice.details();
         let mut value = object(notice);
-        // Among three logs and more, that earlier ones have what was passed over is how partitions go round.
-        if matches!(notice, Notice::Assigned { handovers, since, .. } if !handovers.iter().all(|it| it.is_logged(*since)))
+        if matches!(notice, Notice::Assigned { handovers, .. } if handovers.iter().any(|handover| handover.log.is_none()))
         {
             self.warn(&notice.to_string());
         }
@@ -264,10 +263,10 @@ fn line(json: bool, event: &str, text: &str, mut value: Value) -> String {
 /// The figures of what happened.
 fn object(notice: &Notice) -> Value {
     match notice {
-        Notice::Assigned { partition, next, handovers, since, .. } => {
+        Notice::Assigned { partition, next, handovers, .. } => {
             let handover = |handover: &Handover| {
-                let (log, is_logged) = (handover.log.map(|log| log.to_string()), handover.is_logged(*since));
-                json!({ "from": handover.from, "next": handover.next, "log": log, "in_a_log": is_logged })
+                let log = handover.log.map(|log| log.to_string());
+                json!({ "from": handover.from, "next": handover.next, "log": log })
             };
             let handovers: Vec<_> = handovers.iter().map(handover).collect();
             json!({
@@ -338,26 +337,7 @@ fn figures(status: &Status) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use seawall::receiver::{LogId, TopicId};
-
     use super::*;
-
-    #[test]
-    fn what_was_passed_over_is_told_with_whether_a_log_has_it() {
-        let partition = Partition { topic: "t".into(), number: 0 };
-        let handover = |from, next, log| Handover::new(partition.clone(), TopicId([1; 16]), from, next, log);
-        let log = LogId([2; 16]);
-        let handovers = vec![handover(10, 20, None), handover(20, 30, None), handover(30, 40, Some(log))];
-        let assigned = Notice::Assigned { partition: partition.clone(), next: 40, cause: None, handovers, since: 20 };
-        let told = object(&assigned);
-        assert_eq!(told["handovers"][2]["log"], log.to_string());
-        assert_eq!([0, 1, 2].map(|at| told["handovers"][at]["in_a_log"] == true), [false, true, true]);
-        let text = told["text"].as_str().unwrap();
-        assert!(
-            text.contains("10 to 20 are in no log") && text.contains("earlier logs of the group have 20 to 30"),
-            "{text}"
-        );
-    }
 
     #[test]
     fn a_stop_is_told_as_it_went() {
