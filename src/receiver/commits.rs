@@ -163,6 +163,11 @@ impl Commits {
         }
     }
 
+    /// The last error, if it ends the source.
+    pub(super) fn fatal(&self) -> Option<SourceError> {
+        self.last_error.clone().filter(|error| error.fatal)
+    }
+
     fn confirmed(&mut self, commits: &[Commit], intake: &mut Intake, board: &Board) {
         self.last_error = None;
         board.update(|status| status.commits.ok += 1);

@@ -143,9 +143,9 @@ impl fmt::Display for StartError {
             ),
             StartError::LogBehindGroup { log: None, group } => write!(
                 f,
-                "LogBehindGroup: the log is empty, but a log has committed {group} for this group: the directory was \
-                 lost or is another. Restore it, or use another group; an option to begin here \
-                 (--on-log-behind origin) is to come"
+                "LogBehindGroup: the log has nothing of this partition, but one has committed {group} for this group: the \
+                 directory was lost, rolled back or is another. Restore it, or use another group; an option to begin here \
+                 (--on-log-behind origin) is to come. (A spare member is to have recorded something before it takes over.)"
             ),
             StartError::Missing { next, low } => write!(
                 f,
@@ -166,7 +166,8 @@ impl fmt::Display for StartError {
                  read up to there. It was set too high, or transactions are open: wait for them to end"
             ),
             StartError::NoOffset => f.write_str(
-                "neither the log nor the group knows an offset, and the policy for that is to refuse (--on-reset)",
+                "neither the log nor the group knows an offset, and the policy for that is to refuse (--on-reset error): begin \
+                 with --on-reset earliest or latest",
             ),
         }
     }

@@ -22,7 +22,9 @@
 //! before a partition changes hands (an expelled member, a broker that is away, a disk too slow for what a revocation
 //! waits for it, [`Config::drain_timeout`]) has the next owner read again what the former has: across logs that is twice.
 //!
-//! What is refused rather than guessed: a topic that was made anew, a log that was rolled back or lost, offsets
+//! What is refused rather than guessed: a topic that was made anew, a log that was rolled back or lost, if the group's
+//! last commit is its own or nobody else is in the group (where another log has gone on since, what it lost is handed
+//! over as known in no log, with a warning; and a spare with an empty log is taken for one that was lost), offsets
 //! that are gone ([`StartError`]); a log whose offset table did not survive ([`ReceiveError::Chain`]). A topic's id is
 //! asked at each assignment, and where a position is out of range. So one that is made anew while it is read, and holds
 //! as many offsets again before that is seen, is refused only at the next assignment. Where the broker gives no ids,

@@ -147,6 +147,9 @@ impl Receiver {
             self.advance_assignments()?;
             self.watch(now)?;
             self.commits.send(&mut *self.source, &self.intake, &self.line, &self.board);
+            if let Some(error) = self.commits.fatal() {
+                return Err(error.into());
+            }
             self.report(now);
             self.poll(now)?;
         }

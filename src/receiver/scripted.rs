@@ -61,6 +61,8 @@ pub enum CommitFault {
     NotTaken,
     /// Answered with an error, nothing committed.
     Refused,
+    /// The same, and the error is fatal.
+    Fatal,
     /// Answered with an error, though the first half of the partitions was committed.
     Half,
     /// Committed, and no answer comes.

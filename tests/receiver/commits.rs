@@ -277,3 +277,15 @@ fn commits_refreshed_all_the_time_hold_no_record_up() {
     life.stop();
     assert_exactly_once(&broker, fs(dir.path()));
 }
+
+/// A source that says only in answer to a commit that it is over was polled for ever.
+#[test]
+fn a_fatal_answer_to_a_commit_ends_the_receiver() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+    broker.fail_commits(&[CommitFault::Fatal]);
+    produce(&broker, "t", 1, 10);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect("it ends", Life::is_over);
+    let ReceiveError::Source(error) = life.error() else { panic!("no error of the source") };
+    assert!(error.fatal, "{error}");
+}

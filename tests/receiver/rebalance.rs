@@ -208,6 +208,27 @@ fn a_partition_that_goes_before_it_was_begun_is_let_go_and_begun_again() {
     assert_exactly_once(&broker, fs(dir.path()));
 }
 
+/// What the group had answered for all of them would have been taken for what it has of those that are left.
+#[test]
+fn partitions_that_are_left_of_an_assignment_begin_where_the_group_is_with_each() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(3));
+    produce(&broker, "t", 3, 60);
+    (0..3).for_each(|number| broker.set_committed("g", commit(number, 5 * i64::from(number + 1), "")));
+    // All is known but where the partitions end.
+    broker.fail(Call::Watermarks, u32::MAX);
+    let life = Life::start(&broker, fs(dir.path()), quick());
+    life.expect("it asks where they end", |life| life.status().source_errors > 0);
+    let second = broker.join("g", &["t"]);
+    life.expect("the one in the middle is revoked", |life| life.status().revoked == 1);
+    broker.fail(Call::Watermarks, 0);
+    life.expect("two are begun", |life| life.status().assigned == 2);
+    life.stop();
+    drop(second);
+    let wal = options().open(dir.path()).unwrap();
+    let firsts: BTreeMap<_, _> = contents(&wal).iter().map(|(number, held)| (*number, held[0].0)).collect();
+    assert_eq!(firsts, BTreeMap::from([(0, 5), (2, 15)]));
+}
+
 #[test]
 fn a_revocation_without_an_answer_to_its_commit_goes_on() {
     for fault in [CommitFault::Refused, CommitFault::AnswerLost, CommitFault::Lost, CommitFault::NotTaken] {

@@ -65,7 +65,7 @@ pub struct Arguments {
     /// Never take more than this on disk, at least four segments: intake pauses until there is room
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     max_disk_bytes: Option<u64>,
-    /// Remove segments all of whose records were received longer ago than this
+    /// Remove segments all of whose records were received longer ago than this; the newest stays until more is received
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     retain: Option<Duration>,
     /// Where to begin where neither the log nor the group knows an offset. A new partition of a topic begins at its first:

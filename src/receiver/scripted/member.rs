@@ -184,6 +184,7 @@ impl ScriptedSource {
             }
             Some(CommitFault::NotTaken) => return Err(error("NOT_TAKEN")),
             Some(CommitFault::Refused) => Some(Err(error("REFUSED"))),
+            Some(CommitFault::Fatal) => Some(Err(SourceError { fatal: true, ..error("FATAL") })),
             Some(CommitFault::Half) => {
                 let (half, _) = commits.split_at(commits.len() / 2);
                 self.store(half);
