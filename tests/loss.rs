@@ -600,3 +600,38 @@ fn what_a_repair_passed_over_is_not_counted_as_there() {
     let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
     assert_eq!(damage.beyond, left - closed.count([0]));
 }
+
+/// Two links name the first segment: one of a life that was cut off, which a hand put back, and the log's own, which counts a
+/// record less. The lower one was believed.
+#[test]
+fn of_two_links_to_one_segment_the_higher_one_tells() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |base: u64| dir.path().join(format!("{base:020}.wal"));
+    let wal = small().open(dir.path()).unwrap();
+    let lsns: Vec<_> = (0..5).map(|_| wal.append(&[1; 500]).unwrap().wait().unwrap()).collect();
+    wal.rotate().unwrap();
+    wal.append(b"cut off").unwrap().wait().unwrap();
+    drop(wal);
+    let (first, second) = (path(0), path(16 << 10));
+    // Nothing is left to tell that the last record and what lies above were durable.
+    let cut_off = fs::read(&second).unwrap();
+    fs::remove_file(&second).unwrap();
+    fs::remove_file(dir.path().join("MARK")).unwrap();
+    let mut bytes = fs::read(&first).unwrap();
+    bytes.truncate(lsns[4].0 as usize);
+    bytes.resize(16 << 10, 0);
+    fs::write(&first, bytes).unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    assert_eq!(wal.recovery().records, 4);
+    wal.append(b"goes on").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    drop(wal);
+    assert!(!second.exists());
+    fs::write(&second, cut_off).unwrap();
+    let overview = seawall::check::inspect(dir.path()).unwrap();
+    assert_eq!((overview.segments[0].end, overview.segments[0].records), (Some(lsns[4]), Some(4)), "{overview:?}");
+    fs::remove_file(first).unwrap();
+    let error = small().open(dir.path()).unwrap_err();
+    let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+    assert_eq!(damage.records, Some(4), "{damage}");
+}

@@ -51,7 +51,7 @@ struct Decided {
     start: Start,
     committed: Option<i64>,
     /// The group has read of it.
-    is_read: bool,
+    read_before: bool,
 }
 
 /// What the steps of an assignment need.
@@ -170,8 +170,8 @@ impl Assignment {
         (facts.low, facts.high) = desk.source.watermarks(partition, timeout)?;
         let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
         let committed = if let GroupMark::At(next, _) = facts.group { Some(next) } else { None };
-        let is_read = facts.group.is_read();
-        self.decided.push(Decided { partition: partition.clone(), topic_id, start, committed, is_read });
+        let read_before = facts.group.is_read();
+        self.decided.push(Decided { partition: partition.clone(), topic_id, start, committed, read_before });
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl Assignment {
         for it in &self.decided {
             let (partition, next) = (it.partition.clone(), it.start.next());
             let mut owned = Owned::new(partition.clone(), it.topic_id, next, it.committed);
-            (owned.silent_since, owned.read_before) = (Some(now), it.is_read);
+            (owned.silent_since, owned.read_before) = (Some(now), it.read_before);
             desk.intake.own(owned);
             let (mut cause, mut handovers) = (None, Vec::new());
             for beginning in it.beginnings() {

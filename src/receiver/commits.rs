@@ -165,7 +165,7 @@ impl Commits {
 
     /// The last error, if it ends the source.
     pub(super) fn fatal(&self) -> Option<SourceError> {
-        self.last_error.clone().filter(|error| error.fatal)
+        self.last_error.as_ref().filter(|error| error.fatal).cloned()
     }
 
     fn confirmed(&mut self, commits: &[Commit], intake: &mut Intake, board: &Board) {

@@ -48,8 +48,9 @@ pub struct Config {
     pub queue_blocks: usize,
     /// The log's: no block is made larger than fits into a segment.
     pub(super) segment_size: u64,
-    /// Blocks older than this are cleaned away, but for those in the newest segment. Default: never. A block's age is told by the clock at its sealing, which
-    /// never goes back within a log: one that was ahead holds retention up until it is reached.
+    /// Blocks older than this are cleaned away, but for those in the newest segment. Default: never. A block's age is told
+    /// by the clock at its sealing, which never goes back within a log: one that was ahead holds retention up until it is
+    /// reached.
     pub retain: Option<Duration>,
     /// How often old blocks are looked for. Default 10 s.
     pub clean_interval: Duration,

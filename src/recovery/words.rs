@@ -43,7 +43,7 @@ pub(crate) fn foreign_mark(mark: &Mark) -> String {
 }
 
 /// The id of a log.
-pub(super) fn hex(id: &[u8; 16]) -> String {
+pub(crate) fn hex(id: &[u8; 16]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -6,8 +6,8 @@ use seawall::Lsn;
 use seawall::Wal;
 use seawall::receiver::scripted::{Broker, Call};
 use seawall::receiver::{
-    BlockBuilder, CommitMark, DecodeErrorKind, Entry, Handover, LogId, Message, Mode, OriginCause, ReceiveError, Reset,
-    StartError, TopicId,
+    BlockBuilder, CommitMark, Config, DecodeErrorKind, Entry, Handover, LogId, Message, Mode, OriginCause,
+    ReceiveError, Reset, StartError, TopicId,
 };
 use tempfile::TempDir;
 
@@ -55,6 +55,18 @@ fn entries<T>(dir: &TempDir, pick: impl Fn(Entry<'_>) -> Option<T>) -> Vec<T> {
     let entries = records(&wal).iter().filter_map(|record| pick(Entry::decode(&record.payload).unwrap())).collect();
     wal.close().unwrap();
     entries
+}
+
+/// Where the log says that its partitions begin.
+fn origins(dir: &TempDir) -> Vec<i64> {
+    entries(dir, |entry| if let Entry::Origin(origin) = entry { Some(origin.next) } else { None })
+}
+
+/// What nobody knows begins at its end.
+fn latest() -> Config {
+    let mut config = quick();
+    config.on_reset = Reset::Latest;
+    config
 }
 
 #[test]
@@ -129,9 +141,7 @@ fn a_new_partition_of_a_known_topic_starts_at_earliest_though_the_policy_is_late
     let dir = with_log(&broker, 10);
     broker.add_partition("t");
     broker.produce("t", 1, stored("before the receiver saw the partition"));
-    let mut config = quick();
-    config.on_reset = Reset::Latest;
-    let life = Life::start(&broker, fs(dir.path()), config);
+    let life = Life::start(&broker, fs(dir.path()), latest());
     life.expect_all_committed();
     assert_eq!(life.stop().recorded, 1);
     assert_exactly_once(&broker, fs(dir.path()));
@@ -144,8 +154,7 @@ fn a_new_partition_of_a_topic_that_the_group_has_read_starts_at_earliest_in_an_e
     for reads in [true, false] {
         let broker = broker(1);
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let mut config = quick();
-        config.on_reset = Reset::Latest;
+        let config = latest();
         let first = Life::start(&broker, fs(dirs[0].path()), config.clone());
         first.wait(|life| life.status().assigned == 1);
         produce(&broker, "t", 1, if reads { 10 } else { 0 });
@@ -159,8 +168,7 @@ fn a_new_partition_of_a_topic_that_the_group_has_read_starts_at_earliest_in_an_e
         second.stop();
         first.stop();
         // A group that has read nothing begins where the policy says.
-        let origin = |entry: Entry<'_>| if let Entry::Origin(origin) = entry { Some(origin.next) } else { None };
-        assert_eq!(entries(&dirs[1], origin), [if reads { 0 } else { 5 }]);
+        assert_eq!(origins(&dirs[1]), [if reads { 0 } else { 5 }]);
     }
 }
 
@@ -171,9 +179,7 @@ fn a_partition_beside_one_that_was_only_begun_or_is_higher_is_no_new_one() {
     for ours in [0, 1] {
         let (dir, broker) = (tempfile::tempdir().unwrap(), Broker::new());
         let before = (ours == 1).then(|| broker.join("g", &["t"]));
-        let mut config = quick();
-        config.on_reset = Reset::Latest;
-        let life = Life::start(&broker, fs(dir.path()), config);
+        let life = Life::start(&broker, fs(dir.path()), latest());
         let other = before.unwrap_or_else(|| broker.join("g", &["t"]));
         broker.create_topic("t", 2);
         life.expect("its origin is committed", |_| committed(&broker, ours) == Some(0));
@@ -193,13 +199,10 @@ fn a_partition_is_new_only_above_one_that_the_group_has_read() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(4));
     produce(&broker, "t", 4, 40);
     broker.set_committed("g", commit(2, 5, ""));
-    let mut config = quick();
-    config.on_reset = Reset::Latest;
-    let life = Life::start(&broker, fs(dir.path()), config);
+    let life = Life::start(&broker, fs(dir.path()), latest());
     life.expect_all_committed();
     life.stop();
-    let origin = |entry: Entry<'_>| if let Entry::Origin(origin) = entry { Some(origin.next) } else { None };
-    assert_eq!(entries(&dir, origin), [10, 10, 5, 0]);
+    assert_eq!(origins(&dir), [10, 10, 5, 0]);
 }
 
 /// A member that had taken over and read nothing yet committed what looked like a beginning.
@@ -212,13 +215,10 @@ fn a_partition_is_new_above_one_of_which_a_log_before_the_last_has_read() {
         broker.set_committed("g", commit(0, 10, &mark.encode()));
         broker.add_partition("t");
         (0..5).for_each(|_| _ = broker.produce("t", 1, stored("new")));
-        let mut config = quick();
-        config.on_reset = Reset::Latest;
-        let life = Life::start(&broker, fs(dir.path()), config);
+        let life = Life::start(&broker, fs(dir.path()), latest());
         life.expect_all_committed();
         life.stop();
-        let origin = |entry: Entry<'_>| if let Entry::Origin(origin) = entry { Some(origin.next) } else { None };
-        assert_eq!(entries(&dir, origin), [10, first]);
+        assert_eq!(origins(&dir), [10, first]);
     }
 }
 
@@ -231,8 +231,7 @@ fn a_partition_is_new_above_one_that_was_handed_over_and_not_read_since() {
         let dir = with_log(&broker, 10);
         produce(&broker, "t", 1, 5);
         broker.set_committed("g", commit(0, 15, &mark_of(OTHER)));
-        let mut config = quick();
-        config.on_reset = Reset::Latest;
+        let config = latest();
         let start = || Life::start(&broker, fs(dir.path()), config.clone());
         let life = start();
         life.expect("it is handed over", |life| life.witness.heard("another log has 10 to 15"));
@@ -261,9 +260,7 @@ fn the_log_is_followed_where_the_groups_offset_expired() {
     let dir = with_log(&broker, 10);
     broker.forget_committed("g");
     produce(&broker, "t", 1, 5);
-    let mut config = quick();
-    config.on_reset = Reset::Latest;
-    let life = Life::start(&broker, fs(dir.path()), config);
+    let life = Life::start(&broker, fs(dir.path()), latest());
     life.expect_all_committed();
     life.stop();
     assert_exactly_once(&broker, fs(dir.path()));

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::format::{BLOCK, FRAME, LINK, frame_size};
 use crate::lsn::Lsn;
+use crate::recovery::words::hex;
 
 use super::SalvagedLog;
 use super::hunt::{Finds, Frame, GAP, MORE, PART, SURE};
@@ -218,7 +219,7 @@ impl<'a> Tally<'a> {
     fn new(family: Family, past: &'a Past) -> Tally<'a> {
         let log_id = if let Family::Id(id) = family { Some(id) } else { None };
         let name = match family {
-            Family::Id(id) => id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Family::Id(id) => hex(&id),
             Family::Nameless(seed) => format!("unknown-{seed:08x}"),
         };
         let log = SalvagedLog { name, log_id, first: Lsn::MAX, lost_records: Some(0), ..SalvagedLog::default() };
