@@ -635,3 +635,19 @@ fn of_two_links_to_one_segment_the_higher_one_tells() {
     let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
     assert_eq!(damage.records, Some(4), "{damage}");
 }
+
+/// A segment that a repair wrote anew is cut, and the link above it is damaged too: the count of the links goes on counting what
+/// the repair passed over, so that it tells of no further loss, and none was told.
+#[test]
+fn what_a_repaired_segment_lost_below_a_damaged_link_cannot_be_told() {
+    let closed = Closed::new();
+    let hit = closed.of(1).nth(7).unwrap().offset as usize + 24;
+    closed.change(1, |bytes| bytes[hit] ^= 1);
+    assert_eq!(Repair::new().run(closed.dir.path()).unwrap().lost_records, Some(1));
+    closed.change(1, |bytes| bytes.truncate(5200));
+    closed.change(2, |bytes| bytes[4126] ^= 1);
+    let report = verify(closed.dir.path()).unwrap();
+    assert!(report.records + 3 < closed.records.len() as u64, "{report}");
+    assert_eq!(lost(&report).1, None, "{report}");
+    assert_eq!(Repair::new().plan(closed.dir.path()).unwrap().lost_records, None);
+}

@@ -166,7 +166,8 @@ impl Sum {
         }
         self.report.segments += 1;
         // Of what lay between the one before and this one nothing but its link would tell.
-        let counts = !newest && self.counted.is_some();
+        // Nor does the count of a later link, where a repair passed over some: it goes on counting those.
+        let counts = !newest && self.counted.is_some() && !(self.passed && self.more);
         let untold = part.link.is_none() && !counts && (self.limit < found.base || self.more);
         let place = |offset, what: &str| Fault {
             segment: found.name.clone(),
