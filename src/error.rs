@@ -106,12 +106,13 @@ pub struct Damage {
     pub last: Option<Lsn>,
     /// Bytes of frames, at most, that are lost if the damage is passed over.
     pub bytes: u64,
-    /// Records that are lost then, where that can be told.
+    /// Records that are lost then, where that can be told: of a whole segment as many as the next link says, with what an
+    /// earlier repair passed over in it.
     pub records: Option<u64>,
     /// Valid records before it in the same batch: they go with it if the log is repaired or cut.
     pub before: u64,
-    /// Valid records beyond it, lost too if the log is cut where it begins. Of a segment that another follows, as many
-    /// as the next link says.
+    /// Valid records beyond it, in files under their own names, lost too if the log is cut where it begins. Of a segment
+    /// that another follows, as many as the next link says.
     pub beyond: u64,
 }
 

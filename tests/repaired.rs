@@ -247,3 +247,29 @@ fn a_repaired_newest_segment_that_ends_earlier_holds_what_is_there() {
     assert!(report.is_clean() && report.records == 47, "{report}");
     assert_eq!(open(&disk).unwrap().recovery().records, 47);
 }
+
+/// What a repair leaves free between two segments was counted to the bytes that are lost there.
+#[test]
+fn what_a_repair_left_free_is_not_lost() {
+    let (disk, names) = log();
+    let (plan, _) = repair(&disk, &Repair::new().quarantine(&names[1]));
+    assert_eq!(plan.dropped_records, 12);
+    let wal = open(&disk).unwrap();
+    for n in 48..84 {
+        wal.append(&[n; 400]).unwrap().wait().unwrap();
+        if n % 12 == 11 {
+            wal.rotate().unwrap();
+        }
+    }
+    wal.close().unwrap();
+    let all = used(&disk);
+    let made = &all[4..];
+    assert!(made.len() > 3 && all[..4] == names, "{all:?}");
+    // The fourth link counts what was in the first that the log went on in, of which nothing else is left to tell.
+    made[..2].iter().for_each(|name| assert!(disk.remove(name)));
+    spoil(&disk, &made[2], BLOCK..BLOCK + 4);
+    let report = verify(&disk);
+    let bytes: u64 = report.faults.iter().map(|fault| fault.lost_bytes).sum();
+    assert!(lost(&report).is_none_or(|lost| lost == 12), "{report}");
+    assert!((12 * 424..128 << 10).contains(&bytes), "{report}");
+}

@@ -4,7 +4,7 @@
 
 use seawall::check::{Item, Repair, Verify, frames_on};
 use seawall::sim::{Disk, Keep};
-use seawall::{Options, Wal};
+use seawall::{ErrorKind, Options, Wal};
 
 const BLOCK: usize = 4096;
 
@@ -56,11 +56,21 @@ fn judge(disk: &Disk, records: Option<u64>) -> Result<(), String> {
     let plan = Repair::new().plan_on(disk.mount()).unwrap();
     let shown = frames_on(disk.mount()).unwrap().filter(|item| matches!(item, Ok(Item::Record(_)))).count() as u64;
     let told = report.faults.iter().map(|fault| fault.lost_records).sum::<Option<u64>>();
+    let opened = Options::new().open_on(disk.fork().mount()).err();
+    let refused = opened.as_ref().and_then(|error| match error.kind() {
+        ErrorKind::Damage(damage) => damage.records,
+        _ => None,
+    });
     let same = plan.kept_records + plan.dropped_records == report.records
         && plan.lost_records == told
         && shown <= report.records
+        && refused.zip(told).is_none_or(|(refused, told)| refused <= told)
         && records.zip(told).is_none_or(|(records, lost)| report.records + lost == records);
-    if same { Ok(()) } else { Err(format!("{records:?} records, {shown} shown\nverify: {report}\nrepair: {plan}")) }
+    if same {
+        Ok(())
+    } else {
+        Err(format!("{records:?} records, {shown} shown\nverify: {report}\nrepair: {plan}\nopen: {opened:?}"))
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@
 //! ```
 
 mod aside;
+mod count;
 mod examine;
 mod frames;
 mod misnamed;
@@ -181,7 +182,8 @@ pub struct Fault {
     pub lsn: Lsn,
     /// Bytes from there to the next valid frame, or to where the segment ended, as far as that is known.
     pub lost_bytes: u64,
-    /// How many records were there, where that can be told. `Some(0)`: none is lost by it.
+    /// How many records were there, where that can be told: of a whole file as many as links say, with what an earlier
+    /// repair passed over in it. `Some(0)`: none is lost by it.
     pub lost_records: Option<u64>,
     /// Valid records beyond it in the same segment.
     pub beyond: u64,

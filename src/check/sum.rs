@@ -6,7 +6,9 @@ use crate::lsn::Lsn;
 use crate::recovery::words::{self, NO_FILE};
 use crate::recovery::{Found, short};
 
+use super::count::{Between, Count, Gone, Rest};
 use super::plan::{Part, Piece, Plan};
+use super::repair::JUMP;
 use super::walk::{Hole, Walked};
 use super::{Fault, Report};
 
@@ -18,15 +20,8 @@ pub(super) struct Sum {
     pub(super) end: u64,
     /// The least base of the next segment.
     limit: u64,
-    /// Records of the log up to here, cleaned ones included, where the links tell.
-    counted: Option<u64>,
-    /// Since then a repair passed over some of which nothing tells how many they were.
-    passed: bool,
-    /// Since then files may be missing that no link names.
-    room: bool,
-    /// Whether more may have lain at the end of the last segment than is there, as only the next one's link would tell.
-    more: bool,
-    /// Up to where that is sure, and the valid bytes up to there.
+    count: Count,
+    /// Up to where nothing can be missing that is not told, and the valid bytes up to there.
     sure: u64,
     sure_bytes: u64,
     /// The name of the last segment, and where it lies.
@@ -34,7 +29,7 @@ pub(super) struct Sum {
     pub(super) base: u64,
     /// Whether no frame can have begun behind the last one of the newest segment, if none is seen to.
     free: Option<bool>,
-    /// Valid records beyond a torn tail, in its segment.
+    /// The log ends in a torn tail, and so many valid records lie beyond in its segment.
     torn: Option<u64>,
     /// Faults that only say that a file has another name.
     misnamed: usize,
@@ -51,11 +46,7 @@ impl Sum {
             certain,
             end: first,
             limit: first,
-            // Known if nothing was ever cleaned.
-            counted: (front == 0).then_some(0),
-            passed: false,
-            room: false,
-            more: false,
+            count: Count::new(front == 0),
             sure: front,
             sure_bytes: 0,
             top: String::new(),
@@ -71,30 +62,21 @@ impl Sum {
     /// Adds a segment without a file, and all those that must have lain between it and the one before. `blocked`: what is
     /// no file has its name.
     pub(super) fn missing(&mut self, base: u64, end: u64, records: u64, before: u64, blocked: bool) {
-        let block = u64::from(BLOCK);
-        self.room |= self.is_room(base);
-        let (passed, room) = (std::mem::take(&mut self.passed), std::mem::take(&mut self.room));
-        let more = std::mem::take(&mut self.more);
-        let counted = self.counted.filter(|_| !passed || room);
-        let lost = counted.map_or(records, |counted| before.saturating_sub(counted).max(records));
-        let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(block)));
-        let begins = self.top.is_empty();
-        let uncounted = self.counted.is_none() && self.limit < base && (begins || room);
-        if uncounted || lost > records && self.limit < base {
+        let Gone { records: lost, known, others, at_end } = self.count.gone(self.between(base), records, before);
+        let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(u64::from(BLOCK))));
+        if others {
             from = self.limit;
-            bytes = bytes.saturating_add(base.saturating_sub(self.limit.saturating_add(block)));
+            bytes = bytes.saturating_add(frames_between(self.limit, base));
         }
         let mut what = if blocked && from == base { NO_FILE.to_owned() } else { words::gone(from, base) };
-        if lost > records && from == base {
-            // No file lay between.
-            what += &format!(", and {} at the end of {}", plural(lost - records, "record"), self.top);
+        if lost > records && !others {
+            let place = if at_end { format!("at the end of {}", self.top) } else { format!("below, {UNNAMED}") };
+            what += &format!(", and {} {place}", counted(lost - records, known));
         }
-        // Without a count to begin with, the records of those before it are not known.
-        let known = (self.counted.is_some() || from == base && !more) && (!passed || lost == records);
-        if begins {
+        if self.top.is_empty() {
             self.report.first = Lsn(from);
         }
-        (self.end, self.limit, self.counted) = (end, end, Some(before));
+        (self.end, self.limit) = (end, end);
         (self.sure, self.sure_bytes) = (end, self.report.bytes);
         self.report.faults.push(Fault {
             segment: segment_name(base),
@@ -119,7 +101,7 @@ impl Sum {
             segment: segment_name(front),
             offset: 0,
             lsn: Lsn(front),
-            lost_bytes: first.saturating_sub(front.saturating_add(u64::from(BLOCK))),
+            lost_bytes: frames_between(front, first),
             lost_records: None,
             beyond: 0,
             what: "the file is missing, and perhaps others behind it".to_owned(),
@@ -128,24 +110,20 @@ impl Sum {
 
     /// Before the segment at `base` its link counts `before` records: more than were counted lay in files that are gone,
     /// and of which nothing else is left to tell.
-    fn passed_over(&mut self, segment: &str, base: u64, before: u64) {
+    fn linked(&mut self, segment: &str, base: u64, before: u64) {
         let (sure, whole) = (self.sure, self.report.bytes.saturating_sub(self.sure_bytes));
         (self.sure, self.sure_bytes) = (base, self.report.bytes);
-        let lost = self.counted.map_or(0, |counted| before.saturating_sub(counted));
-        let (passed, room) = (std::mem::take(&mut self.passed), std::mem::take(&mut self.room));
-        if lost == 0 || passed && !room {
-            return;
-        }
+        let Some(Rest { records, known }) = self.count.link(before) else { return };
         self.report.first = self.report.first.min(Lsn(sure));
         self.report.faults.push(Fault {
             // Of the files that are left none is wrong.
             segment: String::new(),
             offset: 0,
             lsn: Lsn(sure),
-            lost_bytes: base.saturating_sub(sure.saturating_add(whole).saturating_add(u64::from(BLOCK))),
-            lost_records: (!passed).then_some(lost),
+            lost_bytes: frames_between(sure, base).saturating_sub(whole),
+            lost_records: known.then_some(records),
             beyond: 0,
-            what: format!("in no file that is left: {} between LSN {sure} and {segment}", plural(lost, "record")),
+            what: format!("{UNNAMED}: {} between LSN {sure} and {segment}", counted(records, known)),
         });
     }
 
@@ -166,9 +144,9 @@ impl Sum {
         }
         self.report.segments += 1;
         // Of what lay between the one before and this one nothing but its link would tell.
-        // Nor does the count of a later link, where a repair passed over some: it goes on counting those.
-        let counts = !newest && self.counted.is_some() && !(self.passed && self.more);
-        let untold = part.link.is_none() && !counts && (self.limit < found.base || self.more);
+        let between = self.between(found.base);
+        let left = || plan.parts.iter().skip(index).any(|part| part.link.is_some());
+        let untold = part.link.is_none() && self.count.is_untold(between, left());
         let place = |offset, what: &str| Fault {
             segment: found.name.clone(),
             offset,
@@ -184,15 +162,14 @@ impl Sum {
             self.report.faults.push(Fault { lost_records, ..place(0, what) });
         }
         let limit = found.header.as_ref().map_or(found.length, |(header, _)| header.capacity);
-        if let Some(link) = &part.link {
-            self.passed_over(&found.name, found.base, link.records_before);
-            self.counted = Some(link.records_before);
+        match &part.link {
+            Some(link) => self.linked(&found.name, found.base, link.records_before),
+            None => self.count.unlinked(between),
         }
-        self.room |= part.link.is_none() && self.is_room(found.base);
         (self.top, self.base) = (found.name.clone(), found.base);
         self.limit = found.base.saturating_add(limit);
         let records = part.seal.map(|seal| seal.records).or(walked.map(Walked::held).unwrap_or_default());
-        self.counted = self.counted.zip(records).map(|(before, records)| before.saturating_add(records));
+        self.count.add(records);
         if let Some(seal) = part.seal {
             self.end = found.base + seal.end;
         }
@@ -213,7 +190,8 @@ impl Sum {
             return Ok(false);
         }
         self.count_end(walked.holes.last().filter(|_| open), known);
-        self.more = open && walked.may_have_gone_on();
+        let passed = part.left.is_some() || !walked.gaps.is_empty();
+        self.count.end(open && walked.may_have_gone_on(), open && passed);
         self.report.records += walked.found.records;
         self.report.bytes += walked.bytes;
         if !open && part.link.is_some() {
@@ -223,7 +201,6 @@ impl Sum {
             let lost = walked.holes.last().filter(|hole| !hole.followed && !left).map(|_| self.durable.min(self.limit));
             self.end = lost.unwrap_or(found.base + walked.end);
         }
-        self.passed |= open && (part.left.is_some() || !walked.gaps.is_empty());
         self.gaps(found, walked);
         self.hold_against_count(found, part, walked);
         Ok(true)
@@ -241,9 +218,13 @@ impl Sum {
         }
     }
 
-    /// Whether a segment may have lain between the last one and the one at `base`.
-    fn is_room(&self, base: u64) -> bool {
-        base.checked_sub(self.limit).is_some_and(|room| room >= *CAPACITY.start())
+    /// What may have lain between the last segment and the one at `base`.
+    fn between(&self, base: u64) -> Between {
+        match base.saturating_sub(self.limit) {
+            0 => Between::Nothing,
+            room if room < *CAPACITY.start() => Between::Little,
+            _ => Between::Room,
+        }
     }
 
     /// Adds what was told of the hole at the end of a segment, in the faults from the index `known` on, to what is counted:
@@ -252,7 +233,7 @@ impl Sum {
         let last = last.filter(|hole| !hole.followed).map(|hole| hole.from);
         let told = self.report.faults.iter().skip(known).filter(|fault| Some(fault.offset) == last);
         let told: u64 = told.filter_map(|fault| fault.lost_records).sum();
-        self.counted = self.counted.map(|counted| counted.saturating_add(told));
+        self.count.add(Some(told));
     }
 
     /// What earlier repairs passed over.
@@ -288,7 +269,7 @@ impl Sum {
     fn ended_before(&mut self, found: &Found, walked: &Walked) -> bool {
         let first = walked.holes.first().filter(|hole| hole.batch == u64::from(BLOCK));
         let torn = first.filter(|hole| found.base + hole.batch >= self.certain);
-        torn.inspect(|hole| self.torn(hole)).is_some()
+        torn.inspect(|hole| self.ends_before(hole)).is_some()
     }
 
     /// Adds the holes of a segment; `false` if one is where the log ends. `open`: nothing says where the segment ended.
@@ -305,7 +286,7 @@ impl Sum {
                 self.end = found.base + hole.batch;
                 self.report.records += hole.before.0;
                 self.report.bytes += hole.before.1;
-                self.torn(hole);
+                self.ends_before(hole);
                 return false;
             }
             let durable = found.base + hole.from < self.durable && self.durable <= self.limit;
@@ -330,7 +311,7 @@ impl Sum {
     }
 
     /// The log ended before `hole`.
-    fn torn(&mut self, hole: &Hole) {
+    fn ends_before(&mut self, hole: &Hole) {
         if hole.followed || hole.spoiled.is_some() || hole.from > hole.batch {
             self.torn = Some(hole.beyond);
         }
@@ -438,6 +419,22 @@ impl Sum {
         let fault = Fault { segment, offset, lsn, lost_bytes, lost_records: None, beyond: 0, what };
         self.report.faults.push(fault);
     }
+}
+
+/// What is lost with files of which nothing is left but the count of a later link.
+const UNNAMED: &str = "in no file that is left";
+
+/// So many records; if that is not `known`, a repair passed over some of them before.
+fn counted(records: u64, known: bool) -> String {
+    let most = if known { "" } else { "at most " };
+    format!("{most}{}", plural(records, "record"))
+}
+
+/// Bytes of frames that may have lain between two places where segments begin. Of what a repair left free above all that
+/// was handed out, none did.
+fn frames_between(from: u64, to: u64) -> u64 {
+    let bytes = to.saturating_sub(from.saturating_add(u64::from(BLOCK)));
+    bytes.checked_sub(JUMP).unwrap_or(bytes)
 }
 
 /// Where an earlier repair passed over what was lost, as a note.

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use crate::bugs::Bugs;
 use crate::error::{Damage, Error, ErrorKind, Result, plural};
-use crate::format::{BLOCK, Header, MARK, NO_BASE, segment_name};
+use crate::format::{BLOCK, Header, Link, MARK, NO_BASE, segment_base, segment_name};
 use crate::lsn::Lsn;
 use crate::scan::{Chunk, Window, damage_at, look_beyond, zeros_at};
-use crate::storage::{Storage, read_full};
+use crate::storage::{Storage, read_full, read_head};
 
 use super::survey::{Found, Survey};
 use super::{Tail, read_segment, words};
@@ -164,9 +164,35 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
             _ => damage.found = format!("a segment at LSN {base}, and none below"),
         },
     }
+    if let Some(name) = renamed(storage, survey, base, link)? {
+        damage.found += &format!("; {name} is this segment, under another name");
+        damage.records = None;
+    }
     look_above(storage, survey, tail, to.max(base.saturating_add(1)), &mut damage)?;
     let bytes = bytes.unwrap_or_else(|| lost(survey, damage.lsn.0, to));
     Ok(Damage { what, bytes, ..damage })
+}
+
+/// Another name under which the segment at `base` lies, of which `link` tells: then nothing of it may be lost.
+fn renamed(storage: &dyn Storage, survey: &Survey, base: u64, link: Option<&Link>) -> Result<Option<String>> {
+    let own = survey.segments.iter().find(|found| found.base == base);
+    let is_it = |header: &Header, seed| {
+        (Some(header.log_id), header.base) == (survey.log_id, base) && link.is_some_and(|link| link.prev_seed == seed)
+    };
+    if own.is_some_and(|own| own.header.as_ref().is_ok_and(|(header, seed)| is_it(header, *seed))) {
+        return Ok(None);
+    }
+    for (name, _) in
+        storage.list().map_err(|e| Error::io("list", storage.path(), e))?.into_iter().filter(|(_, plain)| *plain)
+    {
+        let Some(name) = name.to_str().filter(|name| segment_base(name) != Some(base)) else { continue };
+        // What cannot be read tells nothing.
+        let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
+        if Header::decode(&head).is_ok_and(|(header, seed)| is_it(&header, seed)) {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// What is wrong with a segment's header, in words.

@@ -132,8 +132,8 @@ pub(crate) fn recover(
 /// What the end of the log looks like.
 #[derive(Debug, Default)]
 struct Tail {
-    /// Of each segment of the chain up to the tip, its scan if it was scanned.
-    chain: Vec<(usize, Option<Scan>)>,
+    /// Of each segment of the chain up to the tip.
+    chain: Vec<Member>,
     /// How many members of the chain the log keeps.
     kept: usize,
     /// The end of the log.
@@ -154,6 +154,15 @@ struct Tail {
     unlinked: Option<usize>,
 }
 
+/// A segment of the chain.
+#[derive(Debug)]
+struct Member {
+    index: usize,
+    /// Where the next one's link says that it ended.
+    sealed: Option<u64>,
+    scanned: Option<Scan>,
+}
+
 impl Tail {
     /// Scans the tip and, back along the chain, what no claim speaks of; then looks ahead.
     fn read(storage: &dyn Storage, survey: &Survey, chain: &Chain, bugs: Bugs) -> Result<Tail> {
@@ -166,7 +175,7 @@ impl Tail {
             unproven = unproven && sealed.is_none_or(|end| end > tail.claim && !bugs.has(Bug::LinkIsProof));
             let scanned = if unproven { Some(read_segment(storage, found, sealed, bugs)?) } else { None };
             tail.claim = tail.claim.max(scanned.as_ref().map_or(0, |scan| scan.claim));
-            tail.chain.push((index, scanned));
+            tail.chain.push(Member { index, sealed, scanned });
         }
         tail.chain.reverse();
         tail.find_end(survey);
@@ -176,16 +185,14 @@ impl Tail {
 
     /// The first bad place in LSN order over all scanned.
     fn find_end(&mut self, survey: &Survey) {
-        for (member, (index, scanned)) in self.chain.iter().enumerate() {
+        for (n, Member { index, sealed, scanned }) in self.chain.iter().enumerate() {
             let (Some(found), Some(scan)) = (survey.segments.get(*index), scanned) else { continue };
-            let above = self.chain.get(member + 1).and_then(|(above, _)| survey.segments.get(*above));
-            let sealed = above.and_then(|above| above.link.as_ref()).map(|(link, _)| link.prev_end);
             self.end = found.base + scan.batch;
             self.bad = Some(*index);
             self.offset = scan.end;
             (self.too_new, self.spoiled) = (scan.too_new, scan.spoiled);
-            self.kept = member + 1;
-            if sealed != Some(self.end) {
+            self.kept = n + 1;
+            if *sealed != Some(self.end) {
                 return;
             }
         }
@@ -194,10 +201,11 @@ impl Tail {
     /// Looks for frames beyond the first bad place of each scanned segment, and in void ones above the tip.
     fn look_beyond(&mut self, storage: &dyn Storage, survey: &Survey, bugs: Bugs) -> Result<()> {
         let mut froms = Vec::new();
-        for (index, scanned) in self.chain.iter().filter(|(index, _)| Some(*index) >= self.bad) {
-            froms.extend(scanned.as_ref().map(|scan| (*index, scan.end, scan.frames)));
+        for member in self.chain.iter().filter(|member| Some(member.index) >= self.bad) {
+            froms.extend(member.scanned.as_ref().map(|scan| (member.index, scan.end, scan.frames)));
         }
-        let above = self.chain.last().map_or(0, |(tip, _)| tip + 1);
+        let tip = self.chain.last().map(|tip| tip.index);
+        let above = tip.map_or(0, |tip| tip + 1);
         froms.extend((above..survey.segments.len()).map(|index| (index, u64::from(BLOCK), 0)));
         for (index, from, before) in froms {
             let Some((found, place)) = survey.segments.get(index).and_then(|f| Some((f, f.place(bugs)?))) else {
@@ -209,9 +217,9 @@ impl Tail {
             let path = storage.path().join(&found.name);
             let ahead = look_ahead(&*found.file, &place, from, bugs).map_err(|e| Error::io("read", path, e))?;
             self.claim = self.claim.max(ahead.claim);
-            if Some(index) > self.chain.last().map(|(tip, _)| *tip) && ahead.frames == 0 {
+            if Some(index) > tip && ahead.frames == 0 {
                 self.empty.push(index);
-            } else if Some(index) > self.chain.last().map(|(tip, _)| *tip) && found.link.is_none() {
+            } else if Some(index) > tip && found.link.is_none() {
                 self.unlinked.get_or_insert(index);
             }
             let passed = Some(index) > self.bad && self.bad.is_some();
@@ -228,7 +236,7 @@ impl Tail {
 
     /// What is wrong with the tip's length.
     fn short(&self, survey: &Survey) -> Option<String> {
-        let found = survey.segments.get(self.chain.last()?.0)?;
+        let found = survey.segments.get(self.chain.last()?.index)?;
         let free = (!self.is_torn(&survey.segments)).then_some(self.end);
         let end = found.base.saturating_add(found.length);
         short(survey, free, end, found.length, found.header.as_ref().ok()?.0.capacity)
@@ -259,7 +267,8 @@ fn assemble(mut survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
         ceiling.max(tail.end)
     };
     let torn = tail.beyond > 0 || tail.is_torn(&segments);
-    let mut kept: std::collections::HashMap<usize, Option<Scan>> = tail.chain.into_iter().take(tail.kept).collect();
+    let kept = tail.chain.into_iter().take(tail.kept).map(|member| (member.index, member.scanned));
+    let mut kept: std::collections::HashMap<usize, Option<Scan>> = kept.collect();
     let mut recovered = Recovered {
         log_id,
         mark,

@@ -75,7 +75,7 @@ pub struct RepairPlan {
     /// Valid records that go, those in files under other names included: in a segment that is quarantined, from the cut
     /// on, or of a batch that is not whole.
     pub dropped_records: u64,
-    /// Records that were lost before and do not come back; `None` where it cannot be told.
+    /// Records that were lost before and do not come back, as the faults tell them; `None` where it cannot be told.
     pub lost_records: Option<u64>,
     /// The log will end here, and go on in another segment.
     pub end: Lsn,
