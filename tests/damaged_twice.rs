@@ -75,10 +75,12 @@ impl Log {
         }
     }
 
-    /// What is lost where `left` records are, and of what a repair passed over, what is lost with its file.
-    fn lost(&self, left: u64, case: &[(usize, Hurt)]) -> u64 {
-        let again = self.passed.filter(|(file, _)| case.contains(&(*file, Hurt::Gone)));
-        self.records - left + again.map_or(0, |(_, records)| records)
+    /// What may be told where `left` records are left: as many as are lost, and of a file of which nothing is left, what a
+    /// repair had passed over too.
+    fn lost(&self, left: u64, case: &[(usize, Hurt)]) -> [u64; 2] {
+        let whole = |file| [Hurt::Gone, Hurt::LinkCut].iter().any(|hurt| case.contains(&(file, *hurt)));
+        let again = self.passed.filter(|(file, _)| whole(*file)).map_or(0, |(_, records)| records);
+        [self.records - left, self.records - left + again]
     }
 }
 
@@ -102,10 +104,23 @@ enum Hurt {
     Record,
     /// Within a record.
     Cut,
+    /// Behind a record, whose payload is damaged.
+    CutBehind,
+    /// The same, behind the link.
+    LinkCut,
 }
 
 impl Hurt {
-    const ALL: [Hurt; 6] = [Hurt::Gone, Hurt::Header, Hurt::Link, Hurt::LinkWiped, Hurt::Record, Hurt::Cut];
+    const ALL: [Hurt; 8] = [
+        Hurt::Gone,
+        Hurt::Header,
+        Hurt::Link,
+        Hurt::LinkWiped,
+        Hurt::Record,
+        Hurt::Cut,
+        Hurt::CutBehind,
+        Hurt::LinkCut,
+    ];
 
     fn hurt(self, bytes: &mut Vec<u8>) {
         let record = BLOCK + LINK + 300;
@@ -115,6 +130,21 @@ impl Hurt {
             Hurt::LinkWiped => bytes[BLOCK..][..LINK].fill(0),
             Hurt::Record => bytes.get_mut(record).into_iter().for_each(|byte| *byte ^= 1),
             Hurt::Cut => bytes.truncate(record + 1200),
+            Hurt::CutBehind => {
+                let size = |at: usize| {
+                    let length = u32::from_le_bytes(bytes.get(at + 4..)?.first_chunk().copied()?) & 0x1fff_ffff;
+                    (length > 0).then_some(24 + length.next_multiple_of(4) as usize)
+                };
+                let ends = std::iter::successors(Some(BLOCK), |at| Some(at + size(*at)?));
+                if let Some(end) = ends.take_while(|end| *end <= bytes.len()).find(|end| *end > record + 1200) {
+                    bytes.truncate(end);
+                    bytes[end - 8] ^= 1;
+                }
+            }
+            Hurt::LinkCut => {
+                bytes.truncate(BLOCK + LINK);
+                bytes[BLOCK + 54] ^= 1;
+            }
             Hurt::Gone => {}
         }
     }
@@ -127,7 +157,7 @@ fn cases(log: &Log) -> Vec<Vec<(usize, Hurt)>> {
     for (a, first) in hurts.iter().enumerate() {
         for (b, second) in hurts.iter().enumerate().skip(a + 1) {
             cases.push(vec![*first, *second]);
-            let thirds = hurts.iter().enumerate().skip(b + 1).filter(|(c, _)| (7 * a + 3 * b + c) % 29 == 0);
+            let thirds = hurts.iter().enumerate().skip(b + 1).filter(|(c, _)| (7 * a + 3 * b + c) % 197 == 0);
             cases.extend(thirds.map(|(_, third)| vec![*first, *second, *third]));
         }
         // And all links above.
@@ -151,14 +181,15 @@ fn as_many_records_are_told_lost_as_are_lost() {
             log.write(dir.path(), &case);
             let report = verify(dir.path()).unwrap();
             let what = || format!("{} records, {:?}, {case:?}: {report}", log.records, log.passed);
-            let lost = log.lost(report.records, &case);
+            let may_be = log.lost(report.records, &case);
+            let [lost, most] = may_be;
             let all: Option<u64> = report.faults.iter().map(|fault| fault.lost_records).sum();
-            assert!(all.is_none_or(|all| all == lost), "{lost} lost, {}", what());
+            assert!(all.is_none_or(|all| may_be.contains(&all)), "{lost} lost, {}", what());
             told += u64::from(lost > 0 && all.is_some());
             untold += u64::from(lost > 0 && all.is_none());
             let Err(error) = small().open(dir.path()) else { continue };
             let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
-            assert!(damage.records.is_none_or(|records| records <= lost), "{lost} lost, {error}; {}", what());
+            assert!(damage.records.is_none_or(|records| records <= most), "{lost} lost, {error}; {}", what());
             assert!(
                 damage.records != Some(0) || lost == 0 || report.faults.len() > 1,
                 "{lost} lost, {error}; {}",

@@ -66,8 +66,9 @@ impl Hole {
 #[derive(Debug)]
 pub(super) struct Walk {
     place: Place,
-    /// The offset where the segment ends, or at most can end.
+    /// The offset where the segment ends, or at most can end: `sealed` tells which.
     end: u64,
+    sealed: bool,
     offset: u64,
     batch: u64,
     /// Up to which offset was told.
@@ -81,8 +82,8 @@ impl Walk {
         let first = u64::from(BLOCK);
         let limit = end.map_or(place.limit, |end| end.min(place.limit));
         let place = Place { limit, ..*place };
-        let (end, chunk) = (end.unwrap_or(limit), Chunk::default());
-        Walk { place, end, offset: first, batch: first, told: first, chunk }
+        let (sealed, end, chunk) = (end.is_some(), end.unwrap_or(limit), Chunk::default());
+        Walk { place, end, sealed, offset: first, batch: first, told: first, chunk }
     }
 
     /// Tells of the bytes that were passed since it last did, where they are many; whether to go on.
@@ -170,7 +171,8 @@ impl Walk {
         let next = next_frame(&mut window, place, search, Bugs::default())?.map(|(offset, _)| offset);
         let (to, batch) = (next.unwrap_or(self.end), self.batch);
         (self.offset, self.batch) = (to, to);
-        let only_it = only.filter(|(end, _)| *end == to);
+        // Where the file ends the segment need not have ended: it may have been cut.
+        let only_it = only.filter(|(end, _)| *end == to && (next.is_some() || self.sealed));
         let (records, mut goes_on) = (only_it.map(|(_, records)| records), only_it.map(|_| more));
         if from == u64::from(BLOCK) && to < from + frame_size(LINK as u64) + u64::from(FRAME) {
             // Only the link was here.
