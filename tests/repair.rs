@@ -532,6 +532,38 @@ fn a_cut_ends_the_log_at_a_batch() {
     assert_eq!(error.kind(), &ErrorKind::Invalid);
 }
 
+/// What was only shown, or of which nothing tells that it was durable, was not copied, and trimmed when the log was opened.
+#[test]
+fn what_is_cut_lies_beside_the_log_whether_it_was_durable_or_not() {
+    for (durability, mark) in
+        [(Durability::Os, true), (Durability::Os, false), (Durability::Disk, true), (Durability::Disk, false)]
+    {
+        let disk = Disk::new(7);
+        let wal = options().durability(durability).open_on(disk.mount()).unwrap();
+        let payload = |n: u8| [n; 100];
+        let lsns: Vec<Lsn> = (1..=20).map(|n| wal.append(&payload(n)).unwrap().wait().unwrap()).collect();
+        disk.kill();
+        drop(wal);
+        assert!(mark || disk.remove("MARK"));
+        for (at, damaged) in [(10, None), (10, Some(15)), (10, Some(10))] {
+            let disk = disk.fork();
+            let name = format!("{:020}.wal", 0);
+            if let Some(damaged) = damaged {
+                let mut bytes = disk.file(&name).unwrap();
+                bytes[lsns[damaged].0 as usize + 30] ^= 1;
+                disk.put(&name, bytes);
+            }
+            let plan = Repair::new().cut(lsns[at]).run_on(disk.mount()).unwrap();
+            open(&disk).unwrap().close().unwrap();
+            let files: Vec<_> = disk.names().iter().map(|name| disk.file(name).unwrap()).collect();
+            for n in (0..20).filter(|n| Some(*n) != damaged) {
+                let lies = files.iter().any(|file| file.windows(100).any(|bytes| bytes == payload(n as u8 + 1)));
+                assert!(lies, "{durability:?}, MARK {mark}, damaged {damaged:?}: {n} is gone; {plan}");
+            }
+        }
+    }
+}
+
 #[test]
 fn cursors_and_checkpoints_outlive_a_repair() {
     let world = World::new();

@@ -147,7 +147,7 @@ impl Known {
         let last = !walked.holes.is_empty() && self.base + end >= examined.certain;
         let (link, whole) = (Some(self.link.clone()?), walked.found.clone());
         let kept = std::iter::once(u64::from(BLOCK)..end).collect();
-        Some(Sifted { kept, end, last, link, whole, batch_time: walked.batch_time })
+        Some(Sifted { kept, end, last, cut: false, link, whole, batch_time: walked.batch_time })
     }
 
     fn read(&self, case: &Case<'_>, source: &Source, place: &Place, cut: u64) -> Result<Sifted> {
@@ -211,13 +211,13 @@ impl Known {
         let name = segment_name(self.base);
         let source = self.source.as_ref().map(|source| source.name.clone());
         let in_place = self.header.is_some() && source.as_ref() == Some(&name);
-        // What was durable beyond its end is trimmed once the log goes on.
+        // What lies beyond its end is trimmed once the log goes on: a copy is left of what was durable, or is cut.
         let ended = match (self.seal, room) {
             (Some((end, _)), _) => end,
             (None, None) => self.length().min(durable.saturating_sub(self.base)),
             (None, Some(_)) => 0,
         };
-        let whole = sifted.end >= ended && sifted.gaps().next().is_none() && self.length() >= sifted.end;
+        let whole = !sifted.cut && sifted.end >= ended && sifted.gaps().next().is_none() && self.length() >= sifted.end;
         let sealed = self.seal.filter(|_| !sifted.last).map(|(_, records)| records);
         let told = [self.left, sealed].into_iter().flatten().min();
         let counted = told.is_none_or(|told| told == sifted.whole.records);

@@ -29,6 +29,8 @@ pub(super) struct Sifted {
     pub(super) end: u64,
     /// Whether the log ends here too, whatever follows.
     pub(super) last: bool,
+    /// Whether it does by the cut, which valid frames lie behind.
+    pub(super) cut: bool,
     pub(super) link: Option<Link>,
     pub(super) whole: Summary,
     /// The highest batch time.
@@ -100,7 +102,7 @@ pub(super) fn sift(
             Step::Frame(offset, header) => {
                 let (lsn, next) = (place.base + offset, offset + frame_size(u64::from(header.length)));
                 if place.base + next > bounds.cut {
-                    sifted.last = true;
+                    (sifted.last, sifted.cut) = (true, true);
                     break;
                 }
                 if fate == Next::Doubt {
@@ -131,6 +133,7 @@ pub(super) fn sift(
             }
             Step::Hole(hole) if place.base + hole.batch >= bounds.certain || place.base + hole.to > bounds.cut => {
                 sifted.last = true;
+                sifted.cut = hole.followed && place.base + hole.batch < bounds.certain;
                 break;
             }
             Step::Hole(hole) if end.is_none() && !hole.followed => break,
