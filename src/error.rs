@@ -166,8 +166,8 @@ impl fmt::Display for Damage {
             "{what}: found {found}; LSN {lsn}, all below LSN {durable} was durable; lost if it is passed over: "
         )?;
         match (records, bytes, next) {
-            (_, 0, _) => write!(f, "nothing that is known of")?,
             (Some(0), ..) => write!(f, "no record")?,
+            (_, 0, _) => write!(f, "nothing that is known of")?,
             (Some(records), bytes, _) => write!(f, "{} of {bytes} bytes", plural(*records, "record"))?,
             (None, bytes, Some(next)) => write!(f, "at most {bytes} bytes, up to LSN {next}")?,
             (None, bytes, None) => write!(f, "at most {bytes} bytes, the rest")?,

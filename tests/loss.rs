@@ -381,9 +381,14 @@ fn a_damaged_header_loses_no_record_to_whoever_reads_past_it() {
         fs::write(&closed.segments[2], bytes).unwrap();
     };
     let (closed, damage, report) = Closed::damaged_by(flip);
-    assert_eq!((damage.segment, damage.offset), (name(&closed.segments[2]), 0));
-    assert_eq!(damage.bytes, closed.bytes(2), "all of it, to opening");
+    assert_eq!((damage.segment.clone(), damage.offset), (name(&closed.segments[2]), 0));
+    assert_eq!((damage.bytes, damage.records), (0, Some(0)), "{damage}");
+    assert_eq!(damage.beyond, closed.count(2..closed.segments.len()), "{damage}");
     assert_eq!(lost(&report), (0, Some(0)));
+    // Of the newest nothing tells whether that is all; a segment behind a lost link is nothing that opening reads.
+    let newest = closed.segments.len() - 1;
+    let (closed, damage, _) = Closed::damaged_by(|closed| closed.change(newest, |bytes| bytes[5] ^= 1));
+    assert_eq!((damage.bytes, damage.records, damage.beyond), (0, None, closed.count([newest])), "{damage}");
 }
 
 #[test]
@@ -576,7 +581,7 @@ fn what_a_stranger_says_was_left_in_it_is_not_counted() {
     fs::write(&closed.segments[0], bytes).unwrap();
     let error = small().open(closed.dir.path()).unwrap_err();
     let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
-    let there = closed.count((1..closed.segments.len()).filter(|n| *n != 2));
+    let there = closed.count((0..closed.segments.len()).filter(|n| *n != 2));
     assert_eq!((damage.segment.clone(), damage.beyond), (name(&closed.segments[0]), there), "{error}");
 }
 
@@ -598,7 +603,7 @@ fn what_a_repair_passed_over_is_not_counted_as_there() {
     fs::write(&closed.segments[0], bytes).unwrap();
     let error = small().open(closed.dir.path()).unwrap_err();
     let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
-    assert_eq!(damage.beyond, left - closed.count([0]));
+    assert_eq!(damage.beyond, left);
 }
 
 /// Two links name the first segment: one of a life that was cut off, which a hand put back, and the log's own, which counts a

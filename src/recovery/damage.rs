@@ -4,9 +4,9 @@ use std::path::Path;
 
 use crate::bugs::Bugs;
 use crate::error::{Damage, Error, ErrorKind, Result, plural};
-use crate::format::{BLOCK, Header, Link, MARK, NO_BASE, segment_base, segment_name};
+use crate::format::{BLOCK, CAPACITY, Header, Link, MARK, NO_BASE, seeds, segment_base, segment_name};
 use crate::lsn::Lsn;
-use crate::scan::{Chunk, Window, damage_at, look_beyond, zeros_at};
+use crate::scan::{Chunk, Place, Window, damage_at, holds_frames, look_beyond, zeros_at};
 use crate::storage::{Storage, read_full, read_head};
 
 use super::survey::{Found, Survey};
@@ -146,6 +146,15 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
                 let upto = above.map_or(tail.claim, |above| above.min(tail.claim));
                 bytes = Some(upto.saturating_sub(base.saturating_add(u64::from(BLOCK))));
             }
+            if let Some(place) = behind_header(found, link).map_err(io(storage, found))? {
+                // What is behind the header stays.
+                let first = u64::from(BLOCK);
+                look_beyond(&mut damage, &*found.file, &place, first).map_err(io(storage, found))?;
+                bytes = damage.next.map(|next| lost(survey, base, next.0)).or(bytes);
+                // More may have lain behind it, if nothing tells where it ended.
+                let all = link.is_some() && damage.next.is_some_and(|next| next.0 == base.saturating_add(first));
+                damage.records = all.then_some(0);
+            }
         }
         // It was cut: the first bad place lies before that.
         Some(found) if from > base => {
@@ -190,6 +199,24 @@ fn renamed(storage: &dyn Storage, survey: &Survey, base: u64, link: Option<&Link
         let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
         if Header::decode(&head).is_ok_and(|(header, seed)| is_it(&header, seed)) {
             return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Where the frames lie behind a damaged header, by the seed that the next link tells, or the rest of the header.
+fn behind_header(found: &Found, link: Option<&Link>) -> std::io::Result<Option<Place>> {
+    let head = read_head(&*found.file)?;
+    // Another segment's, or under a name that none was given: its LSNs would go beyond the last.
+    if Header::decode(&head).is_ok() || found.base.checked_add(found.length).is_none() {
+        return Ok(None);
+    }
+    let end = link.map_or(found.length, |link| link.prev_end.saturating_sub(found.base));
+    let limit = end.min(found.length).min(*CAPACITY.end());
+    for seed in link.map(|link| link.prev_seed).into_iter().chain(seeds(&head, found.base)) {
+        let place = Place { base: found.base, seed, limit };
+        if holds_frames(&*found.file, &place)? {
+            return Ok(Some(place));
         }
     }
     Ok(None)

@@ -280,8 +280,8 @@ fn context(damage: &Damage) -> String {
 
 fn lost(damage: &Damage) -> String {
     let passed = match (damage.records, damage.bytes) {
-        (_, 0) => "nothing that is known of".to_owned(),
         (Some(0), _) => out::records(0),
+        (_, 0) => "nothing that is known of".to_owned(),
         (Some(records), bytes) => format!("{} of {}", out::records(records), counted(bytes, "byte")),
         (None, bytes) => format!("at most {}", counted(bytes, "byte")),
     };
