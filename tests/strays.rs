@@ -253,3 +253,19 @@ fn what_cannot_be_read_aside_is_not_called_empty() {
     let report = Verify::new().run_on(disk.mount()).unwrap();
     assert!(report.notes.iter().any(|note| note.contains(&aside) && note.contains("seawall salvage")), "{report}");
 }
+
+/// Nothing told whose log it is where no header lies under its own name and MARK is gone.
+#[test]
+fn swapped_segments_are_put_back_without_a_mark() {
+    let (disk, names, records) = log(true);
+    disk.remove("MARK");
+    for name in &names {
+        disk.rename(name, &format!("{name}.bak"));
+    }
+    for (name, next) in names.iter().zip(names.iter().cycle().skip(1)) {
+        disk.rename(&format!("{name}.bak"), next);
+    }
+    judge(&disk, Some(records)).unwrap();
+    let plan = Repair::new().run_on(disk.mount()).unwrap();
+    assert_eq!((plan.kept_records, plan.dropped_records), (records, 0), "{plan}");
+}

@@ -103,7 +103,9 @@ impl Plan {
         let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
         let mut bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
         bases.extend(survey.segments.iter().filter_map(|found| Some((found.header.as_ref().ok()?.1, found.base))));
-        let swapped = elsewhere(storage, &survey)?;
+        // The bases of segments that lie under the names of others.
+        let swapped: HashSet<u64> =
+            survey.segments.iter().filter_map(|found| found.other).map(|(header, _)| header.base).collect();
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
             let seal = seals.get(&found.base).copied();
@@ -283,16 +285,6 @@ fn front(survey: &Survey, parts: &[Part]) -> u64 {
     let links = parts.iter().filter_map(|part| part.link.as_ref());
     let ours = links.filter(|link| places.contains(&(link.prev_base, link.prev_seed)));
     ours.map(|link| link.front).max().unwrap_or(0)
-}
-
-/// The bases of segments that lie under the names of others.
-fn elsewhere(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
-    let mut bases = HashSet::new();
-    for found in survey.segments.iter().filter(|found| found.header.is_err()) {
-        let head = read_head(&*found.file).map_err(|e| Error::io("read", storage.path().join(&found.name), e))?;
-        bases.extend(Header::decode(&head).ok().map(|(header, _)| header.base).filter(|base| *base != found.base));
-    }
-    Ok(bases)
 }
 
 /// How to read a segment without a sound header: by the seed that its successor's link says, or that the rest of the

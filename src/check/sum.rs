@@ -351,7 +351,8 @@ impl Sum {
             let above = self.durable.saturating_sub(self.limit.saturating_add(u64::from(BLOCK)));
             let lost = if above > 0 { above } else { self.durable - self.end };
             if pieces.is_empty() && self.is_whole() {
-                what = format!("{}: records up to LSN {} were durable", words::ALL_GONE, self.durable);
+                let gone = words::all_gone(plan.survey.segments.len());
+                what = format!("{gone}: records up to LSN {} were durable", self.durable);
             }
             let whole = |top: usize| plan.survey.segments.get(top).is_some_and(|found| found.header.is_ok());
             if above > 0 && top.is_some_and(whole) {

@@ -67,8 +67,13 @@ pub(super) fn damage(
             of_frame(storage, survey, tail, found, tail.offset, what)?
         }
         (None, None, None) => {
-            let what = words::ALL_GONE.to_owned();
-            let found = format!("{MARK} alone, expected records up to LSN {}", tail.claim);
+            let files = survey.segments.len();
+            let what = words::all_gone(files);
+            let there = match files {
+                0 => format!("{MARK} alone"),
+                _ => format!("no valid frame in {}", plural(files as u64, "segment file")),
+            };
+            let found = format!("{there}, expected records up to LSN {}", tail.claim);
             let bytes = lost(survey, survey.front, tail.claim.max(survey.front));
             Damage { what, found, bytes, ..Damage::at("", 0, survey.front) }
         }

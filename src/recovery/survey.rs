@@ -24,6 +24,8 @@ pub(crate) struct Found {
     pub(crate) file: Box<dyn File>,
     /// Its header and seed, or what is wrong with it.
     pub(crate) header: std::result::Result<(Header, u32), &'static str>,
+    /// The header and the seed of the segment that it is, if its name is another's.
+    pub(crate) other: Option<(Header, u32)>,
     /// The link in its first frame, and what that frame claims.
     pub(crate) link: Option<(Link, u64)>,
     /// What a repair left in it, if one wrote it anew.
@@ -156,6 +158,8 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     let theirs = survey.log_id == log_id;
     survey.clean_to(if theirs { survey.front.max(cleaned) } else { survey.front });
     survey.notes.extend(survey.segments.iter().filter_map(too_short));
+    let copies: Vec<_> = survey.segments.iter().filter_map(|found| survey.copy(found)).collect();
+    survey.notes.extend(copies);
     let note = survey.note_of_mark(&marks, marked);
     survey.notes.extend(note);
     Ok(survey)
@@ -227,8 +231,12 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
     let file = storage.open(&name, write).map_err(|e| Error::io("open", &path, e))?;
     let length = file.len().map_err(|e| Error::io("measure", &path, e))?;
     let head = read_head(&*file).map_err(|e| Error::io("read", &path, e).at(&path, 0))?;
+    let mut other = None;
     let header = match Header::decode(&head) {
-        Ok((header, _)) if header.base != base => Err("the header is another segment's"),
+        Ok((header, seed)) if header.base != base => {
+            other = Some((header, seed));
+            Err("the header is another segment's")
+        }
         Ok(sound) => Ok(sound),
         Err(BadHeader::Bad) => Err("the header is damaged"),
         Err(BadHeader::TooNew) => {
@@ -237,7 +245,7 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
         }
     };
     let left = header.as_ref().ok().and_then(|(_, seed)| Left::decode(&head, *seed));
-    let mut found = Found { name, base, length, file, header, link: None, left };
+    let mut found = Found { name, base, length, file, header, other, link: None, left };
     found.link = found.place(bugs).and_then(|place| read_link(&head, place, bugs));
     Ok(found)
 }
@@ -312,6 +320,10 @@ impl Survey {
         let headers = || self.segments.iter().filter_map(|found| found.header.as_ref().ok());
         let mut ids: Vec<_> = headers().map(|(header, _)| header.log_id).collect();
         ids.extend(marks.iter().map(|mark| mark.log_id));
+        if ids.is_empty() {
+            // All of them swapped.
+            ids.extend(self.segments.iter().filter_map(|found| found.other).map(|(header, _)| header.log_id));
+        }
         if ids.iter().all(|id| Some(id) == ids.first()) {
             return Ok(ids.pop());
         }
@@ -377,6 +389,13 @@ impl Survey {
     pub(crate) fn claim(&self) -> u64 {
         let links = self.segments.iter().filter_map(|found| found.link.as_ref());
         links.map(|(_, claim)| *claim).chain(self.mark.map(|mark| mark.synced)).max().unwrap_or(0)
+    }
+
+    /// That a file is another segment's, which lies in its own place too, as a note.
+    fn copy(&self, found: &Found) -> Option<String> {
+        let (Header { base, .. }, seed) = found.other?;
+        let own = self.segments.get(self.index(base)?)?.header.as_ref().ok()?;
+        (own.1 == seed).then(|| format!("{}: a copy of {}, not part of the log", found.name, segment_name(base)))
     }
 
     /// The index of the segment at `base`.

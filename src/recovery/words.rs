@@ -8,8 +8,13 @@ pub(crate) const NO_FILE: &str = "no plain file, but a directory or a link, has 
 /// The first frame of a segment is damaged, or none.
 pub(crate) const LINK: &str = "the link is damaged, which says how the log goes on here";
 
-/// No segment is left, although there were some.
-pub(crate) const ALL_GONE: &str = "every segment is gone";
+/// Nothing is left of a log of which MARK tells. `files`: segments without any valid frame.
+pub(crate) fn all_gone(files: usize) -> String {
+    match files {
+        0 => "every segment is gone".to_owned(),
+        _ => "no segment that is left holds a valid frame".to_owned(),
+    }
+}
 
 /// What there is to say where nothing of a segment is left but its header.
 pub(crate) const UNTOLD: &str = "whether it held records cannot be told";

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use seawall::check::{Repair, Salvage, frames, inspect, inspect_on, verify};
+use seawall::check::{Repair, Salvage, Verify, frames, inspect, inspect_on, verify};
 use seawall::sim::{Bug, Disk, Keep, Unit};
 use seawall::{Error, ErrorKind, Lsn};
 
@@ -203,8 +203,11 @@ fn row_18_segments_swapped_duplicated_and_renamed() {
             let between = format!("{:020}.wal", spec::u64_at(&disk.file(&names[2]).unwrap(), 48) + 4096);
             let hurt = disk.fork();
             hurt.put(&between, disk.file(&names[a]).unwrap());
+            let report = Verify::new().run_on(hurt.mount()).unwrap();
             let notes = is_whole(&hurt, records, &format!("copied between, {a}"));
-            assert!(notes.iter().any(|note| note.contains("not part of the log")), "{notes:?}");
+            let told = format!("{between}: a copy of {}, not part of the log", names[a]);
+            assert!(notes.contains(&told), "{notes:?}");
+            assert!(report.is_clean() && report.notes.contains(&told), "{report}");
             let hurt = disk.fork();
             hurt.rename(&names[a], &between);
             is_refused(&hurt, &format!("renamed to between, {a}"));
