@@ -3,6 +3,8 @@
 
 #[path = "salvage/known.rs"]
 mod known;
+#[path = "salvage/links.rs"]
+mod links;
 #[path = "salvage/live.rs"]
 mod live;
 #[path = "salvage/made.rs"]

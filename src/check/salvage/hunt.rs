@@ -182,19 +182,20 @@ impl Place<'_> {
     }
 }
 
-/// The seed of a segment file of which neither the header nor any link is left: that which two frames side by side
-/// agree on, each having it by its own place. Frames of more than half a chunk do not count.
-pub(super) fn agreed_seed(image: &Image, file: &dyn File) -> Option<u32> {
+/// The seed of a segment of which neither the header nor the link is left as it was: that which two frames side by side
+/// agree on, each having it by its own place. The segment begins at `begin` and reaches up to `end` at most. Frames of
+/// more than half a chunk do not count.
+pub(super) fn agreed_seed(file: &dyn File, begin: u64, end: u64) -> Option<u32> {
     let head = FRAME as usize;
-    let mut buf = vec![0; CHUNK];
-    let mut at = u64::from(BLOCK);
-    while at < image.length.min(*CAPACITY.end()) {
-        let left = usize::try_from(image.length - at).unwrap_or(usize::MAX);
+    let mut at = begin + u64::from(BLOCK);
+    let mut buf = vec![0; usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(CHUNK)];
+    while at < end.min(begin + *CAPACITY.end()) {
+        let left = usize::try_from(end - at).unwrap_or(usize::MAX);
         let chunk = buf.get_mut(..left.min(CHUNK)).unwrap_or_default();
         read_past(file, chunk, at);
         let seed = |from: usize| {
             let frame: &Head = chunk.get(from..)?.first_chunk()?;
-            let offset = u32::try_from(at + from as u64).ok()?;
+            let offset = u32::try_from(at - begin + from as u64).ok()?;
             let header = FrameHeader::unchecked(frame)?;
             header.kind.is_some().then(|| (FrameHeader::seed_xor_offset(frame) ^ offset, header))
         };

@@ -211,13 +211,15 @@ impl Lives {
         self.all.len() - 1
     }
 
-    /// Adds a life of which nothing is known but the seed, and that its file is the source.
-    pub(super) fn add(&mut self, seed: u32, image: u16) {
-        if !self.by_seed.contains_key(&seed) {
+    /// Adds a life of which nothing is known but the seed, and that its file is the source, unless the seed is known.
+    pub(super) fn add(&mut self, seed: u32, image: u16) -> bool {
+        let is_new = !self.by_seed.contains_key(&seed);
+        if is_new {
             let index = self.push(seed, None);
             self.add_home(image, 0, index);
             self.tabulate();
         }
+        is_new
     }
 
     fn add_home(&mut self, image: u16, at: u64, index: usize) {
@@ -232,6 +234,11 @@ impl Lives {
     /// The life whose file is the whole source, if there is one.
     pub(super) fn fills(&self, image: u16) -> Option<u32> {
         self.homes.iter().find(|(other, at, _)| (*other, *at) == (image, 0)).map(|(.., life)| *life)
+    }
+
+    /// Whether a header tells of a life.
+    pub(super) fn is_headed(&self, life: u32) -> bool {
+        self.all.get(life as usize).is_some_and(|life| life.is_headed)
     }
 
     /// Whether a frame lies where it must if the file is in one piece, from where its header or its link says that it

@@ -184,7 +184,7 @@ fn survey_all(images: &mut [Image], meter: &mut Meter<'_>) -> Result<Seen> {
             Err(e) => return Err(e),
         }
     }
-    seen.mend_links(images);
+    seen.mend_links(images)?;
     Ok(seen)
 }
 
@@ -218,24 +218,28 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
             file => file?,
         };
         let finds = &mut hunted.finds;
-        let before = finds.frames.len();
+        let (before, torn, too_new) = (finds.frames.len(), finds.torn.len(), finds.too_new);
         finds.hunt(index, image, &*file, lives, meter)?;
-        let is_found = finds.frames.len() > before;
-        if let Some(life) = lives.fills(index) {
-            let what = cut_short(image.length).filter(|_| !is_found && image.is_named());
-            let untold = |what| Untold { image, life: Some(life), what: format!("{what}; {UNTOLD}") };
-            hunted.untold.extend(what.map(untold));
-        } else if !is_found {
-            if let Some(seed) = agreed_seed(image, &*file) {
-                lives.add(seed, index);
-                // Read once more than was said.
-                let mut again = Meter { total: meter.total + image.length, ..*meter };
-                finds.hunt(index, image, &*file, lives, &mut again)?;
-                *meter = again;
-            } else if image.is_named() {
-                let what = "nothing tells any more what it held, if anything".to_owned();
-                hunted.untold.push(Untold { image, life: None, what });
-            }
+        let found = finds.frames.get(before..).unwrap_or_default();
+        let (life, is_found) = (lives.fills(index), !found.is_empty());
+        // Where they lie at their offsets they may be an earlier life's, and a link tells a false seed if it is damaged.
+        let is_elsewhere = found.iter().any(|frame| frame.at != u64::from(frame.offset));
+        let is_sure = is_elsewhere || life.is_some_and(|life| lives.is_headed(life));
+        let seed = if is_sure { None } else { agreed_seed(&*file, 0, image.length) };
+        if seed.is_some_and(|seed| lives.add(seed, index)) {
+            finds.frames.truncate(before);
+            finds.torn.truncate(torn);
+            finds.too_new = too_new;
+            // Read once more than was said.
+            let mut again = Meter { total: meter.total + image.length, ..*meter };
+            finds.hunt(index, image, &*file, lives, &mut again)?;
+            *meter = again;
+        } else if !is_found && image.is_named() {
+            let what = match (life, cut_short(image.length)) {
+                (None, _) => Some("nothing tells any more what it held, if anything".to_owned()),
+                (Some(_), what) => what.map(|what| format!("{what}; {UNTOLD}")),
+            };
+            hunted.untold.extend(what.map(|what| Untold { image, life, what }));
         }
         finds.sift(before, lives);
     }

@@ -1,18 +1,25 @@
 //! The first reading of a source: its checksums, and at each sector a header, a link or MARK.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+use std::{iter, slice};
 
 use crc32fast::Hasher;
 
 use crate::error::Result;
 use crate::format::{BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_LEN, MARK_SLOT, Mark, sum};
+use crate::recovery::missing;
 use crate::storage::File;
 
 use super::Meter;
-use super::image::{CHUNK, Image, read_past};
+use super::hunt::agreed_seed;
+use super::image::{CHUNK, Files, Image, read_past};
 
 /// Files of a file system begin at a multiple of this, and so does each of their extents.
 pub(super) const SECTOR: u32 = 512;
+
+/// Of more seeds that links tell of one segment the others are not tried: whoever makes payloads can make many.
+const TOLD: usize = 64;
 
 /// What tells of segments.
 #[derive(Debug, Default)]
@@ -96,45 +103,82 @@ impl Seen {
         let behind = |found: &&SeenHeader| found.image == image && found.at + u64::from(BLOCK) >= at;
         let header = self.headers.iter().rev().take_while(behind).find(|found| found.at + u64::from(BLOCK) == at);
         let Some(own) = bytes.first_chunk() else { return };
-        let frame = header.and_then(|header| mended_frame(*own, header.seed)).unwrap_or(*own);
+        let frame =
+            header.and_then(|header| mended_frame(*own, header.seed, (0..8).map(|bit| 1 << bit))).unwrap_or(*own);
         if let Some((seed, frame, link)) = link(&frame, bytes) {
             self.links.push(SeenLink { image, at, seed, frame, link });
         }
     }
 
-    /// Gives links their segments' seeds where one bit of the frame is wrong and the header is lost: of the segment that
-    /// the file is named as another link tells the seed.
-    pub(super) fn mend_links(&mut self, images: &[Image]) {
-        let headers: HashSet<_> = self.headers.iter().map(|found| (found.image, found.at + u64::from(BLOCK))).collect();
+    /// Gives links their segments' seeds where the frame is damaged, for then its check tells one that no segment has: the
+    /// header's before it, or, if that is lost, what another link tells of the segment that the file is named as; or what
+    /// the frames behind it agree on. A file that is used again has another's link behind its header, or another's frames
+    /// behind its link: so either the frames must agree on what is told, or no more than one byte may be wrong.
+    pub(super) fn mend_links(&mut self, images: &[Image]) -> Result<()> {
+        let block = u64::from(BLOCK);
+        let headers: HashMap<_, _> =
+            self.headers.iter().map(|found| ((found.image, found.at + block), found)).collect();
         let mut named: HashMap<u64, Vec<u32>> = HashMap::new();
         for Link { prev_base, prev_seed, .. } in self.links.iter().map(|seen| &seen.link) {
             named.entry(*prev_base).or_default().push(*prev_seed);
         }
-        for seen in self.links.iter_mut().filter(|seen| !headers.contains(&(seen.image, seen.at))) {
-            let base = images.get(usize::from(seen.image)).and_then(|image| image.base);
-            let seeds = base.filter(|_| seen.at == u64::from(BLOCK)).and_then(|base| named.get(&base));
+        for seeds in named.values_mut() {
+            seeds.sort_unstable();
+            seeds.dedup();
+        }
+        let places = self.headers.iter().map(|found| (found.image, found.at));
+        let places: BTreeSet<_> = places.chain(self.links.iter().map(|seen| (seen.image, seen.at))).collect();
+        let mut files = Files::default();
+        for seen in &mut self.links {
+            let (Some(begin), Some(image)) = (seen.at.checked_sub(block), images.get(usize::from(seen.image))) else {
+                continue;
+            };
+            let header = headers.get(&(seen.image, seen.at));
+            let base = header.map(|found| found.header.base).or(image.base.filter(|_| begin == 0));
+            let told = match header {
+                Some(found) => slice::from_ref(&found.seed),
+                None => base.and_then(|base| named.get(&base)).map_or(&[][..], Vec::as_slice),
+            };
+            let is_told = |seed: &u32| told.binary_search(seed).is_ok();
+            if is_told(&seen.seed) {
+                continue;
+            }
+            // No frames behind what begins next: else one image with many links would be read again for each.
+            let next = places.range((Bound::Excluded((seen.image, seen.at)), Bound::Included((seen.image, u64::MAX))));
+            let end = next.map(|(_, at)| *at).next().unwrap_or(image.length);
+            let agreed = match files.get(images, seen.image) {
+                Err(e) if missing(&e) => continue,
+                file => agreed_seed(file?.1, begin, end),
+            };
+            if agreed == Some(seen.seed) {
+                continue;
+            }
             let bytes = seen.frame.encode(seen.seed, BLOCK);
-            let under = |seed: &u32| Some((*seed, FrameHeader::decode(&mended_frame(bytes, *seed)?, *seed, BLOCK)?));
-            if let Some(mended) = seeds.into_iter().flatten().find_map(under) {
+            let under = |seed| Some((seed, FrameHeader::decode(&mended_frame(bytes, seed, 1..=255)?, seed, BLOCK)?));
+            let fits = |seed: &u32| is_told(seed) && base.is_some_and(|base| seen.link.lies_at(base));
+            let known = agreed.filter(fits).map(|seed| (seed, seen.frame));
+            if let Some(mended) = agreed.into_iter().chain(told.iter().copied().take(TOLD)).find_map(under).or(known) {
                 (seen.seed, seen.frame) = mended;
             }
         }
+        Ok(())
     }
 }
 
-/// The first frame of a segment with this seed, which holds, or of which one bit is wrong: its check would tell another
-/// seed, which no segment has.
-fn mended_frame(mut bytes: [u8; FRAME as usize], seed: u32) -> Option<[u8; FRAME as usize]> {
-    for bit in 0..=bytes.len() * 8 {
-        if FrameHeader::decode(&bytes, seed, BLOCK).is_some() {
-            return Some(bytes);
-        }
-        // The bit before is as it was.
-        for at in bit.checked_sub(1).into_iter().chain([bit]) {
-            bytes.iter_mut().skip(at / 8).take(1).for_each(|byte| *byte ^= 1 << (at % 8));
-        }
-    }
-    None
+/// The first frame of a segment with this seed, which holds, or of which one byte is wrong by one of the masks: its check
+/// would tell another seed, which no segment has.
+fn mended_frame(
+    frame: [u8; FRAME as usize],
+    seed: u32,
+    masks: impl Iterator<Item = u8> + Clone,
+) -> Option<[u8; FRAME as usize]> {
+    let wrong = (0..frame.len()).flat_map(|at| masks.clone().map(move |mask| (at, mask)));
+    let mended = |(at, mask)| {
+        let mut bytes = frame;
+        bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= mask);
+        bytes
+    };
+    iter::once((0, 0)).chain(wrong).map(mended).find(|bytes| FrameHeader::decode(bytes, seed, BLOCK).is_some())
 }
 
 /// A header of which one bit is wrong: its checksum tells which.
