@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use crate::bugs::{Bug, Bugs};
 use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Left, Seal, frame_size, sum};
 use crate::storage::{File, read_full};
-pub(crate) use bad::{Bad, bad, damage_at, look_beyond, zeros_at};
+pub(crate) use bad::{Bad, bad, damage_at, look_beyond};
 
 /// Bytes read at once where one frame is read after the other.
 const CHUNK: usize = 256 << 10;

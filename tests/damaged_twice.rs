@@ -104,14 +104,20 @@ enum Hurt {
     Record,
     /// Within a record.
     Cut,
-    /// Behind a record, whose payload is damaged.
+    /// Behind a record.
     CutBehind,
+    /// The same, and its payload is damaged.
+    CutBehindDamage,
     /// The same, behind the link.
     LinkCut,
+    /// Zeros from within a record on.
+    Zeros,
+    /// The same, from the end of a record on.
+    ZerosBehind,
 }
 
 impl Hurt {
-    const ALL: [Hurt; 8] = [
+    const ALL: [Hurt; 11] = [
         Hurt::Gone,
         Hurt::Header,
         Hurt::Link,
@@ -119,7 +125,10 @@ impl Hurt {
         Hurt::Record,
         Hurt::Cut,
         Hurt::CutBehind,
+        Hurt::CutBehindDamage,
         Hurt::LinkCut,
+        Hurt::Zeros,
+        Hurt::ZerosBehind,
     ];
 
     fn hurt(self, bytes: &mut Vec<u8>) {
@@ -130,15 +139,20 @@ impl Hurt {
             Hurt::LinkWiped => bytes[BLOCK..][..LINK].fill(0),
             Hurt::Record => bytes.get_mut(record).into_iter().for_each(|byte| *byte ^= 1),
             Hurt::Cut => bytes.truncate(record + 1200),
-            Hurt::CutBehind => {
+            Hurt::Zeros => bytes.iter_mut().skip(record + 1200).for_each(|byte| *byte = 0),
+            Hurt::CutBehind | Hurt::CutBehindDamage | Hurt::ZerosBehind => {
                 let size = |at: usize| {
-                    let length = u32::from_le_bytes(bytes.get(at + 4..)?.first_chunk().copied()?) & 0x1fff_ffff;
-                    (length > 0).then_some(24 + length.next_multiple_of(4) as usize)
+                    let frame: &[u8; 24] = bytes.get(at..)?.first_chunk()?;
+                    let length = u32::from_le_bytes(frame[4..8].try_into().unwrap()) & 0x0fff_ffff;
+                    (*frame != [0; 24]).then_some(24 + length.next_multiple_of(4) as usize)
                 };
                 let ends = std::iter::successors(Some(BLOCK), |at| Some(at + size(*at)?));
                 if let Some(end) = ends.take_while(|end| *end <= bytes.len()).find(|end| *end > record + 1200) {
-                    bytes.truncate(end);
-                    bytes[end - 8] ^= 1;
+                    bytes[end - 8] ^= u8::from(self == Hurt::CutBehindDamage);
+                    match self {
+                        Hurt::ZerosBehind => bytes[end..].fill(0),
+                        _ => bytes.truncate(end),
+                    }
                 }
             }
             Hurt::LinkCut => {
@@ -150,14 +164,16 @@ impl Hurt {
     }
 }
 
-/// Two places of each log, and of the three some.
+/// Of the pairs of places and of the threes some, by a rule.
 fn cases(log: &Log) -> Vec<Vec<(usize, Hurt)>> {
     let hurts: Vec<_> = log.segments.iter().flat_map(|n| Hurt::ALL.map(|hurt| (*n, hurt))).collect();
     let mut cases: Vec<_> = hurts.iter().map(|hurt| vec![*hurt]).collect();
     for (a, first) in hurts.iter().enumerate() {
         for (b, second) in hurts.iter().enumerate().skip(a + 1) {
-            cases.push(vec![*first, *second]);
-            let thirds = hurts.iter().enumerate().skip(b + 1).filter(|(c, _)| (7 * a + 3 * b + c) % 197 == 0);
+            if (7 * a + b) % 3 == 0 || first.0 == second.0 {
+                cases.push(vec![*first, *second]);
+            }
+            let thirds = hurts.iter().enumerate().skip(b + 1).filter(|(c, _)| (7 * a + 3 * b + c) % 397 == 0);
             cases.extend(thirds.map(|(_, third)| vec![*first, *second, *third]));
         }
         // And all links above.

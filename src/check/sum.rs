@@ -191,7 +191,8 @@ impl Sum {
         }
         self.count_end(walked.holes.last().filter(|_| open), known);
         let passed = part.left.is_some() || !walked.gaps.is_empty();
-        self.count.end(open && walked.may_have_gone_on(), open && passed);
+        let more = part.left.is_none_or(|left| left.records != walked.found.records) && found.may_go_on(walked.end);
+        self.count.end(open && more, open && passed);
         self.report.records += walked.found.records;
         self.report.bytes += walked.bytes;
         if !open && part.link.is_some() {

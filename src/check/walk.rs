@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::bugs::Bugs;
 use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, LINK, Link, frame_size};
-use crate::scan::{Bad, Chunk, Place, Source, Summary, Window, bad, frame_at, next_frame, zeros_at};
+use crate::scan::{Bad, Chunk, Place, Source, Summary, Window, bad, frame_at, next_frame};
 use crate::storage::File;
 
 use super::plan::Part;
@@ -42,8 +42,6 @@ pub(super) struct Hole {
     pub(super) what: String,
     /// Whether it is nothing but zeros, up to the segment's end, behind a whole batch.
     pub(super) unwritten: bool,
-    /// Whether it is such, but for a frame whose header holds, with which its batch ends.
-    pub(super) is_last: bool,
     /// Valid records in whole batches before it, and the bytes of their frames.
     pub(super) before: (u64, u64),
     /// Valid records beyond it.
@@ -180,11 +178,7 @@ impl Walk {
         }
         let (followed, spoiled) = (next.is_some(), only);
         let unwritten = !followed && batch == from && zeros == to - from;
-        let is_last = match only {
-            Some((end, _)) => !followed && !more && end + zeros_at(&mut window, end)? == to,
-            None => unwritten,
-        };
-        Ok(Hole { from, to, followed, spoiled, goes_on, batch, records, what, unwritten, is_last, ..Hole::default() })
+        Ok(Hole { from, to, followed, spoiled, goes_on, batch, records, what, unwritten, ..Hole::default() })
     }
 }
 
@@ -207,12 +201,6 @@ pub(super) struct Walked {
 }
 
 impl Walked {
-    /// Whether more may have lain at its end than is seen: something does, which may be what is left of an earlier use of the
-    /// file, or a batch is not whole.
-    pub(super) fn may_have_gone_on(&self) -> bool {
-        self.holes.last().is_some_and(|hole| !hole.followed && !hole.is_last)
-    }
-
     /// How many records the segment held up to the last valid one, if that can be told.
     pub(super) fn held(&self) -> Option<u64> {
         let between = self.holes.iter().filter(|hole| hole.followed);

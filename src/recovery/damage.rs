@@ -6,7 +6,7 @@ use crate::bugs::Bugs;
 use crate::error::{Damage, Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, CAPACITY, Header, Link, MARK, NO_BASE, seeds, segment_base, segment_name};
 use crate::lsn::Lsn;
-use crate::scan::{Chunk, Place, Window, damage_at, holds_frames, look_beyond, zeros_at};
+use crate::scan::{Place, damage_at, holds_frames, look_beyond};
 use crate::storage::{Storage, read_full, read_head};
 
 use super::survey::{Found, Survey};
@@ -84,25 +84,29 @@ pub(super) fn damage(
 /// The damage of a link.
 fn of_link(storage: &dyn Storage, survey: &Survey, tail: &Tail, found: &Found) -> Result<Damage> {
     let damage = of_frame(storage, survey, tail, found, u64::from(BLOCK), words::LINK.to_owned())?;
-    let records = if is_more_below(storage, survey, tail, found)? { None } else { damage.records };
+    let records = damage.records.filter(|_| !is_more_below(survey, tail, found));
     Ok(Damage { records, ..damage })
 }
 
-/// Whether more may have lain below a segment whose link is damaged than is there, as nothing but that would tell: whole
-/// segments, or what the one below has lost at its end.
-fn is_more_below(storage: &dyn Storage, survey: &Survey, tail: &Tail, found: &Found) -> Result<bool> {
+/// Whether more may have lain below a segment whose link is damaged than is there: whole segments, or what the one below
+/// has lost at its end. Only that link would tell, or the next one's count.
+fn is_more_below(survey: &Survey, tail: &Tail, found: &Found) -> bool {
     let Some(below) = tail.bad.and_then(|index| survey.segments.get(index)) else {
-        return Ok(survey.front < found.base);
+        return survey.front < found.base;
     };
-    let Some((place, (header, _))) = below.place(Bugs::default()).zip(below.header.as_ref().ok()) else {
-        return Ok(true);
-    };
-    if below.base.saturating_add(header.capacity) < found.base {
-        return Ok(true);
+    let member = tail.chain.iter().find(|member| Some(member.index) == tail.bad);
+    let records = member.and_then(|member| member.scanned.as_ref()).map(|scan| scan.whole.records);
+    let above = found.place(Bugs::default()).and_then(|place| survey.link_to(&place));
+    let before = above.map(|link| link.records_before.saturating_sub(link.prev_records));
+    let counted =
+        below.link.as_ref().zip(records).map(|((link, _), records)| link.records_before.saturating_add(records));
+    if before.is_some() && before == counted {
+        return false;
     }
-    let (mut chunk, limit) = (Chunk::default(), place.limit);
-    let zeros = zeros_at(&mut Window::new(&*below.file, limit, &mut chunk), tail.offset).map_err(io(storage, below))?;
-    Ok(tail.offset + zeros < limit)
+    let Ok((header, _)) = &below.header else { return true };
+    let room = below.base.saturating_add(header.capacity) < found.base;
+    let whole = below.left.is_some_and(|left| Some(left.records) == records);
+    room || !whole && below.may_go_on(tail.offset)
 }
 
 /// What is wrong if the log went on behind its last segment, and no file is there that begins below what was durable.

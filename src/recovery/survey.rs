@@ -45,6 +45,12 @@ impl Found {
         self.left.as_ref().map_or(link.seal(), |left| left.seal(link.seal())).records
     }
 
+    /// Whether more may have lain behind the offset where its last frame ends, for all that is there: zeros are what lost
+    /// sectors leave, and a file that is shorter than it was made was trimmed or cut.
+    pub(crate) fn may_go_on(&self, end: u64) -> bool {
+        self.header.as_ref().map_or(true, |(header, _)| end.saturating_add(u64::from(FRAME)) <= header.capacity)
+    }
+
     /// What is wrong with it if it does not reach up to the LSN `end`, where the next segment's link says that it ended:
     /// it was made with all its bytes, so no crash leaves that.
     pub(crate) fn cut_before(&self, end: u64) -> Option<String> {

@@ -58,7 +58,7 @@ pub(crate) fn bad(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Re
 }
 
 /// How many zeros there are from `from` on.
-pub(crate) fn zeros_at(window: &mut Window<'_>, from: u64) -> io::Result<u64> {
+fn zeros_at(window: &mut Window<'_>, from: u64) -> io::Result<u64> {
     let mut at = from;
     while let Some(rest) = window.rest(at, 1)? {
         let some = rest.iter().position(|byte| *byte != 0);

@@ -104,6 +104,12 @@ fn what_a_killed_writer_had_made_ready_is_taken_away_and_held_nothing() {
     for n in 0..5_u8 {
         wal.append(&[n; 3000]).unwrap().wait().unwrap();
     }
+    let begun = Instant::now();
+    while ready.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is not tidied up");
+        wal.rotate().unwrap();
+        wal.append(b"more").unwrap().wait().unwrap();
+    }
     // It takes nothing more for a segment then.
     wal.prepare().unwrap();
     // As it was before what the life before left was tidied up, which comes while the sources are read.
