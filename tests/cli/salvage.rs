@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use seawall::{Kind, Lsn, Options, Record, Wal};
@@ -281,6 +281,47 @@ fn nothing_is_written_into_a_source() {
     }
     let beside = old.join("../new");
     assert_eq!(seawall(&["salvage", text(&link), "--to", text(&beside)]).status.code(), Some(0));
+}
+
+/// It was known by MARK alone, and without it the new log was to be made among the damaged log's files, and was.
+#[test]
+fn a_log_without_mark_is_not_written_into_either() {
+    let temp = tempfile::tempdir().unwrap();
+    let [old, copy, new] = ["old", "copy", "old.new"].map(|name| temp.path().join(name));
+    let count = mixed(&old).len();
+    fs::remove_file(old.join("MARK")).unwrap();
+    let first = first_segment(&old);
+    flip(&first, 10);
+    fs::create_dir(&copy).unwrap();
+    let files = segments(&old);
+    fs::copy(&files[1], copy.join("saved")).unwrap();
+    let renamed = old.join("saved");
+    fs::rename(&files[1], &renamed).unwrap();
+    let within = seawall(&["salvage", text(&renamed), "--to", text(&old.join("sub"))]);
+    assert_eq!(within.status.code(), Some(1));
+    assert!(said(&within).contains("lies within"), "{}", said(&within));
+    assert!(!old.join("sub").exists());
+    let next = |output: &Output, to: &Path| {
+        let shown = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(shown.trim_end().ends_with(&format!(" --to {}", text(to))), "{shown}");
+    };
+    next(&seawall(&["verify", text(&first)]), &new);
+    next(&seawall(&["salvage", text(&first)]), &new);
+    next(&seawall(&["salvage", text(&renamed), text(&first)]), &new);
+    // Nothing says that a log lies there.
+    next(&seawall(&["salvage", text(&copy.join("saved"))]), &copy.join("saved.new"));
+    fs::rename(&renamed, &files[1]).unwrap();
+    // A directory within it, and one that is the current.
+    fs::create_dir(old.join("lower")).unwrap();
+    fs::copy(&files[1], old.join("lower/saved")).unwrap();
+    next(&seawall(&["salvage", text(&old.join("lower"))]), &new);
+    for source in [".", "lower", files[1].file_name().unwrap().to_str().unwrap()] {
+        let here = Command::new(env!("CARGO_BIN_EXE_seawall")).args(["salvage", source]).current_dir(&old).output();
+        next(&here.unwrap(), &fs::canonicalize(&old).unwrap().with_file_name("old.new"));
+    }
+    fs::remove_dir_all(old.join("lower")).unwrap();
+    assert!(seawall(&["salvage", text(&old), "--to", text(&new)]).status.success());
+    assert_eq!(written(&new).len(), count);
 }
 
 /// One file that could not be opened ended all of it.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::exit;
 use crate::out::{self, Plain, counted};
-use crate::target::resolved;
+use crate::target::{beside_log, log_around};
 
 /// The help of `--json` for what fails.
 pub const JSON: &str = "\
@@ -69,11 +69,7 @@ pub fn ways(path: &Path, at: Option<Lsn>) -> Vec<String> {
 
 /// The command that writes what can still be read into a new log.
 pub fn salvage(sources: &[impl AsRef<Path>], log: Option<&str>) -> String {
-    let first = sources.first().map_or(Path::new("log"), AsRef::as_ref);
-    // Not in the log's own directory.
-    let beside = first.parent().filter(|dir| first.is_file() && dir.join("MARK").exists()).unwrap_or(first);
-    // A name beside it is made of its own, which `.` is not.
-    let beside = if beside.file_name().is_some() { beside.to_owned() } else { resolved(beside) };
+    let beside = beside_log(sources.first().map_or(Path::new("log"), AsRef::as_ref));
     let name = |n: u32| {
         let mut name = PathBuf::from(beside.components().as_path()).into_os_string();
         // Each log has its own.
@@ -346,8 +342,7 @@ fn steps(error: &Error, dir: &Path) -> Vec<String> {
         }
         ErrorKind::Io if is_file(error) => {
             let file = error.path().unwrap_or(dir);
-            let holds = |dir: &&Path| dir.join("MARK").is_file();
-            let log = file.parent().filter(holds).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
+            let log = log_around(file).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
             let again = format!("the same command with the directory that holds the log{log}");
             let dump = check::frames(file).is_ok().then(|| format!("seawall dump {}", shell(file)));
             // Of a file that is no segment it may be an image of a disk, but for this one.

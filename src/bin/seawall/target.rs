@@ -18,8 +18,10 @@ pub fn refuse_used(new: &Path, sources: &[impl AsRef<Path>]) -> anyhow::Result<(
     for source in sources.iter().map(AsRef::as_ref) {
         let Ok(mut real) = fs::canonicalize(source) else { continue };
         // Of a log that is read file by file, too.
-        if real.parent().is_some_and(|dir| real.is_file() && dir.join("MARK").exists()) {
-            real.pop();
+        if real.is_file()
+            && let Some(dir) = log_around(&real)
+        {
+            real = dir.to_owned();
         }
         ensure!(
             !real.is_dir() || !place.starts_with(&real),
@@ -29,6 +31,36 @@ pub fn refuse_used(new: &Path, sources: &[impl AsRef<Path>]) -> anyhow::Result<(
         );
     }
     Ok(())
+}
+
+/// The directory that a file or a directory lies in, if that holds a log. One without MARK is known by its segments.
+pub fn log_around(path: &Path) -> Option<&Path> {
+    let is_logs = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        name == "MARK" || name.to_str().is_some_and(is_segment)
+    };
+    path.parent().filter(|dir| {
+        let here = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        fs::read_dir(here).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_logs)))
+    })
+}
+
+/// Whether a file is named as a segment, be it one that was moved aside.
+fn is_segment(name: &str) -> bool {
+    name.split_once(".wal").is_some_and(|(base, more)| {
+        base.len() == 20 && base.bytes().all(|byte| byte.is_ascii_digit()) && (more.is_empty() || more.starts_with('.'))
+    })
+}
+
+/// A place of which a name beside it can be made, in no directory of a log: a source's own, or that of its log.
+pub fn beside_log(source: &Path) -> PathBuf {
+    // Of `.` or nothing no name can be made.
+    let named = |path: &Path| if path.file_name().is_some() { path.to_owned() } else { resolved(path) };
+    let mut place = named(source);
+    while let Some(dir) = log_around(&place) {
+        place = named(dir);
+    }
+    place
 }
 
 /// Where a path leads that need not be there: through all links that are. One of no parts leads to the current directory.
@@ -50,6 +82,14 @@ pub fn resolved(path: &Path) -> PathBuf {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_is_known_by_a_segment_of_any_life() {
+        let (segment, aside) = ("00000000000000016384.wal", "00000000000000016384.wal.aside.2");
+        for (name, is_ours) in [(segment, true), (aside, true), ("1.wal", false), ("00000000000000016384.walk", false)] {
+            assert_eq!(is_segment(name), is_ours, "{name}");
+        }
+    }
 
     #[test]
     fn a_path_leads_through_links_and_back() {
