@@ -1,13 +1,14 @@
 //! `seawall tail`: the last records, and each further one, beside a live writer.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use seawall::{Lsn, Wal};
+use seawall::{Lsn, Options, Wal};
 use serde_json::{Value, json};
 
-use crate::{first_segment, flip, lines, log, said, seawall, text};
+use crate::{first_segment, flip, lines, log, said, seawall, segments, text};
 
 /// The numbers in payloads `record N ..`.
 fn number(line: &Value) -> u64 {
@@ -38,6 +39,55 @@ fn damage_among_the_last_records_exits_with_2() {
     let output = seawall(&["tail", "-n", "2000", text(temp.path())]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("damage"), "{}", said(&output));
+}
+
+/// Nothing of what it had read was written out, and it did not follow.
+#[test]
+fn damage_is_passed_over_and_said() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    let wal = log(temp.path(), 2000);
+    let files = segments(temp.path());
+    let dumped = lines(&seawall(&["dump", "--json", dir]));
+    let base = |path: &Path| -> u64 { path.file_name().unwrap().to_str().unwrap()[..20].parse().unwrap() };
+    let lsn = |n: usize| dumped[n]["lsn"].as_u64().unwrap();
+    // The fourth from above of the last segment that is full.
+    let newest = files.iter().map(|file| base(file)).filter(|base| *base < lsn(1999)).max().unwrap();
+    let held = dumped.iter().filter(|line| line["lsn"].as_u64().unwrap() > newest).count();
+    let hit = 2000 - held - 4;
+    let full = files.iter().filter(|file| base(file) < lsn(hit)).max_by_key(|file| base(file)).unwrap();
+    flip(full, lsn(hit) - base(full) + 40);
+    let sound: Vec<_> = dumped.iter().enumerate().filter(|(n, _)| *n != hit).map(|(_, line)| line.clone()).collect();
+    for (more, met) in [(0, false), (2, false), (4, true), (6, true), (100, true), (5000, true)] {
+        let n = held + more;
+        let output = seawall(&["tail", "--json", "-n", &n.to_string(), dir]);
+        assert_eq!(lines(&output), sound[1999_usize.saturating_sub(n)..], "{n}");
+        assert_eq!(output.status.code(), Some(if met { 2 } else { 0 }), "{}", said(&output));
+        assert_eq!(said(&output).contains("damage: ") && said(&output).contains("seawall inspect"), met);
+    }
+    let (mut tail, mut shown) = Following::new(dir, &["-n", &(held + 6).to_string()]);
+    let first = sound.len() - held - 6;
+    assert_eq!((0..held + 6).map(|_| next(&mut shown)).collect::<Vec<_>>(), sound[first..]);
+    wal.at(2000).append(b"more").unwrap().wait().unwrap();
+    assert_eq!(number(&next(&mut shown)), 2000);
+    drop(shown);
+    assert_eq!(tail.0.wait().unwrap().code(), Some(2));
+}
+
+/// It kept all of them before it wrote the first.
+#[test]
+fn any_number_of_records_takes_no_more_memory() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    let wal = Options::new().segment_size(1 << 20).open(temp.path()).unwrap();
+    (0..64_000_u64).for_each(|n| drop(wal.at(n).append(&[b'.'; 1000]).unwrap()));
+    wal.close().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -v 60000 && exec \"$0\" tail -n 60000 \"$1\"", env!("CARGO_BIN_EXE_seawall"), dir])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(output.stdout.split(|byte| *byte == b'\n').count(), 60_001);
 }
 
 /// A `tail -f` that is killed at the end.

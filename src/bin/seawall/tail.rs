@@ -1,25 +1,28 @@
 //! `seawall tail`: the last records of a log, and each further one once it is durable, from another process.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use seawall::{ErrorKind, Lsn, Options, ReadOnly, Record};
+use seawall::check::{self, Item};
+use seawall::{ErrorKind, Lsn, Options, Progress, ReadOnly};
 
 use crate::dump;
 use crate::exit;
-use crate::failure::About;
+use crate::failure::{self, About};
+use crate::meter::Meter;
 use crate::out::{self, Out};
-use crate::record::{Form, Shown};
+use crate::record::{self, Form};
 
 /// How long to wait for a record at once.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Write out the last records of a log, and go on as more become durable
 ///
-/// Works beside a live writer, which notices nothing of it. Only what is known to be durable is written out.
+/// Works beside a live writer, which notices nothing of it, and goes on past damage. Only what is known to be durable is
+/// written out.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -30,7 +33,7 @@ pub struct Arguments {
     follow: bool,
     /// How many records to begin with
     #[arg(short = 'n', long = "records", value_name = "N", default_value_t = 10)]
-    records: usize,
+    records: u64,
     /// All bytes of each payload too, in hexadecimal
     #[arg(long, conflicts_with = "json")]
     hex: bool,
@@ -46,8 +49,8 @@ const EXAMPLES: &str = "Examples:
 
 Records that the writer cleans before they can be read are passed over, which is said on standard error.
 
-Exit codes: 0 all of that was written out, or nobody reads on, 1 usage or I/O, 2 damage was met, 5 written by a newer
-version.";
+Exit codes: 0 all of that was written out, or nobody reads on, 1 usage or I/O, 2 damage was passed over (what and where
+stands on standard error) or ended it, 5 written by a newer version.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
@@ -59,37 +62,122 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let form = Form::of(arguments.json, arguments.hex);
     let view = Options::new().open_read_only(&arguments.dir)?;
     let end = view.durable_lsn();
-    for record in last(&view, arguments.records)? {
-        Shown::new(&record).write(form, out)?;
-    }
+    let Shown { to, damaged } = match Last::find(&view, arguments)? {
+        Some(last) => last.write(arguments, end, out)?,
+        None => Shown { to: end, damaged: None },
+    };
     out.flush()?;
-    if arguments.follow {
-        follow(&view, end, form, out)?;
+    if damaged.is_some() {
+        out::warn(failure::next(&failure::ways(&arguments.dir, damaged)));
     }
-    Ok(exit::CLEAN)
+    if arguments.follow {
+        follow(&view, to, form, out)?;
+    }
+    Ok(if damaged.is_some() { exit::damage() } else { exit::CLEAN })
 }
 
-/// The last records, out of as few segments as hold them. Those that are cleaned meanwhile are not among them.
-fn last(view: &ReadOnly, count: usize) -> anyhow::Result<Vec<Record>> {
-    let mut found: VecDeque<Record> = VecDeque::new();
-    for range in view.split(usize::MAX).into_iter().rev() {
-        if found.len() >= count {
-            break;
-        }
-        let mut before: VecDeque<Record> = VecDeque::new();
-        for record in view.read(range).into_iter().flatten() {
-            match record {
+/// Where the last records begin: the first `before` from `from` on are not among them.
+struct Last {
+    from: Lsn,
+    before: u64,
+}
+
+/// Up to where it was written out, and the first damage there.
+struct Shown {
+    to: Lsn,
+    damaged: Option<Lsn>,
+}
+
+impl Last {
+    /// Counts back through as few segments as hold them. None is kept meanwhile, for they may be any number. `None`: there
+    /// are none. Those that are cleaned meanwhile are not among them.
+    fn find(view: &ReadOnly, arguments: &Arguments) -> anyhow::Result<Option<Last>> {
+        let meter = Meter::new(arguments.json);
+        let (wanted, begun) = (arguments.records, Instant::now());
+        let (mut last, mut found, mut bytes) = (None, 0, 0);
+        for range in view.split(usize::MAX).into_iter().rev() {
+            if found >= wanted {
+                break;
+            }
+            let tick = |count: u64, lsn: Lsn| {
+                let read = bytes + (lsn.0 - range.start.0);
+                meter.tick(|| progress(read, found + count, wanted, begun.elapsed()));
+            };
+            found += match count(view, &range, tick) {
                 Err(e) if matches!(e.kind(), ErrorKind::Removed { .. }) => break,
-                record => before.push_back(record?),
-            }
-            if before.len() + found.len() > count {
-                before.pop_front();
-            }
+                Err(e) if matches!(e.kind(), ErrorKind::Damage(_)) => sound(&arguments.dir, &range)?,
+                counted => counted?,
+            };
+            bytes += range.end.0 - range.start.0;
+            last = Some(Last { from: range.start, before: found.saturating_sub(wanted) });
         }
-        before.append(&mut found);
-        found = before;
+        Ok(last)
     }
-    Ok(found.into())
+
+    /// Writes them out up to `end`, past damage.
+    fn write(self, arguments: &Arguments, end: Lsn, out: &mut Out) -> anyhow::Result<Shown> {
+        let Last { from, mut before } = self;
+        let form = Form::of(arguments.json, arguments.hex);
+        let mut frames = check::frames(&arguments.dir)?.starting_at(from);
+        let mut shown = Shown { to: end.min(frames.end()), damaged: None };
+        // A bar among the records would be in their way.
+        let meter = if out.is_terminal() { Meter::silent() } else { Meter::new(arguments.json) };
+        while let Some(item) = frames.next() {
+            match item? {
+                Item::Record(record) if record.lsn >= end || !out.has_reader() => break,
+                Item::Record(_) if before > 0 => before -= 1,
+                Item::Record(record) => record::Shown::new(&record).write(form, out)?,
+                Item::Damage(fault) if fault.lsn >= end => break,
+                Item::Damage(fault) if before == 0 => {
+                    shown.damaged.get_or_insert(fault.lsn);
+                    // What is around it goes out first.
+                    out.flush()?;
+                    meter.say(format_args!("damage: {fault}"));
+                }
+                Item::Removed { from, .. } if from >= end => break,
+                Item::Removed { from, first } => {
+                    before = 0;
+                    out.flush()?;
+                    meter.say(format_args!("note: {}", out::removed(from, first)));
+                }
+                _ => {}
+            }
+            meter.tick(|| frames.progress());
+        }
+        Ok(shown)
+    }
+}
+
+/// Counts the records of a range; told is how many there are up to an LSN.
+fn count(view: &ReadOnly, range: &Range<Lsn>, tick: impl Fn(u64, Lsn)) -> seawall::Result<u64> {
+    let mut count = 0;
+    for record in view.read(range.clone())? {
+        count += 1;
+        tick(count, record?.lsn);
+    }
+    Ok(count)
+}
+
+/// Counts the valid records of a range in which there is damage.
+fn sound(dir: &Path, range: &Range<Lsn>) -> seawall::Result<u64> {
+    let mut count = 0;
+    for item in check::frames(dir)?.starting_at(range.start) {
+        match item? {
+            Item::Record(record) if record.lsn >= range.end => break,
+            Item::Record(_) => count += 1,
+            _ => {}
+        }
+    }
+    Ok(count)
+}
+
+/// How far the search is: there is to be read as much as the records so far let expect.
+fn progress(bytes: u64, found: u64, wanted: u64, elapsed: Duration) -> Progress {
+    let expected = u128::from(bytes) * u128::from(wanted) / u128::from(found.max(1));
+    let mut progress = Progress::default();
+    (progress.bytes, progress.records, progress.elapsed) = (bytes, found, elapsed);
+    progress.total_bytes = u64::try_from(expected).unwrap_or(u64::MAX).max(bytes);
+    progress
 }
 
 /// Writes out what becomes durable from `from` on, for as long as somebody reads it.
@@ -104,7 +192,7 @@ fn follow(view: &ReadOnly, from: Lsn, form: Form, out: &mut Out) -> anyhow::Resu
             next => next,
         };
         match next {
-            Ok(Some(record)) => Shown::new(&record).write(form, out)?,
+            Ok(Some(record)) => record::Shown::new(&record).write(form, out)?,
             Ok(None) => {}
             Err(e) => {
                 let ErrorKind::Removed { lsn, first } = *e.kind() else { return Err(e.into()) };
