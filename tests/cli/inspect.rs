@@ -95,6 +95,13 @@ fn what_is_at_an_lsn_is_told_with_its_neighbours() {
     );
     let shown = shown(&[dir, "--at", &here.lsn.to_string()]);
     assert!(shown.contains(&format!("at lsn {}: ", here.lsn)) && shown.contains("here    damage: "), "{shown}");
+    // A copy under the name of a place within it, which is no part of the log.
+    let base: u64 = segment.file_name().unwrap().to_str().unwrap()[..20].parse().unwrap();
+    let place = (here.lsn.0 / 4096) * 4096;
+    assert!(place > base, "{place}");
+    fs::copy(&segment, temp.path().join(format!("{place:020}.wal"))).unwrap();
+    let damaged = at(here.lsn, 2);
+    assert_eq!((&damaged["segment"], &damaged["offset"]), (&found["segment"], &found["offset"]));
 }
 
 #[test]

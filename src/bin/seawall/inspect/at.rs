@@ -27,10 +27,15 @@ impl At {
     /// Reads the segment that holds `lsn` up to the record behind it.
     pub fn find(path: &Path, overview: &Overview, lsn: Lsn) -> anyhow::Result<At> {
         let mut at = At { lsn, ..At::default() };
-        let segment = overview.segments.iter().rev().find(|segment| segment.base <= lsn);
-        let within =
-            |segment: &&SegmentInfo| lsn.0 - segment.base.0 < segment.capacity.unwrap_or(u64::MAX).max(segment.length);
-        let Some(segment) = segment.filter(within) else { return Ok(at) };
+        let holds = |segment: &&SegmentInfo| {
+            let size = segment.capacity.unwrap_or(u64::MAX).max(segment.length);
+            lsn.0.checked_sub(segment.base.0).is_some_and(|byte| byte < size)
+        };
+        let mut all = overview.segments.iter().rev().filter(holds);
+        // Any file may bear the name of a place within one of the log.
+        let Some(segment) = all.clone().find(|segment| segment.end.is_some()).or_else(|| all.next()) else {
+            return Ok(at);
+        };
         at.place = Some((segment.file.clone(), lsn.0 - segment.base.0));
         for item in check::frames(path)?.starting_at(segment.base) {
             match item? {
