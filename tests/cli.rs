@@ -9,6 +9,8 @@ mod common;
 mod demo;
 #[path = "cli/export.rs"]
 mod export;
+#[path = "cli/full.rs"]
+mod full;
 #[path = "cli/inspect.rs"]
 mod inspect;
 #[path = "cli/looking.rs"]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use seawall::check::{self, Item};
+use seawall::check::{self, Frames, Item};
 use seawall::{BatchTime, Kind, Lsn, Options, Record, Wal};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::exit;
 use crate::failure::{self, About};
 use crate::meter::Meter;
 use crate::out::{self, Out, counted};
-use crate::target::refuse_used;
+use crate::target::{self, refuse_used};
 use crate::units;
 use crate::verify::lies_below;
 
@@ -64,15 +64,19 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     units::in_order(("--from", Some(arguments.from)), ("--to", arguments.to))?;
     refuse_used(&arguments.out, &[&arguments.path])?;
     let overview = check::inspect(&arguments.path)?;
-    let mut frames = check::frames(&arguments.path)?.starting_at(Lsn(arguments.from));
-    let to = arguments.to.map_or(Lsn::MAX, Lsn);
+    let frames = check::frames(&arguments.path)?.starting_at(Lsn(arguments.from));
     // A batch lies in one segment: as large as the largest, each has room.
     let largest = overview.segments.iter().filter_map(|segment| segment.capacity).max();
     let mut options = Options::new();
     if let Some(size) = largest {
         options = options.segment_size(size);
     }
-    let wal = options.open(&arguments.out)?;
+    target::make(&arguments.out, || write(arguments, frames, options.open(&arguments.out)?, out))
+}
+
+/// Writes into the new log what was asked for, and tells it.
+fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> anyhow::Result<ExitCode> {
+    let to = arguments.to.map_or(Lsn::MAX, Lsn);
     let meter = Meter::new(arguments.json);
     let mut export = Export { redact: arguments.redact, ..Export::new(&wal) };
     let (mut damaged, mut removed, mut first) = (0, 0, None);

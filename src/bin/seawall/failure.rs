@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::exit;
 use crate::out::{self, Plain, counted};
-use crate::target::{beside_log, log_around};
+use crate::target::{beside_log, is_used, log_around};
 
 /// The help of `--json` for what fails.
 pub const JSON: &str = "\
@@ -41,10 +41,14 @@ impl<'a> About<'a> {
         About { path, touched: NOTHING, new: None, json }
     }
 
+    /// The log that it has begun to make, if anything is left of it.
+    fn begun(&self) -> Option<&Path> {
+        self.new.filter(|new| is_used(new))
+    }
+
     /// What was changed by a command that failed midway.
     fn changed(&self, error: &Error) -> String {
-        let begun = self.new.filter(|new| std::fs::read_dir(new).is_ok_and(|mut entries| entries.next().is_some()));
-        match (error.touched(), begun) {
+        match (error.touched(), self.begun()) {
             ([], None) => self.touched.to_owned(),
             ([], Some(new)) => format!("nothing that was read; {} holds a part", new.display()),
             (touched, _) => touched.join("; "),
@@ -234,7 +238,13 @@ impl<'a> Told<'a> {
         let midway =
             matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::LogFull | ErrorKind::Poisoned);
         let touched = if midway { about.changed(error) } else { NOTHING.to_owned() };
-        Told { error, touched, next: steps(error, &dir), path, offset }
+        let mut next = steps(error, &dir);
+        if let Some(new) = about.begun() {
+            // Nothing is written into what is not empty.
+            let free = format!("with {} removed or renamed the same command", shell(new));
+            next.iter_mut().for_each(|step| *step = step.replace("the same command", &free));
+        }
+        Told { error, touched, next, path, offset }
     }
 
     fn rows(self) -> Vec<(&'static str, String)> {

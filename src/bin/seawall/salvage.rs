@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::Args;
 use seawall::check::{Salvage, Salvaged, SalvagedLog};
 use seawall::{Kind, Lsn, Options, Record, Wal};
@@ -14,7 +14,7 @@ use crate::exit;
 use crate::failure::{self, About, Listing};
 use crate::meter::Meter;
 use crate::out::{self, Out, count, counted};
-use crate::target::refuse_used;
+use crate::target::{self, is_used, refuse_used};
 use crate::units::bytes;
 
 /// Find the records whose bytes are whole, in directories, single files and raw images of disks; changes none of them
@@ -108,8 +108,11 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let written = match (&arguments.to, &logs[..]) {
         (None, _) => None,
         (Some(to), [log]) => {
-            let unfinished = || format!("the log in {} holds a part of the records", to.display());
-            Some(write(&found, log, to).with_context(unfinished)?)
+            let unfinished = |e: anyhow::Error| match is_used(to) {
+                true => e.context(format!("the log in {} holds a part of the records", to.display())),
+                false => e,
+            };
+            Some(target::make(to, || write(&found, log, to)).map_err(unfinished)?)
         }
         (Some(_), logs) => {
             let what = format!("there are {} logs in the sources; choose one with --log:", logs.len());

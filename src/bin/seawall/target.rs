@@ -5,6 +5,9 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use seawall::{Error, ErrorKind, check};
+
+use crate::exit;
 
 /// Refuses a directory that holds anything, and one that lies within what is read: that would be changed by it.
 pub fn refuse_used(new: &Path, sources: &[impl AsRef<Path>]) -> anyhow::Result<()> {
@@ -31,6 +34,36 @@ pub fn refuse_used(new: &Path, sources: &[impl AsRef<Path>]) -> anyhow::Result<(
         );
     }
     Ok(())
+}
+
+/// Makes a log. If that fails before a record is in it, what was made is taken away, so that the same command may be run
+/// again.
+pub fn make<T>(new: &Path, make: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let was_there = new.exists();
+    make().inspect_err(|error| {
+        // Somebody else's is left alone.
+        let is_others = matches!(exit::of_log(error).map(Error::kind), Some(ErrorKind::Locked));
+        if !is_others && holds_nothing(new) {
+            let files = fs::read_dir(new).into_iter().flatten().flatten();
+            files.for_each(|file| _ = fs::remove_file(file.path()));
+            if !was_there {
+                _ = fs::remove_dir(new);
+            }
+        }
+    })
+}
+
+/// Whether no record is in a log that was begun, be it that not even its MARK was made.
+fn holds_nothing(new: &Path) -> bool {
+    match check::inspect(new) {
+        Ok(overview) => overview.records == 0,
+        Err(e) => *e.kind() == ErrorKind::NotFound,
+    }
+}
+
+/// Whether anything is in a directory.
+pub fn is_used(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// The directory that a file or a directory lies in, if that holds a log. One without MARK is known by its segments.
@@ -86,7 +119,8 @@ mod tests {
     #[test]
     fn a_log_is_known_by_a_segment_of_any_life() {
         let (segment, aside) = ("00000000000000016384.wal", "00000000000000016384.wal.aside.2");
-        for (name, is_ours) in [(segment, true), (aside, true), ("1.wal", false), ("00000000000000016384.walk", false)] {
+        for (name, is_ours) in [(segment, true), (aside, true), ("1.wal", false), ("00000000000000016384.walk", false)]
+        {
             assert_eq!(is_segment(name), is_ours, "{name}");
         }
     }
