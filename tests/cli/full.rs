@@ -78,3 +78,28 @@ fn where_a_part_was_written_it_stays_and_is_said_to_be_in_the_way() {
         "{shown}"
     );
 }
+
+/// It took 64 MiB for any number of records.
+#[test]
+fn a_few_records_are_salvaged_into_a_little_room() {
+    let temp = tempfile::tempdir().unwrap();
+    let old = temp.path().join("old");
+    log(&old, 130).close().unwrap();
+    let script = "\"$tool\" salvage \"$old\" --to \"$disk/new\" && \"$tool\" verify \"$disk/new\"";
+    let Some(output) = on_a_disk(200, &[("old", &old)], script) else { return };
+    let shown = shown(&output);
+    assert!(
+        shown.contains("wrote    130 records in 130 batches") && shown.contains("clean: "),
+        "{shown}{}",
+        said(&output)
+    );
+    // One that fills a segment still has room.
+    let [one, new] = ["one", "new"].map(|name| temp.path().join(name));
+    let wal = Options::new().segment_size(128 << 20).open(&one).unwrap();
+    wal.append(&vec![b'.'; 100 << 20]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let output = crate::seawall(&["salvage", text(&one), "--to", text(&new)]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let bytes: u64 = fs::read_dir(&new).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes < 110 << 20, "{bytes}");
+}

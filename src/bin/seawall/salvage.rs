@@ -162,12 +162,19 @@ struct Written {
     last: Option<Lsn>,
 }
 
-/// Writes the records of a log into a new one.
-fn write(found: &Salvaged, log: &SalvagedLog, to: &Path) -> anyhow::Result<Written> {
+/// How large the segments of the new log are: as a log's usually are, or as its records need, be it more or less.
+fn segment_size(log: &SalvagedLog) -> u64 {
     const OVERHEAD: u64 = 8 << 10;
     // A batch lies in one segment, and the largest may fill the largest.
-    let size = (log.segment_size.next_multiple_of(4096) + OVERHEAD).clamp(64 << 20, 1 << 30);
-    let wal = Options::new().segment_size(size).open(to)?;
+    let largest = log.segment_size.saturating_add(OVERHEAD).max(64 << 20);
+    // A frame is its payload and less than this.
+    let all = log.records.saturating_mul(32).saturating_add(log.bytes).saturating_add(OVERHEAD);
+    largest.min(all).clamp(16 << 10, 1 << 30).next_multiple_of(4096)
+}
+
+/// Writes the records of a log into a new one.
+fn write(found: &Salvaged, log: &SalvagedLog, to: &Path) -> anyhow::Result<Written> {
+    let wal = Options::new().segment_size(segment_size(log)).open(to)?;
     let mut written = Written::default();
     let mut batch: Vec<Record> = Vec::new();
     let (mut records, mut unread) = (found.records(log), false);
