@@ -238,14 +238,16 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
         json!({
             "log": log.name, "segments": log.segments, "records": log.records, "bytes": log.bytes,
             "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size,
-            "damaged": log.damaged, "absent": log.absent, "lost_records": log.lost_records, "cut_off": log.cut_off, "cleaned": log.cleaned, "gone": log.gone, "doubled": log.doubled,
+            "damaged": log.damaged, "absent": log.absent, "lost_records": log.lost_records, "cut_off": log.cut_off,
+            "cleaned": log.cleaned, "gone": log.gone, "doubled": log.doubled,
         })
     };
     let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.0);
     let written = written.map(|written| {
         json!({
             "dir": to, "records": written.records, "batches": written.batches, "parts": written.parts,
-            "unreadable": written.unreadable, "cleaned": written.cleaned, "first": lsn(written.first), "last": lsn(written.last),
+            "unreadable": written.unreadable, "cleaned": written.cleaned, "first": lsn(written.first),
+            "last": lsn(written.last),
         })
     });
     json!({
