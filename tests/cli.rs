@@ -112,6 +112,26 @@ fn help_has_examples_and_wrong_usage_exits_with_1() {
     }
 }
 
+/// One of the two stood there as an absolute path.
+#[test]
+fn a_path_is_said_as_it_was_named() {
+    let temp = tempfile::tempdir().unwrap();
+    drop(log(&temp.path().join("log"), 10));
+    let first = first_segment(&temp.path().join("log"));
+    let file = first.file_name().unwrap().to_str().unwrap();
+    let long = format!("log/{file}");
+    for (from, named, dir) in
+        [("log", file, "."), ("", &*long, "log"), ("log", text(&first), text(first.parent().unwrap()))]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+        let output = command.args(["tail", named]).current_dir(temp.path().join(from)).output().unwrap();
+        let told = said(&output);
+        assert!(told.contains(&format!("where    {named}\n")), "{told}");
+        assert!(told.contains(&format!("holds the log: {dir}   |   seawall dump {named}   |   ")), "{told}");
+        assert!(told.contains(&format!("   |   seawall salvage {named} --to ")), "{told}");
+    }
+}
+
 #[test]
 fn settings_that_are_not_the_callers_are_refused_before_anything_is_made() {
     let temp = tempfile::tempdir().unwrap();

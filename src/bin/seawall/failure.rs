@@ -7,6 +7,7 @@ use seawall::{Damage, Error, ErrorKind, Lsn, check};
 use serde_json::{Value, json};
 
 use crate::exit;
+use crate::inspect::directory;
 use crate::out::{self, Plain, counted};
 use crate::target::{beside_log, is_used, log_around};
 
@@ -227,10 +228,12 @@ impl<'a> Told<'a> {
     fn new(error: &'a Error, about: About<'_>) -> Told<'a> {
         let told = error.path().unwrap_or(about.path);
         // As the caller named it, if it is in there.
-        let named = |path: &Path| {
-            let whole = std::path::absolute(about.path).unwrap_or_default();
-            path.strip_prefix(&whole)
-                .map_or_else(|_| path.to_owned(), |rest| about.path.components().chain(rest.components()).collect())
+        let whole = std::path::absolute(about.path).unwrap_or_default();
+        let named = |path: &Path| match path.strip_prefix(&whole) {
+            Ok(rest) => about.path.components().chain(rest.components()).collect(),
+            // So is the directory of a file.
+            Err(_) if whole.parent() == Some(path) => directory(about.path).to_owned(),
+            Err(_) => path.to_owned(),
         };
         let in_file = error.offset().is_some() || told.is_file();
         let dir = if in_file { told.parent().unwrap_or(told) } else { told };
@@ -238,7 +241,7 @@ impl<'a> Told<'a> {
         let midway =
             matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::LogFull | ErrorKind::Poisoned);
         let touched = if midway { about.changed(error) } else { NOTHING.to_owned() };
-        let mut next = steps(error, &dir);
+        let mut next = steps(error, &path, &dir);
         if let Some(new) = about.begun() {
             // Nothing is written into what is not empty.
             let free = format!("with {} removed or renamed the same command", shell(new));
@@ -323,8 +326,8 @@ fn word(kind: &ErrorKind) -> &'static str {
     }
 }
 
-/// The next command, or the next step where there is none.
-fn steps(error: &Error, dir: &Path) -> Vec<String> {
+/// The next command, or the next step where there is none. `file`: what the error names, in `dir` or that itself.
+fn steps(error: &Error, file: &Path, dir: &Path) -> Vec<String> {
     let step = |text: &str| vec![text.to_owned()];
     let refused = system(error);
     match error.kind() {
@@ -351,7 +354,6 @@ fn steps(error: &Error, dir: &Path) -> Vec<String> {
             step("the same command as a user who may do this")
         }
         ErrorKind::Io if is_file(error) => {
-            let file = error.path().unwrap_or(dir);
             let log = log_around(file).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
             let again = format!("the same command with the directory that holds the log{log}");
             let dump = check::frames(file).is_ok().then(|| format!("seawall dump {}", shell(file)));

@@ -72,10 +72,8 @@ pub fn log_around(path: &Path) -> Option<&Path> {
         let name = entry.file_name();
         name == "MARK" || name.to_str().is_some_and(is_segment)
     };
-    path.parent().filter(|dir| {
-        let here = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-        fs::read_dir(here).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_logs)))
-    })
+    let dir = path.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+    dir.filter(|dir| fs::read_dir(dir).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_logs))))
 }
 
 /// Whether a file is named as a segment, be it one that was moved aside.
