@@ -107,9 +107,21 @@ fn help_has_examples_and_wrong_usage_exits_with_1() {
         &["receive", "--brokers", "b:1"],
         &["verify", "--no-such", "d"],
         &["repair", "d", "--pass-over", "--cut", "1"],
+        &["verify", "--threads", "0", "d"],
     ] {
         assert_eq!(seawall(wrong).status.code(), Some(1), "{wrong:?}");
     }
+}
+
+/// It was taken as 1.
+#[test]
+fn no_thread_at_all_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    drop(log(temp.path(), 10));
+    let output = seawall(&["verify", "--threads", "0", text(temp.path())]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("at least 1"), "{}", said(&output));
+    assert_eq!(seawall(&["verify", "--threads", "1", text(temp.path())]).status.code(), Some(0));
 }
 
 /// One of the two stood there as an absolute path.

@@ -27,6 +27,14 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| "larger than a number can be".to_owned())
 }
 
+/// A number of threads.
+pub fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1".to_owned()),
+        number => number.map_err(|_| "a whole number, at least 1".to_owned()),
+    }
+}
+
 /// `200ms`, `5s`, `12h`, `7d`, `1h 30m`: a duration that is not 0; a day has 24 hours.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = |_| "a duration is a number and a unit up to weeks, such as 200ms, 12h or 7d".to_owned();

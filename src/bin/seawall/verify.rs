@@ -13,7 +13,7 @@ use crate::exit;
 use crate::failure::{self, About};
 use crate::meter::Meter;
 use crate::out::{self, Out, counted};
-use crate::units::bytes;
+use crate::units::{self, bytes};
 
 /// Check every checksum of a log, in parallel; works on a live log and changes nothing
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(value_name = "DIR|FILE")]
     path: PathBuf,
     /// How many segments are read at once [default: as many as there are cores, at least 2]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::threads)]
     threads: Option<usize>,
     /// Tell what was found as one JSON object
     #[arg(long, long_help = JSON)]
