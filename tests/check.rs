@@ -551,6 +551,18 @@ fn what_is_not_known_durable_is_counted_and_not_shown() {
     assert!(all.notes().iter().any(|note| note.contains("MARK: missing")), "{:?}", all.notes());
 }
 
+/// What a writer wrote since was told as if it were for somebody to make durable.
+#[test]
+fn what_a_writer_went_on_with_is_not_counted_as_unproven() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    let mut all = frames(dir.path()).unwrap();
+    wal.append(b"second").unwrap().wait().unwrap();
+    assert_eq!(all.by_ref().count(), 1);
+    assert_eq!(all.unproven(), 0);
+}
+
 /// With `Durability::Os` MARK says what was written, and a power cut may leave less of it. That is no damage.
 #[cfg(feature = "sim")]
 #[test]

@@ -254,7 +254,8 @@ impl Frames {
     }
 
     /// Valid records that lie at or above [`end`](Frames::end) and are not shown, for nothing says that they are
-    /// durable; after a killed process opening the log makes them so. Counted once the iterator has ended.
+    /// durable; after a killed process opening the log makes them so. Counted once the iterator has ended; 0 where a writer
+    /// went on with the log meanwhile.
     pub fn unproven(&self) -> u64 {
         self.unproven
     }
@@ -273,6 +274,7 @@ impl Frames {
                     continue;
                 }
                 self.miss_end()?;
+                self.leave_to_writer()?;
                 return Ok(None);
             };
             let index = *index;
@@ -373,6 +375,15 @@ impl Frames {
         self.pending.make_contiguous().sort_by_key(|fault| (fault.lsn, fault.offset));
         if let Some(before) = self.examined.walks.get_mut(index) {
             *before = Some(walked);
+        }
+        Ok(())
+    }
+
+    /// What lies beyond the end is nobody's to make durable where a writer does so.
+    fn leave_to_writer(&mut self) -> Result<()> {
+        let before = self.examined.plan.survey.claim();
+        if self.unproven > 0 && self.subject.claim()?.is_some_and(|now| now > before) {
+            self.unproven = 0;
         }
         Ok(())
     }

@@ -72,6 +72,11 @@ impl Subject {
         if self.is_lone() { Ok(0) } else { survey_beside(&*self.storage).map(|survey| survey.front) }
     }
 
+    /// The highest durable claim of the directory now.
+    pub(super) fn claim(&self) -> Result<Option<u64>> {
+        if self.is_lone() { Ok(None) } else { survey_beside(&*self.storage).map(|survey| Some(survey.claim())) }
+    }
+
     /// The last record below the first segment that is left now, by its link.
     pub(super) fn last_cleaned(&self) -> Result<Option<u64>> {
         let survey = survey_beside(&*self.storage)?;

@@ -135,8 +135,8 @@ pub fn notes(frames: &Frames) {
     if frames.unproven() > 0 {
         let (records, from) = (counted(frames.unproven(), "valid record"), frames.end());
         warn(format_args!(
-            "note: not shown: {records} at LSN {from} or above, of which nothing says that they are durable; opening the \
-             log makes them so"
+            "note: not shown: {records} at LSN {from} or above, of which nothing says that they are durable; the writer \
+             that has the log makes them so, or opening it"
         ));
     }
 }
