@@ -33,7 +33,7 @@ use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
 use crate::recovery::words::UNTOLD;
-use crate::recovery::{TRIES, cut_short, missing};
+use crate::recovery::{cut_short, missing};
 
 use super::overview::PATIENCE;
 use hunt::{Finds, Frame, PART, agreed_seed};
@@ -121,9 +121,8 @@ impl<'a> Salvage<'a> {
     pub fn run(&self, sources: &[impl AsRef<Path>]) -> Result<Salvaged> {
         let mut meter = Meter::new(0, self.progress);
         let (mut found, mut is_overtaken) = search(sources, &mut meter)?;
-        let mut tries = 0;
-        while is_overtaken && tries < TRIES && meter.begun.elapsed() < PATIENCE {
-            tries += 1;
+        // A writer goes on, so the next search is another chance.
+        while is_overtaken && meter.begun.elapsed() < PATIENCE {
             (found, is_overtaken) = match search(sources, &mut meter) {
                 // One of the sources was a file, and is gone too.
                 Err(e) if missing(&e) => break,
