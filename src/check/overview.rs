@@ -130,12 +130,14 @@ pub enum MarkState {
     /// One of the two slots is damaged, or another log's; the other one serves.
     OneSlot,
     /// There is none.
-    #[default]
     Missing,
     /// Neither slot is sound.
     Damaged,
     /// Another log's.
     Foreign,
+    /// A file was read on its own, of whose log nothing is known.
+    #[default]
+    Unknown,
 }
 
 /// A file beside the segments.
@@ -422,21 +424,8 @@ impl Overview {
             let length = opened.and_then(|length| length.ok()).unwrap_or(0);
             match segment_base(&name).filter(|_| plain) {
                 Some(base) if Lsn(base) < self.first && !known(&self.segments, &name) => {
-                    let base = Lsn(base);
-                    let (end, capacity, records, batch_times) = (None, None, None, None);
-                    let (file, state, kept, last_record) = (name, State::Spare, None, 0);
-                    let spare = SegmentInfo {
-                        file,
-                        base,
-                        end,
-                        capacity,
-                        length,
-                        records,
-                        batch_times,
-                        state,
-                        kept,
-                        last_record,
-                    };
+                    let (end, records, state) = (None, None, State::Spare);
+                    let spare = SegmentInfo { end, length, records, state, ..SegmentInfo::missing(base, 0, 0) };
                     self.segments.push(spare);
                 }
                 // Of the log, or made since.

@@ -116,7 +116,10 @@ fn a_lone_file_is_inspected_by_its_header() {
     assert_eq!((&segment["state"], &segment["kept"], &segment["file"]), (&json!("lone"), &Value::Null, &json!("sent")));
     assert_eq!(segment["records"], whole["segments"][0]["records"]);
     assert_eq!(told["log_id"], whole["log_id"]);
-    assert!(shown(&[text(&copy)]).contains("read on its own"));
+    let shown = shown(&[text(&copy)]);
+    // What only the whole log knows is not told of it.
+    assert!(shown.contains("read on its own") && !shown.contains("durable") && !shown.contains("missing"), "{shown}");
+    assert_eq!(told["mark"], "unknown");
     fs::write(&copy, "anything").unwrap();
     assert_eq!(seawall(&["inspect", text(&copy)]).status.code(), Some(1));
 }

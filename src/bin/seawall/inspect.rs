@@ -99,7 +99,7 @@ fn write_page(log: &Path, file: &Path, page: &str) -> anyhow::Result<()> {
 }
 
 /// The directory that a path lies in.
-fn directory(path: &Path) -> &Path {
+pub fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -178,9 +178,11 @@ fn object(overview: &Overview) -> Value {
 
 /// What is known of the log as a whole: names and values.
 fn facts(overview: &Overview) -> Vec<(String, String)> {
+    // Of a lone file only the whole log tells it.
+    let durable = if overview.mark == MarkState::Unknown { "" } else { ", which is durable" };
     let mut facts = vec![
         ("log".to_owned(), overview.log_id.map_or_else(|| "unknown".to_owned(), |id| hex(&id))),
-        ("lsn".into(), format!("{} to {}, which is durable", overview.first, overview.durable)),
+        ("lsn".into(), format!("{} to {}{durable}", overview.first, overview.durable)),
         ("records".into(), count(overview.records)),
         ("disk".into(), bytes(overview.disk_bytes)),
         ("mark".into(), mark(overview.mark).to_owned()),

@@ -5,9 +5,9 @@ pub const JSON: &str = "\
 One JSON object
 
   log_id            the log's identity in hexadecimal, or null
-  first, durable    LSNs: all below first was cleaned; all below durable is durable
+  first, durable    LSNs: all below first was cleaned; all below durable is durable (of a file on its own: valid)
   checkpoint        LSN of the last one, or null; since_checkpoint: bytes of log from it on
-  mark              sound, one-slot, missing, damaged or foreign
+  mark              sound, one-slot, missing, damaged, foreign or unknown (of a file on its own)
   records, disk_bytes; appended: records since the log was made, cleaned ones included
   segments          of each file: file, base, end (LSNs), capacity, length (bytes), records,
                     batch_times (the lowest and the highest; each of these null where it is not known),
