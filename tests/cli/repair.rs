@@ -25,6 +25,20 @@ fn proposed(output: &str) -> Vec<Vec<String>> {
     commands.map(words).collect()
 }
 
+/// They were left out where there was nothing to do.
+#[test]
+fn what_verify_notes_is_noted_where_nothing_is_to_be_repaired() {
+    let temp = tempfile::tempdir().unwrap();
+    // One that was closed is damaged without MARK.
+    let _wal = log(temp.path(), 10);
+    fs::remove_file(temp.path().join("MARK")).unwrap();
+    let [verified, repaired] = ["verify", "repair"].map(|command| told(&seawall(&[command, text(temp.path())])));
+    let notes =
+        |shown: &str| shown.lines().filter(|line| line.starts_with("note ")).map(str::to_owned).collect::<Vec<_>>();
+    assert!(repaired.starts_with("nothing to repair") && !notes(&verified).is_empty(), "{verified}{repaired}");
+    assert_eq!(notes(&repaired), notes(&verified));
+}
+
 #[test]
 fn a_damaged_log_is_brought_back_by_what_the_plan_proposes() {
     let temp = tempfile::tempdir().unwrap();

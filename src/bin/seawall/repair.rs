@@ -133,9 +133,12 @@ fn text(plan: &RepairPlan, done: bool, arguments: &Arguments, out: &mut Out) -> 
     if plan.steps.is_empty() {
         let (records, end) = (counted(plan.kept_records, "record"), plan.end);
         let act = if arguments.cut.is_some() { "cut" } else { "repair" };
-        return out.line(format_args!("nothing to {act}: {records}, the log ends at lsn {end}"));
+        out.line(format_args!("nothing to {act}: {records}, the log ends at lsn {end}"))?;
     }
     plan.notes.iter().try_for_each(|note| out.line(format_args!("note     {note}")))?;
+    if plan.steps.is_empty() {
+        return Ok(());
+    }
     let told = if done { "done" } else { "plan" };
     plan.steps.iter().try_for_each(|step| out.line(format_args!("{told}     {step}")))?;
     let (kept, dropped) = (counted(plan.kept_records, "valid record"), count(plan.dropped_records));

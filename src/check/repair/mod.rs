@@ -267,8 +267,8 @@ impl<'a> Repair<'a> {
         let report = &case.examined.report;
         let before = report.end;
         if self.is_idle(case) {
-            let (kept_records, lost_records, end) = (report.records, Some(0), before);
-            return Ok((RepairPlan { kept_records, lost_records, end, before, ..RepairPlan::default() }, None));
+            let (kept_records, lost_records, end, notes) = (report.records, Some(0), before, report.notes.clone());
+            return Ok((RepairPlan { kept_records, lost_records, end, before, notes, ..RepairPlan::default() }, None));
         }
         let layout = Layout::new(case, self)?;
         let faults = report.faults.clone();
