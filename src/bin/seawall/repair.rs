@@ -62,8 +62,8 @@ const JSON: &str = "Tell the plan as one JSON object:
    \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"make\":SEGMENT,\"passed_over\":BYTES}|
              {\"put_back\":FILE,\"as\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
 lost_records were lost before and come back in no way; null where it cannot be told. The log ends at `before` now, and
-at `end` then. A segment is made of which there is
-no file, and put back that lies in one under another name. What is told of an error: `seawall --help`.";
+at `end` then. A segment is made of which there is no file, and put back that lies in one under another name. What is told
+of an error: `seawall --help`.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
