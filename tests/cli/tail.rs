@@ -213,4 +213,9 @@ fn a_record_is_shown_as_by_dump() {
     assert!(hex.contains("00000000  61 6e 79 00 62 79 74 65 73 2c 20 61 6e 64 20 6d  |any.bytes, and m|"), "{hex}");
     assert!(hex.contains("00000010  6f 72 65"), "{hex}");
     assert_eq!(lines(&seawall(&["tail", "--json", dir]))[0]["kind"], json!("record"));
+    // Of a long one the size is told once.
+    wal.at(6).append(&[b'x'; 1498]).unwrap().wait().unwrap();
+    let shown = String::from_utf8(seawall(&["tail", "-n", "1", dir]).stdout).unwrap();
+    let preview = "x".repeat(60);
+    assert!(shown.ends_with(&format!("  6  record  1 498 bytes  \"{preview}\"..\n")), "{shown}");
 }

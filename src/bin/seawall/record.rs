@@ -193,7 +193,7 @@ fn text(record: &Record, entry: Option<&Entry<'_>>, out: &mut Out) -> anyhow::Re
         _ => out.line(format_args!(
             "{head}  {}  {}",
             counted(record.payload.len() as u64, "byte"),
-            preview(&record.payload)
+            preview(&record.payload).0
         ))?,
     }
     Ok(())
@@ -202,7 +202,11 @@ fn text(record: &Record, entry: Option<&Entry<'_>>, out: &mut Out) -> anyhow::Re
 fn line(block: &Block<'_>, record: &BlockRecord<'_>) -> String {
     let place = block.ranges().get(record.range).map(|range| range.partition.to_string()).unwrap_or_default();
     let mut line = format!("{:>16}{place}@{}", "", record.offset);
-    let part = |bytes: Option<&[u8]>| bytes.map_or_else(|| "null".into(), preview);
+    let part = |bytes: Option<&[u8]>| match bytes.map(|bytes| (preview(bytes), bytes.len() as u64)) {
+        None => "null".to_owned(),
+        Some(((shown, true), _)) => shown,
+        Some(((shown, false), length)) => format!("{shown} ({})", counted(length, "byte")),
+    };
     line.push_str(&format!("  key {}  value {}", part(record.key), part(record.value)));
     for (name, value) in &record.headers {
         line.push_str(&format!("  {}={}", name.escape_ascii(), part(*value)));
@@ -210,12 +214,12 @@ fn line(block: &Block<'_>, record: &BlockRecord<'_>) -> String {
     line
 }
 
-/// The first bytes, readable.
-fn preview(bytes: &[u8]) -> String {
+/// The first bytes, readable, and whether these are all.
+fn preview(bytes: &[u8]) -> (String, bool) {
     const SHOWN: usize = 60;
     let (shown, rest) = bytes.split_at(bytes.len().min(SHOWN));
-    let more = if rest.is_empty() { String::new() } else { format!(".. ({} bytes)", bytes.len()) };
-    format!("\"{}\"{more}", shown.escape_ascii())
+    let more = if rest.is_empty() { "" } else { ".." };
+    (format!("\"{}\"{more}", shown.escape_ascii()), rest.is_empty())
 }
 
 #[cfg(test)]
