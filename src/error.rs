@@ -187,6 +187,16 @@ pub(crate) fn plural(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
+/// `a`, `a and b`, `a and 2 others`.
+pub(crate) fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [name] => name.clone(),
+        [name, other] => format!("{name} and {other}"),
+        [name, others @ ..] => format!("{name} and {} others", others.len()),
+    }
+}
+
 impl Error {
     /// An error of `kind` met by `operation`.
     pub(crate) fn new(kind: ErrorKind, operation: &'static str, message: impl Into<String>) -> Error {

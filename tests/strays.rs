@@ -125,6 +125,17 @@ fn verifying_tells_of_records_in_files_that_were_moved_aside() {
     assert!(notes(&disk).contains(&told), "{:?}", notes(&disk));
     let others = "holds no valid record";
     assert!(notes(&disk).iter().any(|note| note.contains(others)), "{:?}", notes(&disk));
+    // Of two both are named, and of more the first.
+    let names = [1, 2, 3].map(|n| format!("{:020}.wal.aside", n * BLOCK));
+    for (n, told) in [(2, format!(": {} and {}", names[0], names[1])), (3, format!(": {} and 2 others", names[0]))] {
+        let disk = whole.fork();
+        names[..n].iter().for_each(|name| disk.put(name, [0; 8192]));
+        let verified = notes(&disk);
+        assert!(verified.iter().any(|note| note.ends_with(&told)), "{told} {verified:?}");
+        let wal = Options::new().open_on(disk.mount()).unwrap();
+        let opened = &wal.recovery().notes;
+        assert!(opened.iter().any(|note| note.ends_with(&told)), "{told} {opened:?}");
+    }
 }
 
 /// A segment under another name whose header is damaged, and the link with it that would tell its seed: its frames hold

@@ -2,7 +2,7 @@
 
 use std::{io, iter};
 
-use crate::error::plural;
+use crate::error::{listed, plural};
 use crate::format::{Header, segment_base};
 use crate::scan::Place;
 use crate::storage::{File, Storage, is_zero, read_head};
@@ -35,9 +35,7 @@ pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
     notes.extend(match empty.as_slice() {
         [] => None,
         [name] => Some(format!("{name}: moved aside earlier, holds no valid record")),
-        [name, ..] => {
-            Some(format!("{} files moved aside earlier hold no valid record: {name} and others", empty.len()))
-        }
+        names => Some(format!("{} files moved aside earlier hold no valid record: {}", names.len(), listed(names))),
     });
     notes
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::bugs::{Bug, Bugs};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, listed};
 use crate::format::{
     BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, Header, LINK, Left, Link, MARK, MARK_SLOT, Mark,
     NO_BASE, frame_size, is_unfinished, segment_base, segment_name, sum,
@@ -374,11 +374,11 @@ impl Survey {
 
     /// What an operator should know of what was moved aside.
     pub(crate) fn note_of_aside(&self) -> Option<String> {
-        let (name, count) = (self.aside.first()?, self.aside.len());
-        Some(match count {
-            1 => format!("{name}: moved aside earlier, not read"),
-            _ => format!("{count} files moved aside earlier, not read: {name} and others"),
-        })
+        match &*self.aside {
+            [] => None,
+            [name] => Some(format!("{name}: moved aside earlier, not read")),
+            names => Some(format!("{} files moved aside earlier, not read: {}", names.len(), listed(names))),
+        }
     }
 
     /// The link that names the segment of this base and seed: not a stranger in its place.
