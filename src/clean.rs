@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::bugs::{Bug, Bugs};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, plural};
 use crate::events;
 use crate::format::{Cursor, Seal, segment_name};
 use crate::lsn::{BatchTime, Lsn};
 use crate::segment::Segment;
 use crate::writer::{Writer, closed};
 
-/// What a clean did. Segments that the limit does not concern are not mentioned.
+/// What a clean did. Segments that the limit does not concern are not mentioned. Printed, it is a line.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Cleaned {
@@ -26,7 +26,7 @@ pub struct Cleaned {
     pub failed: Vec<(String, String)>,
 }
 
-/// A segment that stayed.
+/// A segment that stayed. Printed, it is a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Kept {
@@ -61,6 +61,21 @@ pub enum Why {
     Behind(String),
     /// Nothing holds it back: it was not cleaned. Told by [`Wal::kept`](crate::Wal::kept) alone.
     NotCleaned,
+}
+
+impl fmt::Display for Cleaned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let removed = plural(self.removed.len() as u64, "segment");
+        write!(f, "{removed} removed, the log begins at LSN {}", self.first)?;
+        self.kept.iter().try_for_each(|kept| write!(f, "; {kept}"))?;
+        self.failed.iter().try_for_each(|(file, why)| write!(f, "; {file} cannot be removed yet: {why}"))
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} stays: {}", self.segment, self.why)
+    }
 }
 
 impl fmt::Display for Why {

@@ -226,6 +226,11 @@ fn cleaning_removes_a_prefix_and_says_why_the_rest_stays() {
     let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
     assert_eq!(cleaned.kept[0].why, Why::Checkpoint(checkpoint));
     assert_eq!(cleaned.kept.last().unwrap().why, Why::Newest);
+    let shown = cleaned.to_string();
+    let begins = format!("{} segments removed, the log begins at LSN {}; ", cleaned.removed.len(), cleaned.first);
+    assert!(shown.starts_with(&begins) && shown.ends_with(&cleaned.kept.last().unwrap().to_string()), "{shown}");
+    let stays = format!("; {} stays: the last checkpoint, at LSN {checkpoint}; ", cleaned.kept[0].segment);
+    assert!(shown.contains(&stays), "{shown}");
     assert_eq!(wal.checkpoint().unwrap().unwrap().lsn, checkpoint);
     drop(wal);
     let wal = small().open(dir.path()).unwrap();
