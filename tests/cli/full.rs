@@ -93,6 +93,13 @@ fn a_few_records_are_salvaged_into_a_little_room() {
         "{shown}{}",
         said(&output)
     );
+    // Nor is much room taken ahead for many.
+    let many = temp.path().join("many");
+    let wal = Options::new().segment_size(1 << 20).open(&many).unwrap();
+    (0..160_u64).for_each(|n| drop(wal.at(n).append(&[b'.'; 100_000]).unwrap()));
+    wal.close().unwrap();
+    let Some(output) = on_a_disk(24 << 10, &[("old", &many)], script) else { return };
+    assert!(output.status.success(), "{}", said(&output));
     // One that fills a segment still has room.
     let [one, new] = ["one", "new"].map(|name| temp.path().join(name));
     let wal = Options::new().segment_size(128 << 20).open(&one).unwrap();

@@ -162,14 +162,16 @@ struct Written {
     last: Option<Lsn>,
 }
 
-/// How large the segments of the new log are: as a log's usually are, or as its records need, be it more or less.
+/// How large the segments of the new log are: as its records need, and of many not so small that there are many files, nor so
+/// large that one that is made ahead takes much more room.
 fn segment_size(log: &SalvagedLog) -> u64 {
     const OVERHEAD: u64 = 8 << 10;
-    // A batch lies in one segment, and the largest may fill the largest.
-    let largest = log.segment_size.saturating_add(OVERHEAD).max(64 << 20);
     // A frame is its payload and less than this.
     let all = log.records.saturating_mul(32).saturating_add(log.bytes).saturating_add(OVERHEAD);
-    largest.min(all).clamp(16 << 10, 1 << 30).next_multiple_of(4096)
+    // A batch lies in one segment, and the largest may fill the largest.
+    let largest = log.segment_size.saturating_add(OVERHEAD);
+    let size = largest.max((all / 8).min(64 << 20));
+    size.min(all).clamp(16 << 10, 1 << 30).next_multiple_of(4096)
 }
 
 /// Writes the records of a log into a new one.
