@@ -76,9 +76,9 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     Ok(if damaged.is_some() { exit::damage() } else { exit::CLEAN })
 }
 
-/// Where the last records begin: the first `before` from `from` on are not among them.
+/// Where the last records begin: of those in the segment of this range the first `before` are not among them.
 struct Last {
-    from: Lsn,
+    segment: Range<Lsn>,
     before: u64,
 }
 
@@ -109,26 +109,28 @@ impl Last {
                 counted => counted?,
             };
             bytes += range.end.0 - range.start.0;
-            last = Some(Last { from: range.start, before: found.saturating_sub(wanted) });
+            last = Some(Last { segment: range, before: found.saturating_sub(wanted) });
         }
         Ok(last)
     }
 
     /// Writes them out up to `end`, past damage.
     fn write(self, arguments: &Arguments, end: Lsn, out: &mut Out) -> anyhow::Result<Shown> {
-        let Last { from, mut before } = self;
+        let Last { segment, mut before } = self;
         let form = Form::of(arguments.json, arguments.hex);
-        let mut frames = check::frames(&arguments.dir)?.starting_at(from);
+        let mut frames = check::frames(&arguments.dir)?.starting_at(segment.start);
         let mut shown = Shown { to: end.min(frames.end()), damaged: None };
         // A bar among the records would be in their way.
         let meter = if out.is_terminal() { Meter::silent() } else { Meter::new(arguments.json) };
         while let Some(item) = frames.next() {
             match item? {
                 Item::Record(record) if record.lsn >= end || !out.has_reader() => break,
-                Item::Record(_) if before > 0 => before -= 1,
+                // It may be cleaned by now.
+                Item::Record(record) if before > 0 && record.lsn < segment.end => before -= 1,
                 Item::Record(record) => record::Shown::new(&record).write(form, out)?,
                 Item::Damage(fault) if fault.lsn >= end => break,
-                Item::Damage(fault) if before == 0 => {
+                Item::Damage(fault) if before > 0 && fault.lsn < segment.end => {}
+                Item::Damage(fault) => {
                     shown.damaged.get_or_insert(fault.lsn);
                     // What is around it goes out first.
                     out.flush()?;
@@ -136,7 +138,6 @@ impl Last {
                 }
                 Item::Removed { from, .. } if from >= end => break,
                 Item::Removed { from, first } => {
-                    before = 0;
                     out.flush()?;
                     meter.say(format_args!("note: {}", out::removed(from, first)));
                 }
