@@ -656,3 +656,32 @@ fn what_a_repaired_segment_lost_below_a_damaged_link_cannot_be_told() {
     assert_eq!(lost(&report).1, None, "{report}");
     assert_eq!(Repair::new().plan(closed.dir.path()).unwrap().lost_records, None);
 }
+
+/// Nothing valid is left of a segment but its header: the one below, which was trimmed when the log was closed, was said to
+/// be cut.
+#[test]
+fn a_segment_of_which_only_the_header_is_left_is_the_one_that_is_damaged() {
+    for (lives, hit) in [(3, 1), (2, 1), (3, 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        for life in 0..lives {
+            let wal = small().open(dir.path()).unwrap();
+            for n in 0..if life == hit { 1 } else { 3 } {
+                wal.append(&[n; 100]).unwrap().wait().unwrap();
+            }
+            wal.close().unwrap();
+        }
+        let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut used: Vec<_> = names.filter(|path| fs::metadata(path).unwrap().len() > BLOCK + LINK).collect();
+        used.retain(|path| name(path).ends_with(".wal"));
+        used.sort();
+        assert_eq!(used.len(), lives, "{used:?}");
+        let mut bytes = fs::read(&used[hit]).unwrap();
+        bytes[BLOCK as usize..].fill(0);
+        fs::write(&used[hit], bytes).unwrap();
+        let error = small().open(dir.path()).unwrap_err();
+        let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+        assert_eq!((&damage.segment, damage.offset), (&name(&used[hit]), BLOCK), "{error}");
+        let report = verify(dir.path()).unwrap();
+        assert_eq!((&report.faults[0].segment, report.faults[0].offset), (&damage.segment, BLOCK), "{report}");
+    }
+}

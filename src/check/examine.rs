@@ -22,7 +22,7 @@ pub(super) enum Depth {
     /// All segments.
     All,
     /// What it takes to know where the log ends: the segments whose end no link or MARK says is durable, and those that
-    /// are seen to be damaged without reading all of them, by their header, their link or their length.
+    /// are seen to be damaged without reading all of them, by their name, their header, their link or their length.
     End,
 }
 
@@ -104,11 +104,10 @@ fn look(
     for (index, part) in plan.parts.iter().enumerate() {
         let end = part.seal.map(|seal| seal.end);
         let proven = end.is_some_and(|end| plan.base(index) + end <= known);
-        let vouched = plan
-            .survey
-            .segments
-            .get(index)
-            .is_some_and(|found| found.header.is_ok() && part.link.is_some() && !plan.is_cut(index));
+        let vouched =
+            plan.survey.segments.get(index).is_some_and(|found| {
+                found.header.is_ok() && part.link.is_some() && !part.misnamed && !plan.is_cut(index)
+            });
         let read = part.place.filter(|_| depth == Depth::All || !proven || !vouched);
         let sound = read.and_then(|place| before?.get(&(place.base, place.seed, end?)).cloned());
         if let (Some(place), None) = (read, &sound) {

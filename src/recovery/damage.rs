@@ -53,7 +53,7 @@ pub(super) fn damage(
     short: Option<String>,
 ) -> Result<Error> {
     let segment = |index: Option<usize>| index.and_then(|index| survey.segments.get(index));
-    let unlinked = segment(tail.unlinked.filter(|_| !tail.is_torn(&survey.segments)));
+    let unlinked = segment(unlinked(survey, tail).filter(|_| !tail.is_torn(&survey.segments)));
     let damage = match (broken, unlinked, segment(tail.bad)) {
         // That none leads down to the front is its link's fault, if its own segment is there.
         (Some(broken), Some(found), _) if broken.base == found.base && found.base == survey.front => {
@@ -79,6 +79,19 @@ pub(super) fn damage(
         }
     };
     Ok(Error::damage("open", storage.path(), Damage { durable: Lsn(tail.claim), ..damage }))
+}
+
+/// The lowest segment above the tip, by index, that has no link and in which there was something: frames are, a link names
+/// it, or what was durable reaches into it.
+fn unlinked(survey: &Survey, tail: &Tail) -> Option<usize> {
+    let above = tail.chain.last().map_or(0, |tip| tip.index + 1);
+    let was_used = |index: usize, found: &Found| {
+        let named = found.place(Bugs::default()).is_some_and(|place| survey.link_to(&place).is_some());
+        !tail.empty.contains(&index) || named || found.base.saturating_add(u64::from(BLOCK)) < tail.claim
+    };
+    let unlinked = |found: &Found| found.header.is_ok() && found.link.is_none();
+    let mut others = survey.segments.iter().enumerate().skip(above);
+    others.find(|(index, found)| unlinked(found) && was_used(*index, found)).map(|(index, _)| index)
 }
 
 /// The damage of a link.

@@ -150,8 +150,6 @@ struct Tail {
     beyond: u64,
     /// Segments above the tip without any frame, by index.
     empty: Vec<usize>,
-    /// The lowest segment above the tip, by index, that holds frames and no link.
-    unlinked: Option<usize>,
 }
 
 /// A segment of the chain.
@@ -219,8 +217,6 @@ impl Tail {
             self.claim = self.claim.max(ahead.claim);
             if Some(index) > tip && ahead.frames == 0 {
                 self.empty.push(index);
-            } else if Some(index) > tip && found.link.is_none() {
-                self.unlinked.get_or_insert(index);
             }
             let passed = Some(index) > self.bad && self.bad.is_some();
             self.beyond += ahead.frames + if passed { before } else { 0 };
