@@ -94,6 +94,25 @@ fn a_release_that_a_clean_used_survives_with_it() {
     assert_eq!(wal.read(now.max(first)..).unwrap().count(), 3);
 }
 
+/// Not even the note can be made, and the clean is durable by itself: the cursor begins where the log does.
+#[test]
+fn a_cursor_whose_release_was_not_noted_stands_at_the_front() {
+    let disk = Disk::new(9);
+    let failing = Failing::new(disk.mount());
+    let wal = small().open_on(disk.mount()).unwrap();
+    let name = wal.cursor("reader").unwrap().name().to_owned();
+    let ends = fill(&wal, 3);
+    wal.close().unwrap();
+    let wal = small().open_on(failing.clone()).unwrap();
+    failing.fail(Fault::new(Operation::Create).kind(std::io::ErrorKind::PermissionDenied).for_good());
+    wal.cursor(&name).unwrap().release(ends[3]).unwrap();
+    let first = wal.clean_before_lsn(Lsn::MAX).unwrap().first;
+    assert!(first > ends[1], "{first} {ends:?}");
+    disk.crash(Keep::None);
+    let wal = small().open_on(disk.mount()).unwrap();
+    assert_eq!((wal.recovery().first, stand(&wal)), (first, vec![(name, first.0)]));
+}
+
 #[test]
 fn a_cursor_only_goes_up_and_not_beyond_what_is_durable() {
     let dir = tempfile::tempdir().unwrap();
