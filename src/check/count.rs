@@ -1,15 +1,17 @@
 //! How many records lay before each segment, and how many of those are in no file that is left.
 //!
 //! A link counts the records that the log held before it. From one link to the next, each segment accounts for what it
-//! holds and for what is seen to be lost of it; the rest lay in files that are gone, or at the end of a segment whose end
-//! only the next link tells. What was met on the way decides whether that rest is known:
+//! holds and for what is seen to be lost of it. The rest lay where nothing else tells of it: in files that are gone, or at
+//! the end of a segment, which only the next link tells. What was met on the way decides whether that rest is known:
 //!
-//! | met since the last link | the rest |
+//! | met since the last link | the rest at the next |
 //! |---|---|
-//! | segments that account for all they held | is lost |
-//! | one that does not | cannot be told |
+//! | segments that account for all that is seen | is lost |
+//! | one of which nobody knows how much it held | cannot be told |
 //! | one in which a repair passed over records, and no place for other losses | was passed over: links go on counting it |
 //! | the same, and a place for other losses | cannot be told: some was passed over, some lost |
+//!
+//! Where no link is left above, nothing tells of such a place at all: [`Count::is_untold`].
 
 use std::mem::{replace, take};
 
@@ -24,16 +26,6 @@ pub(super) struct Count {
     place: bool,
     /// The last segment may have held more at its end than is there.
     more: bool,
-}
-
-/// What lay between the last segment and the next, by their places alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Between {
-    Nothing,
-    /// Less than any segment takes.
-    Little,
-    /// Perhaps a segment.
-    Room,
 }
 
 /// What is lost with a segment that a link names and of which there is no file.
@@ -63,22 +55,24 @@ impl Count {
         Count { upto: whole.then_some(0), passed: false, place: false, more: false }
     }
 
-    /// A segment of `records` is gone. The link that names it, which comes next, counts `before` up to its end.
-    pub(super) fn gone(&mut self, between: Between, records: u64, before: u64) -> Gone {
+    /// A segment of `records` is gone. The link that names it, which comes next, counts `before` up to its end. `room`: whole
+    /// segments may have lain below it.
+    pub(super) fn gone(&mut self, room: bool, records: u64, before: u64) -> Gone {
+        let at_end = !self.place && !room;
+        self.unlinked(room);
         let Count { upto, passed, place, more } = replace(self, Count::new(false));
-        let counted = upto.filter(|_| !passed || place || more || between == Between::Room);
-        let lost = counted.map_or(records, |upto| before.saturating_sub(upto).max(records));
-        let untold = upto.is_none() && (place || between == Between::Room);
-        let others = between != Between::Nothing && (untold || lost > records);
-        let known = if upto.is_some() { !passed || lost == records } else { !others && !more };
-        Gone { records: lost, known, others, at_end: !place && between == Between::Nothing }
+        let rest = upto.filter(|_| !passed || place).map_or(0, |upto| before.saturating_sub(upto));
+        let lost = rest.max(records);
+        let others = room && (upto.is_none() || lost > records);
+        let known = if upto.is_some() { !passed || lost == records } else { !room && !more };
+        Gone { records: lost, known, others, at_end }
     }
 
-    /// Whether of what lay between the last segment and this one, or at the end of the last one, nothing but this one's link
-    /// would tell, which is lost. A later link counts it as well, if one is `left`.
-    pub(super) fn is_untold(&self, between: Between, left: bool) -> bool {
+    /// Whether of what lay below a segment whose link is lost nothing else tells: of whole segments, for which there is
+    /// `room`, or of what the last one held at its end. A link above counts it, if one is `left`.
+    pub(super) fn is_untold(&self, room: bool, left: bool) -> bool {
         let told_later = left && self.upto.is_some();
-        !told_later && (between != Between::Nothing || self.more)
+        !told_later && (room || self.more)
     }
 
     /// A segment's link counts `before` records: what of them is in no file.
@@ -90,8 +84,8 @@ impl Count {
     }
 
     /// A segment's link is lost.
-    pub(super) fn unlinked(&mut self, between: Between) {
-        self.place |= self.more || between == Between::Room;
+    pub(super) fn unlinked(&mut self, room: bool) {
+        self.place |= self.more || room;
     }
 
     /// The segment accounts for so many records, what is seen to be lost of it among them; `None` if nobody knows.
@@ -153,11 +147,11 @@ mod tests {
         let (mut told, mut lost, mut limit) = (Some(0), 0, front);
         let mut tell = |records: Option<u64>| told = told.zip(records).map(|(told, records)| told + records);
         for (n, (segment, held)) in log.iter().zip(HELD).enumerate().skip(front) {
-            let between = if limit < base(n) { Between::Room } else { Between::Nothing };
+            let room = limit < base(n);
             if segment.gone {
                 lost += held;
                 if linked(n + 1) {
-                    let gone = count.gone(between, held, before(n + 1));
+                    let gone = count.gone(room, held, before(n + 1));
                     let below = log.get(front..n).and_then(<[Segment]>::last);
                     if log.iter().all(|segment| !segment.passed) {
                         let is_gone = below.is_some_and(|below| below.gone);
@@ -174,12 +168,15 @@ mod tests {
             }
             // The link at the front would have told.
             tell((limit == base(n) || limit > front || linked(n) || front == 0).then_some(0));
-            if !linked(n) && count.is_untold(between, (n..log.len()).any(linked)) {
+            if !linked(n) && count.is_untold(room, (n..log.len()).any(linked)) {
                 tell(None);
             }
             match linked(n) {
-                true => count.link(before(n)).map_or((), |rest| tell(rest.known.then_some(rest.records))),
-                false => count.unlinked(between),
+                true => count.link(before(n)).map_or((), |rest| {
+                    assert!(rest.records > 0);
+                    tell(rest.known.then_some(rest.records));
+                }),
+                false => count.unlinked(room),
             }
             let sealed = linked(n + 1);
             let here = u64::from(segment.end_lost);

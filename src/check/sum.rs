@@ -6,7 +6,7 @@ use crate::lsn::Lsn;
 use crate::recovery::words::{self, NO_FILE};
 use crate::recovery::{Found, short};
 
-use super::count::{Between, Count, Gone, Rest};
+use super::count::{Count, Gone, Rest};
 use super::plan::{Part, Piece, Plan};
 use super::repair::JUMP;
 use super::walk::{Hole, Walked};
@@ -62,7 +62,7 @@ impl Sum {
     /// Adds a segment without a file, and all those that must have lain between it and the one before. `blocked`: what is
     /// no file has its name.
     pub(super) fn missing(&mut self, base: u64, end: u64, records: u64, before: u64, blocked: bool) {
-        let Gone { records: lost, known, others, at_end } = self.count.gone(self.between(base), records, before);
+        let Gone { records: lost, known, others, at_end } = self.count.gone(self.is_room(base), records, before);
         let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(u64::from(BLOCK))));
         if others {
             from = self.limit;
@@ -135,7 +135,6 @@ impl Sum {
         walked: Option<&Walked>,
         next: Option<&Piece>,
     ) -> Result<bool> {
-        let newest = next.is_none();
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
             return Ok(true);
         };
@@ -143,31 +142,19 @@ impl Sum {
             return Ok(false);
         }
         self.report.segments += 1;
-        // Of what lay between the one before and this one nothing but its link would tell.
-        let between = self.between(found.base);
-        let left = || plan.parts.iter().skip(index).any(|part| part.link.is_some());
-        let untold = part.link.is_none() && self.count.is_untold(between, left());
-        let place = |offset, what: &str| Fault {
-            segment: found.name.clone(),
-            offset,
-            lsn: Lsn(found.base + offset),
-            lost_bytes: 0,
-            lost_records: Some(0),
-            beyond: walked.map(|walked| walked.found.records).or(part.records(false)).unwrap_or(0),
-            what: what.to_owned(),
-        };
         if let Err(what) = found.header {
-            // What nothing tells how to read may have held any.
-            let lost_records = Some(0).filter(|_| walked.is_some() || part.blank);
-            self.report.faults.push(Fault { lost_records, ..place(0, what) });
+            self.report.faults.push(Fault {
+                segment: found.name.clone(),
+                offset: 0,
+                lsn: Lsn(found.base),
+                lost_bytes: 0,
+                // What nothing tells how to read may have held any.
+                lost_records: Some(0).filter(|_| walked.is_some() || part.blank),
+                beyond: walked.map(|walked| walked.found.records).or(part.records(false)).unwrap_or(0),
+                what: what.to_owned(),
+            });
         }
-        let limit = found.header.as_ref().map_or(found.length, |(header, _)| header.capacity);
-        match &part.link {
-            Some(link) => self.linked(&found.name, found.base, link.records_before),
-            None => self.count.unlinked(between),
-        }
-        (self.top, self.base) = (found.name.clone(), found.base);
-        self.limit = found.base.saturating_add(limit);
+        let untold = self.begin(plan, index, found, part);
         let records = part.seal.map(|seal| seal.records).or(walked.map(Walked::held).unwrap_or_default());
         self.count.add(records);
         if let Some(seal) = part.seal {
@@ -178,16 +165,44 @@ impl Sum {
             let message = "a frame of a newer version; verify the log with that";
             return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
         }
-        let open = part.seal.is_none();
+        Ok(self.contents(found, part, walked, next.map(|next| self.unread(plan, next)), untold))
+    }
+
+    /// Goes on to a segment: counts what its link tells of those below. Whether nothing tells what is lost there.
+    fn begin(&mut self, plan: &Plan, index: usize, found: &Found, part: &Part) -> bool {
+        let room = self.is_room(found.base);
+        let left = || plan.parts.iter().skip(index).any(|part| part.link.is_some());
+        let untold = part.link.is_none() && self.count.is_untold(room, left());
+        match &part.link {
+            Some(link) => self.linked(&found.name, found.base, link.records_before),
+            None => self.count.unlinked(room),
+        }
+        (self.top, self.base) = (found.name.clone(), found.base);
+        let limit = found.header.as_ref().map_or(found.length, |(header, _)| header.capacity);
+        self.limit = found.base.saturating_add(limit);
+        untold
+    }
+
+    /// Adds what was read of a segment; `false` if the log ends in it. `next`: what the next segment's link is like, if there
+    /// is one and nothing tells where this one ended. `untold`: nothing but its own link tells what is lost below.
+    fn contents(
+        &mut self,
+        found: &Found,
+        part: &Part,
+        walked: &Walked,
+        next: Option<&'static str>,
+        untold: bool,
+    ) -> bool {
+        let (open, newest) = (part.seal.is_none(), next.is_none());
         self.free = walked.holes.last().filter(|hole| newest && hole.is_free()).map(|hole| hole.holds_no_frame());
         let left = open && newest && self.is_left(walked);
         let holes = walked.holes.iter().take(walked.holes.len() - usize::from(left));
         let known = self.report.faults.len();
-        let goes_on = self.holes(found, holes, open, self.unread(plan, next));
+        let goes_on = self.holes(found, holes, open, next);
         let link = self.report.faults.iter_mut().skip(known).filter(|fault| fault.offset == u64::from(BLOCK));
         link.filter(|_| untold).for_each(|fault| fault.lost_records = None);
         if !goes_on {
-            return Ok(false);
+            return false;
         }
         self.count_end(walked.holes.last().filter(|_| open), known);
         let passed = part.left.is_some() || !walked.gaps.is_empty();
@@ -204,7 +219,7 @@ impl Sum {
         }
         self.gaps(found, walked);
         self.hold_against_count(found, part, walked);
-        Ok(true)
+        true
     }
 
     /// Whether a segment without holes holds as many records as it is to.
@@ -219,13 +234,9 @@ impl Sum {
         }
     }
 
-    /// What may have lain between the last segment and the one at `base`.
-    fn between(&self, base: u64) -> Between {
-        match base.saturating_sub(self.limit) {
-            0 => Between::Nothing,
-            room if room < *CAPACITY.start() => Between::Little,
-            _ => Between::Room,
-        }
+    /// Whether a segment may have lain between the last one and the one at `base`.
+    fn is_room(&self, base: u64) -> bool {
+        base.saturating_sub(self.limit) >= *CAPACITY.start()
     }
 
     /// Adds what was told of the hole at the end of a segment, in the faults from the index `known` on, to what is counted:
@@ -257,13 +268,13 @@ impl Sum {
         self.misnamed += 1;
     }
 
-    /// What the link is like that would tell where the last segment ended, if another follows.
-    fn unread(&self, plan: &Plan, next: Option<&Piece>) -> Option<&'static str> {
-        next.map(|piece| match piece.member() {
+    /// What the next link is like, which would tell where the last segment ended.
+    fn unread(&self, plan: &Plan, next: &Piece) -> &'static str {
+        match next.member() {
             None => "is missing with its file",
-            Some(_) if plan.base_of(piece) > self.limit => "is damaged or missing",
+            Some(_) if plan.base_of(next) > self.limit => "is damaged or missing",
             Some(_) => "is damaged",
-        })
+        }
     }
 
     /// Whether the log ended before this segment: not even its link is there.

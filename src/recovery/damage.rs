@@ -9,20 +9,9 @@ use crate::lsn::Lsn;
 use crate::scan::{Place, damage_at, holds_frames, look_beyond};
 use crate::storage::{Storage, read_full, read_head};
 
+use super::chain::Broken;
 use super::survey::{Found, Survey};
 use super::{Tail, read_segment, words};
-
-/// A segment that is not as any crash would leave it.
-#[derive(Clone, Debug)]
-pub(crate) struct Broken {
-    /// Its name.
-    pub(crate) segment: String,
-    pub(crate) base: u64,
-    /// What is not there, as far as it is known without reading the segment.
-    pub(crate) from: u64,
-    pub(crate) to: u64,
-    pub(crate) what: String,
-}
 
 /// What is wrong with a newest segment that is shorter than it was made and did not end there, at the LSN `end`, when
 /// the log was closed. `free`: the LSN behind its last frame, if no other begins there.

@@ -2,6 +2,7 @@
 //!
 //! The steps and the table stand in `DESIGN.md`; the bytes in `src/format.rs`.
 
+mod chain;
 mod damage;
 mod decide;
 mod report;
@@ -18,12 +19,13 @@ use crate::options::RecoveryMode;
 use crate::scan::{Scan, Summary, apply_notes, look_ahead, scan};
 use crate::storage::{File, Storage, read_full, write_full};
 
+pub(crate) use chain::Chain;
 pub(crate) use damage::short;
 use damage::{damage, not_strict};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{
-    Chain, Found, Survey, TRIES, blocked, cut_short, find, front, is_aside, missing, read_link, read_marks, survey,
+    Found, Survey, TRIES, blocked, cut_short, find, front, is_aside, missing, read_link, read_marks, survey,
     survey_beside,
 };
 

@@ -1,4 +1,4 @@
-//! What lies in the directory: MARK, the names, each segment's header and link, and the chain they make.
+//! What lies in the directory: MARK, the names, each segment's header and link.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,11 @@ use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result, listed};
 use crate::format::{
     BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, Header, LINK, Left, Link, MARK, MARK_SLOT, Mark,
-    NO_BASE, frame_size, is_unfinished, segment_base, segment_name, sum,
+    frame_size, is_unfinished, segment_base, segment_name, sum,
 };
 use crate::scan::{Place, frame_at, holds_frames};
 use crate::storage::{File, Storage, read_full, read_head};
 
-use super::damage::Broken;
 use super::words::{self, NO_FILE};
 
 /// A segment file that is not a spare.
@@ -280,15 +279,6 @@ fn ceiling(found: &Found) -> u64 {
     found.base.saturating_add(capacity.max(found.length))
 }
 
-/// The chain: which segments the log is made of.
-#[derive(Debug)]
-pub(crate) struct Chain {
-    /// Indices of its members into [`Survey::segments`], from the front to the tip.
-    pub(crate) members: Vec<usize>,
-    /// What no crash leaves, if there is such.
-    pub(crate) broken: Option<Broken>,
-}
-
 impl Survey {
     /// Finds out whose log this is, the front, and which slot of MARK holds.
     fn identify(&mut self, storage: &dyn Storage, marks: &[Mark], bugs: Bugs) -> Result<()> {
@@ -405,44 +395,8 @@ impl Survey {
     }
 
     /// The index of the segment at `base`.
-    fn index(&self, base: u64) -> Option<usize> {
+    pub(super) fn index(&self, base: u64) -> Option<usize> {
         self.segments.binary_search_by_key(&base, |found| found.base).ok()
-    }
-
-    /// The index of the predecessor that a link names, if it is the file that was meant; `None` at the front.
-    fn predecessor(&self, link: &Link, bugs: Bugs) -> std::result::Result<Option<usize>, ()> {
-        if link.prev_base == NO_BASE || link.prev_base < self.front {
-            return Ok(None);
-        }
-        let index = self.index(link.prev_base).ok_or(())?;
-        let place = self.segments.get(index).and_then(|found| found.place(bugs));
-        if place.is_some_and(|place| place.seed == link.prev_seed) { Ok(Some(index)) } else { Err(()) }
-    }
-
-    /// Follows the links down from the highest base that leads to the front.
-    pub(crate) fn chain(&self, bugs: Bugs) -> Chain {
-        let mut leads = vec![false; self.segments.len()];
-        for (index, found) in self.segments.iter().enumerate() {
-            let Some((link, _)) = &found.link else { continue };
-            let below = match self.predecessor(link, bugs) {
-                Ok(None) => true,
-                Ok(Some(prev)) => prev < index && leads.get(prev) == Some(&true),
-                Err(()) => false,
-            };
-            if let Some(lead) = leads.get_mut(index) {
-                *lead = below || bugs.has(Bug::NewestLinkIsTip);
-            }
-        }
-        let mut members = Vec::new();
-        let mut next = leads.iter().rposition(|lead| *lead);
-        while let Some(index) = next {
-            members.push(index);
-            let link = self.segments.get(index).and_then(|found| found.link.as_ref());
-            next = link.and_then(|(link, _)| self.predecessor(link, bugs).ok().flatten());
-        }
-        members.reverse();
-        let broken = self.broken(&members, bugs);
-        Chain { members, broken }
     }
 
     /// The link that names the segment at `base`, whatever lies there.
@@ -453,52 +407,5 @@ impl Survey {
     /// Where the segment at `base` ended, if the link above it says so.
     pub(crate) fn sealed_end(&self, base: u64) -> Option<u64> {
         self.link_above(base).map(|link| link.prev_end)
-    }
-
-    /// What no crash leaves: the third row of the table, but for the tip's length.
-    fn broken(&self, members: &[usize], bugs: Bugs) -> Option<Broken> {
-        let above = members.last().map_or(0, |tip| tip + 1);
-        for found in self.segments.iter().skip(above) {
-            let (segment, base) = (found.name.clone(), found.base);
-            if let Err(what) = found.header {
-                let to = self.sealed_end(base).unwrap_or(base.saturating_add(found.length));
-                return Some(Broken { segment, base, from: base, to, what: what.to_owned() });
-            }
-            if let Some(what) = found.too_short() {
-                let end = base.saturating_add(found.length);
-                return Some(Broken { segment, base, from: end, to: end, what });
-            }
-            if let Some((link, _)) = &found.link
-                && self.predecessor(link, bugs).is_err()
-            {
-                let base = self.unknown_from(link.prev_base);
-                let blocked = self.blocked.contains(&segment_name(base));
-                let what = if blocked { NO_FILE.to_owned() } else { words::gone(base, link.prev_base) };
-                return Some(Broken { segment: segment_name(base), base, from: base, to: link.prev_end, what });
-            }
-        }
-        for pair in members.windows(2) {
-            let [lower, upper] = *pair else { continue };
-            let (Some(found), Some(above)) = (self.segments.get(lower), self.segments.get(upper)) else { continue };
-            let to = above.link.as_ref().map_or(0, |(link, _)| link.prev_end);
-            if let Some(what) = found.cut_before(to) {
-                let from = found.base.saturating_add(found.length);
-                return Some(Broken { segment: found.name.clone(), base: found.base, from, to, what });
-            }
-        }
-        let first = self.segments.first()?;
-        (members.is_empty() && self.front > 0).then(|| {
-            let what = format!("no segment leads down to the front, LSN {}", self.front);
-            Broken { segment: first.name.clone(), base: first.base, from: self.front, to: first.base, what }
-        })
-    }
-
-    /// Where the segments below the missing one at `base` end: others may be missing between.
-    fn unknown_from(&self, base: u64) -> u64 {
-        let below = self.segments.iter().rev().find(|found| found.base < base);
-        let above = |found: &Found| {
-            found.header.as_ref().map_or(base, |(header, _)| found.base.saturating_add(header.capacity))
-        };
-        below.map_or(self.front, above).min(base)
     }
 }
