@@ -370,10 +370,9 @@ fn what_no_log_is_known_to_have_is_not_put_down_to_the_one_that_committed_last()
     life.stop();
     let log = id_of(&other);
     let life = Life::start(&broker, fs(first.path()), quick());
-    life.expect("the partition is ours", |life| life.status().assigned == 1);
     let (unknown, known) =
         ("offsets 10 to 30 are in no log known to this one", format!("another log has 30 to 65: {log}"));
-    assert!(life.witness.heard(unknown) && life.witness.heard(&known));
+    life.expect("both are told", |life| life.witness.heard(unknown) && life.witness.heard(&known));
     life.stop();
     let handover = |from, next, log| Handover::new(partition("t", 0), TopicId([1; 16]), from, next, log);
     assert_eq!(handovers(&first), [handover(10, 30, None), handover(30, 65, Some(log))]);
