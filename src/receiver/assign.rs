@@ -356,3 +356,6 @@ fn ask_bounds(desk: &mut Desk<'_>, partition: &Partition, next: i64) -> Result<(
     desk.source.resume(&[(partition.clone(), next)])?;
     Ok(())
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

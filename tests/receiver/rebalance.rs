@@ -228,6 +228,32 @@ fn partitions_that_are_left_of_an_assignment_begin_where_the_group_is_with_each(
     assert_eq!(firsts, BTreeMap::from([(0, 5), (2, 15)]));
 }
 
+/// One that was taken away would have been read beside its new owner.
+#[test]
+fn a_partition_that_goes_while_its_origin_waits_for_the_disk_is_not_read() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(3));
+    produce(&broker, "t", 3, 60);
+    let failing = Failing::new(fs(dir.path()));
+    let wal = options().open_on(Arc::<Failing>::clone(&failing)).unwrap();
+    let hold = failing.hold(Operation::Sync);
+    let mut config = quick();
+    config.drain_timeout = ms(50);
+    let life = Life::on(&broker, Arc::new(wal), config, Arc::default()).unwrap();
+    hold.wait_for(1);
+    let second = broker.join("g", &["t"]);
+    life.expect("the one in the middle is revoked", |life| life.status().revoked == 1);
+    drop(hold);
+    life.expect("the others are read", |life| {
+        let next = life.status().partitions.iter().map(|status| status.next).sum::<i64>();
+        next >= 40
+    });
+    let partitions: Vec<_> = life.status().partitions.iter().map(|status| status.partition.number).collect();
+    assert_eq!(partitions, [0, 2]);
+    life.stop();
+    drop(second);
+    assert_eq!((committed(&broker, 1), broker.stray_commits()), (None, 0));
+}
+
 #[test]
 fn a_revocation_without_an_answer_to_its_commit_goes_on() {
     for fault in [CommitFault::Refused, CommitFault::AnswerLost, CommitFault::Lost, CommitFault::NotTaken] {
