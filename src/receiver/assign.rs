@@ -358,4 +358,4 @@ fn ask_bounds(desk: &mut Desk<'_>, partition: &Partition, next: i64) -> Result<(
 }
 
 #[cfg(all(test, feature = "sim"))]
-mod tests;
+pub(super) mod tests;

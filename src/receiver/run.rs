@@ -433,3 +433,6 @@ impl Receiver {
         });
     }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;
