@@ -189,6 +189,26 @@ fn an_idle_receiver_commits_again_lest_offsets_expire() {
     life.stop();
 }
 
+/// A chain that has only begun says nothing of what was read before it, but a partition above this one is new where something
+/// was.
+#[test]
+fn a_commit_says_of_what_was_read_before_its_log_took_over() {
+    let begun = CommitMark::new(LogId([0xAB; 16]), TopicId([1; 16]), Lsn(4096), 10);
+    for (former, read_before) in [(String::new(), true), (begun.after(true).encode(), true), (begun.encode(), false)] {
+        let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
+        produce(&broker, "t", 1, 10);
+        broker.set_committed("g", commit(0, 10, &former));
+        let mut config = quick();
+        config.commit_refresh = ms(5);
+        let life = Life::start(&broker, fs(dir.path()), config);
+        let log = LogId(life.wal.log_id());
+        let mark = || CommitMark::parse(&broker.committed("g", "t", 0).unwrap().metadata);
+        life.expect("it commits for its log", |_| mark().is_some_and(|mark| mark.log == log));
+        life.stop();
+        assert_eq!(mark().map(|mark| (mark.from, mark.read_before)), Some((10, read_before)), "{former:?}");
+    }
+}
+
 /// At each commit, before it takes effect: were the power cut now, and nothing kept that was not synced, the log
 /// would still hold what is committed.
 #[test]
