@@ -283,6 +283,7 @@ mod tests {
             for log_empty in [false, true] {
                 let facts = Facts { log_empty, ..exactly(mark, GroupMark::At(50, Some(OURS))) };
                 assert_eq!(decide(&facts), Err(StartError::LogBehindGroup { log, group: 50 }));
+                assert!(!facts.asks_alone());
             }
         };
         behind(LogMark::At(49), Some(49));
