@@ -141,12 +141,7 @@ impl Assignment {
             }
         }
         let Some(committed) = &self.committed else {
-            let committed = desk.source.committed(&self.partitions, timeout)?;
-            if committed.len() != self.partitions.len() {
-                let message = format!("{} of {} committed offsets came back", committed.len(), self.partitions.len());
-                return Err(SourceError::new("INCOMPLETE", message, false).into());
-            }
-            self.committed = Some(committed);
+            self.committed = Some(committed(desk.source, &self.partitions, timeout)?);
             return Ok(());
         };
         let Some((partition, committed)) = self.partitions.iter().zip(committed).nth(self.decided.len()) else {
@@ -257,6 +252,20 @@ fn topic_id(source: &mut dyn Source, partition: &Partition, timeout: Duration) -
     source.topic_id(topic, timeout)?.ok_or_else(gone)
 }
 
+/// What the group has committed for each of these partitions.
+fn committed(
+    source: &mut dyn Source,
+    partitions: &[Partition],
+    timeout: Duration,
+) -> Result<Vec<Option<Commit>>, SourceError> {
+    let committed = source.committed(partitions, timeout)?;
+    if committed.len() == partitions.len() {
+        return Ok(committed);
+    }
+    let message = format!("{} of {} committed offsets came back", committed.len(), partitions.len());
+    Err(SourceError::new("INCOMPLETE", message, false))
+}
+
 /// The lowest partition of the topic of which the group has read, below the highest of these: new ones are above those that
 /// were there.
 fn lowest_read(
@@ -269,7 +278,7 @@ fn lowest_read(
     let highest =
         partitions.iter().filter(|partition| partition.topic == *topic).map(|partition| partition.number).max();
     let all: Vec<_> = (0..highest.unwrap_or(0)).map(|number| Partition { topic: Arc::clone(topic), number }).collect();
-    let committed = source.committed(&all, timeout)?;
+    let committed = committed(source, &all, timeout)?;
     let mut read = all.iter().zip(&committed).filter(|(_, commit)| group_mark(commit.as_ref(), topic_id).is_read());
     Ok(read.next().map(|(partition, _)| partition.number))
 }

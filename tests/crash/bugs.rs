@@ -56,7 +56,7 @@ planted! {
     tidied_before_the_link: TidyBeforeLink in crashes within 200_000 by "was handed out although | damaged: cut to";
     front_not_synced: FrontNotSynced in crashes within 400_000 by "damaged: the file is missing | damaged: the files from";
     a_new_file_used_again: NewFileReused in faults within 400_000 by "damaged: cut to";
-    only_the_newest_segment_synced: OnlyNewestSynced in crashes within 200_000 by "acknowledged ones are left | read: read sim | not a torn tail";
+    only_the_newest_segment_synced: OnlyNewestSynced in crashes within 200_000 by "acknowledged ones are left | read: read sim | not a torn tail | the link is damaged";
     recycled_while_mapped: RecycleWhileMapped in crashes within 50_000 by "under a live map";
     cleaned_past_the_checkpoint: CleanPastCheckpoint in crashes within 50_000 by "was cleaned away";
     cleaned_past_a_cursor: CleanPastCursor in crashes within 50_000 by "is gone, no clean was to take it";

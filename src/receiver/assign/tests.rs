@@ -1,6 +1,8 @@
 //! The steps of an assignment, and of asking about a position, one at a time and by a clock that the test moves: what is
 //! taken away between two of them, and how long they are patient.
 
+use std::slice;
+
 use parking_lot::Mutex;
 
 use super::*;
@@ -323,5 +325,15 @@ fn an_answer_about_fewer_or_more_partitions_than_were_asked_for_is_none() {
         let (mut stage, mut assignment) = (Stage::new(), Assignment::new(places(&[0, 1])));
         assert!(!assignment.advance(&mut Desk { source: &mut Says(says), ..stage.desk() }).unwrap());
         assert_eq!((assignment.recorded.is_some(), stage.errors()), (is_answer, u64::from(!is_answer)), "{says}");
+    }
+}
+
+/// One that the group has read of would not have been seen.
+#[test]
+fn nor_is_one_about_the_partitions_below() {
+    let (place, timeout) = (Partition { topic: Arc::from("orders"), number: 2 }, Duration::from_secs(1));
+    for (says, is_answer) in [(0, false), (1, false), (2, true), (3, false)] {
+        let lowest = lowest_read(&mut Says(says), &place.topic, TopicId([1; 16]), slice::from_ref(&place), timeout);
+        assert_eq!(lowest.ok(), is_answer.then_some(None), "{says}");
     }
 }
