@@ -377,8 +377,9 @@ impl Sum {
         } else if top.is_none() && (front > 0 || used) {
             self.fault("", front, 0, 0, format!("no segment leads down to the front, LSN {front}"));
         }
-        // Where nothing else is wrong, it is the one that opening comes to.
-        if let Some(newest) = if self.is_whole() { plan.tip } else { top } {
+        // Where nothing else is wrong, it is the one that opening comes to. One that another followed was trimmed.
+        let newest = if self.is_whole() { plan.tip } else { top };
+        if let Some(newest) = newest.filter(|_| self.gone.is_none()) {
             self.cut_newest(plan, newest);
         }
         // Whatever else opening refuses.

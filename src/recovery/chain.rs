@@ -80,10 +80,11 @@ impl Survey {
             if let Some((link, _)) = &found.link
                 && self.predecessor(link, bugs).is_err()
             {
-                let base = self.unknown_from(link.prev_base);
-                let blocked = self.blocked.contains(&segment_name(base));
-                let what = if blocked { NO_FILE.to_owned() } else { words::gone(base, link.prev_base) };
-                return Some(Broken { segment: segment_name(base), base, from: base, to: link.prev_end, what });
+                let (base, segment) = (link.prev_base, segment_name(link.prev_base));
+                let from = self.unknown_from(base);
+                let blocked = self.blocked.contains(&segment);
+                let what = if blocked { NO_FILE.to_owned() } else { words::gone(from, base) };
+                return Some(Broken { segment, base, from, to: link.prev_end, what });
             }
         }
         for pair in members.windows(2) {

@@ -51,9 +51,12 @@ pub(super) fn damage(
         (Some(broken), ..) => of_segment(storage, survey, tail, broken)?,
         (None, Some(found), _) => of_link(storage, survey, tail, found)?,
         (None, None, Some(found)) => {
-            let what = short.or_else(|| gone_behind(survey, tail, found));
-            let what = what.unwrap_or_else(|| "no valid frame here, not a torn tail".to_owned());
-            of_frame(storage, survey, tail, found, tail.offset, what)?
+            let gone = gone_behind(survey, tail, found).filter(|_| !tail.is_torn(&survey.segments));
+            let what = short.unwrap_or_else(|| "no valid frame here, not a torn tail".to_owned());
+            match gone {
+                Some(gone) => gone,
+                None => of_frame(storage, survey, tail, found, tail.offset, what)?,
+            }
         }
         (None, None, None) => {
             let files = survey.segments.len();
@@ -111,13 +114,20 @@ fn is_more_below(survey: &Survey, tail: &Tail, found: &Found) -> bool {
     room || !whole && below.may_go_on(tail.offset)
 }
 
-/// What is wrong if the log went on behind its last segment, and no file is there that begins below what was durable.
-fn gone_behind(survey: &Survey, tail: &Tail, found: &Found) -> Option<String> {
-    let (header, _) = found.header.as_ref().ok()?;
-    let limit = found.base.saturating_add(header.capacity);
-    let is_gone = survey.segments.iter().all(|other| other.base <= found.base || other.base >= tail.claim);
-    let went_on = limit.saturating_add(u64::from(BLOCK)) < tail.claim;
-    (is_gone && went_on).then(|| words::gone_behind(&found.name, tail.claim))
+/// The damage if the log went on behind its last segment, and no file is there that begins below what was durable. How that
+/// one ended nothing tells: it was trimmed.
+fn gone_behind(survey: &Survey, tail: &Tail, last: &Found) -> Option<Damage> {
+    let (header, _) = last.header.as_ref().ok()?;
+    let base = last.base.saturating_add(header.capacity);
+    let is_gone = survey.segments.iter().all(|other| other.base <= last.base || other.base >= tail.claim);
+    let went_on = base.saturating_add(u64::from(BLOCK)) < tail.claim;
+    let damage = || Damage {
+        what: words::gone_behind(&last.name, tail.claim),
+        found: format!("no such file, expected records up to LSN {}", tail.claim),
+        bytes: tail.claim.saturating_sub(base.saturating_add(u64::from(BLOCK))),
+        ..Damage::at(&segment_name(base), 0, base)
+    };
+    (is_gone && went_on).then(damage)
 }
 
 /// The damage at an offset of a segment whose header holds.
@@ -142,12 +152,12 @@ fn of_frame(
 fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broken) -> Result<Damage> {
     let Broken { segment, base, from, to, what } = broken;
     let link = survey.link_above(base);
-    let mut damage = Damage::at(&segment, 0, from);
+    let mut damage = Damage::at(&segment, 0, from.max(base));
     let mut bytes = None;
     match survey.segments.iter().find(|found| found.base == base) {
         None => {
             damage.found = format!("no such file, expected records up to LSN {to}");
-            damage.records = link.map(|link| link.prev_records);
+            damage.records = link.map(|link| link.prev_records).filter(|_| from == base);
         }
         Some(found) if found.header.is_err() => {
             damage.found = header_of(found, survey).map_err(io(storage, found))?;
@@ -179,7 +189,7 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
         Some(found) => match (link, &found.header) {
             (Some(link), Ok((_, seed))) if link.prev_seed != *seed => {
                 damage.found = format!("a header with checksum {seed:08x}, expected {:08x}", link.prev_seed);
-                damage.records = Some(link.prev_records);
+                damage.records = Some(link.prev_records).filter(|_| from == base);
             }
             _ => damage.found = format!("a segment at LSN {base}, and none below"),
         },
@@ -189,7 +199,7 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
         damage.records = None;
     }
     look_above(storage, survey, tail, to.max(base.saturating_add(1)), &mut damage)?;
-    let bytes = bytes.unwrap_or_else(|| lost(survey, damage.lsn.0, to));
+    let bytes = bytes.unwrap_or_else(|| lost(survey, from.min(damage.lsn.0), to));
     Ok(Damage { what, bytes, ..damage })
 }
 
@@ -306,9 +316,9 @@ pub(super) fn not_strict(directory: &Path, survey: &Survey, tail: &Tail) -> Erro
         String::new()
     };
     let beyond = match beyond {
-        0 if tail.is_torn(&survey.segments) => "; a part of a batch lies beyond that was never acknowledged".to_owned(),
+        0 if tail.is_torn(&survey.segments) => "; a part of a batch lies beyond".to_owned(),
         0 => String::new(),
-        _ => format!("; beyond lie {}, which nobody was told was durable", plural(beyond, "valid frame")),
+        _ => format!("; beyond lie {}, of which nothing says that they were durable", plural(beyond, "valid frame")),
     };
     let message = format!(
         "the log does not end where it is known to be durable: it ends at LSN {end}{proven}{beyond}; open it with \

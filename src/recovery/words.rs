@@ -1,6 +1,6 @@
 //! What is wrong with a segment, in words: the same for opening, for checking and for a repair.
 
-use crate::format::{Mark, segment_name};
+use crate::format::Mark;
 
 /// A directory or a link lies where a file of the log belongs.
 pub(crate) const NO_FILE: &str = "no plain file, but a directory or a link, has the name";
@@ -19,15 +19,10 @@ pub(crate) fn all_gone(files: usize) -> String {
 /// What there is to say where nothing of a segment is left but its header.
 pub(crate) const UNTOLD: &str = "whether it held records cannot be told";
 
-/// The segment at `base` is not there, nor any from `from` on.
+/// The segment at `base` is not there. Where others lay from `from` on, no link is left to say.
 pub(crate) fn gone(from: u64, base: u64) -> String {
-    match from == base {
-        true => "the file is missing, or another segment's".to_owned(),
-        false => {
-            let (from, base) = (segment_name(from), segment_name(base));
-            format!("the files from {from} to {base} are missing, or other segments'")
-        }
-    }
+    let others = if from < base { format!(", and so may be others from LSN {from} on") } else { String::new() };
+    format!("the file is missing, or another segment's{others}")
 }
 
 /// The log went on behind the segment `name`, up to the LSN `durable`, and nothing of that is there.

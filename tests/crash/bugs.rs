@@ -54,7 +54,7 @@ planted! {
     an_lsn_handed_out_twice: LsnHandedOutTwice in crashes within 50_000 by "was handed out although | damaged: cut to";
     trimmed_before_the_link: TrimBeforeLink in crashes within 50_000 by "damaged: cut to";
     tidied_before_the_link: TidyBeforeLink in crashes within 200_000 by "was handed out although | damaged: cut to";
-    front_not_synced: FrontNotSynced in crashes within 400_000 by "damaged: the file is missing | damaged: the files from";
+    front_not_synced: FrontNotSynced in crashes within 400_000 by "damaged: the file is missing";
     a_new_file_used_again: NewFileReused in faults within 400_000 by "damaged: cut to";
     only_the_newest_segment_synced: OnlyNewestSynced in crashes within 200_000 by "acknowledged ones are left | read: read sim | not a torn tail | the link is damaged";
     recycled_while_mapped: RecycleWhileMapped in crashes within 50_000 by "under a live map";
