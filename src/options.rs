@@ -23,7 +23,7 @@ pub enum Durability {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RecoveryMode {
-    /// Drop a torn tail, which nobody was told was durable, and report it.
+    /// Drop a torn tail, of which nothing says that it was durable, and report it.
     TornTail,
     /// Refuse anything but a log that ends exactly where it is known to be durable. Once opened with `TornTail`, a log
     /// does so when something was appended and it was closed in order.

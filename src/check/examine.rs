@@ -238,7 +238,7 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
                         sum.report.segments = usize::from(lone);
                     }
                     let above = walks.iter().skip(index + 1).flatten().map(|walked| walked.found.records).sum();
-                    sum.tell_torn(plan.survey.mark.is_some(), above);
+                    sum.tell_torn(above);
                     let later = pieces.len() - n - 1;
                     if later > 0 {
                         sum.report.notes.push(format!(

@@ -160,7 +160,7 @@ pub struct Report {
     pub bytes: u64,
     /// Where the log begins: all below was cleaned.
     pub first: Lsn,
-    /// Where it ends. A torn tail, which nobody was told was durable, lies beyond and is no fault.
+    /// Where it ends. A torn tail, of which nothing says that it was durable, lies beyond and is no fault.
     pub end: Lsn,
     /// What was known to be durable and is not as it was written, and what no crash leaves; in order. Opening refuses
     /// none that has no fault here, but does not read all that is read here.

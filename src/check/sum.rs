@@ -329,14 +329,12 @@ impl Sum {
         }
     }
 
-    /// Says that the log ends in a torn tail, if it does. `above`: valid records in the segments above it. Without MARK
-    /// nothing may be left of what says that it was durable.
-    pub(super) fn tell_torn(&mut self, marked: bool, above: u64) {
+    /// Says that the log ends in a torn tail, if it does. `above`: valid records in the segments above it.
+    pub(super) fn tell_torn(&mut self, above: u64) {
         let Some(beyond) = self.torn else { return };
-        let told =
-            if marked { "which nobody was told was durable" } else { "of which nothing says that it was durable" };
         let beyond = plural(beyond + above, "valid record");
-        self.report.notes.push(format!("torn tail at LSN {}, {told}; beyond it: {beyond}", self.end));
+        let what = "of which nothing says that it was durable";
+        self.report.notes.push(format!("torn tail at LSN {}, {what}; beyond it: {beyond}", self.end));
     }
 
     /// What lies above the log, and whether all that was durable is below its end.

@@ -164,9 +164,11 @@ fn a_page_is_written_over_nothing_but_a_page() {
     let before = fs::read(&segment).unwrap();
     // A page that is named as a segment is would be one to whoever opens the log.
     let unused = dir.join("00000000000000786432.wal");
-    for (file, says) in
-        [(&segment, "among the log's files"), (&unused, "among the log's files"), (&other, "left as it")]
-    {
+    let another = temp.path().join("another");
+    drop(log(&another, 10));
+    let theirs = another.join("00000000000000786432.wal");
+    let among = "among a log's files";
+    for (file, says) in [(&segment, among), (&unused, among), (&theirs, among), (&other, "left as it")] {
         for log in [&dir, &segment] {
             let output = seawall(&["inspect", text(log), "--html", text(file)]);
             assert_eq!(output.status.code(), Some(1));
@@ -174,7 +176,7 @@ fn a_page_is_written_over_nothing_but_a_page() {
         }
     }
     assert_eq!([&segment, &other].map(|file| fs::read(file).unwrap()), [before.clone(), before]);
-    assert!(!unused.exists());
+    assert!(!unused.exists() && !theirs.exists());
 }
 
 /// The names of all fields of a value.

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::exit;
 use crate::failure::{self, About};
 use crate::out::{Out, count};
+use crate::target::log_around;
 use crate::units::bytes;
 use crate::verify;
 use at::At;
@@ -88,7 +89,9 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
 fn write_page(log: &Path, file: &Path, page: &str) -> anyhow::Result<()> {
     let log = if log.is_file() { directory(log) } else { log };
     let [log, target] = [log, directory(file)].map(|dir| std::fs::canonicalize(dir).ok());
-    ensure!(log.is_none() || log != target, "{} lies among the log's files; name a place elsewhere", file.display());
+    // Nor among another log's.
+    let is_among = log.is_some() && log == target || log_around(file).is_some();
+    ensure!(!is_among, "{} lies among a log's files; name a place elsewhere", file.display());
     let mut begins = Vec::new();
     if file.is_file() {
         File::open(file)?.take(page::BEGINS.len() as u64).read_to_end(&mut begins)?;
