@@ -686,3 +686,31 @@ fn a_segment_of_which_only_the_header_is_left_is_the_one_that_is_damaged() {
         assert_eq!((&report.faults[0].segment, report.faults[0].offset), (&damage.segment, BLOCK), "{report}");
     }
 }
+
+/// Segments are trimmed when a log is closed, and the next life begins higher: a sound one was said to be cut, or a file to be
+/// missing that never was.
+#[test]
+fn of_a_log_of_many_lives_the_segment_that_is_gone_is_the_one_that_is_missed() {
+    let (whole, mut used) = (tempfile::tempdir().unwrap(), Vec::new());
+    for n in 0..5 {
+        let wal = small().open(whole.path()).unwrap();
+        used.push(format!("{:020}.wal", wal.append(&[n; 1000]).unwrap().wait().unwrap().0 - BLOCK - LINK));
+        wal.close().unwrap();
+    }
+    for gone in &used {
+        let dir = tempfile::tempdir().unwrap();
+        for path in fs::read_dir(whole.path()).unwrap().map(|entry| entry.unwrap().path()) {
+            if name(&path) != *gone {
+                fs::copy(&path, dir.path().join(name(&path))).unwrap();
+            }
+        }
+        let error = small().open(dir.path()).unwrap_err();
+        let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+        let report = verify(dir.path()).unwrap();
+        let [fault] = &report.faults[..] else { panic!("{report}") };
+        assert_eq!((&damage.segment, damage.offset, damage.lsn), (&fault.segment, 0, fault.lsn), "{error}\n{report}");
+        // Of the newest only what was durable is left to tell: it lay behind the last.
+        let newest = gone == used.last().unwrap();
+        assert!(damage.segment == *gone || newest && damage.segment > used[3] && damage.segment < *gone, "{error}");
+    }
+}
