@@ -178,7 +178,7 @@ pub struct Fault {
     pub segment: String,
     /// The byte in it where the damage begins.
     pub offset: u64,
-    /// The same place as an address in the log.
+    /// The same place as an address in the log; of several files that are missing, where the first may have begun.
     pub lsn: Lsn,
     /// Bytes from there to the next valid frame, or to where the segment ended, as far as that is known.
     pub lost_bytes: u64,
