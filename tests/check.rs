@@ -11,6 +11,11 @@ use std::time::Instant;
 use seawall::check::{Fault, Item, Repair, Salvage, Verify, frames, verify};
 use seawall::{ErrorKind, Lsn, Options, Progress, Wal};
 
+#[path = "common/stops.rs"]
+mod stops;
+
+use stops::Stops;
+
 fn small() -> Options {
     Options::new().segment_size(16 << 10)
 }
@@ -77,15 +82,6 @@ fn yielded_beside_a_writer(dir: &Path) -> (Vec<u32>, Vec<Fault>, usize) {
         }
     }
     (numbers, faults, removed)
-}
-
-/// Ends what runs beside a test however that ends.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn all_but(count: u32, lost: impl IntoIterator<Item = u32>) -> Vec<u32> {
@@ -495,7 +491,7 @@ fn a_live_log_has_no_faults() {
                 }
             }
         });
-        let _stop = Stop(&stop);
+        let _stops = Stops(&stop);
         let (mut seen, mut looks) = (0, 0);
         // Long enough for the writer to have cleaned twice, however slow the disk.
         while looks < 60 || seen <= 400 {

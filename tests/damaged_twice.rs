@@ -39,9 +39,7 @@ impl Log {
         }
         let files = files(dir.path());
         drop(wal);
-        let holds =
-            |(name, bytes): &(String, Vec<u8>)| name.ends_with(".wal") && bytes[BLOCK..].iter().any(|b| *b != 0);
-        let segments: Vec<_> = (0..files.len()).filter(|n| holds(&files[*n])).collect();
+        let segments = used(&files);
         assert!(segments.len() > 2, "{}", segments.len());
         let records = lsns.iter().filter(|lsn| Some(**lsn) >= first).count() as u64;
         Log { files, segments, records, passed: None }
@@ -57,9 +55,7 @@ impl Log {
         let name = log.files[log.segments[1]].0.clone();
         log.files = files(dir.path());
         log.files.retain(|(name, _)| !name.contains(".aside"));
-        let holds =
-            |(name, bytes): &(String, Vec<u8>)| name.ends_with(".wal") && bytes[BLOCK..].iter().any(|b| *b != 0);
-        log.segments = (0..log.files.len()).filter(|n| holds(&log.files[*n])).collect();
+        log.segments = used(&log.files);
         log.passed = log.files.iter().position(|file| file.0 == name).zip(plan.lost_records);
         log.records = plan.kept_records;
         assert_eq!(log.passed.map(|(_, records)| records), Some(1), "{plan}");
@@ -92,6 +88,12 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files.retain(|(name, bytes)| !name.ends_with(".new") && bytes.len() > BLOCK);
     files.sort();
     files
+}
+
+/// The indices of the segments that hold something.
+fn used(files: &[(String, Vec<u8>)]) -> Vec<usize> {
+    let holds = |(name, bytes): &(String, Vec<u8>)| name.ends_with(".wal") && bytes[BLOCK..].iter().any(|b| *b != 0);
+    (0..files.len()).filter(|n| holds(&files[*n])).collect()
 }
 
 /// What is done to a segment.

@@ -9,6 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use seawall::check::{MarkState, Overview, Repair, State, inspect, verify};
 use seawall::{BatchTime, ErrorKind, Lsn, Options, Wal, Why};
 
+#[path = "common/stops.rs"]
+mod stops;
+
+use stops::Stops;
+
 /// A log of five segments and more, each record under its number as batch time.
 fn log(dir: &Path, records: u64) -> Wal {
     let wal = Options::new().segment_size(16 << 10).open(dir).unwrap();
@@ -231,15 +236,6 @@ fn a_lone_segment_is_looked_at_by_its_own_header() {
     fs::write(&copy, "no segment").unwrap();
     assert_eq!(*inspect(&copy).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(*inspect(elsewhere.path()).unwrap_err().kind(), ErrorKind::NotFound);
-}
-
-/// Ends the writer, however the test ends.
-struct Stops<'a>(&'a AtomicBool);
-
-impl Drop for Stops<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::{Header, is_unfinished, segment_name};
-use crate::recovery::{Found, Survey, find, is_aside};
+use crate::recovery::{Found, Survey, find, is_aside, strays};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
 
@@ -40,7 +40,12 @@ struct Stray {
 pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopted> {
     let mut adopted = Adopted::default();
     let late = |stray: &Stray| is_aside(&stray.found.name) || is_unfinished(&stray.found.name);
-    let (late, renamed): (Vec<_>, Vec<_>) = strays(storage, survey)?.into_iter().partition(late);
+    let mut found = Vec::new();
+    for (name, Header { base, .. }, _) in strays(storage, survey)? {
+        let stray = find(storage, name, base, false, Bugs::default())?;
+        found.extend(stray.place(Bugs::default()).map(|place| Stray { found: stray, place }));
+    }
+    let (late, renamed): (Vec<_>, Vec<_>) = found.into_iter().partition(late);
     // What a hand renamed goes before what was moved aside: since then a repair may have passed over some of it. And before
     // what looks unfinished: it may be half of a copy that a repair was making of any of the others.
     for mut strays in [renamed, late] {
@@ -89,26 +94,6 @@ impl Survey {
         self.segments.insert(at, found);
         there
     }
-}
-
-/// The files with a sound header of this log under another name.
-fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Stray>> {
-    let mut strays = Vec::new();
-    for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
-        let Some(name) = name.to_str().filter(|_| plain) else { continue };
-        if survey.segments.iter().any(|found| found.name == name && found.header.is_ok()) {
-            continue;
-        }
-        // What cannot be read is told of where it is the log's by its name.
-        let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
-        let Ok((header, _)) = Header::decode(&head) else { continue };
-        if Some(header.log_id) != survey.log_id || header.base < survey.front || segment_name(header.base) == name {
-            continue;
-        }
-        let found = find(storage, name.to_owned(), header.base, false, Bugs::default())?;
-        strays.extend(found.place(Bugs::default()).map(|place| Stray { found, place }));
-    }
-    Ok(strays)
 }
 
 /// Whether no file lies at a place, or one of another segment, or one in which nothing of this one is. `told`: the seed,

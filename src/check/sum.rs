@@ -171,8 +171,8 @@ impl Sum {
     /// Goes on to a segment: counts what its link tells of those below. Whether nothing tells what is lost there.
     fn begin(&mut self, plan: &Plan, index: usize, found: &Found, part: &Part) -> bool {
         let room = self.is_room(found.base);
-        let left = || plan.parts.iter().skip(index).any(|part| part.link.is_some());
-        let untold = part.link.is_none() && self.count.is_untold(room, left());
+        let mut above = plan.parts.iter().skip(index);
+        let untold = part.link.is_none() && self.count.is_untold(room, above.any(|part| part.link.is_some()));
         match &part.link {
             Some(link) => self.linked(&found.name, found.base, link.records_before),
             None => self.count.unlinked(room),
@@ -206,7 +206,7 @@ impl Sum {
         }
         self.count_end(walked.holes.last().filter(|_| open), known);
         let passed = part.left.is_some() || !walked.gaps.is_empty();
-        let more = part.left.is_none_or(|left| left.records != walked.found.records) && found.may_go_on(walked.end);
+        let more = found.may_go_on(walked.end, Some(walked.found.records), part.left);
         self.count.end(open && more, open && passed);
         self.report.records += walked.found.records;
         self.report.bytes += walked.bytes;

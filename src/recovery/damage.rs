@@ -4,13 +4,13 @@ use std::path::Path;
 
 use crate::bugs::Bugs;
 use crate::error::{Damage, Error, ErrorKind, Result, plural};
-use crate::format::{BLOCK, CAPACITY, Header, Link, MARK, NO_BASE, seeds, segment_base, segment_name};
+use crate::format::{BLOCK, CAPACITY, Header, Link, MARK, NO_BASE, seeds, segment_name};
 use crate::lsn::Lsn;
 use crate::scan::{Place, damage_at, holds_frames, look_beyond};
 use crate::storage::{Storage, read_full, read_head};
 
 use super::chain::Broken;
-use super::survey::{Found, Survey};
+use super::survey::{Found, Survey, strays};
 use super::{Tail, read_segment, words};
 
 /// What is wrong with a newest segment that is shorter than it was made and did not end there, at the LSN `end`, when
@@ -51,11 +51,12 @@ pub(super) fn damage(
         (Some(broken), ..) => of_segment(storage, survey, tail, broken)?,
         (None, Some(found), _) => of_link(storage, survey, tail, found)?,
         (None, None, Some(found)) => {
-            let gone = gone_behind(survey, tail, found).filter(|_| !tail.is_torn(&survey.segments));
-            let what = short.unwrap_or_else(|| "no valid frame here, not a torn tail".to_owned());
-            match gone {
+            match gone_behind(survey, tail, found).filter(|_| !tail.is_torn(&survey.segments)) {
                 Some(gone) => gone,
-                None => of_frame(storage, survey, tail, found, tail.offset, what)?,
+                None => {
+                    let what = short.unwrap_or_else(|| "no valid frame here, not a torn tail".to_owned());
+                    of_frame(storage, survey, tail, found, tail.offset, what)?
+                }
             }
         }
         (None, None, None) => {
@@ -110,8 +111,7 @@ fn is_more_below(survey: &Survey, tail: &Tail, found: &Found) -> bool {
     }
     let Ok((header, _)) = &below.header else { return true };
     let room = below.base.saturating_add(header.capacity) < found.base;
-    let whole = below.left.is_some_and(|left| Some(left.records) == records);
-    room || !whole && below.may_go_on(tail.offset)
+    room || below.may_go_on(tail.offset, records, below.left)
 }
 
 /// The damage if the log went on behind its last segment, and no file is there that begins below what was durable. How that
@@ -206,23 +206,12 @@ fn of_segment(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Broke
 /// Another name under which the segment at `base` lies, of which `link` tells: then nothing of it may be lost.
 fn renamed(storage: &dyn Storage, survey: &Survey, base: u64, link: Option<&Link>) -> Result<Option<String>> {
     let own = survey.segments.iter().find(|found| found.base == base);
-    let is_it = |header: &Header, seed| {
-        (Some(header.log_id), header.base) == (survey.log_id, base) && link.is_some_and(|link| link.prev_seed == seed)
-    };
+    let is_it = |header: &Header, seed| header.base == base && link.is_some_and(|link| link.prev_seed == seed);
     if own.is_some_and(|own| own.header.as_ref().is_ok_and(|(header, seed)| is_it(header, *seed))) {
         return Ok(None);
     }
-    for (name, _) in
-        storage.list().map_err(|e| Error::io("list", storage.path(), e))?.into_iter().filter(|(_, plain)| *plain)
-    {
-        let Some(name) = name.to_str().filter(|name| segment_base(name) != Some(base)) else { continue };
-        // What cannot be read tells nothing.
-        let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
-        if Header::decode(&head).is_ok_and(|(header, seed)| is_it(&header, seed)) {
-            return Ok(Some(name.to_owned()));
-        }
-    }
-    Ok(None)
+    let mut others = strays(storage, survey)?.into_iter();
+    Ok(others.find(|(_, header, seed)| is_it(header, *seed)).map(|(name, ..)| name))
 }
 
 /// Where the frames lie behind a damaged header, by the seed that the next link tells, or the rest of the header.

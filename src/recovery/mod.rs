@@ -25,7 +25,7 @@ use damage::{damage, not_strict};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{
-    Found, Survey, TRIES, blocked, cut_short, find, front, is_aside, missing, read_link, read_marks, survey,
+    Found, Survey, TRIES, blocked, cut_short, find, front, is_aside, missing, read_link, read_marks, strays, survey,
     survey_beside,
 };
 

@@ -1,6 +1,6 @@
 //! What lies in the directory: MARK, the names, each segment's header and link.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result, listed};
@@ -44,10 +44,13 @@ impl Found {
         self.left.as_ref().map_or(link.seal(), |left| left.seal(link.seal())).records
     }
 
-    /// Whether more may have lain behind the offset where its last frame ends, for all that is there: zeros are what lost
-    /// sectors leave, and a file that is shorter than it was made was trimmed or cut.
-    pub(crate) fn may_go_on(&self, end: u64) -> bool {
-        self.header.as_ref().map_or(true, |(header, _)| end.saturating_add(u64::from(FRAME)) <= header.capacity)
+    /// Whether it may have gone on behind its last frame, which ends at the offset `end`, for all that is there: zeros are
+    /// what lost sectors leave, and a file that is shorter than it was made was trimmed or cut. `left`: how many `records`
+    /// there were if a repair wrote it anew.
+    pub(crate) fn may_go_on(&self, end: u64, records: Option<u64>, left: Option<Left>) -> bool {
+        let is_all = left.is_some_and(|left| Some(left.records) == records);
+        let has_room = |header: &Header| end.saturating_add(u64::from(FRAME)) <= header.capacity;
+        !is_all && self.header.as_ref().map_or(true, |(header, _)| has_room(header))
     }
 
     /// What is wrong with it if it does not reach up to the LSN `end`, where the next segment's link says that it ended:
@@ -163,7 +166,7 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     let theirs = survey.log_id == log_id;
     survey.clean_to(if theirs { survey.front.max(cleaned) } else { survey.front });
     survey.notes.extend(survey.segments.iter().filter_map(too_short));
-    let copies: Vec<_> = survey.segments.iter().filter_map(|found| survey.copy(found)).collect();
+    let copies: Vec<_> = survey.segments.iter().filter_map(|found| survey.note_of_copy(found)).collect();
     survey.notes.extend(copies);
     let note = survey.note_of_mark(&marks, marked);
     survey.notes.extend(note);
@@ -253,6 +256,24 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
     let mut found = Found { name, base, length, file, header, other, link: None, left };
     found.link = found.place(bugs).and_then(|place| read_link(&head, place, bugs));
     Ok(found)
+}
+
+/// The files with a sound header of this log that is not their name's: that and its seed.
+pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(String, Header, u32)>> {
+    let sound = survey.segments.iter().filter(|found| found.header.is_ok()).map(|found| found.name.as_str());
+    let sound: HashSet<&str> = sound.collect();
+    let mut strays = Vec::new();
+    for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
+        let Some(name) = name.to_str().filter(|name| plain && !sound.contains(name)) else { continue };
+        // What cannot be read is told of where it is the log's by its name.
+        let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
+        let Ok((header, seed)) = Header::decode(&head) else { continue };
+        let is_ours = Some(header.log_id) == survey.log_id && header.base >= survey.front;
+        if is_ours && segment_name(header.base) != name {
+            strays.push((name.to_owned(), header, seed));
+        }
+    }
+    Ok(strays)
 }
 
 /// The link in the first two blocks of a segment, and what its frame claims.
@@ -388,7 +409,7 @@ impl Survey {
     }
 
     /// That a file is another segment's, which lies in its own place too, as a note.
-    fn copy(&self, found: &Found) -> Option<String> {
+    fn note_of_copy(&self, found: &Found) -> Option<String> {
         let (Header { base, .. }, seed) = found.other?;
         let own = self.segments.get(self.index(base)?)?.header.as_ref().ok()?;
         (own.1 == seed).then(|| format!("{}: a copy of {}, not part of the log", found.name, segment_name(base)))

@@ -10,6 +10,7 @@ use seawall::{ErrorKind, Lsn, Wal};
 
 use crate::common::{filled, payload, payloads, small};
 use crate::spec;
+use crate::stops::Stops;
 
 const LENGTH: usize = 700;
 
@@ -52,7 +53,7 @@ fn copy_plainly(from: &Path, to: &Path) {
 /// Runs `copies` beside a writer that rotates, cleans and is never still. It is given what was acknowledged last.
 fn beside_a_writer(from: &Path, copies: impl FnOnce(&AtomicU32)) {
     let (acknowledged, done) = (AtomicU32::new(0), AtomicBool::new(false));
-    let ends = Ends(&done);
+    let ends = Stops(&done);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let wal = small().open(from).unwrap();
@@ -74,15 +75,6 @@ fn beside_a_writer(from: &Path, copies: impl FnOnce(&AtomicU32)) {
         copies(&acknowledged);
         drop(ends);
     });
-}
-
-/// Ends the writer, also if a test panics.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 /// The numbers of the records of a log, which follow one another; where they begin and end.

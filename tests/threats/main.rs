@@ -62,4 +62,6 @@ mod rot;
 #[allow(dead_code)]
 mod spec;
 mod stale;
+#[path = "../common/stops.rs"]
+mod stops;
 mod threads;

@@ -306,8 +306,23 @@ fn row_16_the_one_unprovable_case_is_as_the_design_states_it() {
     let last = segment.frames.last().unwrap();
     assert_eq!(last.payload, payload(4, 300));
     flip(&disk, &name, last.at + FRAME, 7);
-    let wal = small().open_on(disk.mount()).unwrap();
+    let rotten = disk.file(&name).unwrap();
+    let wal = small().open_on(disk.fork().mount()).unwrap();
     assert_eq!(payloads(&wal), filled(0..4, 300), "one record, no more");
+    assert!(wal.recovery().torn.is_some(), "{}", wal.recovery());
+    // Where the damage takes the later frames too, which say it of those before: what is left of one is a torn tail.
+    for (n, frame) in segment.frames[1..5].iter().enumerate() {
+        for (from, is_torn) in [(frame.end(), true), (frame.at, false)] {
+            let hurt = disk.fork();
+            let mut bytes = rotten.clone();
+            bytes[frame.at + FRAME + 20] ^= 1;
+            bytes[from..].fill(0);
+            hurt.put(&name, bytes);
+            let wal = small().open_on(hurt.mount()).unwrap();
+            assert_eq!(payloads(&wal), filled(0..n as u32, 300));
+            assert_eq!(wal.recovery().torn.is_some(), is_torn, "{n}: {}", wal.recovery());
+        }
+    }
     let design = include_str!("../../DESIGN.md");
     assert!(design.contains("one unprovable case"), "the design says so");
 }

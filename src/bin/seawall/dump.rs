@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use seawall::check::{self, Item};
+use seawall::check::{self, Fault, Frames, Item};
 use seawall::{BatchTime, Lsn, Record};
 
 use crate::exit;
@@ -80,24 +80,47 @@ error.";
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     units::in_order(("--from", Some(arguments.from)), ("--to", arguments.to))?;
     units::in_order(("--from-time", arguments.from_time), ("--to-time", arguments.to_time))?;
-    let form = Form::of(arguments.json, arguments.hex);
-    let to = arguments.to.map_or(Lsn::MAX, Lsn);
-    let mut damaged = None;
     let mut frames = check::frames(&arguments.path)?.starting_at(Lsn(arguments.from));
+    let (form, to) = (Form::of(arguments.json, arguments.hex), arguments.to.map_or(Lsn::MAX, Lsn));
+    let damaged = write(&mut frames, to, form, out, |met| match met {
+        Met::Record(record, shown) => arguments.asks_for(record, shown),
+        Met::Damage(fault) => !lies_below(fault, arguments.from),
+    })?;
+    out.flush()?;
+    out::notes(&frames);
+    failure::tell_ways(&arguments.path, damaged);
+    Ok(if damaged.is_some() { exit::damage() } else { exit::CLEAN })
+}
+
+/// What is met in a log.
+pub enum Met<'a> {
+    Record(&'a Record, &'a Shown<'a>),
+    Damage(&'a Fault),
+}
+
+/// Writes records out up to `to`, past damage, which is said, as is what a writer cleaned meanwhile; of both what is `asked`
+/// for. Gives where the first damage lies that was said.
+pub fn write(
+    frames: &mut Frames,
+    to: Lsn,
+    form: Form,
+    out: &mut Out,
+    mut asked: impl FnMut(Met<'_>) -> bool,
+) -> anyhow::Result<Option<Lsn>> {
+    let mut damaged = None;
     // A bar among the records would be in their way.
-    let meter = if out.is_terminal() { Meter::silent() } else { Meter::new(arguments.json) };
+    let meter = if out.is_terminal() { Meter::silent() } else { Meter::new(form == Form::Json) };
     while let Some(item) = frames.next() {
         match item? {
             Item::Record(record) if record.lsn >= to || !out.has_reader() => break,
             Item::Record(record) => {
                 let shown = Shown::new(&record);
-                if arguments.asks_for(&record, &shown) {
+                if asked(Met::Record(&record, &shown)) {
                     shown.write(form, out)?;
                 }
             }
             Item::Damage(fault) if fault.lsn >= to => break,
-            Item::Damage(fault) if lies_below(&fault, arguments.from) => {}
-            Item::Damage(fault) => {
+            Item::Damage(fault) if asked(Met::Damage(&fault)) => {
                 damaged.get_or_insert(fault.lsn);
                 // What is around it goes out first.
                 out.flush()?;
@@ -112,13 +135,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         }
         meter.tick(|| frames.progress());
     }
-    drop(meter);
-    out.flush()?;
-    out::notes(&frames);
-    if damaged.is_some() {
-        out::warn(failure::next(&failure::ways(&arguments.path, damaged)));
-    }
-    Ok(if damaged.is_some() { exit::damage() } else { exit::CLEAN })
+    Ok(damaged)
 }
 
 impl Arguments {

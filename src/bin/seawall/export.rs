@@ -111,9 +111,7 @@ fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> 
     export.end_apart()?;
     drop(meter);
     out::notes(&frames);
-    if first.is_some() {
-        out::warn(failure::next(&failure::ways(&arguments.path, first)));
-    }
+    failure::tell_ways(&arguments.path, first);
     let Export { records, batches, parts, .. } = export;
     let end = wal.sync()?;
     wal.close()?;

@@ -72,6 +72,13 @@ pub fn ways(path: &Path, at: Option<Lsn>) -> Vec<String> {
     vec![look, format!("seawall repair --dry-run {dir}")]
 }
 
+/// Says on standard error what leads on from damage that was passed over, if any was.
+pub fn tell_ways(path: &Path, damaged: Option<Lsn>) {
+    if damaged.is_some() {
+        out::warn(next(&ways(path, damaged)));
+    }
+}
+
 /// The command that writes what can still be read into a new log.
 pub fn salvage(sources: &[impl AsRef<Path>], log: Option<&str>) -> String {
     let beside = beside_log(sources.first().map_or(Path::new("log"), AsRef::as_ref));
@@ -241,12 +248,9 @@ impl<'a> Told<'a> {
         let midway =
             matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::LogFull | ErrorKind::Poisoned);
         let touched = if midway { about.changed(error) } else { NOTHING.to_owned() };
-        let mut next = steps(error, &path, &dir);
-        if let Some(new) = about.begun() {
-            // Nothing is written into what is not empty.
-            let free = format!("with {} removed or renamed the same command", shell(new));
-            next.iter_mut().for_each(|step| *step = step.replace("the same command", &free));
-        }
+        // Nothing is written into what is not empty.
+        let free = about.begun().map(|new| format!("with {} removed or renamed ", shell(new)));
+        let next = steps(error, &path, &dir, &(free.unwrap_or_default() + "the same command"));
         Told { error, touched, next, path, offset }
     }
 
@@ -326,9 +330,10 @@ fn word(kind: &ErrorKind) -> &'static str {
     }
 }
 
-/// The next command, or the next step where there is none. `file`: what the error names, in `dir` or that itself.
-fn steps(error: &Error, file: &Path, dir: &Path) -> Vec<String> {
-    let step = |text: &str| vec![text.to_owned()];
+/// The next command, or the next step where there is none. `file`: what the error names, in `dir` or that itself. `again`:
+/// the same command once more, in words.
+fn steps(error: &Error, file: &Path, dir: &Path, again: &str) -> Vec<String> {
+    let mend = format!("mend what the system says, then {again} again");
     let refused = system(error);
     match error.kind() {
         ErrorKind::Damage(damage) => ways(dir, Some(damage.lsn)),
@@ -340,42 +345,38 @@ fn steps(error: &Error, file: &Path, dir: &Path) -> Vec<String> {
         ErrorKind::TooLarge { .. } if error.operation() == "repair" => {
             vec![format!("seawall inspect {}", shell(dir)), salvage(&[dir], None)]
         }
-        ErrorKind::TooNew => vec![format!(
-            "the same command of the version that wrote it, or a later one; this is {}",
-            env!("CARGO_PKG_VERSION")
-        )],
+        ErrorKind::TooNew => {
+            vec![format!("{again} of the version that wrote it, or a later one; this is {}", env!("CARGO_PKG_VERSION"))]
+        }
         // Of a directory that holds a log nobody can tell which.
         ErrorKind::NotFound if error.operation() == "repair" => vec![salvage(&[dir], None)],
-        ErrorKind::NotFound => step("the same command with the directory that holds the log: MARK and *.wal lie in it"),
+        ErrorKind::NotFound => vec![format!("{again} with the directory that holds the log: MARK and *.wal lie in it")],
         ErrorKind::Locked => {
-            vec![format!("seawall inspect {}", shell(dir)), "the same command once the other writer has ended".into()]
+            vec![format!("seawall inspect {}", shell(dir)), format!("{again} once the other writer has ended")]
         }
         ErrorKind::Io if refused.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) => {
-            step("the same command as a user who may do this")
+            vec![format!("{again} as a user who may do this")]
         }
         ErrorKind::Io if is_file(error) => {
             let log = log_around(file).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
-            let again = format!("the same command with the directory that holds the log{log}");
+            let again = format!("{again} with the directory that holds the log{log}");
             let dump = check::frames(file).is_ok().then(|| format!("seawall dump {}", shell(file)));
             // Of a file that is no segment it may be an image of a disk, but for this one.
             let salvage = (!file.ends_with("MARK")).then(|| salvage(&[file], None));
             [Some(again), dump, salvage].into_iter().flatten().collect()
         }
         ErrorKind::Io if refused.and_then(std::io::Error::raw_os_error) == Some(libc::EMFILE) => {
-            step("allow more open files (`ulimit -n`; each segment takes one), then the same command again")
+            vec![format!("allow more open files (`ulimit -n`; each segment takes one), then {again} again")]
         }
-        ErrorKind::Io if error.operation() == "read" => {
-            let again = "mend what the system says, then the same command again".to_owned();
-            vec![again, salvage(&[dir], None)]
-        }
-        ErrorKind::Io => step("mend what the system says, then the same command again"),
-        ErrorKind::DiskFull => step("make room on the disk, then the same command again"),
+        ErrorKind::Io if error.operation() == "read" => vec![mend, salvage(&[dir], None)],
+        ErrorKind::Io => vec![mend],
+        ErrorKind::DiskFull => vec![format!("make room on the disk, then {again} again")],
         ErrorKind::LogFull => {
-            step("clean the log or give it more room (--retain, --max-disk-bytes), then the same again")
+            vec!["clean the log or give it more room (--retain, --max-disk-bytes), then the same again".to_owned()]
         }
         ErrorKind::Removed { first, .. } => vec![format!("seawall dump {} --from {first}", shell(dir))],
         ErrorKind::Poisoned => {
-            step("mend what the system says, then the same command again: opening trusts only what is proven")
+            vec![mend + ": opening trusts only what is proven"]
         }
         _ => Vec::new(),
     }

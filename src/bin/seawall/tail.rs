@@ -9,12 +9,12 @@ use clap::Args;
 use seawall::check::{self, Item};
 use seawall::{ErrorKind, Lsn, Options, Progress, ReadOnly};
 
-use crate::dump;
+use crate::dump::{self, Met};
 use crate::exit;
 use crate::failure::{self, About};
 use crate::meter::Meter;
 use crate::out::{self, Out};
-use crate::record::{self, Form};
+use crate::record::{Form, Shown};
 
 /// How long to wait for a record at once.
 const IDLE: Duration = Duration::from_secs(1);
@@ -62,14 +62,12 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let form = Form::of(arguments.json, arguments.hex);
     let view = Options::new().open_read_only(&arguments.dir)?;
     let end = view.durable_lsn();
-    let Shown { to, damaged } = match Last::find(&view, arguments)? {
+    let (to, damaged) = match Last::find(&view, arguments)? {
         Some(last) => last.write(arguments, end, out)?,
-        None => Shown { to: end, damaged: None },
+        None => (end, None),
     };
     out.flush()?;
-    if damaged.is_some() {
-        out::warn(failure::next(&failure::ways(&arguments.dir, damaged)));
-    }
+    failure::tell_ways(&arguments.dir, damaged);
     if arguments.follow {
         follow(&view, to, form, out)?;
     }
@@ -80,12 +78,6 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
 struct Last {
     segment: Range<Lsn>,
     before: u64,
-}
-
-/// Up to where it was written out, and the first damage there.
-struct Shown {
-    to: Lsn,
-    damaged: Option<Lsn>,
 }
 
 impl Last {
@@ -114,38 +106,22 @@ impl Last {
         Ok(last)
     }
 
-    /// Writes them out up to `end`, past damage.
-    fn write(self, arguments: &Arguments, end: Lsn, out: &mut Out) -> anyhow::Result<Shown> {
+    /// Writes them out up to `end`, past damage. Gives up to where, and the first damage there.
+    fn write(self, arguments: &Arguments, end: Lsn, out: &mut Out) -> anyhow::Result<(Lsn, Option<Lsn>)> {
         let Last { segment, mut before } = self;
-        let form = Form::of(arguments.json, arguments.hex);
         let mut frames = check::frames(&arguments.dir)?.starting_at(segment.start);
-        let mut shown = Shown { to: end.min(frames.end()), damaged: None };
-        // A bar among the records would be in their way.
-        let meter = if out.is_terminal() { Meter::silent() } else { Meter::new(arguments.json) };
-        while let Some(item) = frames.next() {
-            match item? {
-                Item::Record(record) if record.lsn >= end || !out.has_reader() => break,
-                // It may be cleaned by now.
-                Item::Record(record) if before > 0 && record.lsn < segment.end => before -= 1,
-                Item::Record(record) => record::Shown::new(&record).write(form, out)?,
-                Item::Damage(fault) if fault.lsn >= end => break,
-                Item::Damage(fault) if before > 0 && fault.lsn < segment.end => {}
-                Item::Damage(fault) => {
-                    shown.damaged.get_or_insert(fault.lsn);
-                    // What is around it goes out first.
-                    out.flush()?;
-                    meter.say(format_args!("damage: {fault}"));
-                }
-                Item::Removed { from, .. } if from >= end => break,
-                Item::Removed { from, first } => {
-                    out.flush()?;
-                    meter.say(format_args!("note: {}", out::removed(from, first)));
-                }
-                _ => {}
+        let to = end.min(frames.end());
+        let form = Form::of(arguments.json, arguments.hex);
+        // All that are before may be cleaned by now.
+        let damaged = dump::write(&mut frames, end, form, out, |met| match met {
+            Met::Record(record, _) if before > 0 && record.lsn < segment.end => {
+                before -= 1;
+                false
             }
-            meter.tick(|| frames.progress());
-        }
-        Ok(shown)
+            Met::Damage(fault) => before == 0 || fault.lsn >= segment.end,
+            Met::Record(..) => true,
+        })?;
+        Ok((to, damaged))
     }
 }
 
@@ -193,7 +169,7 @@ fn follow(view: &ReadOnly, from: Lsn, form: Form, out: &mut Out) -> anyhow::Resu
             next => next,
         };
         match next {
-            Ok(Some(record)) => record::Shown::new(&record).write(form, out)?,
+            Ok(Some(record)) => Shown::new(&record).write(form, out)?,
             Ok(None) => {}
             Err(e) => {
                 let ErrorKind::Removed { lsn, first } = *e.kind() else { return Err(e.into()) };
