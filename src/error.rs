@@ -111,8 +111,8 @@ pub struct Damage {
     pub records: Option<u64>,
     /// Valid records before it in the same batch: they go with it if the log is repaired or cut.
     pub before: u64,
-    /// Valid records beyond it, in files under their own names, lost too if the log is cut where it begins. Of a segment
-    /// that another follows, as many as the next link says.
+    /// Valid records beyond it, lost too if the log is cut where it begins. Of a segment that another follows, as many as the
+    /// next link says.
     pub beyond: u64,
 }
 

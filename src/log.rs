@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use crate::append::ended_early;
 use crate::bugs::Bug;
+use crate::check::refused;
 use crate::commit::InHand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events;
@@ -20,7 +21,7 @@ use crate::pieces::PIECE;
 use crate::read::Segments;
 use crate::recovery::{Recovered, Recovery, recover};
 use crate::segment::{Failed, Segment, is_filled};
-use crate::storage::{Gate, Next, Storage};
+use crate::storage::{Gate, Next, Storage, lock_error, not_found};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, RwLockReadGuard};
 use crate::writer::{Writer, closed};
@@ -53,7 +54,8 @@ impl Log {
             storage.create_dir().map_err(|e| Error::io("create", storage.path(), e))?;
         }
         let lock = storage.lock().map_err(|e| lock_error(&*storage, e))?;
-        let mut recovered = recover(&*storage, options.recovery_mode, true, u64::MAX, options.bugs)?;
+        let recovered = recover(&*storage, options.recovery_mode, true, u64::MAX, options.bugs);
+        let mut recovered = recovered.map_err(|e| refused(&storage, e))?;
         if recovered.log_id.is_none() && !options.create {
             return Err(not_found(&*storage));
         }
@@ -167,22 +169,6 @@ fn check(options: &Options) -> Result<()> {
         return refuse(format!("max_disk_bytes is {bytes}, at least four segments of {size} are needed"));
     }
     Ok(())
-}
-
-pub(crate) fn lock_error(storage: &dyn Storage, e: std::io::Error) -> Error {
-    match e.kind() {
-        std::io::ErrorKind::WouldBlock => {
-            let message = format!("{} has another writer; end it, or open the log read-only", storage.path().display());
-            Error::new(ErrorKind::Locked, "lock", message)
-        }
-        std::io::ErrorKind::NotFound => not_found(storage),
-        _ => Error::io("lock", storage.path(), e),
-    }
-}
-
-pub(crate) fn not_found(storage: &dyn Storage) -> Error {
-    let message = format!("there is no log in {}", storage.path().display());
-    Error::new(ErrorKind::NotFound, "open", message)
 }
 
 fn new_log_id(storage: &dyn Storage) -> Result<[u8; 16]> {

@@ -5,17 +5,17 @@ use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
 
 use crate::bugs::Bugs;
+use crate::check::refused;
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::Follower;
 use crate::format::Cursor;
-use crate::log::not_found;
 use crate::lsn::Lsn;
 use crate::options::{Options, RecoveryMode};
 use crate::read::{Records, Segments, get, split};
 use crate::record::Record;
 use crate::recovery::{Recovered, Recovery, Sealed, TRIES, front, missing, recover};
 use crate::segment::Segment;
-use crate::storage::Storage;
+use crate::storage::{Storage, not_found};
 use crate::view::View;
 
 /// How often a view is tried while a writer cleans away what it is made of.
@@ -64,18 +64,18 @@ pub(crate) struct Looked {
 }
 
 impl Looked {
-    pub(crate) fn at(storage: &dyn Storage, mode: RecoveryMode, bugs: Bugs) -> Result<Looked> {
+    pub(crate) fn at(storage: &Arc<dyn Storage>, mode: RecoveryMode, bugs: Bugs) -> Result<Looked> {
         let mut looks = Looks { again: 0, overtaken: 0, believed: u64::MAX, damaged: None, torn: None };
         let recovered = loop {
-            let looked = recover(storage, mode, false, looks.believed, bugs);
-            if let Some(found) = looks.settle(storage, looked)? {
+            let looked = recover(&**storage, mode, false, looks.believed, bugs);
+            if let Some(found) = looks.settle(&**storage, looked).map_err(|e| refused(storage, e))? {
                 break found;
             }
         };
         let Recovered { log_id: Some(log_id), mark, segments, end, proven, checkpoint, cursors, mut report, .. } =
             recovered
         else {
-            return Err(not_found(storage));
+            return Err(not_found(&**storage));
         };
         let first = segments.first().map_or(0, |sealed| sealed.found.base);
         let shown = proven.max(mark.map_or(0, |mark| mark.shown)).min(end).max(first);
@@ -104,7 +104,7 @@ impl Looked {
 impl ReadOnly {
     pub(crate) fn with(storage: Arc<dyn Storage>, options: Options) -> Result<ReadOnly> {
         let begun = storage.now();
-        let mut found = Looked::at(&*storage, options.recovery_mode, options.bugs)?;
+        let mut found = Looked::at(&storage, options.recovery_mode, options.bugs)?;
         let (cursors, mut recovery) = (std::mem::take(&mut found.cursors), std::mem::take(&mut found.report));
         recovery.elapsed = storage.now().saturating_sub(begun);
         let view = View::new(storage, found, options.recovery_mode)?;

@@ -167,7 +167,7 @@ impl View {
 
     /// Begins anew with all that lies in the directory: nothing that was known is left, or what is known is not there.
     fn look_anew(&self, tip: &mut Tip) -> Result<()> {
-        let found = match Looked::at(&*self.storage, self.mode, Bugs::default()) {
+        let found = match Looked::at(&self.storage, self.mode, Bugs::default()) {
             // MARK is made anew where it could not be made whole, before there is a segment.
             Err(e) if *e.kind() == ErrorKind::NotFound && tip.end == 0 && self.storage.list().is_ok() => return Ok(()),
             found => found?,

@@ -386,10 +386,10 @@ fn a_damaged_header_loses_no_record_to_whoever_reads_past_it() {
     assert_eq!((damage.bytes, damage.records), (0, Some(0)), "{damage}");
     assert_eq!(damage.beyond, closed.count(2..closed.segments.len()), "{damage}");
     assert_eq!(lost(&report), (0, Some(0)));
-    // Of the newest nothing tells whether that is all; a segment behind a lost link is nothing that opening reads.
+    // Of the newest MARK tells that it is all.
     let newest = closed.segments.len() - 1;
     let (closed, damage, _) = Closed::damaged_by(|closed| closed.change(newest, |bytes| bytes[5] ^= 1));
-    assert_eq!((damage.bytes, damage.records, damage.beyond), (0, None, closed.count([newest])), "{damage}");
+    assert_eq!((damage.bytes, damage.records, damage.beyond), (0, Some(0), closed.count([newest])), "{damage}");
 }
 
 #[test]

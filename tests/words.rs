@@ -1,10 +1,10 @@
-//! What opening says of damage, checking and a repair say in the same words.
+//! What opening says of damage, checking and a repair say of the same place, in the same words.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use seawall::check::{Repair, verify};
+use seawall::check::{Fault, Repair, verify};
 use seawall::{ErrorKind, Options, Wal};
 
 const BLOCK: usize = 4096;
@@ -62,13 +62,18 @@ fn the_same_damage_is_told_in_the_same_words() {
         let faults = verify(dir.path()).unwrap().faults;
         let error = Wal::open(dir.path()).unwrap_err();
         let ErrorKind::Damage(damage) = error.kind() else { panic!("{what}: {error}") };
-        // Of a frame that is not valid what was found is said, and why it is no torn tail.
+        // The place and the loss are those of the first. Of a frame that is not valid what was found is said, and why it is no torn tail.
         let is_same = |told: &str| match damage.what.starts_with("no valid frame here") {
-            true => told.contains(&damage.found),
+            true => told.contains(&damage.found) && !told.contains(": "),
             false => told == damage.what || told.starts_with(&format!("{}: ", damage.what)),
         };
         assert_eq!(what == "a record of the newest", damage.what.starts_with("no valid frame here"), "{what}: {error}");
-        assert!(faults.iter().any(|fault| is_same(&fault.what)), "{what}: {error}\n{faults:?}");
+        let place = (&*damage.segment, damage.offset, damage.lsn, damage.bytes, damage.records);
+        let [Fault { segment, offset, lsn, lost_bytes, lost_records, what: told, .. }, ..] = &faults[..] else {
+            panic!()
+        };
+        assert_eq!((&**segment, *offset, *lsn, *lost_bytes, *lost_records), place, "{what}: {error}\n{faults:?}");
+        assert!(is_same(told), "{what}: {error}\n{faults:?}");
         assert_eq!(Repair::new().plan(dir.path()).unwrap().faults, faults, "{what}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result, plural};
-use crate::format::{BLOCK, segment_name};
+use crate::format::BLOCK;
 use crate::lsn::Lsn;
 
 use super::Report;
@@ -56,11 +56,16 @@ pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, tally: &T
     Ok(examined)
 }
 
-fn look_twice(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
+/// Reads it once, and takes what is found for what is there: where no writer is about, or whoever asks looks again.
+pub(super) fn examine_once(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
     let (plan, walks) = look(subject, depth, threads, tally, None)?;
-    let lone = subject.is_lone();
-    let durable = durable(&plan, &walks, lone);
-    let first = resolve(plan, walks, durable, lone)?;
+    let durable = durable(&plan, &walks, subject.is_lone());
+    resolve(plan, walks, durable, subject.is_lone())
+}
+
+fn look_twice(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
+    let first = examine_once(subject, depth, threads, tally)?;
+    let (durable, lone) = (first.durable, subject.is_lone());
     if first.report.is_clean() {
         return Ok(first);
     }
@@ -227,7 +232,7 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     for (n, piece) in pieces.iter().enumerate() {
         match *piece {
             Piece::Missing { base, end, records, before } => {
-                sum.missing(base, end, records, before, plan.survey.blocked.contains(&segment_name(base)));
+                sum.missing(base, end, records, before, plan.survey.instead(base));
             }
             Piece::Member(index) => {
                 let walked = walks.get(index).and_then(Option::as_ref);

@@ -21,6 +21,7 @@ mod frames;
 mod misnamed;
 mod overview;
 mod plan;
+mod refused;
 mod repair;
 mod salvage;
 mod subject;
@@ -41,6 +42,8 @@ use crate::storage::Storage;
 use examine::Depth;
 use subject::Subject;
 use tally::Tally;
+
+pub(crate) use refused::refused;
 
 pub use frames::{Frames, Item, frames, frames_on};
 pub use overview::{CursorInfo, FileInfo, MarkState, Overview, SegmentInfo, State, inspect, inspect_on};

@@ -272,6 +272,15 @@ impl Plan {
         part.seal.is_some_and(|seal| found.cut_before(found.base.saturating_add(seal.end)).is_some())
     }
 
+    /// A segment that lies between two places and that nothing tells how to read, and what is wrong with it.
+    pub(super) fn unread(&self, bases: std::ops::Range<u64>) -> Option<(&Found, String)> {
+        let mut between = self.survey.segments.iter().enumerate().filter(|(_, found)| bases.contains(&found.base));
+        between.find_map(|(index, found)| {
+            let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
+            Some((found, damaged.or_else(|| found.too_short()).filter(|_| !self.is_used(index))?))
+        })
+    }
+
     pub(super) fn is_used(&self, index: usize) -> bool {
         self.parts.get(index).is_some_and(|part| part.written || part.seal.is_some())
     }

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Header, segment_base};
-use crate::log::not_found;
 use crate::recovery::{Survey, TRIES, find, missing, survey_beside};
-use crate::storage::{Fs, Storage, read_head};
+use crate::storage::{Fs, Storage, not_found, read_head};
 
 use super::plan::Plan;
 

@@ -3,8 +3,7 @@
 use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, CAPACITY, segment_name};
 use crate::lsn::Lsn;
-use crate::recovery::words::{self, NO_FILE};
-use crate::recovery::{Found, short};
+use crate::recovery::{Found, short, words};
 
 use super::count::{Count, Gone, Rest};
 use super::plan::{Part, Piece, Plan};
@@ -59,16 +58,16 @@ impl Sum {
         }
     }
 
-    /// Adds a segment without a file, and all those that must have lain between it and the one before. `blocked`: what is
-    /// no file has its name.
-    pub(super) fn missing(&mut self, base: u64, end: u64, records: u64, before: u64, blocked: bool) {
+    /// Adds a segment without a file, and all those that must have lain between it and the one before. `what` lies in its
+    /// place.
+    pub(super) fn missing(&mut self, base: u64, end: u64, records: u64, before: u64, what: &str) {
         let Gone { records: lost, known, others, at_end } = self.count.gone(self.is_room(base), records, before);
         let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(u64::from(BLOCK))));
         if others {
             from = self.limit;
             bytes = bytes.saturating_add(frames_between(self.limit, base));
         }
-        let mut what = if blocked && from == base { NO_FILE.to_owned() } else { words::gone(from, base) };
+        let mut what = words::gone(what, from, base);
         if lost > records && !others {
             let place = if at_end { format!("at the end of {}", self.top) } else { format!("below, {UNNAMED}") };
             what += &format!(", and {} {place}", counted(lost - records, known));
@@ -108,22 +107,27 @@ impl Sum {
         });
     }
 
-    /// Before the segment at `base` its link counts `before` records: more than were counted lay in files that are gone,
-    /// and of which nothing else is left to tell.
-    fn linked(&mut self, segment: &str, base: u64, before: u64) {
+    /// Before a segment its link counts `before` records: more than were counted lay in files that are gone, and of which
+    /// nothing else is left to tell, or in one that nothing tells how to read.
+    fn linked(&mut self, plan: &Plan, found: &Found, before: u64) {
         let (sure, whole) = (self.sure, self.report.bytes.saturating_sub(self.sure_bytes));
-        (self.sure, self.sure_bytes) = (base, self.report.bytes);
+        (self.sure, self.sure_bytes) = (found.base, self.report.bytes);
         let Some(Rest { records, known }) = self.count.link(before) else { return };
         self.report.first = self.report.first.min(Lsn(sure));
+        let lost = format!("{} between LSN {sure} and {}", counted(records, known), found.name);
+        let unread = plan.unread(sure..found.base);
         self.report.faults.push(Fault {
-            // Of the files that are left none is wrong.
-            segment: String::new(),
+            // Else none of the files that are left is wrong.
+            segment: unread.as_ref().map_or_else(String::new, |(found, _)| found.name.clone()),
             offset: 0,
-            lsn: Lsn(sure),
-            lost_bytes: frames_between(sure, base).saturating_sub(whole),
+            lsn: Lsn(unread.as_ref().map_or(sure, |(found, _)| found.base)),
+            lost_bytes: frames_between(sure, found.base).saturating_sub(whole),
             lost_records: known.then_some(records),
             beyond: 0,
-            what: format!("{UNNAMED}: {} between LSN {sure} and {segment}", counted(records, known)),
+            what: match unread {
+                Some((_, what)) => format!("{what}; here or {UNNAMED}: {lost}"),
+                None => format!("{UNNAMED}: {lost}"),
+            },
         });
     }
 
@@ -142,6 +146,7 @@ impl Sum {
             return Ok(false);
         }
         self.report.segments += 1;
+        let told = self.report.faults.len();
         if let Err(what) = found.header {
             self.report.faults.push(Fault {
                 segment: found.name.clone(),
@@ -165,7 +170,25 @@ impl Sum {
             let message = "a frame of a newer version; verify the log with that";
             return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
         }
-        Ok(self.contents(found, part, walked, next.map(|next| self.unread(plan, next)), untold))
+        let goes_on = self.contents(found, part, walked, next.map(|next| self.unread(plan, next)), untold);
+        self.join_head(told, found.length);
+        Ok(goes_on)
+    }
+
+    /// Makes one place of a damaged header, the fault at the index `header`, and of what is damaged right behind it, in a file
+    /// of that `length`.
+    fn join_head(&mut self, header: usize, length: u64) {
+        let Some([head, rest]) = self.report.faults.get_disjoint_mut([header, header + 1]).ok() else { return };
+        if head.segment == rest.segment && head.offset == 0 && rest.offset == u64::from(BLOCK) {
+            let is_cut = length < rest.offset;
+            let what = if is_cut {
+                rest.what.clone()
+            } else {
+                format!("{}, and so is what follows it: {}", head.what, rest.what)
+            };
+            *head = Fault { offset: 0, lsn: head.lsn, what, ..rest.clone() };
+            self.report.faults.remove(header + 1);
+        }
     }
 
     /// Goes on to a segment: counts what its link tells of those below. Whether nothing tells what is lost there.
@@ -174,7 +197,7 @@ impl Sum {
         let mut above = plan.parts.iter().skip(index);
         let untold = part.link.is_none() && self.count.is_untold(room, above.any(|part| part.link.is_some()));
         match &part.link {
-            Some(link) => self.linked(&found.name, found.base, link.records_before),
+            Some(link) => self.linked(plan, found, link.records_before),
             None => self.count.unlinked(room),
         }
         (self.top, self.base) = (found.name.clone(), found.base);
@@ -381,7 +404,8 @@ impl Sum {
             self.cut_newest(plan, newest);
         }
         // Whatever else opening refuses.
-        if let Some(broken) = plan.chain.broken.as_ref().filter(|_| self.is_whole()) {
+        let is_told = |name: &String| self.report.faults.iter().any(|fault| fault.segment == *name);
+        if let Some(broken) = plan.chain.broken.as_ref().filter(|broken| self.is_whole() || !is_told(&broken.segment)) {
             let lost = broken.to.saturating_sub(broken.from);
             let offset = broken.from.saturating_sub(broken.base);
             self.fault(&broken.segment, broken.base, offset, lost, broken.what.clone());

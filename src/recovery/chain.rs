@@ -1,10 +1,11 @@
 //! The chain of links: which segments the log is made of, and what of that no crash leaves.
 
 use crate::bugs::{Bug, Bugs};
+use crate::error::plural;
 use crate::format::{Link, NO_BASE, segment_name};
 
 use super::survey::{Found, Survey};
-use super::words::{self, NO_FILE};
+use super::words;
 
 /// The segments that the log is made of.
 #[derive(Debug)]
@@ -82,8 +83,7 @@ impl Survey {
             {
                 let (base, segment) = (link.prev_base, segment_name(link.prev_base));
                 let from = self.unknown_from(base);
-                let blocked = self.blocked.contains(&segment);
-                let what = if blocked { NO_FILE.to_owned() } else { words::gone(from, base) };
+                let what = words::gone(self.instead(base), from, base);
                 return Some(Broken { segment, base, from, to: link.prev_end, what });
             }
         }
@@ -111,4 +111,23 @@ impl Survey {
         };
         below.map_or(self.front, above).min(base)
     }
+}
+
+/// What is wrong with a newest segment that is shorter than it was made and did not end there, at the LSN `end`, when
+/// the log was closed. `free`: the LSN behind its last frame, if no other begins there.
+pub(crate) fn short(survey: &Survey, free: Option<u64>, end: u64, length: u64, capacity: u64) -> Option<String> {
+    let closed = survey.mark.map(|mark| mark.synced);
+    if length >= capacity || closed == Some(end) {
+        return None;
+    }
+    Some(match closed {
+        Some(closed) if free == Some(closed) && closed < end => format!(
+            "{} behind LSN {closed}, where MARK says that the log ended: appended to the file, or left of it by a cut",
+            plural(end - closed, "byte")
+        ),
+        Some(_) => format!("cut to {length} bytes, it was made with {capacity}"),
+        None => {
+            format!("{length} bytes of {capacity}: it was cut, or the MARK is gone that says that it was closed there")
+        }
+    })
 }

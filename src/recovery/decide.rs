@@ -1,5 +1,5 @@
 //! The decision table: what was seen, and what it means. Nothing else decides whether a log opens. What is seen as
-//! *broken* is found in `survey.rs` and `damage.rs`; read errors and headers too new end the survey before; `Strict` asks
+//! *broken* is found in `chain.rs`; read errors and headers too new end the survey before; `Strict` asks
 //! for more than this. `check` goes on past damage and does not ask the table: it goes by the same survey, chain and
 //! rules of length, and `tests/agree.rs` holds what it finds against what opening says.
 

@@ -3,7 +3,6 @@
 //! The steps and the table stand in `DESIGN.md`; the bytes in `src/format.rs`.
 
 mod chain;
-mod damage;
 mod decide;
 mod report;
 mod survey;
@@ -12,16 +11,15 @@ pub(crate) mod words;
 use std::path::PathBuf;
 
 use crate::bugs::{Bug, Bugs};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Damage, Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, Cursor, Link, Mark, Seal};
 use crate::lsn::Lsn;
 use crate::options::RecoveryMode;
 use crate::scan::{Scan, Summary, apply_notes, look_ahead, scan};
 use crate::storage::{File, Storage, read_full, write_full};
 
-pub(crate) use chain::Chain;
-pub(crate) use damage::short;
-use damage::{damage, not_strict};
+use chain::Broken;
+pub(crate) use chain::{Chain, short};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{
@@ -122,13 +120,47 @@ pub(crate) fn recover(
             let message = "a frame of a newer version; open the log with that, nothing was changed";
             Err(Error::new(ErrorKind::TooNew, "open", message).at(tail.path(&path, &survey), tail.offset))
         }
-        Verdict::Damage => Err(damage(storage, &survey, &tail, chain.broken, short)?),
+        Verdict::Damage => Err(damage(storage, &survey, &tail, chain.broken)),
         Verdict::Torn if mode == RecoveryMode::Strict => Err(not_strict(&path, &survey, &tail)),
         Verdict::End if mode == RecoveryMode::Strict && (tail.claim != tail.end || tail.is_torn(&survey.segments)) => {
             Err(not_strict(&path, &survey, &tail))
         }
         Verdict::Torn | Verdict::End | Verdict::New => Ok(assemble(survey, tail, bugs)),
     }
+}
+
+/// The error for bytes that were durable and are not there, or that no crash leaves, as far as it is known here: what is lost
+/// tells [`check::refused`](crate::check::refused).
+fn damage(storage: &dyn Storage, survey: &Survey, tail: &Tail, broken: Option<Broken>) -> Error {
+    let bad = tail.bad.and_then(|index| survey.segments.get(index));
+    let (segment, base, offset) = match (broken, bad) {
+        (Some(Broken { segment, base, .. }), _) => (segment, base, 0),
+        (None, Some(found)) => (found.name.clone(), found.base, tail.offset),
+        (None, None) => (String::new(), survey.front, 0),
+    };
+    let damage =
+        Damage { what: words::NO_FRAME.to_owned(), ..Damage::at(&segment, offset, base.saturating_add(offset)) };
+    Error::damage("open", storage.path(), Damage { durable: Lsn(tail.claim), ..damage })
+}
+
+/// The error of [`RecoveryMode::Strict`](crate::RecoveryMode) for a log that did not end in order.
+fn not_strict(directory: &std::path::Path, survey: &Survey, tail: &Tail) -> Error {
+    let (end, claim, beyond) = (tail.end, tail.claim, tail.beyond);
+    let proven = if claim < end {
+        format!(", and nothing says that what lies above LSN {claim} was durable")
+    } else {
+        String::new()
+    };
+    let beyond = match beyond {
+        0 if tail.is_torn(&survey.segments) => "; a part of a batch lies beyond".to_owned(),
+        0 => String::new(),
+        _ => format!("; beyond lie {}, of which nothing says that they were durable", plural(beyond, "valid frame")),
+    };
+    let message = format!(
+        "the log does not end where it is known to be durable: it ends at LSN {end}{proven}{beyond}; open it with \
+         RecoveryMode::TornTail, which keeps all up to there; nothing was changed"
+    );
+    Error::new(ErrorKind::NotStrict, "open", message).at(tail.path(directory, survey), tail.offset)
 }
 
 /// What the end of the log looks like.

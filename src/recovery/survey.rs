@@ -39,11 +39,6 @@ impl Found {
         Some(Place { base: self.base, seed, limit: header.capacity.min(self.length) })
     }
 
-    /// How many records it held that a link seals: as many as that says, or fewer where a repair wrote it anew.
-    pub(crate) fn records(&self, link: &Link) -> u64 {
-        self.left.as_ref().map_or(link.seal(), |left| left.seal(link.seal())).records
-    }
-
     /// Whether it may have gone on behind its last frame, which ends at the offset `end`, for all that is there: zeros are
     /// what lost sectors leave, and a file that is shorter than it was made was trimmed or cut. `left`: how many `records`
     /// there were if a repair wrote it anew.
@@ -420,8 +415,17 @@ impl Survey {
         self.segments.binary_search_by_key(&base, |found| found.base).ok()
     }
 
+    /// What lies at `base` instead of the segment that a link names.
+    pub(crate) fn instead(&self, base: u64) -> &'static str {
+        match self.index(base).and_then(|index| self.segments.get(index)) {
+            Some(found) => found.header.as_ref().err().copied().unwrap_or(words::REPLACED),
+            None if self.blocked.contains(&segment_name(base)) => NO_FILE,
+            None => words::GONE,
+        }
+    }
+
     /// The link that names the segment at `base`, whatever lies there.
-    pub(super) fn link_above(&self, base: u64) -> Option<&Link> {
+    pub(crate) fn link_above(&self, base: u64) -> Option<&Link> {
         self.links().filter(|link| link.prev_base == base).last()
     }
 

@@ -5,6 +5,9 @@ use crate::format::Mark;
 /// A directory or a link lies where a file of the log belongs.
 pub(crate) const NO_FILE: &str = "no plain file, but a directory or a link, has the name";
 
+/// Of a frame that is not valid there is no more to say than what was found.
+pub(crate) const NO_FRAME: &str = "no valid frame here, not a torn tail";
+
 /// The first frame of a segment is damaged, or none.
 pub(crate) const LINK: &str = "the link is damaged, which says how the log goes on here";
 
@@ -19,10 +22,16 @@ pub(crate) fn all_gone(files: usize) -> String {
 /// What there is to say where nothing of a segment is left but its header.
 pub(crate) const UNTOLD: &str = "whether it held records cannot be told";
 
-/// The segment at `base` is not there. Where others lay from `from` on, no link is left to say.
-pub(crate) fn gone(from: u64, base: u64) -> String {
-    let others = if from < base { format!(", and so may be others from LSN {from} on") } else { String::new() };
-    format!("the file is missing, or another segment's{others}")
+/// No segment has this name.
+pub(crate) const GONE: &str = "the file is missing";
+
+/// One has it that was made another time: the link above names another.
+pub(crate) const REPLACED: &str = "another file lies in its place";
+
+/// The segment at `base` is not there; `what` lies in its place. Where others lay from `from` on, no link is left to say.
+pub(crate) fn gone(what: &str, from: u64, base: u64) -> String {
+    let others = if from < base { format!("; others may be missing from LSN {from} on") } else { String::new() };
+    format!("{what}{others}")
 }
 
 /// The log went on behind the segment `name`, up to the LSN `durable`, and nothing of that is there.

@@ -35,6 +35,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::error::{Error, ErrorKind};
 use crate::format::HEAD;
 
 pub use fs::Fs;
@@ -185,6 +186,24 @@ pub trait Background: Send + Sync {
 
     /// Waits until the step has answered [`Next::Stop`]; not when called from the step itself.
     fn join(&self);
+}
+
+/// Why a log was not locked.
+pub(crate) fn lock_error(storage: &dyn Storage, e: io::Error) -> Error {
+    match e.kind() {
+        io::ErrorKind::WouldBlock => {
+            let message = format!("{} has another writer; end it, or open the log read-only", storage.path().display());
+            Error::new(ErrorKind::Locked, "lock", message)
+        }
+        io::ErrorKind::NotFound => not_found(storage),
+        _ => Error::io("lock", storage.path(), e),
+    }
+}
+
+/// There is nothing of a log.
+pub(crate) fn not_found(storage: &dyn Storage) -> Error {
+    let message = format!("there is no log in {}", storage.path().display());
+    Error::new(ErrorKind::NotFound, "open", message)
 }
 
 /// Reads exactly `buf.len()` bytes at `offset`, or fewer where the file ends; tells how many.

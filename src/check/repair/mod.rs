@@ -13,10 +13,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, frame_size, segment_name};
-use crate::log::lock_error;
 use crate::lsn::Lsn;
 use crate::progress::Progress;
-use crate::storage::{Fs, Storage};
+use crate::storage::{Fs, Storage, lock_error};
 
 use super::examine::{Depth, Examined, examine};
 use super::plan::Plan;

@@ -1,0 +1,140 @@
+//! What a log is not opened for, as verifying tells it.
+
+use std::sync::Arc;
+
+use crate::error::{Damage, Error, ErrorKind, Result, plural};
+use crate::format::{BLOCK, Header, MARK, segment_name};
+use crate::recovery::{Found, Survey, words};
+use crate::scan::{Place, damage_at, look_beyond};
+use crate::storage::{Storage, read_full};
+
+use super::Fault;
+use super::examine::{Depth, Examined, examine_once};
+use super::plan::Piece;
+use super::subject::Subject;
+use super::tally::Tally;
+
+/// The error for damage with what verifying tells of its first fault, and what is valid beyond that. Of sealed segments only
+/// those are read that are seen to be damaged: what the others hold is what links say. An error that says why, if that
+/// cannot be read; the same one if there is no fault, be it that a writer went on meanwhile.
+pub(crate) fn refused(storage: &Arc<dyn Storage>, error: Error) -> Error {
+    let ErrorKind::Damage(seen) = error.kind() else { return error };
+    match first(storage) {
+        Ok(Some(damage)) => {
+            Error::damage(error.operation(), storage.path(), Damage { durable: seen.durable, ..damage })
+        }
+        Ok(None) => error,
+        Err(e) => e,
+    }
+}
+
+/// The first fault.
+fn first(storage: &Arc<dyn Storage>) -> Result<Option<Damage>> {
+    let tally = Tally::untold();
+    let examined = examine_once(&Subject::log(Arc::clone(storage)), Depth::End, 1, &tally)?;
+    let Some(fault) = examined.report.faults.first() else { return Ok(None) };
+    let survey = &examined.plan.survey;
+    let index = survey.segments.iter().position(|found| found.name == fault.segment);
+    let mut damage = match index {
+        Some(index) => {
+            examined.in_file(index, fault).map_err(|e| Error::io("read", storage.path().join(&fault.segment), e))?
+        }
+        None => examined.in_no_file(fault),
+    };
+    let seen = index.and_then(|index| examined.seen(index, fault.offset)).unwrap_or(&damage.found);
+    let what = match fault.what.strip_suffix(seen).map(|why| why.trim_end_matches(": ")) {
+        Some("") => words::NO_FRAME.to_owned(),
+        why => why.unwrap_or(&fault.what).to_owned(),
+    };
+    let base = index.map_or(fault.lsn.0, |index| examined.plan.base(index));
+    for piece in examined.pieces.iter().filter(|piece| examined.plan.base_of(piece) > base) {
+        let Some(index) = piece.member() else { continue };
+        examined.pass(index, &mut damage).map_err(|e| Error::io("read", storage.path(), e))?;
+    }
+    Ok(Some(Damage { what, bytes: fault.lost_bytes, records: fault.lost_records, ..damage }))
+}
+
+impl Examined {
+    /// How a segment is read, up to where it ended.
+    fn place(&self, index: usize) -> Option<Place> {
+        let part = self.plan.parts.get(index)?;
+        let place = part.place?;
+        Some(Place { limit: part.seal.map_or(place.limit, |seal| seal.end.min(place.limit)), ..place })
+    }
+
+    /// What was seen at an offset of a segment where no valid frame is.
+    fn seen(&self, index: usize, offset: u64) -> Option<&String> {
+        let holes = &self.walks.get(index)?.as_ref()?.holes;
+        holes.iter().find(|hole| hole.from == offset).map(|hole| &hole.what)
+    }
+
+    /// What lies at a fault of a segment.
+    fn in_file(&self, index: usize, fault: &Fault) -> std::io::Result<Damage> {
+        let mut damage = Damage::at(&fault.segment, fault.offset, fault.lsn.0);
+        let Some(found) = self.plan.survey.segments.get(index) else { return Ok(damage) };
+        match self.place(index) {
+            Some(place) if fault.offset > 0 => Ok(damage_at(&*found.file, &place, &found.name, fault.offset)?.0),
+            place => {
+                damage.found = header_of(found, &self.plan.survey)?;
+                // What is behind the header stays.
+                place.map_or(Ok(()), |place| look_beyond(&mut damage, &*found.file, &place, u64::from(BLOCK)))?;
+                Ok(damage)
+            }
+        }
+    }
+
+    /// What there is of a segment that is gone.
+    fn in_no_file(&self, fault: &Fault) -> Damage {
+        let (files, base) = (self.plan.survey.segments.len(), fault.lsn.0);
+        let gone =
+            |piece: &&Piece| matches!(piece, Piece::Missing { base, .. } if segment_name(*base) == fault.segment);
+        let end = self.pieces.iter().find(gone).and_then(|piece| self.plan.end_of(piece)).unwrap_or(self.durable);
+        let there = match files {
+            _ if !fault.segment.is_empty() => "no such file".to_owned(),
+            0 => format!("{MARK} alone"),
+            _ => format!("no valid frame in {}", plural(files as u64, "segment file")),
+        };
+        let found = format!("{there}, expected records up to LSN {end}");
+        Damage { found, ..Damage::at(&fault.segment, fault.offset, base) }
+    }
+
+    /// Adds to the damage what is valid in a segment beyond it; of those that a durable link seals, as many records as it
+    /// says, or as a repair left.
+    fn pass(&self, index: usize, damage: &mut Damage) -> std::io::Result<()> {
+        let (Some(found), Some(part)) = (self.plan.survey.segments.get(index), self.plan.parts.get(index)) else {
+            return Ok(());
+        };
+        let Some(place) = self.place(index) else { return Ok(()) };
+        let first = u64::from(BLOCK);
+        let sealed = part.seal.filter(|seal| found.base.saturating_add(seal.end) <= self.durable);
+        let is_read = self.walks.get(index).is_some_and(Option::is_some);
+        match part.records(false).filter(|_| sealed.is_some() && !is_read) {
+            Some(records) => damage.pass(found.base.saturating_add(first), records),
+            None => look_beyond(damage, &*found.file, &place, first)?,
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a segment's header, in words.
+fn header_of(found: &Found, survey: &Survey) -> std::io::Result<String> {
+    let mut head = [0; BLOCK as usize];
+    let filled = read_full(&*found.file, &mut head, 0)?;
+    let named = survey.link_above(found.base).map(|link| link.prev_seed);
+    Ok(match (Header::decode(&head), Header::sums(&head)) {
+        (Ok((header, _)), _) if segment_name(header.base) != found.name => {
+            format!("the header of {}, expected one of this name", segment_name(header.base))
+        }
+        (Ok((header, seed)), _) if Some(header.log_id) == survey.log_id => {
+            format!("a header with checksum {seed:08x}, expected {:08x}", named.unwrap_or(seed))
+        }
+        (Ok((header, _)), _) => {
+            let ours = survey.log_id.as_ref().map_or_else(String::new, words::hex);
+            format!("a header with log id {}, expected {ours}", words::hex(&header.log_id))
+        }
+        _ if filled < head.len() => format!("the file ends at byte {filled}, within the header"),
+        _ if head.iter().all(|byte| *byte == 0) => format!("{filled} bytes of zeros"),
+        (Err(_), Some((found, expected))) => format!("a header with checksum {found:08x}, expected {expected:08x}"),
+        (Err(_), None) => "no header".to_owned(),
+    })
+}
