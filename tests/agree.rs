@@ -15,7 +15,7 @@
 //!   the end that verifying told is there, but for as many as were counted as lost or dropped.
 //!
 //! `SEAWALL_STATES=100000 cargo test --release --features sim --test agree` looks at more states than it does by itself,
-//! `SEAWALL_SEED=n` at those of one script.
+//! `SEAWALL_SEED=n` at those of one script; `SEAWALL_KEEP=DIR` keeps the logs that are judged differently.
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
 
@@ -30,6 +30,8 @@ mod second;
 mod spec;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -158,6 +160,7 @@ fn each_damage_to_a_small_log_is_judged_alike() {
         let mut look = |what: String, harm: Harm<'_>| {
             let disk = script.disk.fork();
             harm(&disk);
+            let kept = disk.fork();
             let twice = || second::look(&disk).agrees(&script.open(&disk.fork()));
             let differs = script.judge(&disk, false, &mut seen).and_then(|()| twice()).err();
             seen.different.extend(differs.map(|e| format!("closed {closed}, MARK {mark}: {what}: {e}")));
@@ -353,10 +356,16 @@ impl Script {
 
     fn look(&self, harm: u64, seen: &mut Seen) {
         let (disk, done) = self.harmed(harm);
+        let kept = disk.fork();
         let twice = || second::look(&disk).agrees(&self.open(&disk.fork()));
         let differs = self.judge(&disk, harm == 0, seen).and_then(|()| twice()).and_then(|()| self.repair(&disk, seen));
-        let told = |what| format!("seed {}, harm {harm}: {done}: {what}", self.seed);
-        seen.different.extend(differs.err().map(told));
+        let Err(what) = differs else { return };
+        if let Some(dir) = std::env::var_os("SEAWALL_KEEP") {
+            let dir = Path::new(&dir).join(format!("{}-{harm}", self.seed));
+            fs::create_dir_all(&dir).unwrap();
+            kept.names().iter().for_each(|name| fs::write(dir.join(name), kept.file(name).unwrap()).unwrap());
+        }
+        seen.different.push(format!("seed {}, harm {harm}: {done}: {what}", self.seed));
     }
 
     /// Opening and verifying.
@@ -445,7 +454,9 @@ impl Script {
             let at = (lsn.0 - base) as usize;
             let frame =
                 |disk: &Disk| disk.file(&name)?.get(at..at + 24 + is.len().next_multiple_of(4)).map(<[u8]>::to_vec);
-            !header && frame(harmed).is_some_and(|found| Some(found) == frame(&self.disk))
+            // Not of a copy of another segment, which was no part of the log before.
+            let its = frame(&self.disk).filter(|found| found[24..].starts_with(is));
+            !header && its.is_some() && frame(harmed) == its
         };
         // Where a link is lost, nothing may be left to tell of the files before it.
         let untold = before.faults.iter().any(|fault| fault.offset == 4096);
@@ -454,15 +465,21 @@ impl Script {
             None => missing.iter().filter(|(lsn, is)| whole(lsn, is)).count() as u64 <= plan.dropped_records,
         };
         check(told, || format!("missing: {:?}", missing.iter().map(|(lsn, _)| lsn.0).collect::<Vec<_>>()))?;
-        let gone: Vec<_> = self.unharmed(harmed).filter(|lsn| !left.contains_key(lsn)).collect();
+        let gone: Vec<_> = self.unharmed(harmed, before).filter(|lsn| !left.contains_key(lsn)).collect();
         check(gone.is_empty(), || format!("in files that are whole, and missing: {gone:?}"))
     }
 
     /// The acknowledged records below the first segment that is whole in no file, whatever that is called, or only in
-    /// copies beside its own, which is damaged: the log ends nowhere before.
-    fn unharmed(&self, harmed: &Disk) -> impl Iterator<Item = Lsn> {
-        let files: Vec<_> = harmed.names().iter().filter_map(|name| harmed.file(name)).collect();
-        let base = |name: &String| name.strip_suffix(".wal")?.parse::<u64>().ok();
+    /// copies beside its own, which is damaged: the log ends nowhere before. What was moved aside counts where nothing else is
+    /// damaged, for only a link says that it is the log's.
+    fn unharmed(&self, harmed: &Disk, before: &Report) -> impl Iterator<Item = Lsn> {
+        let counts = |name: &String| before.faults.len() < 2 || !name.contains(".aside");
+        let files: Vec<_> =
+            harmed.names().iter().filter(|name| counts(name)).filter_map(|name| harmed.file(name)).collect();
+        // A copy of another segment was no part of the log before.
+        let is_it = |name: &String, base: &u64| spec::segment(&self.disk.file(name)?).filter(|it| it.base == *base);
+        let base =
+            |name: &String| name.strip_suffix(".wal")?.parse::<u64>().ok().filter(|base| is_it(name, base).is_some());
         let mut bases: Vec<u64> = self.disk.names().iter().filter_map(base).collect();
         bases.sort_unstable();
         let whole = |base: &u64| {

@@ -49,6 +49,13 @@ pub(super) struct Rest {
     pub(super) known: bool,
 }
 
+/// Which place for losses it is of which only the next link tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nth {
+    First,
+    Later,
+}
+
 impl Count {
     /// Before the first segment. `whole`: nothing was ever cleaned.
     pub(super) fn new(whole: bool) -> Count {
@@ -83,9 +90,9 @@ impl Count {
         (records > 0 && (!passed || place)).then_some(Rest { records, known: !passed })
     }
 
-    /// A segment's link is lost.
-    pub(super) fn unlinked(&mut self, room: bool) {
-        self.place |= self.more || room;
+    /// A segment's link is lost. Says whether there is a place for losses below it, of which the next link tells.
+    pub(super) fn unlinked(&mut self, room: bool) -> Option<Nth> {
+        (self.more || room).then(|| if replace(&mut self.place, true) { Nth::Later } else { Nth::First })
     }
 
     /// The segment accounts for so many records, what is seen to be lost of it among them; `None` if nobody knows.
@@ -176,7 +183,7 @@ mod tests {
                     assert!(rest.records > 0);
                     tell(rest.known.then_some(rest.records));
                 }),
-                false => count.unlinked(room),
+                false => _ = count.unlinked(room),
             }
             let sealed = linked(n + 1);
             let here = u64::from(segment.end_lost);

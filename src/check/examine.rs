@@ -214,7 +214,8 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
         Some(Piece::Missing { base, .. }) => front.min(*base),
         None => front,
     };
-    let mut sum = Sum::new(durable, certain, front, first);
+    let begins = pieces.first().is_some_and(|piece| plan.begins(piece));
+    let mut sum = Sum::new(durable, certain, front, first, begins);
     sum.report.notes.clone_from(&plan.survey.notes);
     let unlinked = |index: &usize| plan.parts.get(*index).is_some_and(|part| part.link.is_none());
     if let Some(Piece::Member(index)) = pieces.first()
@@ -223,9 +224,12 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     {
         sum.front_gone(front, first);
     }
-    // Those above a torn tail too.
-    let members = pieces.iter().filter_map(Piece::member);
-    for index in members.filter(|index| plan.parts.get(*index).is_some_and(|part| part.misnamed)) {
+    // Those above a torn tail too, and above the log where opening would take what lies in their places for damaged.
+    let top = pieces.last().and_then(Piece::member);
+    let is_member = |index: &usize| pieces.iter().any(|piece| piece.member() == Some(*index));
+    let is_missed = |index: &usize| Some(*index) > top && plan.is_displaced(*index);
+    let told = (0..plan.parts.len()).filter(|index| is_member(index) || is_missed(index));
+    for index in told.filter(|index| plan.parts.get(*index).is_some_and(|part| part.misnamed)) {
         let held = walks.get(index).and_then(Option::as_ref).map_or(0, |walked| walked.found.records);
         plan.survey.segments.get(index).into_iter().for_each(|found| sum.misnamed(found, held));
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, FrameHeader, HEAD, Header, Left, Link, NO_BASE, is_elsewhere, seeds};
+use crate::format::{BLOCK, FrameHeader, HEAD, Header, Left, Link, NO_BASE, is_elsewhere, seeds, segment_name};
 use crate::recovery::{Chain, Found, Survey, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, is_zero, read_head};
@@ -185,6 +185,17 @@ impl Plan {
             (part.place, part.written) = (None, false);
         }
         Ok(begun)
+    }
+
+    /// Whether a piece is the log's first by its own link. What a repair found lost below that counts.
+    pub(super) fn begins(&self, piece: &Piece) -> bool {
+        let link = piece.member().and_then(|index| self.parts.get(index)?.link.as_ref());
+        link.is_some_and(|link| link.prev_base == NO_BASE)
+    }
+
+    /// Whether a file of no use lies in the place of a segment.
+    pub(super) fn is_displaced(&self, index: usize) -> bool {
+        self.displaced.contains(&segment_name(self.base(index)))
     }
 
     /// Where a piece of the log ended, if that is known.

@@ -1,11 +1,13 @@
 //! The report of a check while it is put together: piece after piece of the log, and what lies above.
 
+mod end;
+
 use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, CAPACITY, segment_name};
 use crate::lsn::Lsn;
-use crate::recovery::{Found, short, words};
+use crate::recovery::{Found, words};
 
-use super::count::{Count, Gone, Rest};
+use super::count::{Count, Gone, Nth, Rest};
 use super::plan::{Part, Piece, Plan};
 use super::repair::JUMP;
 use super::walk::{Hole, Walked};
@@ -20,9 +22,10 @@ pub(super) struct Sum {
     /// The least base of the next segment.
     limit: u64,
     count: Count,
-    /// Up to where nothing can be missing that is not told, and the valid bytes up to there.
-    sure: u64,
-    sure_bytes: u64,
+    /// Up to here nothing can be missing that is not told.
+    sure: Place,
+    /// Where the last segment may have gone on, if nothing tells where it ended.
+    open: Option<Place>,
     /// The name of the last segment, and where it lies.
     top: String,
     pub(super) base: u64,
@@ -37,17 +40,27 @@ pub(super) struct Sum {
     pub(super) report: Report,
 }
 
+/// A place in the log, and the valid bytes up to it.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    /// The file, and the byte in it; none if nothing tells which.
+    segment: String,
+    offset: u64,
+    lsn: u64,
+    bytes: u64,
+}
+
 impl Sum {
-    /// Of a log that begins with the segment at `first`.
-    pub(super) fn new(durable: u64, certain: u64, front: u64, first: u64) -> Sum {
+    /// Of a log that begins with the segment at `first`. `begins`: its link says so, whatever that counts.
+    pub(super) fn new(durable: u64, certain: u64, front: u64, first: u64, begins: bool) -> Sum {
         Sum {
             durable,
             certain,
             end: first,
             limit: first,
-            count: Count::new(front == 0),
-            sure: front,
-            sure_bytes: 0,
+            count: Count::new(front == 0 && !begins),
+            sure: Place { lsn: front, ..Place::default() },
+            open: None,
             top: String::new(),
             base: first,
             torn: None,
@@ -68,24 +81,39 @@ impl Sum {
             bytes = bytes.saturating_add(frames_between(self.limit, base));
         }
         let mut what = words::gone(what, from, base);
+        let mut lost_records = known.then_some(lost);
         if lost > records && !others {
-            let place = if at_end { format!("at the end of {}", self.top) } else { format!("below, {UNNAMED}") };
-            what += &format!(", and {} {place}", counted(lost - records, known));
+            match self.open.take().filter(|_| at_end) {
+                Some(open) => {
+                    self.went_on(open, lost - records, known);
+                    lost_records = Some(records);
+                }
+                None => what += &format!(", and {} below, {UNNAMED}", counted(lost - records, known)),
+            }
         }
         if self.top.is_empty() {
             self.report.first = Lsn(from);
         }
         (self.end, self.limit) = (end, end);
-        (self.sure, self.sure_bytes) = (end, self.report.bytes);
+        self.sure = self.between(end);
         self.report.faults.push(Fault {
             segment: segment_name(base),
             offset: 0,
             lsn: Lsn(from),
             lost_bytes: bytes,
-            lost_records: known.then_some(lost),
+            lost_records,
             beyond: 0,
             what,
         });
+    }
+
+    /// The last segment held so many more records than are there.
+    fn went_on(&mut self, open: Place, records: u64, known: bool) {
+        let Place { segment, offset, lsn, .. } = open;
+        let lost_bytes = self.limit.saturating_sub(lsn);
+        let what = format!("the segment went on here: {} {UNNAMED}", counted(records, known));
+        let (lsn, lost_records) = (Lsn(lsn), known.then_some(records));
+        self.report.faults.push(Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, what });
     }
 
     /// Adds what lay between the front and the first segment that is left, if its link is damaged, which would tell.
@@ -110,25 +138,24 @@ impl Sum {
     /// Before a segment its link counts `before` records: more than were counted lay in files that are gone, and of which
     /// nothing else is left to tell, or in one that nothing tells how to read.
     fn linked(&mut self, plan: &Plan, found: &Found, before: u64) {
-        let (sure, whole) = (self.sure, self.report.bytes.saturating_sub(self.sure_bytes));
-        (self.sure, self.sure_bytes) = (found.base, self.report.bytes);
+        let next = self.between(found.base);
+        let Place { mut segment, offset, mut lsn, bytes } = std::mem::replace(&mut self.sure, next);
         let Some(Rest { records, known }) = self.count.link(before) else { return };
-        self.report.first = self.report.first.min(Lsn(sure));
-        let lost = format!("{} between LSN {sure} and {}", counted(records, known), found.name);
-        let unread = plan.unread(sure..found.base);
-        self.report.faults.push(Fault {
-            // Else none of the files that are left is wrong.
-            segment: unread.as_ref().map_or_else(String::new, |(found, _)| found.name.clone()),
-            offset: 0,
-            lsn: Lsn(unread.as_ref().map_or(sure, |(found, _)| found.base)),
-            lost_bytes: frames_between(sure, found.base).saturating_sub(whole),
-            lost_records: known.then_some(records),
-            beyond: 0,
-            what: match unread {
-                Some((_, what)) => format!("{what}; here or {UNNAMED}: {lost}"),
-                None => format!("{UNNAMED}: {lost}"),
-            },
-        });
+        self.report.first = self.report.first.min(Lsn(lsn));
+        let lost = format!("{} {UNNAMED}, between LSN {lsn} and {}", counted(records, known), found.name);
+        let mut what = if segment.is_empty() { lost } else { format!("the segment went on here: {lost}") };
+        let lost_bytes = frames_between(lsn, found.base).saturating_sub(self.report.bytes - bytes);
+        if let Some((unread, why)) = plan.unread(lsn..found.base).filter(|_| segment.is_empty()) {
+            what = format!("{why}; here or elsewhere: {what}");
+            (segment, lsn) = (unread.name.clone(), unread.base);
+        }
+        let (lsn, lost_records) = (Lsn(lsn), known.then_some(records));
+        self.report.faults.push(Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, what });
+    }
+
+    /// A place between two segments.
+    fn between(&self, lsn: u64) -> Place {
+        Place { lsn, bytes: self.report.bytes, ..Place::default() }
     }
 
     /// Adds a segment; `false` if the log ends in it. `next`: what follows it.
@@ -198,12 +225,25 @@ impl Sum {
         let untold = part.link.is_none() && self.count.is_untold(room, above.any(|part| part.link.is_some()));
         match &part.link {
             Some(link) => self.linked(plan, found, link.records_before),
-            None => self.count.unlinked(room),
+            None => self.unlinked(room),
         }
+        self.open = None;
         (self.top, self.base) = (found.name.clone(), found.base);
         let limit = found.header.as_ref().map_or(found.length, |(header, _)| header.capacity);
         self.limit = found.base.saturating_add(limit);
         untold
+    }
+
+    /// The next segment's link is lost. What is lost below it is told at the lowest place where it may have been, and in a
+    /// file only if there is no other.
+    fn unlinked(&mut self, room: bool) {
+        let open = self.open.take();
+        match self.count.unlinked(room) {
+            None => {}
+            Some(Nth::First) if room => self.sure = self.between(open.map_or(self.limit, |open| open.lsn)),
+            Some(Nth::First) => self.sure = open.unwrap_or_else(|| self.between(self.limit)),
+            Some(Nth::Later) => (self.sure.segment, self.sure.offset) = (String::new(), 0),
+        }
     }
 
     /// Adds what was read of a segment; `false` if the log ends in it. `next`: what the next segment's link is like, if there
@@ -234,12 +274,19 @@ impl Sum {
         self.report.records += walked.found.records;
         self.report.bytes += walked.bytes;
         if !open && part.link.is_some() {
-            (self.sure, self.sure_bytes) = (self.end, self.report.bytes);
+            self.sure = self.between(self.end);
         }
         if open {
             let lost = walked.holes.last().filter(|hole| !hole.followed && !left).map(|_| self.durable.min(self.limit));
             self.end = lost.unwrap_or(found.base + walked.end);
         }
+        let place = || Place {
+            segment: found.name.clone(),
+            offset: walked.end,
+            lsn: found.base + walked.end,
+            bytes: self.report.bytes,
+        };
+        self.open = (open && more).then(place);
         self.gaps(found, walked);
         self.hold_against_count(found, part, walked);
         true
@@ -349,104 +396,6 @@ impl Sum {
     fn ends_before(&mut self, hole: &Hole) {
         if hole.followed || hole.spoiled.is_some() || hole.from > hole.batch {
             self.torn = Some(hole.beyond);
-        }
-    }
-
-    /// Says that the log ends in a torn tail, if it does. `above`: valid records in the segments above it.
-    pub(super) fn tell_torn(&mut self, above: u64) {
-        let Some(beyond) = self.torn else { return };
-        let beyond = plural(beyond + above, "valid record");
-        let what = "of which nothing says that it was durable";
-        self.report.notes.push(format!("torn tail at LSN {}, {what}; beyond it: {beyond}", self.end));
-    }
-
-    /// What lies above the log, and whether all that was durable is below its end.
-    pub(super) fn above(&mut self, plan: &Plan, pieces: &[Piece]) {
-        let top = pieces.last().and_then(Piece::member);
-        for (index, found) in plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
-            let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
-            let Some(what) = damaged.or_else(|| found.too_short()) else { continue };
-            // What was durable above the last segment lay in it.
-            let held = top.is_some() && self.end < self.durable && found.base >= self.limit;
-            let from = found.base.saturating_add(u64::from(BLOCK));
-            let lost = if held { self.durable.saturating_sub(from) } else { 0 };
-            let records = plan.parts.get(index).is_some_and(|part| part.blank && lost == 0).then_some(0);
-            self.fault(&found.name, found.base, 0, lost, what);
-            self.report.faults.last_mut().into_iter().for_each(|fault| fault.lost_records = records);
-            self.end = if lost > 0 { self.durable } else { self.end };
-        }
-        let used = plan.survey.mark.is_some_and(|mark| mark.synced > 0 || mark.front > 0);
-        let front = plan.survey.front;
-        if self.end < self.durable {
-            let mut what = format!("records up to LSN {} were durable, and end here", self.durable);
-            let (mut name, mut base) = (self.top.clone(), self.base);
-            // What was durable above this segment lay in one that is gone, below its header.
-            let above = self.durable.saturating_sub(self.limit.saturating_add(u64::from(BLOCK)));
-            let lost = if above > 0 { above } else { self.durable - self.end };
-            if pieces.is_empty() && self.is_whole() {
-                let gone = words::all_gone(plan.survey.segments.len());
-                what = format!("{gone}: records up to LSN {} were durable", self.durable);
-            }
-            let whole = |top: usize| plan.survey.segments.get(top).is_some_and(|found| found.header.is_ok());
-            if above > 0 && top.is_some_and(whole) {
-                what = words::gone_behind(&name, self.durable);
-                (name, base, self.end) = (segment_name(self.limit), self.limit, self.limit);
-                self.gone = Some((base, self.durable));
-            }
-            self.fault(&name, base, self.end - base, lost, what);
-            self.end = self.durable;
-        } else if top.is_none() && (front > 0 || used) {
-            self.fault("", front, 0, 0, format!("no segment leads down to the front, LSN {front}"));
-        }
-        // Where nothing else is wrong, it is the one that opening comes to. One that another followed was trimmed.
-        let newest = if self.is_whole() { plan.tip } else { top };
-        if let Some(newest) = newest.filter(|_| self.gone.is_none()) {
-            self.cut_newest(plan, newest);
-        }
-        // Whatever else opening refuses.
-        let is_told = |name: &String| self.report.faults.iter().any(|fault| fault.segment == *name);
-        if let Some(broken) = plan.chain.broken.as_ref().filter(|broken| self.is_whole() || !is_told(&broken.segment)) {
-            let lost = broken.to.saturating_sub(broken.from);
-            let offset = broken.from.saturating_sub(broken.base);
-            self.fault(&broken.segment, broken.base, offset, lost, broken.what.clone());
-        }
-    }
-
-    /// Whether nothing is wrong but names.
-    fn is_whole(&self) -> bool {
-        self.report.faults.len() == self.misnamed
-    }
-
-    /// The newest segment, if it is shorter than it was made and did not end there when the log was closed.
-    fn cut_newest(&mut self, plan: &Plan, newest: usize) {
-        let Some(found) = plan.survey.segments.get(newest) else { return };
-        let end = found.base.saturating_add(found.length);
-        let mut faults = self.report.faults.iter_mut().filter(|fault| fault.segment == found.name);
-        let free = self.free.map(|_| self.end);
-        let Some(capacity) = plan.capacity(newest) else {
-            // Nothing tells how long it was made, and it may have been cut.
-            let closed = plan.survey.mark.is_some_and(|mark| mark.synced == end);
-            faults.filter(|fault| fault.offset == 0 && !closed).for_each(|fault| fault.lost_records = None);
-            return;
-        };
-        let what = short(&plan.survey, free, end, found.length, capacity);
-        if let Some(told) =
-            faults.find(|fault| fault.offset > 0 && fault.lsn.0.saturating_add(fault.lost_bytes) >= self.end)
-        {
-            // What is lost at its end is told, but for why.
-            let why = found.too_short().or(what.filter(|_| told.offset > u64::from(BLOCK)));
-            let why = why.filter(|why| !told.what.starts_with(why.as_str()));
-            why.into_iter().for_each(|why| told.what = format!("{why}: {}", told.what));
-            return;
-        }
-        if let Some(what) = what {
-            // Where it ends inside a frame, or behind one that is damaged, that was there.
-            let valid = self.end.clamp(found.base, end) - found.base;
-            let free = self.free.filter(|_| plan.survey.mark.is_some_and(|mark| mark.synced == self.end));
-            let lost = if free == Some(true) { 0 } else { found.length - valid };
-            self.fault(&found.name, found.base, valid, lost, what);
-            let records = free.filter(|free| *free).map(|_| 0);
-            self.report.faults.last_mut().into_iter().for_each(|fault| fault.lost_records = records);
         }
     }
 
