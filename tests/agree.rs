@@ -160,7 +160,6 @@ fn each_damage_to_a_small_log_is_judged_alike() {
         let mut look = |what: String, harm: Harm<'_>| {
             let disk = script.disk.fork();
             harm(&disk);
-            let kept = disk.fork();
             let twice = || second::look(&disk).agrees(&script.open(&disk.fork()));
             let differs = script.judge(&disk, false, &mut seen).and_then(|()| twice()).err();
             seen.different.extend(differs.map(|e| format!("closed {closed}, MARK {mark}: {what}: {e}")));
