@@ -240,6 +240,35 @@ fn nothing_is_written_where_there_is_something() {
     assert!(!temp.path().join("unmade").exists());
 }
 
+/// The new log was made among the files of another, which then had a directory of somebody else.
+#[test]
+fn nothing_is_written_among_the_files_of_another_log() {
+    let temp = tempfile::tempdir().unwrap();
+    let [old, other, link] = ["old", "other", "link"].map(|name| temp.path().join(name));
+    drop((log(&old, 10), log(&other, 10)));
+    fs::create_dir(other.join("empty")).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    let files = || fs::read_dir(&other).unwrap().count();
+    let before = files();
+    for marked in [true, false] {
+        for place in ["other/new", "other/empty", "other/new/lower", "link/new", "other/none/../new"] {
+            let to = temp.path().join(place);
+            for command in [["export", text(&old), "--out", text(&to)], ["salvage", text(&old), "--to", text(&to)]] {
+                let output = seawall(&command);
+                let told = said(&output);
+                assert_eq!(output.status.code(), Some(1), "{command:?}");
+                assert!(told.contains("holds another log; nothing was written: name a directory beside it"), "{told}");
+                assert_eq!(files(), before - usize::from(!marked), "{command:?}");
+            }
+        }
+        // Without MARK it is a log still.
+        _ = fs::remove_file(other.join("MARK"));
+    }
+    // Nor into a directory there, but one in that is no part of the log.
+    fs::write(other.join("empty/mine"), "mine").unwrap();
+    assert_eq!(export(&old, &other.join("empty/new"), None, &[]).status.code(), Some(0));
+}
+
 /// Payloads, each with whether its batch ends there.
 fn batches(dir: &Path) -> Vec<(String, bool)> {
     records(dir).iter().map(|r| (String::from_utf8(r.payload.to_vec()).unwrap(), r.ends_batch)).collect()

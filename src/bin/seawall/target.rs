@@ -9,7 +9,8 @@ use seawall::{Error, ErrorKind, check};
 
 use crate::exit;
 
-/// Refuses a directory that holds anything, and one that lies within what is read: that would be changed by it.
+/// Refuses a directory that holds anything, and one that lies within what is read: that would be changed by it; or among
+/// the files of another log.
 pub fn refuse_used(new: &Path, sources: &[impl AsRef<Path>]) -> anyhow::Result<()> {
     let used = match fs::read_dir(new) {
         Ok(mut entries) => entries.next().is_some(),
@@ -33,6 +34,15 @@ pub fn refuse_used(new: &Path, sources: &[impl AsRef<Path>]) -> anyhow::Result<(
             real.display()
         );
     }
+    // What lies in a directory that is there: itself, or the topmost that is made for it.
+    let made = place.ancestors().find(|path| path.parent().is_none_or(Path::exists)).unwrap_or(&place);
+    let log = log_around(made);
+    ensure!(
+        log.is_none(),
+        "{} lies within {}, which holds another log; nothing was written: name a directory beside it",
+        new.display(),
+        log.unwrap_or(&place).display()
+    );
     Ok(())
 }
 
