@@ -6,6 +6,7 @@ use seawall::Options;
 use seawall::check::{Repair, verify};
 
 use crate::made::{self, Log, Made, lone, salvaged, segments, whole};
+use crate::spec;
 
 /// Nothing was said to be missing where nothing named what lay before the first segment that is left.
 #[test]
@@ -205,4 +206,41 @@ fn a_record_that_lacks_only_padding_is_lost_to_the_log_and_salvaged() {
         // Copied aside before it is written anew.
         assert_eq!(whole(&salvaged(&[dir.path()])).len(), salvage, "{cut} after the repair");
     }
+}
+
+/// The end of the newest segment was told twice: by the frame that is torn, and by how far the log was durable.
+#[test]
+fn a_damaged_end_is_one_place() {
+    let log = Log::new(21, 130);
+    let paths = segments(log.dir());
+    let (path, sealed) = (paths.last().unwrap(), &paths[1]);
+    let before = fs::read(path).unwrap();
+    let frames = spec::segment(&before).unwrap().frames;
+    assert!(frames.len() > 2);
+    for frame in &frames[1..] {
+        let payload = frame.at + 24;
+        let mut flipped = before.clone();
+        flipped[payload] ^= 1;
+        for hurt in [&flipped, &before[..payload + 4], &before[..frame.at]] {
+            fs::write(path, hurt).unwrap();
+            let found = salvaged(&[log.dir()]);
+            assert_eq!(lone(&found).damaged, 1, "{} bytes, frame at {}: {}", hurt.len(), frame.at, lone(&found));
+        }
+    }
+    // Two are two: one in it, or elsewhere, and its end; or its end and the segment behind it.
+    let (first, last) = (frames[1].at + 24, frames.last().unwrap().at + 24);
+    let mut flipped = before.clone();
+    [first, last].into_iter().for_each(|at| flipped[at] ^= 1);
+    fs::write(path, &flipped).unwrap();
+    assert_eq!(lone(&salvaged(&[log.dir()])).damaged, 2);
+    flipped[first] ^= 1;
+    fs::write(path, &flipped).unwrap();
+    made::flip(sealed, 9000);
+    assert_eq!(lone(&salvaged(&[log.dir()])).damaged, 2);
+    made::flip(sealed, 9000);
+    fs::remove_file(path).unwrap();
+    let below = &paths[paths.len() - 2];
+    let torn = spec::segment(&fs::read(below).unwrap()).unwrap().frames.last().unwrap().at;
+    made::flip(below, torn + 24);
+    assert_eq!(lone(&salvaged(&[log.dir()])).damaged, 2);
 }

@@ -197,6 +197,8 @@ struct Tally<'a> {
     /// The end of what was found or is known to have been there, and of what is known to have been durable.
     reach: u64,
     durable: u64,
+    /// How far the last segment can reach, if it breaks off in a frame that is told to be damaged.
+    torn_to: u64,
     /// Where the segment before lies, and how many records of the log lie up to its end, as far as that is known.
     last: Option<u64>,
     counted: Option<u64>,
@@ -232,6 +234,7 @@ impl<'a> Tally<'a> {
             log,
             reach: 0,
             durable,
+            torn_to: 0,
             last: None,
             newest: past.front,
             counted,
@@ -257,19 +260,21 @@ impl<'a> Tally<'a> {
             log.segment_size = log.segment_size.max(life.size()).max(u64::from(last.end()));
         }
         let (mut next, mut is_short) = (life.begin, false);
+        // Tells whether that counts.
         let mut miss = |offset: u32| {
             let lsn = life.lsn(offset);
             // All of its records are there: what was damaged is the log's own.
             let is_no_loss =
                 life.is_former || lsn < self.past.front || self.past.is_cut_off(lsn) || self.past.is_late(lsn);
             if life.records == Some(found) || is_no_loss {
-                return;
+                return false;
             }
             is_short = true;
             // No more than that the log began before what was given.
             let is_absent = frames.is_empty() && log.records == 0 && !self.past.is_marked;
             log.absent |= is_absent;
             log.damaged += u64::from(!is_absent);
+            !is_absent
         };
         for frame in frames {
             if frame.offset > next && !(next == BLOCK && is_link(frame.offset)) {
@@ -277,15 +282,15 @@ impl<'a> Tally<'a> {
             }
             next = frame.end();
         }
-        match life.end {
-            Some(end) if end > u64::from(next) => miss(next),
+        let is_told = match life.end {
+            Some(end) => end > u64::from(next) && miss(next),
             // First there is only a link.
-            None if next != BLOCK && is_torn(next) => miss(next),
-            _ => {}
-        }
-        let end = life.end.unwrap_or(0).max(u64::from(next));
+            None => next != BLOCK && is_torn(next) && miss(next),
+        };
+        let (base, end) = (life.base.unwrap_or(0), life.end.unwrap_or(0).max(u64::from(next)));
         if life.end.is_some() || !frames.is_empty() {
-            self.reach = before.max(life.base.unwrap_or(0).saturating_add(end));
+            self.reach = before.max(base.saturating_add(end));
+            self.torn_to = if is_told && life.end.is_none() { base.saturating_add(life.limit) } else { 0 };
         }
         self.durable = self.durable.max(life.claim);
         for frame in frames.iter().filter(|frame| frame.is_record) {
@@ -433,7 +438,8 @@ impl<'a> Tally<'a> {
         let durable = self.past.settled.map_or(self.durable, |settled| settled.min(self.durable));
         let is_only_link = u32::try_from(durable.saturating_sub(self.newest)).is_ok_and(is_link);
         let is_cut = durable > self.reach.max(self.past.front) && !is_only_link;
-        self.log.damaged += u64::from(is_cut);
+        // Where the newest segment breaks off that is told already.
+        self.log.damaged += u64::from(is_cut && durable > self.torn_to);
         if is_cut || self.is_open {
             self.log.lost_records = None;
         }
