@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{BufReader, Read};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{first_segment, flip, lines, log, said, seawall, text};
+use crate::{first_segment, flip, lines, log, said, seawall, segments, text};
 
 fn dumped(arguments: &[&str]) -> Vec<Value> {
     let output = seawall(&[&["dump", "--json"], arguments].concat());
@@ -228,4 +230,55 @@ fn a_file_in_the_place_of_a_log_is_told_with_what_to_give_instead() {
     let said = said(&seawall(&["repair", text(&mark)]));
     let next = format!("next     the same command with the directory that holds the log: {}\n", text(temp.path()));
     assert!(said.contains(&next), "{said}");
+}
+
+/// "Mend what the system says" was the next step, although the system minds nothing.
+#[test]
+fn what_is_no_plain_file_in_the_place_of_one_is_to_be_moved_away() {
+    let temp = tempfile::tempdir().unwrap();
+    let [dir, saved] = ["log", "saved"].map(|name| temp.path().join(name));
+    log(&dir, 2000).close().unwrap();
+    let commands: [(PathBuf, &[&[&str]]); 2] = [
+        (dir.join("MARK"), &[&["verify"], &["inspect"], &["dump"], &["tail"], &["stats"], &["repair"]]),
+        (segments(&dir)[1].clone(), &[&["repair"], &["repair", "--pass-over"]]),
+    ];
+    for (file, commands) in &commands {
+        fs::rename(file, &saved).unwrap();
+        for is_link in [false, true] {
+            if is_link {
+                symlink(&saved, file).unwrap()
+            } else {
+                fs::create_dir(file).unwrap()
+            }
+            for command in *commands {
+                let told = said(&seawall(&[command, &[text(&dir)][..]].concat()));
+                let next =
+                    format!("next     move {} away, and the file that is meant there if it is elsewhere", text(file));
+                assert!(told.contains(&next) && !told.contains("the system"), "{command:?}: {told}");
+            }
+            // As it says.
+            if is_link { fs::remove_file(file).unwrap() } else { fs::rename(file, temp.path().join("away")).unwrap() }
+        }
+        fs::rename(&saved, file).unwrap();
+        fs::remove_dir(temp.path().join("away")).unwrap();
+        for command in *commands {
+            assert_eq!(seawall(&[command, &[text(&dir)][..]].concat()).status.code(), Some(0), "{command:?}");
+        }
+    }
+}
+
+/// Nor is anything to be mended where what was named is not there, or nothing to be read.
+#[test]
+fn what_cannot_be_a_source_is_told_with_what_to_give_instead() {
+    let temp = tempfile::tempdir().unwrap();
+    let [none, pipe] = ["none", "pipe"].map(|name| temp.path().join(name));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let next = |command: &str, path: &Path| {
+        said(&seawall(&[command, text(path)])).split("next     ").nth(1).unwrap().to_owned()
+    };
+    assert_eq!(next("salvage", &none), "the same command with what is there\n");
+    let instead = format!("the same command with files, directories or disks in the place of {}\n", text(&pipe));
+    assert_eq!(next("salvage", &pipe), instead);
+    // It proposed to salvage that.
+    assert_eq!(next("verify", &pipe), "the same command with the directory that holds the log\n");
 }

@@ -1,6 +1,8 @@
 //! What is said of a command that failed: what is wrong, where, what is lost, what was touched, and what to do next.
 
 use std::fmt::{self, Display, Formatter};
+use std::io::ErrorKind as Kind;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use seawall::{Damage, Error, ErrorKind, Lsn, check};
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use crate::exit;
 use crate::inspect::directory;
 use crate::out::{self, Plain, counted};
-use crate::target::{beside_log, is_used, log_around};
+use crate::target::{beside_log, is_logs, is_used, log_around};
 
 /// The help of `--json` for what fails.
 pub const JSON: &str = "\
@@ -201,7 +203,7 @@ fn system(error: &Error) -> Option<&std::io::Error> {
 
 /// Whether a file was named where a directory is meant.
 fn is_file(error: &Error) -> bool {
-    system(error).is_some_and(|e| e.kind() == std::io::ErrorKind::NotADirectory)
+    system(error).is_some_and(|e| e.kind() == Kind::NotADirectory)
 }
 
 fn damage(error: &Error) -> Option<&Damage> {
@@ -334,7 +336,6 @@ fn word(kind: &ErrorKind) -> &'static str {
 /// the same command once more, in words.
 fn steps(error: &Error, file: &Path, dir: &Path, again: &str) -> Vec<String> {
     let mend = format!("mend what the system says, then {again} again");
-    let refused = system(error);
     match error.kind() {
         ErrorKind::Damage(damage) => ways(dir, Some(damage.lsn)),
         ErrorKind::NotStrict => {
@@ -354,22 +355,7 @@ fn steps(error: &Error, file: &Path, dir: &Path, again: &str) -> Vec<String> {
         ErrorKind::Locked => {
             vec![format!("seawall inspect {}", shell(dir)), format!("{again} once the other writer has ended")]
         }
-        ErrorKind::Io if refused.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) => {
-            vec![format!("{again} as a user who may do this")]
-        }
-        ErrorKind::Io if is_file(error) => {
-            let log = log_around(file).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
-            let again = format!("{again} with the directory that holds the log{log}");
-            let dump = check::frames(file).is_ok().then(|| format!("seawall dump {}", shell(file)));
-            // Of a file that is no segment it may be an image of a disk, but for this one.
-            let salvage = (!file.ends_with("MARK")).then(|| salvage(&[file], None));
-            [Some(again), dump, salvage].into_iter().flatten().collect()
-        }
-        ErrorKind::Io if refused.and_then(std::io::Error::raw_os_error) == Some(libc::EMFILE) => {
-            vec![format!("allow more open files (`ulimit -n`; each segment takes one), then {again} again")]
-        }
-        ErrorKind::Io if error.operation() == "read" => vec![mend, salvage(&[dir], None)],
-        ErrorKind::Io => vec![mend],
+        ErrorKind::Io => io_steps(error, file, dir, again, mend),
         ErrorKind::DiskFull => vec![format!("make room on the disk, then {again} again")],
         ErrorKind::LogFull => {
             vec!["clean the log or give it more room (--retain, --max-disk-bytes), then the same again".to_owned()]
@@ -380,6 +366,58 @@ fn steps(error: &Error, file: &Path, dir: &Path, again: &str) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// The same where the system refused. `mend`: the step where nothing tells more than it says.
+fn io_steps(error: &Error, file: &Path, dir: &Path, again: &str, mend: String) -> Vec<String> {
+    let refused = system(error);
+    let is_named = file.file_name().is_some_and(is_logs);
+    match refused.map_or(Kind::Other, std::io::Error::kind) {
+        Kind::PermissionDenied => vec![format!("{again} as a user who may do this")],
+        Kind::NotADirectory => {
+            let log = log_around(file).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
+            let again = format!("{again} with the directory that holds the log{log}");
+            let dump = check::frames(file).is_ok().then(|| format!("seawall dump {}", shell(file)));
+            // Of a file that is no segment it may be an image of a disk, but for this one.
+            let is_source =
+                !file.ends_with("MARK") && std::fs::metadata(file).is_ok_and(|of| is_source(of.file_type()));
+            let salvage = is_source.then(|| salvage(&[file], None));
+            [Some(again), dump, salvage].into_iter().flatten().collect()
+        }
+        // It is no plain file, which the system does not mind.
+        Kind::InvalidInput if is_named && refused.is_some_and(|e| e.raw_os_error().is_none()) => {
+            let file = shell(file);
+            vec![format!("move {file} away, and the file that is meant there if it is elsewhere; then {again} again")]
+        }
+        Kind::InvalidInput if error.operation() == "open" => {
+            vec![format!("{again} with files, directories or disks in the place of {}", shell(file))]
+        }
+        Kind::NotFound if error.operation() == "list" => vec![format!("{again} with what is there")],
+        Kind::ReadOnlyFilesystem => {
+            vec![format!("mount the file system so that it can be written, then {again} again")]
+        }
+        Kind::Unsupported if error.operation() == "allocate" => {
+            vec![format!("{again} with a directory on another file system, such as ext4 or xfs")]
+        }
+        _ => match (refused.and_then(std::io::Error::raw_os_error), error.operation()) {
+            (Some(libc::EMFILE), _) => {
+                vec![format!("allow more open files (`ulimit -n`; each segment takes one), then {again} again")]
+            }
+            (Some(libc::ENFILE), _) => {
+                vec![format!("let the system open more files (fs.file-max), then {again} again")]
+            }
+            (Some(libc::EAGAIN), "start a thread for") => {
+                vec![format!("allow more threads (`ulimit -u`), then {again} again")]
+            }
+            (_, "read") => vec![mend, salvage(&[dir], None)],
+            _ => vec![mend],
+        },
+    }
+}
+
+/// Whether salvage reads what is of this kind.
+fn is_source(kind: std::fs::FileType) -> bool {
+    kind.is_file() || kind.is_block_device()
 }
 
 #[cfg(all(test, feature = "sim"))]

@@ -1,5 +1,6 @@
 //! Where a command may make a new log.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -78,12 +79,16 @@ pub fn is_used(dir: &Path) -> bool {
 
 /// The directory that a file or a directory lies in, if that holds a log. One without MARK is known by its segments.
 pub fn log_around(path: &Path) -> Option<&Path> {
-    let is_logs = |entry: fs::DirEntry| {
-        let name = entry.file_name();
-        name == "MARK" || name.to_str().is_some_and(is_segment)
-    };
     let dir = path.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
-    dir.filter(|dir| fs::read_dir(dir).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_logs))))
+    dir.filter(|dir| {
+        fs::read_dir(dir)
+            .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| is_logs(&entry.file_name()))))
+    })
+}
+
+/// Whether a file is named as one of a log.
+pub fn is_logs(name: &OsStr) -> bool {
+    name == "MARK" || name.to_str().is_some_and(is_segment)
 }
 
 /// Whether a file is named as a segment, be it one that was moved aside.

@@ -242,6 +242,7 @@ fn failed(fault: Option<Fault>, options: Options, call: impl Fn(&Wal) -> Option<
 fn each_kind_of_error() {
     let append = |wal: &Wal| wal.append(&[3; 5000]).and_then(|ticket| ticket.wait()).err();
     let full = Fault::new(Operation::Allocate).kind(std::io::ErrorKind::StorageFull).for_good();
+    let unable = Fault::new(Operation::Allocate).kind(std::io::ErrorKind::Unsupported).for_good();
     let denied = |operation| Fault::new(operation).kind(std::io::ErrorKind::PermissionDenied).for_good();
     let refused = |fault| {
         let made = Made::new(7);
@@ -266,6 +267,9 @@ fn each_kind_of_error() {
         ("not strict", told(not_strict())),
         ("refused", told(refused(denied(Operation::List)))),
         ("read error", told(refused(Fault::new(Operation::Read).on(".wal").errno(EIO).for_good()))),
+        ("no more files in the system", told(refused(Fault::new(Operation::Open).errno(libc::ENFILE).for_good()))),
+        ("read-only", told(refused(Fault::new(Operation::Open).on(".wal").errno(libc::EROFS).for_good()))),
+        ("no blocks ahead", told(failed(Some(unable), options(), append))),
         ("disk full", told(failed(Some(full), options(), append))),
         ("log full", told(failed(None, options().max_disk_bytes(4 * (16 << 10)), append))),
         ("removed", told(failed(None, options(), removed))),
