@@ -123,6 +123,27 @@ fn what_is_damaged_is_left_out_and_exits_with_3() {
     assert_eq!(told(&records(&next)), told(&all[..7]));
 }
 
+/// It was said to be written with loss, although all of it was written.
+#[test]
+fn damage_that_costs_no_record_is_told_and_exits_with_0() {
+    let temp = tempfile::tempdir().unwrap();
+    let old = temp.path().join("old");
+    log(&old, 2000).close().unwrap();
+    let all = told(&records(&old));
+    let file = &segments(&old)[1];
+    // Its header, its link, and both.
+    for (number, places) in [&[20][..], &[4096 + 30], &[20, 4096 + 30]].into_iter().enumerate() {
+        places.iter().for_each(|at| flip(file, *at));
+        let new = temp.path().join(format!("new.{number}"));
+        let output = export(&old, &new, None, &["--json"]);
+        let damaged = lines(&output)[0]["damaged"].as_u64().unwrap();
+        assert_eq!((output.status.code(), damaged), (Some(0), places.len() as u64), "{places:?}: {}", said(&output));
+        assert_eq!(said(&output).matches("damage: ").count(), places.len(), "{}", said(&output));
+        assert_eq!(told(&records(&new)), all);
+        places.iter().for_each(|at| flip(file, *at));
+    }
+}
+
 /// A log of so many segments of 1 MiB, and its records.
 fn large(dir: &Path, segments: u64) -> (Wal, Vec<Record>) {
     let wal = Options::new().segment_size(1 << 20).open(dir).unwrap();

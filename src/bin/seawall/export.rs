@@ -50,9 +50,9 @@ const EXAMPLES: &str = "Examples:
   seawall export /var/lib/billing --redact --out /tmp/to-send
   seawall export 00000000000067108864.wal.aside --out /tmp/saved
 
-Exit codes: 0 all of that was written, 1 usage or I/O, 2 the new log would be damaged, 3 written, but for what was
-damaged, or cleaned away in the middle meanwhile (what and where stands on standard error), 4 the new log is locked,
-5 written by a newer version.";
+Exit codes: 0 all of that was written, be it past damage that costs no record, 1 usage or I/O, 2 the new log would be
+damaged, 3 written, but for what is lost by damage, or was cleaned away in the middle meanwhile (what and where stands on
+standard error), 4 the new log is locked, 5 written by a newer version.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
@@ -79,7 +79,7 @@ fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> 
     let to = arguments.to.map_or(Lsn::MAX, Lsn);
     let meter = Meter::new(arguments.json);
     let mut export = Export { redact: arguments.redact, ..Export::new(&wal) };
-    let (mut damaged, mut removed, mut first) = (0, 0, None);
+    let (mut damaged, mut lost, mut removed, mut first) = (0, false, 0, None);
     while let Some(item) = frames.next() {
         match item? {
             Item::Record(record) if record.lsn >= to => break,
@@ -89,6 +89,7 @@ fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> 
             Item::Damage(fault) if lies_below(&fault, arguments.from) => {}
             Item::Damage(fault) => {
                 damaged += 1;
+                lost |= fault.lost_records != Some(0);
                 first.get_or_insert(fault.lsn);
                 export.end_apart()?;
                 meter.say(format_args!("damage: {fault}"));
@@ -132,7 +133,7 @@ fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> 
             out.line(out::parts(parts))?;
         }
     }
-    Ok(if damaged + removed > 0 { exit::loss() } else { exit::CLEAN })
+    Ok(if lost || removed > 0 { exit::loss() } else { exit::CLEAN })
 }
 
 /// A log while it is written, batch by batch.
