@@ -458,6 +458,9 @@ fn a_log_of_a_newer_version_is_told_from_a_damaged_one() {
     file.write_all_at(&header, 0).unwrap();
     let receive = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--dir", dir];
     let new = tempfile::tempdir().unwrap();
+    // Of which nothing else is left.
+    let only = new.path().join("only");
+    fs::write(&only, header).unwrap();
     for arguments in [
         &["dump", dir][..],
         &["verify", dir],
@@ -465,10 +468,16 @@ fn a_log_of_a_newer_version_is_told_from_a_damaged_one() {
         &["tail", dir],
         &["stats", dir],
         &["export", dir, "--out", text(&new.path().join("new"))],
+        &["salvage", dir],
+        &["salvage", text(&only)],
+        &["salvage", text(&only), "--to", text(&new.path().join("new"))],
         &receive,
     ] {
         let output = seawall(arguments);
         assert_eq!(output.status.code(), Some(5), "{arguments:?}: {}", said(&output));
+        // A step without a command in it is none.
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(!shown.trim_end().ends_with("next"), "{arguments:?}: {shown}");
     }
 }
 

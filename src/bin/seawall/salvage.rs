@@ -106,7 +106,8 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     }
     let logs = chosen(&found, arguments.log.as_deref())?;
     let written = match (&arguments.to, &logs[..]) {
-        (None, _) => None,
+        // Where there is none, a newer version wrote all of it.
+        (None, _) | (_, []) => None,
         (Some(to), [log]) => {
             let unfinished = |e: anyhow::Error| match is_used(to) {
                 true => e.context(format!("the log in {} holds a part of the records", to.display())),
@@ -341,7 +342,7 @@ fn text(
         _ => {
             let name = |log: &&SalvagedLog| (logs.len() > 1).then(|| log.name.clone());
             let ways: Vec<_> = logs.iter().map(|log| failure::salvage(sources, name(log).as_deref())).collect();
-            out.line(failure::next(&ways))
+            if ways.is_empty() { Ok(()) } else { out.line(failure::next(&ways)) }
         }
     }
 }
