@@ -1,6 +1,7 @@
 //! How far a command is: a bar on a terminal, a line on standard error every five seconds elsewhere.
 
 use std::fmt::Display;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,12 @@ impl Meter {
             self.bar.set_length(progress.total_bytes);
             self.bar.set_position(progress.bytes);
         }
+    }
+
+    /// The same for what may be told to stop by the answer: it goes on.
+    pub fn told(&self, progress: Progress) -> ControlFlow<()> {
+        self.tick(|| progress);
+        ControlFlow::Continue(())
     }
 
     /// Writes a line to standard error without breaking the bar.

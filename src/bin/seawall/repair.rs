@@ -1,12 +1,11 @@
 //! `seawall repair`: what can be done about a damaged log, and doing it.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use seawall::Lsn;
 use seawall::check::{self, Repair, RepairPlan, Salvage, SegmentInfo, State, Step, Way};
-use seawall::{Lsn, Progress};
 use serde_json::{Value, json};
 
 use crate::exit;
@@ -79,10 +78,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let asked = arguments.acts();
     let act = asked && !arguments.dry_run;
     let meter = Meter::new(arguments.json);
-    let progress = |progress: Progress| {
-        meter.tick(|| progress);
-        ControlFlow::Continue(())
-    };
+    let progress = |progress| meter.told(progress);
     let mut repair = arguments.quarantine.iter().fold(Repair::new().progress(&progress), Repair::quarantine);
     if let Some(lsn) = arguments.cut {
         repair = repair.cut(Lsn(lsn));
@@ -203,10 +199,7 @@ fn salvages(plan: &RepairPlan, dir: &Path) -> Vec<String> {
         return vec![way(&hex(&id))];
     }
     let meter = Meter::new(false);
-    let progress = |progress| {
-        meter.tick(|| progress);
-        ControlFlow::Continue(())
-    };
+    let progress = |progress| meter.told(progress);
     let found = Salvage::new().progress(&progress).run(&[dir]);
     let logs = found.iter().flat_map(|found| found.logs());
     let logs = logs.filter(|log| ours.is_none() || log.log_id.is_none() || log.log_id == ours);

@@ -1,6 +1,5 @@
 //! `seawall salvage`: every record that can still be read, out of whatever is left of a log.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -94,10 +93,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         refuse_used(to, &arguments.sources)?;
     }
     let meter = Meter::new(arguments.json);
-    let progress = |progress| {
-        meter.tick(|| progress);
-        ControlFlow::Continue(())
-    };
+    let progress = |progress| meter.told(progress);
     let found = Salvage::new().progress(&progress).run(&arguments.sources)?;
     drop(meter);
     if found.logs().is_empty() {

@@ -1,11 +1,9 @@
 //! `seawall verify`: every checksum of a log, beside a live writer or without one.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use seawall::Progress;
 use seawall::check::{Fault, Report, Verify};
 use serde_json::{Value, json};
 
@@ -59,10 +57,7 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let meter = Meter::new(arguments.json);
-    let progress = |progress: Progress| {
-        meter.tick(|| progress);
-        ControlFlow::Continue(())
-    };
+    let progress = |progress| meter.told(progress);
     let mut verify = Verify::new().progress(&progress);
     if let Some(threads) = arguments.threads {
         verify = verify.threads(threads);
