@@ -179,6 +179,46 @@ fn what_a_writer_cleans_between_two_records_is_counted() {
     assert_eq!(records.cleaned() as usize + first.len() + rest.len(), lsns.len());
 }
 
+/// What is left of a batch was yielded as one that is whole.
+#[test]
+fn a_batch_of_which_a_record_is_not_read_any_more_is_not_whole() {
+    for is_cleaned in [false, true] {
+        let [dir, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let options = Options::new().segment_size(16 << 10);
+        let wal = options.clone().open(dir.path()).unwrap();
+        for n in 0..30 {
+            wal.append_batch(&[[n; 500], [n; 500], [n; 500]]).unwrap().wait().unwrap();
+        }
+        wal.close().unwrap();
+        let found = salvaged(&[dir.path()]);
+        let all = made::whole(&found);
+        if is_cleaned {
+            made::copy(dir.path(), other.path());
+            let wal = options.open(other.path()).unwrap();
+            wal.append(b"after").unwrap().wait().unwrap();
+            wal.clean_before_lsn(all[60].lsn).unwrap();
+            wal.close().unwrap();
+            fs::copy(other.path().join("MARK"), dir.path().join("MARK")).unwrap();
+        }
+        // The second record of the second batch, once the first is read.
+        let mut records = found.records(lone(&found));
+        let mut parts = Vec::new();
+        while let Some(record) = records.next() {
+            parts.push(record.ok().map(|record| (record.lsn, records.is_part())));
+            if parts.len() == 4 {
+                made::flip(&made::segments(dir.path())[0], all[4].lsn.0 as usize + 30);
+            }
+        }
+        let mut expected: Vec<_> = all.iter().enumerate().map(|(n, made)| Some((made.lsn, n == 5))).collect();
+        if is_cleaned {
+            expected.remove(4);
+        } else {
+            expected[4] = None;
+        }
+        assert_eq!((parts, records.cleaned()), (expected, u64::from(is_cleaned)));
+    }
+}
+
 /// A hole between records that had been cleaned looked like none.
 #[test]
 fn places_where_others_were_cleaned_away_are_counted() {

@@ -176,28 +176,30 @@ fn write(found: &Salvaged, log: &SalvagedLog, to: &Path) -> anyhow::Result<Writt
     let wal = Options::new().segment_size(segment_size(log)).open(to)?;
     let mut written = Written::default();
     let mut batch: Vec<Record> = Vec::new();
-    let (mut records, mut unread) = (found.records(log), false);
+    let mut records = found.records(log);
     while let Some(record) = records.next() {
+        // What came before one that is not read any more is left of its batch.
+        if record.is_err() || records.cleaned() > written.cleaned {
+            written.append_apart(&wal, std::mem::take(&mut batch))?;
+        }
+        written.cleaned = records.cleaned();
         let record = match record {
             Ok(record) => record,
             Err(e) => {
                 out::warn(format_args!("damage: {e}"));
                 written.unreadable += 1;
-                written.append_apart(&wal, std::mem::take(&mut batch))?;
-                // Nobody can tell any more whether its batch goes on.
-                unread = true;
                 continue;
             }
         };
         let ends = record.ends_batch;
         batch.push(record);
-        if unread || records.is_part() {
+        if records.is_part() {
             written.append_apart(&wal, std::mem::take(&mut batch))?;
         } else if ends {
             written.append(&wal, &std::mem::take(&mut batch))?;
         }
-        unread &= !ends;
     }
+    written.append_apart(&wal, batch)?;
     written.cleaned = records.cleaned();
     wal.sync()?;
     written.first = wal.read(..)?.next().transpose()?.map(|record| record.lsn);

@@ -36,7 +36,7 @@ use crate::recovery::words::UNTOLD;
 use crate::recovery::{cut_short, missing};
 
 use super::overview::PATIENCE;
-use hunt::{Finds, Frame, PART, agreed_seed};
+use hunt::{Finds, Frame, MORE, PART, agreed_seed};
 use image::{Files, Image, Images, images};
 use join::{Breaks, frame_bytes, join};
 use live::{Watched, let_times_settle, watch};
@@ -401,7 +401,14 @@ impl Salvaged {
     /// writer has cleaned away since are passed over, and [counted](SalvagedRecords::cleaned).
     pub fn records(&self, log: &SalvagedLog) -> SalvagedRecords<'_> {
         let frames = self.frames.get(log.frames.clone()).unwrap_or_default();
-        SalvagedRecords { salvaged: self, frames: frames.iter(), files: Files::default(), part: false, cleaned: 0 }
+        SalvagedRecords {
+            salvaged: self,
+            frames: frames.iter(),
+            files: Files::default(),
+            part: false,
+            broken: None,
+            cleaned: 0,
+        }
     }
 }
 
@@ -413,6 +420,8 @@ pub struct SalvagedRecords<'a> {
     frames: slice::Iter<'a, Frame>,
     files: Files,
     part: bool,
+    /// The segment in which a batch goes on of which a record was not read any more.
+    broken: Option<u32>,
     cleaned: u64,
 }
 
@@ -423,7 +432,8 @@ impl fmt::Debug for SalvagedRecords<'_> {
 }
 
 impl SalvagedRecords<'_> {
-    /// Whether the record that was yielded last is of a batch that is not whole, or not known to be.
+    /// Whether the record that was yielded last is of a batch that is not whole, or not known to be: others of it may not be
+    /// found, or not be read any more. Those before one that is not read any more were yielded as if it were whole.
     pub fn is_part(&self) -> bool {
         self.part
     }
@@ -469,8 +479,11 @@ impl Iterator for SalvagedRecords<'_> {
     fn next(&mut self) -> Option<Result<Record>> {
         loop {
             let frame = self.frames.next()?;
-            self.part = frame.batch & PART != 0;
-            match self.read(frame) {
+            let read = self.read(frame);
+            let is_broken = self.broken == Some(frame.life);
+            self.part = is_broken || frame.batch & PART != 0;
+            self.broken = Some(frame.life).filter(|_| frame.batch & MORE != 0 && (is_broken || read.is_err()));
+            match read {
                 Err(_) if self.was_cleaned(frame) => self.cleaned += 1,
                 read => return Some(read),
             }
