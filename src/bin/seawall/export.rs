@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use seawall::check::{self, Frames, Item};
-use seawall::{BatchTime, Kind, Lsn, Options, Record, Wal};
+use seawall::{Lsn, Options, Wal};
 use serde_json::json;
 
+use crate::anew::Anew;
 use crate::exit;
 use crate::failure::{self, About};
 use crate::meter::Meter;
@@ -78,7 +79,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
 fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> anyhow::Result<ExitCode> {
     let to = arguments.to.map_or(Lsn::MAX, Lsn);
     let meter = Meter::new(arguments.json);
-    let mut export = Export { redact: arguments.redact, ..Export::new(&wal) };
+    let mut export = Anew::new(&wal, arguments.redact);
     let (mut damaged, mut lost, mut removed, mut first) = (0, false, 0, None);
     while let Some(item) = frames.next() {
         match item? {
@@ -113,7 +114,7 @@ fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> 
     drop(meter);
     out::notes(&frames);
     failure::tell_ways(&arguments.path, first);
-    let Export { records, batches, parts, .. } = export;
+    let Anew { records, batches, parts, .. } = export;
     let end = wal.sync()?;
     wal.close()?;
     if records == 0 {
@@ -134,65 +135,4 @@ fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> 
         }
     }
     Ok(if lost || removed > 0 { exit::loss() } else { exit::CLEAN })
-}
-
-/// A log while it is written, batch by batch.
-struct Export<'a> {
-    wal: &'a Wal,
-    redact: bool,
-    /// Of one batch, so far.
-    batch: Vec<Record>,
-    records: u64,
-    batches: u64,
-    /// Batches of which only a part is there, and whether the last record taken was of one that goes on.
-    parts: u64,
-    in_part: bool,
-}
-
-impl Export<'_> {
-    fn new(wal: &Wal) -> Export<'_> {
-        Export { wal, redact: false, batch: Vec::new(), records: 0, batches: 0, parts: 0, in_part: false }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.records == 0 && self.batch.is_empty()
-    }
-
-    fn take(&mut self, record: Record) -> anyhow::Result<()> {
-        let ends = record.ends_batch;
-        self.in_part = false;
-        self.batch.push(record);
-        if ends { self.end_batch() } else { Ok(()) }
-    }
-
-    /// Takes a record of a batch that is not whole, as a batch of its own.
-    fn take_part(&mut self, record: Record) -> anyhow::Result<()> {
-        self.parts += u64::from(!self.in_part);
-        self.in_part = !record.ends_batch;
-        self.batch.push(record);
-        self.end_batch()
-    }
-
-    /// Appends what there is of a batch, whose rest is gone, each record on its own.
-    fn end_apart(&mut self) -> anyhow::Result<()> {
-        std::mem::take(&mut self.batch).into_iter().try_for_each(|record| self.take_part(record))
-    }
-
-    /// Appends what there is of a batch.
-    fn end_batch(&mut self) -> anyhow::Result<()> {
-        let batch = std::mem::take(&mut self.batch);
-        let Some(Record { batch_time: BatchTime(time), kind, .. }) = batch.first() else { return Ok(()) };
-        let payload =
-            |record: &Record| if self.redact { vec![0; record.payload.len()].into() } else { record.payload.clone() };
-        let payloads: Vec<_> = batch.iter().map(payload).collect();
-        let at = self.wal.at(*time);
-        let ticket = match (kind, &payloads[..]) {
-            (Kind::Checkpoint, [snapshot]) => at.append_checkpoint(snapshot)?,
-            _ => at.append_batch(&payloads)?,
-        };
-        drop(ticket);
-        self.records += payloads.len() as u64;
-        self.batches += 1;
-        Ok(())
-    }
 }

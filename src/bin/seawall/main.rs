@@ -1,6 +1,7 @@
 //! The command line tool `seawall`: receive a stream, look into a log, verify, repair, salvage and export it, and a
 //! demonstration.
 
+mod anew;
 mod completions;
 mod demo;
 mod dump;

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use anyhow::{bail, ensure};
 use clap::Args;
 use seawall::check::{Salvage, Salvaged, SalvagedLog};
-use seawall::{Kind, Lsn, Options, Record, Wal};
+use seawall::{Lsn, Options};
 use serde_json::{Value, json};
 
+use crate::anew::Anew;
 use crate::exit;
 use crate::failure::{self, About, Listing};
 use crate::meter::Meter;
@@ -148,9 +149,8 @@ fn chosen<'a>(found: &'a Salvaged, name: Option<&str>) -> anyhow::Result<Vec<&'a
 struct Written {
     records: u64,
     batches: u64,
-    /// Batches of which only a part is there, and whether the last record was of one that goes on.
+    /// Batches of which only a part is there.
     parts: u64,
-    in_part: bool,
     /// Records that were found and could not be read any more.
     unreadable: u64,
     /// Records that were found, and that a writer has cleaned away since.
@@ -174,64 +174,30 @@ fn segment_size(log: &SalvagedLog) -> u64 {
 /// Writes the records of a log into a new one.
 fn write(found: &Salvaged, log: &SalvagedLog, to: &Path) -> anyhow::Result<Written> {
     let wal = Options::new().segment_size(segment_size(log)).open(to)?;
-    let mut written = Written::default();
-    let mut batch: Vec<Record> = Vec::new();
+    let (mut written, mut new) = (Written::default(), Anew::new(&wal, false));
     let mut records = found.records(log);
     while let Some(record) = records.next() {
         // What came before one that is not read any more is left of its batch.
         if record.is_err() || records.cleaned() > written.cleaned {
-            written.append_apart(&wal, std::mem::take(&mut batch))?;
+            new.end_apart()?;
         }
         written.cleaned = records.cleaned();
-        let record = match record {
-            Ok(record) => record,
+        match record {
+            Ok(record) if records.is_part() => new.take_part(record)?,
+            Ok(record) => new.take(record)?,
             Err(e) => {
                 out::warn(format_args!("damage: {e}"));
                 written.unreadable += 1;
-                continue;
             }
-        };
-        let ends = record.ends_batch;
-        batch.push(record);
-        if records.is_part() {
-            written.append_apart(&wal, std::mem::take(&mut batch))?;
-        } else if ends {
-            written.append(&wal, &std::mem::take(&mut batch))?;
         }
     }
-    written.append_apart(&wal, batch)?;
+    new.end_apart()?;
     written.cleaned = records.cleaned();
+    Anew { records: written.records, batches: written.batches, parts: written.parts, last: written.last, .. } = new;
     wal.sync()?;
     written.first = wal.read(..)?.next().transpose()?.map(|record| record.lsn);
     wal.close()?;
     Ok(written)
-}
-
-impl Written {
-    /// Appends what was one batch as one.
-    fn append(&mut self, wal: &Wal, batch: &[Record]) -> anyhow::Result<()> {
-        let Some(first) = batch.first() else { return Ok(()) };
-        let at = wal.at(first.batch_time);
-        let ticket = match batch {
-            [one] if one.kind == Kind::Checkpoint => at.append_checkpoint(&one.payload)?,
-            batch => at.append_batch(&batch.iter().map(|record| &record.payload).collect::<Vec<_>>())?,
-        };
-        self.last = Some(ticket.lsn());
-        self.records += batch.len() as u64;
-        self.batches += 1;
-        self.in_part = false;
-        Ok(())
-    }
-
-    /// Appends what is left of a batch: each record as one of its own.
-    fn append_apart(&mut self, wal: &Wal, batch: Vec<Record>) -> anyhow::Result<()> {
-        for record in &batch {
-            self.parts += u64::from(!self.in_part);
-            self.append(wal, std::slice::from_ref(record))?;
-            self.in_part = !record.ends_batch;
-        }
-        Ok(())
-    }
 }
 
 fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: Option<&Written>) -> Value {
