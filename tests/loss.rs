@@ -403,6 +403,21 @@ fn a_closed_log_without_mark_loses_nothing_that_is_known_of() {
     assert!(damage.to_string().contains("nothing that is known of"), "{damage}");
     assert_eq!(lost(&report).0, 0);
     assert!(report.to_string().contains("the MARK is gone that says that it was closed there"), "{report}");
+    // One of its slots does too; of the other the log is sound.
+    let hurt = |at: usize| {
+        let closed = Closed::new();
+        let mark = closed.dir.path().join("MARK");
+        let mut bytes = fs::read(&mark).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&mark, bytes).unwrap();
+        closed
+    };
+    let damaged: Vec<_> =
+        [10, 4106].map(hurt).into_iter().filter(|log| small().open(log.dir.path()).is_err()).collect();
+    let [closed] = &damaged[..] else { panic!("{}", damaged.len()) };
+    let (damage, report) = closed.damage();
+    assert!(report.faults[0].what.contains("or the slot of MARK is damaged that says that"), "{report}");
+    assert_eq!((damage.bytes, lost(&report).0), (0, 0));
 }
 
 /// What else is done to a log, in words, and how; of its newest segment.
@@ -515,6 +530,26 @@ fn a_cut_segment_below_a_lost_link_is_where_its_loss_is_told() {
         ];
         assert_eq!(plan.others, ways, "{plan}");
     }
+}
+
+/// A segment of which zeros are left behind its header, and whose next one is gone: its file was passed over in silence, and
+/// the loss told of the one that is gone, or, where that was the newest, not at all.
+#[test]
+fn a_segment_of_zeros_beside_one_that_is_gone_is_told_too() {
+    let zero = |closed: &Closed, segment: usize| {
+        closed.change(segment, |bytes| bytes[4096..].fill(0));
+        fs::remove_file(&closed.segments[segment + 1]).unwrap();
+    };
+    let (closed, damage, report) = Closed::damaged_by(|closed| zero(closed, 2));
+    let of_file = |segment: usize| (name(&closed.segments[segment]), Some(closed.count([segment])));
+    let told: Vec<_> = report.faults.iter().map(|fault| (fault.segment.clone(), fault.lost_records)).collect();
+    assert_eq!(told, [of_file(2), of_file(3)], "{report}");
+    assert_eq!((damage.segment, damage.offset), (name(&closed.segments[2]), BLOCK), "{report}");
+    let newest = Closed::new().segments.len() - 1;
+    let (closed, damage, report) = Closed::damaged_by(|closed| zero(closed, newest - 1));
+    let told: Vec<_> = report.faults.iter().map(|fault| fault.segment.clone()).collect();
+    assert_eq!(told, [name(&closed.segments[newest - 1]), name(&closed.segments[newest])], "{report}");
+    assert_eq!((damage.offset, damage.records), (BLOCK, None), "{report}");
 }
 
 /// A link that is damaged above a segment that is gone, or cut to less than its header: nothing but the next link's

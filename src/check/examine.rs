@@ -236,7 +236,7 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     for (n, piece) in pieces.iter().enumerate() {
         match *piece {
             Piece::Missing { base, end, records, before } => {
-                sum.missing(base, end, records, before, plan.survey.instead(base));
+                sum.missing(&plan, base, end, records, before);
             }
             Piece::Member(index) => {
                 let walked = walks.get(index).and_then(Option::as_ref);

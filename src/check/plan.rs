@@ -283,13 +283,12 @@ impl Plan {
         part.seal.is_some_and(|seal| found.cut_before(found.base.saturating_add(seal.end)).is_some())
     }
 
-    /// A segment that lies between two places and that nothing tells how to read, and what is wrong with it.
+    /// A segment that lies between two places, of which nothing can be read, and why.
     pub(super) fn unread(&self, bases: std::ops::Range<u64>) -> Option<(&Found, String)> {
         let mut between = self.survey.segments.iter().enumerate().filter(|(_, found)| bases.contains(&found.base));
-        between.find_map(|(index, found)| {
-            let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
-            Some((found, damaged.or_else(|| found.too_short()).filter(|_| !self.is_used(index))?))
-        })
+        let (_, found) = between.find(|(index, _)| !self.is_used(*index))?;
+        let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
+        Some((found, damaged.or_else(|| found.too_short()).unwrap_or_else(|| "no valid frame in it".to_owned())))
     }
 
     pub(super) fn is_used(&self, index: usize) -> bool {

@@ -50,6 +50,14 @@ struct Place {
     bytes: u64,
 }
 
+impl Place {
+    /// Where what a file holds would begin.
+    fn in_unread(found: &Found) -> Place {
+        let offset = if found.header.is_ok() { u64::from(BLOCK) } else { 0 };
+        Place { segment: found.name.clone(), offset, lsn: found.base.saturating_add(offset), bytes: 0 }
+    }
+}
+
 impl Sum {
     /// Of a log that begins with the segment at `first`. `begins`: its link says so, whatever that counts.
     pub(super) fn new(durable: u64, certain: u64, front: u64, first: u64, begins: bool) -> Sum {
@@ -73,22 +81,32 @@ impl Sum {
 
     /// Adds a segment without a file, and all those that must have lain between it and the one before. `what` lies in its
     /// place.
-    pub(super) fn missing(&mut self, base: u64, end: u64, records: u64, before: u64, what: &str) {
+    pub(super) fn missing(&mut self, plan: &Plan, base: u64, end: u64, records: u64, before: u64) {
         let Gone { records: lost, known, others, at_end } = self.count.gone(self.is_room(base), records, before);
+        let unread = plan.unread(self.limit..base);
+        let others = others && (unread.is_none() || lost == records);
         let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(u64::from(BLOCK))));
         if others {
             from = self.limit;
             bytes = bytes.saturating_add(frames_between(self.limit, base));
         }
-        let mut what = words::gone(what, from, base);
+        let mut what = words::gone(plan.survey.instead(base), from, base);
         let mut lost_records = known.then_some(lost);
         if lost > records && !others {
-            match self.open.take().filter(|_| at_end) {
-                Some(open) => {
-                    self.went_on(open, lost - records, known);
-                    lost_records = Some(records);
+            let below = counted(lost - records, known);
+            let (place, upto, why) = match (self.open.take().filter(|_| at_end), unread) {
+                (Some(open), _) => (Some(open), self.limit, format!("the segment went on here: {below} {UNNAMED}")),
+                (None, Some((unread, why))) => {
+                    (Some(Place::in_unread(unread)), base, format!("{why}; here or elsewhere: {below} {UNNAMED}"))
                 }
-                None => what += &format!(", and {} below, {UNNAMED}", counted(lost - records, known)),
+                (None, None) => {
+                    what += &format!(", and {below} below, {UNNAMED}");
+                    (None, base, String::new())
+                }
+            };
+            if let Some(place) = place {
+                self.lost_at(place, upto, known.then_some(lost - records), why);
+                lost_records = Some(records);
             }
         }
         if self.top.is_empty() {
@@ -107,13 +125,11 @@ impl Sum {
         });
     }
 
-    /// The last segment held so many more records than are there.
-    fn went_on(&mut self, open: Place, records: u64, known: bool) {
-        let Place { segment, offset, lsn, .. } = open;
-        let lost_bytes = self.limit.saturating_sub(lsn);
-        let what = format!("the segment went on here: {} {UNNAMED}", counted(records, known));
-        let (lsn, lost_records) = (Lsn(lsn), known.then_some(records));
-        self.report.faults.push(Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, what });
+    /// Adds what is lost between a place and an LSN, of which the place may be where it was.
+    fn lost_at(&mut self, place: Place, upto: u64, lost_records: Option<u64>, what: String) {
+        let Place { segment, offset, lsn, .. } = place;
+        let lost_bytes = if offset > 0 { upto.saturating_sub(lsn) } else { frames_between(lsn, upto) };
+        self.report.faults.push(Fault { segment, offset, lsn: Lsn(lsn), lost_bytes, lost_records, beyond: 0, what });
     }
 
     /// Adds what lay between the front and the first segment that is left, if its link is damaged, which would tell.
@@ -139,16 +155,21 @@ impl Sum {
     /// nothing else is left to tell, or in one that nothing tells how to read.
     fn linked(&mut self, plan: &Plan, found: &Found, before: u64) {
         let next = self.between(found.base);
-        let Place { mut segment, offset, mut lsn, bytes } = std::mem::replace(&mut self.sure, next);
+        let mut place = std::mem::replace(&mut self.sure, next);
         let Some(Rest { records, known }) = self.count.link(before) else { return };
-        self.report.first = self.report.first.min(Lsn(lsn));
-        let lost = format!("{} {UNNAMED}, between LSN {lsn} and {}", counted(records, known), found.name);
-        let mut what = if segment.is_empty() { lost } else { format!("the segment went on here: {lost}") };
-        let lost_bytes = frames_between(lsn, found.base).saturating_sub(self.report.bytes - bytes);
-        if let Some((unread, why)) = plan.unread(lsn..found.base).filter(|_| segment.is_empty()) {
-            what = format!("{why}; here or elsewhere: {what}");
-            (segment, lsn) = (unread.name.clone(), unread.base);
-        }
+        let from = place.lsn;
+        self.report.first = self.report.first.min(Lsn(from));
+        let lost = format!("{} {UNNAMED}, between LSN {from} and {}", counted(records, known), found.name);
+        let lost_bytes = frames_between(from, found.base).saturating_sub(self.report.bytes - place.bytes);
+        let what = match plan.unread(from..found.base) {
+            _ if !place.segment.is_empty() => format!("the segment went on here: {lost}"),
+            Some((unread, why)) => {
+                place = Place::in_unread(unread);
+                format!("{why}; here or elsewhere: {lost}")
+            }
+            None => lost,
+        };
+        let Place { segment, offset, lsn, .. } = place;
         let (lsn, lost_records) = (Lsn(lsn), known.then_some(records));
         self.report.faults.push(Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, what });
     }
@@ -389,7 +410,7 @@ impl Sum {
     /// Whether the newest segment ends in zeros that were left for the next: more was durable than it has room for.
     fn is_left(&self, walked: &Walked) -> bool {
         let full = self.limit.saturating_add(u64::from(BLOCK)) < self.durable;
-        full && walked.holes.last().is_some_and(|hole| hole.unwritten)
+        full && walked.holes.last().is_some_and(|hole| hole.unwritten && hole.from > u64::from(BLOCK))
     }
 
     /// The log ended before `hole`.

@@ -75,6 +75,8 @@ pub(crate) struct Survey {
     pub(crate) mark: Option<Mark>,
     /// MARK is another log's.
     pub(crate) foreign_mark: bool,
+    /// One of its two slots is damaged.
+    pub(crate) half_mark: bool,
     pub(crate) log_id: Option<[u8; 16]>,
     /// All below is cleaned.
     pub(crate) front: u64,
@@ -163,6 +165,7 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     survey.notes.extend(survey.segments.iter().filter_map(too_short));
     let copies: Vec<_> = survey.segments.iter().filter_map(|found| survey.note_of_copy(found)).collect();
     survey.notes.extend(copies);
+    survey.half_mark = marks.len() == 1;
     let note = survey.note_of_mark(&marks, marked);
     survey.notes.extend(note);
     Ok(survey)
@@ -370,9 +373,11 @@ impl Survey {
             let theirs = theirs.unwrap_or_default();
             return Some(format!("{MARK}: another log's, not used; moved aside once a MARK is needed{theirs}"));
         }
-        match (marks.len(), self.mark) {
-            (1, _) => Some(format!("{MARK}: one of its two slots is damaged; the other one is used; {LESS}")),
-            (_, None) if marked => Some(format!("{MARK}: not readable; {LESS}")),
+        match self.mark {
+            _ if self.half_mark => {
+                Some(format!("{MARK}: one of its two slots is damaged; the other one is used; {LESS}"))
+            }
+            None if marked => Some(format!("{MARK}: not readable; {LESS}")),
             _ if !marked && !self.segments.is_empty() => Some(format!("{MARK}: missing; {LESS}")),
             _ => None,
         }
