@@ -194,6 +194,14 @@ pub struct Fault {
     pub what: String,
 }
 
+impl Fault {
+    /// One of which only the place is known.
+    fn at(segment: &str, base: u64, offset: u64, what: impl Into<String>) -> Fault {
+        let (segment, lsn, what) = (segment.to_owned(), Lsn(base.saturating_add(offset)), what.into());
+        Fault { segment, offset, lsn, lost_bytes: 0, lost_records: None, beyond: 0, what }
+    }
+}
+
 impl Report {
     /// Whether everything known to be durable is there as it was written.
     pub fn is_clean(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The report of a check while it is put together: piece after piece of the log, and what lies above.
 
 mod end;
+mod segment;
 
 use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, CAPACITY, segment_name};
@@ -12,6 +13,8 @@ use super::plan::{Part, Piece, Plan};
 use super::repair::JUMP;
 use super::walk::{Hole, Walked};
 use super::{Fault, Report};
+pub(super) use segment::fault;
+use segment::{Inside, Segment, header};
 
 /// A report while it is put together.
 pub(super) struct Sum {
@@ -114,15 +117,8 @@ impl Sum {
         }
         (self.end, self.limit) = (end, end);
         self.sure = self.between(end);
-        self.report.faults.push(Fault {
-            segment: segment_name(base),
-            offset: 0,
-            lsn: Lsn(from),
-            lost_bytes: bytes,
-            lost_records,
-            beyond: 0,
-            what,
-        });
+        let fault = Fault::at(&segment_name(base), base, 0, what);
+        self.report.faults.push(Fault { lsn: Lsn(from), lost_bytes: bytes, lost_records, ..fault });
     }
 
     /// Adds what is lost between a place and an LSN, of which the place may be where it was.
@@ -140,15 +136,9 @@ impl Sum {
             return;
         }
         self.report.first = Lsn(front);
-        self.report.faults.push(Fault {
-            segment: segment_name(front),
-            offset: 0,
-            lsn: Lsn(front),
-            lost_bytes: frames_between(front, first),
-            lost_records: None,
-            beyond: 0,
-            what: "the file is missing, and perhaps others behind it".to_owned(),
-        });
+        let what = "the file is missing, and perhaps others behind it";
+        let fault = Fault::at(&segment_name(front), front, 0, what);
+        self.report.faults.push(Fault { lost_bytes: frames_between(front, first), ..fault });
     }
 
     /// Before a segment its link counts `before` records: more than were counted lay in files that are gone, and of which
@@ -194,49 +184,23 @@ impl Sum {
             return Ok(false);
         }
         self.report.segments += 1;
-        let told = self.report.faults.len();
-        if let Err(what) = found.header {
-            self.report.faults.push(Fault {
-                segment: found.name.clone(),
-                offset: 0,
-                lsn: Lsn(found.base),
-                lost_bytes: 0,
-                // What nothing tells how to read may have held any.
-                lost_records: Some(0).filter(|_| walked.is_some() || part.blank),
-                beyond: walked.map(|walked| walked.found.records).or(part.records(false)).unwrap_or(0),
-                what: what.to_owned(),
-            });
-        }
         let untold = self.begin(plan, index, found, part);
         let records = part.seal.map(|seal| seal.records).or(walked.map(Walked::held).unwrap_or_default());
         self.count.add(records);
         if let Some(seal) = part.seal {
             self.end = found.base + seal.end;
         }
-        let Some(walked) = walked else { return Ok(true) };
+        let Some(walked) = walked else {
+            self.report.faults.extend(header(found, part, None));
+            return Ok(true);
+        };
         if let Some(offset) = walked.too_new {
             let message = "a frame of a newer version; verify the log with that";
             return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
         }
-        let goes_on = self.contents(found, part, walked, next.map(|next| self.unread(plan, next)), untold);
-        self.join_head(told, found.length);
-        Ok(goes_on)
-    }
-
-    /// Makes one place of a damaged header, the fault at the index `header`, and of what is damaged right behind it, in a file
-    /// of that `length`.
-    fn join_head(&mut self, header: usize, length: u64) {
-        let Some([head, rest]) = self.report.faults.get_disjoint_mut([header, header + 1]).ok() else { return };
-        if head.segment == rest.segment && head.offset == 0 && rest.offset == u64::from(BLOCK) {
-            let is_cut = length < rest.offset;
-            let what = if is_cut {
-                rest.what.clone()
-            } else {
-                format!("{}, and so is what follows it: {}", head.what, rest.what)
-            };
-            *head = Fault { offset: 0, lsn: head.lsn, what, ..rest.clone() };
-            self.report.faults.remove(header + 1);
-        }
+        let next = next.map(|next| self.unread(plan, next));
+        let (durable, certain, limit) = (self.durable, self.certain, self.limit);
+        Ok(self.contents(&Segment { found, part, walked, durable, certain, limit, next, untold }))
     }
 
     /// Goes on to a segment: counts what its link tells of those below. Whether nothing tells what is lost there.
@@ -267,28 +231,25 @@ impl Sum {
         }
     }
 
-    /// Adds what was read of a segment; `false` if the log ends in it. `next`: what the next segment's link is like, if there
-    /// is one and nothing tells where this one ended. `untold`: nothing but its own link tells what is lost below.
-    fn contents(
-        &mut self,
-        found: &Found,
-        part: &Part,
-        walked: &Walked,
-        next: Option<&'static str>,
-        untold: bool,
-    ) -> bool {
+    /// Adds what was read of a segment; `false` if the log ends in it.
+    fn contents(&mut self, segment: &Segment<'_>) -> bool {
+        let Segment { found, part, walked, next, .. } = *segment;
         let (open, newest) = (part.seal.is_none(), next.is_none());
         self.free = walked.holes.last().filter(|hole| newest && hole.is_free()).map(|hole| hole.holds_no_frame());
-        let left = open && newest && self.is_left(walked);
-        let holes = walked.holes.iter().take(walked.holes.len() - usize::from(left));
-        let known = self.report.faults.len();
-        let goes_on = self.holes(found, holes, open, next);
-        let link = self.report.faults.iter_mut().skip(known).filter(|fault| fault.offset == u64::from(BLOCK));
-        link.filter(|_| untold).for_each(|fault| fault.lost_records = None);
-        if !goes_on {
+        let Inside { faults, notes, torn, lost_at_end } = segment.inside();
+        self.report.faults.extend(faults);
+        self.report.notes.extend(notes);
+        if let Some(hole) = torn {
+            self.end = found.base + hole.batch;
+            self.report.records += hole.before.0;
+            self.report.bytes += hole.before.1;
+            self.ends_before(hole);
             return false;
         }
-        self.count_end(walked.holes.last().filter(|_| open), known);
+        if open {
+            // The next segment's count would find it lost again.
+            self.count.add(Some(lost_at_end));
+        }
         let passed = part.left.is_some() || !walked.gaps.is_empty();
         let more = found.may_go_on(walked.end, Some(walked.found.records), part.left);
         self.count.end(open && more, open && passed);
@@ -298,31 +259,14 @@ impl Sum {
             self.sure = self.between(self.end);
         }
         if open {
-            let lost = walked.holes.last().filter(|hole| !hole.followed && !left).map(|_| self.durable.min(self.limit));
-            self.end = lost.unwrap_or(found.base + walked.end);
+            let is_lost = walked.holes.last().is_some_and(|hole| !hole.followed) && !segment.is_left();
+            self.end = if is_lost { self.durable.min(self.limit) } else { found.base + walked.end };
         }
-        let place = || Place {
-            segment: found.name.clone(),
-            offset: walked.end,
-            lsn: found.base + walked.end,
-            bytes: self.report.bytes,
-        };
-        self.open = (open && more).then(place);
-        self.gaps(found, walked);
-        self.hold_against_count(found, part, walked);
+        let here = Place { lsn: found.base + walked.end, bytes: self.report.bytes, ..Place::default() };
+        self.open = (open && more).then(|| Place { segment: found.name.clone(), offset: walked.end, ..here });
+        let passed_over = |(offset, bytes): &(u64, u64)| passed_over(found.base + offset, *bytes);
+        self.report.notes.extend(walked.gaps.iter().map(passed_over));
         true
-    }
-
-    /// Whether a segment without holes holds as many records as it is to.
-    fn hold_against_count(&mut self, found: &Found, part: &Part, walked: &Walked) {
-        let (records, expected) = (walked.found.records, part.records(!walked.gaps.is_empty()));
-        if let Some(expected) = expected.filter(|expected| walked.holes.is_empty() && *expected != records) {
-            let whose = if part.left.is_some() { "a repair left" } else { "the next segment's link says" };
-            let what = format!("{}, {whose} {expected}", plural(records, "valid record"));
-            self.fault(&found.name, found.base, u64::from(BLOCK), 0, what);
-            let told = self.report.faults.last_mut();
-            told.into_iter().for_each(|fault| (fault.lost_records, fault.beyond) = (Some(0), records));
-        }
     }
 
     /// Whether a segment may have lain between the last one and the one at `base`.
@@ -330,32 +274,11 @@ impl Sum {
         base.saturating_sub(self.limit) >= *CAPACITY.start()
     }
 
-    /// Adds what was told of the hole at the end of a segment, in the faults from the index `known` on, to what is counted:
-    /// the next segment's count would find it lost again.
-    fn count_end(&mut self, last: Option<&Hole>, known: usize) {
-        let last = last.filter(|hole| !hole.followed).map(|hole| hole.from);
-        let told = self.report.faults.iter().skip(known).filter(|fault| Some(fault.offset) == last);
-        let told: u64 = told.filter_map(|fault| fault.lost_records).sum();
-        self.count.add(Some(told));
-    }
-
-    /// What earlier repairs passed over.
-    fn gaps(&mut self, found: &Found, walked: &Walked) {
-        for (offset, bytes) in &walked.gaps {
-            self.report.notes.push(passed_over(found.base + offset, *bytes));
-        }
-    }
-
     /// A file has another name than its segment's.
     pub(super) fn misnamed(&mut self, found: &Found, beyond: u64) {
         let what = format!("this is segment {} under the name {}", segment_name(found.base), found.name);
-        self.fault(&found.name, found.base, 0, 0, what);
-        self.report
-            .faults
-            .iter_mut()
-            .last()
-            .into_iter()
-            .for_each(|fault| (fault.lost_records, fault.beyond) = (Some(0), beyond));
+        let fault = Fault::at(&found.name, found.base, 0, what);
+        self.report.faults.push(Fault { lost_records: Some(0), beyond, ..fault });
         self.misnamed += 1;
     }
 
@@ -375,55 +298,11 @@ impl Sum {
         torn.inspect(|hole| self.ends_before(hole)).is_some()
     }
 
-    /// Adds the holes of a segment; `false` if one is where the log ends. `open`: nothing says where the segment ended.
-    /// `next`: what the link is like that would, if another segment follows.
-    fn holes<'a>(
-        &mut self,
-        found: &Found,
-        holes: impl Iterator<Item = &'a Hole>,
-        open: bool,
-        next: Option<&str>,
-    ) -> bool {
-        for hole in holes {
-            if found.base + hole.batch >= self.certain {
-                self.end = found.base + hole.batch;
-                self.report.records += hole.before.0;
-                self.report.bytes += hole.before.1;
-                self.ends_before(hole);
-                return false;
-            }
-            let durable = found.base + hole.from < self.durable && self.durable <= self.limit;
-            if let Some(next) = next.filter(|_| open && !hole.followed && !durable) {
-                let what = format!("{}: only the next segment's link, which {next}, tells where it ended", found.name);
-                self.report.notes.push(what);
-                // How much more there was, nobody tells; this frame was there.
-                let known = hole.spoiled.map(|(to, records)| Hole { to, records: Some(records), ..hole.clone() });
-                self.report.faults.extend(known.map(|hole| fault(found, &hole, None, None)));
-                continue;
-            }
-            let sealed = (!open).then_some(self.end);
-            self.report.faults.push(fault(found, hole, open.then_some(self.durable.min(self.limit)), sealed));
-        }
-        true
-    }
-
-    /// Whether the newest segment ends in zeros that were left for the next: more was durable than it has room for.
-    fn is_left(&self, walked: &Walked) -> bool {
-        let full = self.limit.saturating_add(u64::from(BLOCK)) < self.durable;
-        full && walked.holes.last().is_some_and(|hole| hole.unwritten && hole.from > u64::from(BLOCK))
-    }
-
     /// The log ended before `hole`.
     fn ends_before(&mut self, hole: &Hole) {
         if hole.followed || hole.spoiled.is_some() || hole.from > hole.batch {
             self.torn = Some(hole.beyond);
         }
-    }
-
-    fn fault(&mut self, segment: &str, base: u64, offset: u64, lost_bytes: u64, what: String) {
-        let (segment, lsn) = (segment.to_owned(), Lsn(base + offset));
-        let fault = Fault { segment, offset, lsn, lost_bytes, lost_records: None, beyond: 0, what };
-        self.report.faults.push(fault);
     }
 }
 
@@ -446,25 +325,4 @@ fn frames_between(from: u64, to: u64) -> u64 {
 /// Where an earlier repair passed over what was lost, as a note.
 pub(super) fn passed_over(lsn: u64, bytes: u64) -> String {
     format!("LSN {lsn}: {bytes} bytes were lost and passed over by a repair")
-}
-
-/// A hole as a fault. `end`: where it ends at most, in a segment whose end nothing else says. `sealed`: where another says
-/// that the segment ended.
-pub(super) fn fault(found: &Found, hole: &Hole, end: Option<u64>, sealed: Option<u64>) -> Fault {
-    let (base, to) = (found.base, found.base + hole.to);
-    let to = if hole.followed { to } else { end.unwrap_or(to) };
-    // The header of the frame there still holds, and it is all that was there.
-    let only = hole.spoiled.filter(|(end, _)| base + end == to).map(|(_, records)| records);
-    let cut = sealed.filter(|_| !hole.followed).and_then(|end| found.cut_before(end));
-    let link = (found.header.is_ok() && hole.from == u64::from(BLOCK)).then(|| words::LINK.to_owned());
-    let why = found.too_short().or(cut).or(link).map_or_else(String::new, |why| why + ": ");
-    Fault {
-        segment: found.name.clone(),
-        offset: hole.from,
-        lsn: Lsn(base + hole.from),
-        lost_bytes: to.saturating_sub(base + hole.from),
-        lost_records: hole.records.or(only),
-        beyond: hole.beyond,
-        what: why + &hole.what,
-    }
 }

@@ -4,6 +4,7 @@ use crate::error::plural;
 use crate::format::{BLOCK, segment_name};
 use crate::recovery::{short, words};
 
+use super::super::Fault;
 use super::super::plan::{Piece, Plan};
 use super::Sum;
 
@@ -19,40 +20,18 @@ impl Sum {
     /// What lies above the log, and whether all that was durable is below its end.
     pub(in crate::check) fn above(&mut self, plan: &Plan, pieces: &[Piece]) {
         let top = pieces.last().and_then(Piece::member);
-        for (index, found) in plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
-            let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
-            let Some(what) = damaged.or_else(|| found.too_short()) else { continue };
-            // What was durable above the last segment lay in it.
-            let held = top.is_some() && self.end < self.durable && found.base >= self.limit;
-            let from = found.base.saturating_add(u64::from(BLOCK));
-            let lost = if held { self.durable.saturating_sub(from) } else { 0 };
-            let records = plan.parts.get(index).is_some_and(|part| part.blank && lost == 0).then_some(0);
-            self.fault(&found.name, found.base, 0, lost, what);
-            self.report.faults.last_mut().into_iter().for_each(|fault| fault.lost_records = records);
-            self.end = if lost > 0 { self.durable } else { self.end };
-        }
+        self.unread_above(plan, top);
         let used = plan.survey.mark.is_some_and(|mark| mark.synced > 0 || mark.front > 0);
         let front = plan.survey.front;
         if self.end < self.durable {
-            let mut what = format!("records up to LSN {} were durable, and end here", self.durable);
-            let (mut name, mut base) = (self.top.clone(), self.base);
-            // What was durable above this segment lay in one that is gone, below its header.
-            let above = self.durable.saturating_sub(self.limit.saturating_add(u64::from(BLOCK)));
-            let lost = if above > 0 { above } else { self.durable - self.end };
-            if pieces.is_empty() && self.is_whole() {
-                let gone = words::all_gone(plan.survey.segments.len());
-                what = format!("{gone}: records up to LSN {} were durable", self.durable);
-            }
-            let whole = |top: usize| plan.survey.segments.get(top).is_some_and(|found| found.header.is_ok());
-            if above > 0 && top.is_some_and(whole) {
-                what = words::gone_behind(&name, self.durable);
-                (name, base, self.end) = (segment_name(self.limit), self.limit, self.limit);
-                self.gone = Some((base, self.durable));
-            }
-            self.fault(&name, base, self.end - base, lost, what);
-            self.end = self.durable;
+            self.durable_above(plan, pieces);
         } else if top.is_none() && (front > 0 || used) {
-            self.fault("", front, 0, 0, format!("no segment leads down to the front, LSN {front}"));
+            self.report.faults.push(Fault::at(
+                "",
+                front,
+                0,
+                format!("no segment leads down to the front, LSN {front}"),
+            ));
         }
         // Where nothing else is wrong, it is the one that opening comes to. One that another followed was trimmed.
         let newest = if self.is_whole() { plan.tip } else { top };
@@ -62,10 +41,50 @@ impl Sum {
         // Whatever else opening refuses.
         let is_told = |name: &String| self.report.faults.iter().any(|fault| fault.segment == *name);
         if let Some(broken) = plan.chain.broken.as_ref().filter(|broken| self.is_whole() || !is_told(&broken.segment)) {
-            let lost = broken.to.saturating_sub(broken.from);
-            let offset = broken.from.saturating_sub(broken.base);
-            self.fault(&broken.segment, broken.base, offset, lost, broken.what.clone());
+            let (lost_bytes, offset) = (broken.to.saturating_sub(broken.from), broken.from.saturating_sub(broken.base));
+            let fault = Fault::at(&broken.segment, broken.base, offset, &*broken.what);
+            self.report.faults.push(Fault { lost_bytes, ..fault });
         }
+    }
+
+    /// Adds the segments above the log's newest of which nothing can be read.
+    fn unread_above(&mut self, plan: &Plan, top: Option<usize>) {
+        for (index, found) in plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
+            let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
+            let Some(what) = damaged.or_else(|| found.too_short()) else { continue };
+            // What was durable above the last segment lay in it.
+            let held = top.is_some() && self.end < self.durable && found.base >= self.limit;
+            let from = found.base.saturating_add(u64::from(BLOCK));
+            let lost_bytes = if held { self.durable.saturating_sub(from) } else { 0 };
+            let is_blank = plan.parts.get(index).is_some_and(|part| part.blank);
+            let lost_records = (is_blank && lost_bytes == 0).then_some(0);
+            let fault = Fault::at(&found.name, found.base, 0, what);
+            self.report.faults.push(Fault { lost_bytes, lost_records, ..fault });
+            self.end = if lost_bytes > 0 { self.durable } else { self.end };
+        }
+    }
+
+    /// Adds what was durable above the end.
+    fn durable_above(&mut self, plan: &Plan, pieces: &[Piece]) {
+        let (durable, limit) = (self.durable, self.limit);
+        // Above this segment it lay in one that is gone, below its header.
+        let above = durable.saturating_sub(limit.saturating_add(u64::from(BLOCK)));
+        let top = pieces.last().and_then(Piece::member).and_then(|top| plan.survey.segments.get(top));
+        let fault = if above > 0 && top.is_some_and(|top| top.header.is_ok()) {
+            self.gone = Some((limit, durable));
+            Fault::at(&segment_name(limit), limit, 0, words::gone_behind(&self.top, durable))
+        } else {
+            let what = match pieces.is_empty() && self.is_whole() {
+                true => {
+                    format!("{}: records up to LSN {durable} were durable", words::all_gone(plan.survey.segments.len()))
+                }
+                false => format!("records up to LSN {durable} were durable, and end here"),
+            };
+            Fault::at(&self.top, self.base, self.end - self.base, what)
+        };
+        let lost_bytes = if above > 0 { above } else { durable - self.end };
+        self.report.faults.push(Fault { lost_bytes, ..fault });
+        self.end = durable;
     }
 
     /// Whether nothing is wrong but names.
@@ -99,10 +118,10 @@ impl Sum {
             // Where it ends inside a frame, or behind one that is damaged, that was there.
             let valid = self.end.clamp(found.base, end) - found.base;
             let free = self.free.filter(|_| plan.survey.mark.is_some_and(|mark| mark.synced == self.end));
-            let lost = if free == Some(true) { 0 } else { found.length - valid };
-            self.fault(&found.name, found.base, valid, lost, what);
-            let records = free.filter(|free| *free).map(|_| 0);
-            self.report.faults.last_mut().into_iter().for_each(|fault| fault.lost_records = records);
+            let lost_bytes = if free == Some(true) { 0 } else { found.length - valid };
+            let lost_records = free.filter(|free| *free).map(|_| 0);
+            let fault = Fault::at(&found.name, found.base, valid, what);
+            self.report.faults.push(Fault { lost_bytes, lost_records, ..fault });
         }
     }
 }
