@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::error::{Error, Result, plural};
+use crate::error::{Error, Result};
 use crate::format::BLOCK;
 use crate::lsn::Lsn;
 
@@ -207,63 +207,7 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     let trimmed = newest.and_then(|index| plan.trimmed_to(index, walks.get(index)?.as_ref()?, durable));
     let broken = pieces.iter().filter_map(|piece| plan.broken_to(piece));
     let certain = broken.chain(trimmed).max().map_or(durable, |to| to.max(durable));
-    let front = plan.survey.front;
-    let first = match pieces.first() {
-        Some(Piece::Member(index)) => plan.base(*index),
-        // All from the front on is gone.
-        Some(Piece::Missing { base, .. }) => front.min(*base),
-        None => front,
-    };
-    let begins = pieces.first().is_some_and(|piece| plan.begins(piece));
-    let mut sum = Sum::new(durable, certain, front, first, begins);
-    sum.report.notes.clone_from(&plan.survey.notes);
-    let unlinked = |index: &usize| plan.parts.get(*index).is_some_and(|part| part.link.is_none());
-    if let Some(Piece::Member(index)) = pieces.first()
-        && front < first
-        && unlinked(index)
-    {
-        sum.front_gone(front, first);
-    }
-    // Those above a torn tail too, and above the log where opening would take what lies in their places for damaged.
-    let top = pieces.last().and_then(Piece::member);
-    let is_member = |index: &usize| pieces.iter().any(|piece| piece.member() == Some(*index));
-    let is_missed = |index: &usize| Some(*index) > top && plan.is_displaced(*index);
-    let told = (0..plan.parts.len()).filter(|index| is_member(index) || is_missed(index));
-    for index in told.filter(|index| plan.parts.get(*index).is_some_and(|part| part.misnamed)) {
-        let held = walks.get(index).and_then(Option::as_ref).map_or(0, |walked| walked.found.records);
-        plan.survey.segments.get(index).into_iter().for_each(|found| sum.misnamed(found, held));
-    }
-    for (n, piece) in pieces.iter().enumerate() {
-        match *piece {
-            Piece::Missing { base, end, records, before } => {
-                sum.missing(&plan, base, end, records, before);
-            }
-            Piece::Member(index) => {
-                let walked = walks.get(index).and_then(Option::as_ref);
-                if !sum.member(&plan, index, walked, pieces.get(n + 1))? {
-                    if n == 0 && sum.report.segments == 0 {
-                        (sum.base, sum.end, sum.report.first) = (front, front, Lsn(front));
-                        // A lone file is one, whatever is in it.
-                        sum.report.segments = usize::from(lone);
-                    }
-                    let above = walks.iter().skip(index + 1).flatten().map(|walked| walked.found.records).sum();
-                    sum.tell_torn(above);
-                    let later = pieces.len() - n - 1;
-                    if later > 0 {
-                        sum.report.notes.push(format!(
-                            "{} above the torn tail, not part of the log",
-                            plural(later as u64, "segment")
-                        ));
-                    }
-                    break;
-                }
-            }
-        }
-    }
-    if !lone {
-        sum.above(&plan, &pieces);
-    }
-    let Sum { end, gone, mut report, .. } = sum;
+    let Sum { end, gone, mut report, .. } = Sum::of(&plan, &pieces, &walks, (durable, certain), lone)?;
     // What a writer let others read and a power cut took may reach to between two segments.
     let last = pieces.iter().rev().find(|piece| plan.base_of(piece) < shown).and_then(|piece| plan.end_of(piece));
     let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);

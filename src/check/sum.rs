@@ -3,12 +3,15 @@
 mod end;
 mod segment;
 
+use std::collections::HashSet;
+
 use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, CAPACITY, segment_name};
 use crate::lsn::Lsn;
 use crate::recovery::{Found, words};
 
 use super::count::{Count, Gone, Nth, Rest};
+use super::examine::Walks;
 use super::plan::{Part, Piece, Plan};
 use super::repair::JUMP;
 use super::walk::{Hole, Walked};
@@ -17,7 +20,10 @@ pub(super) use segment::fault;
 use segment::{Inside, Segment, header};
 
 /// A report while it is put together.
-pub(super) struct Sum {
+pub(super) struct Sum<'a> {
+    plan: &'a Plan,
+    pieces: &'a [Piece],
+    walks: &'a Walks,
     durable: u64,
     /// Below this nothing is a torn tail.
     certain: u64,
@@ -31,7 +37,7 @@ pub(super) struct Sum {
     open: Option<Place>,
     /// The name of the last segment, and where it lies.
     top: String,
-    pub(super) base: u64,
+    base: u64,
     /// Whether no frame can have begun behind the last one of the newest segment, if none is seen to.
     free: Option<bool>,
     /// The log ends in a torn tail, and so many valid records lie beyond in its segment.
@@ -61,10 +67,28 @@ impl Place {
     }
 }
 
-impl Sum {
-    /// Of a log that begins with the segment at `first`. `begins`: its link says so, whatever that counts.
-    pub(super) fn new(durable: u64, certain: u64, front: u64, first: u64, begins: bool) -> Sum {
-        Sum {
+impl<'a> Sum<'a> {
+    /// Of the pieces that a log is made of, and what was read of them. `lone`: of one file.
+    pub(super) fn of(
+        plan: &'a Plan,
+        pieces: &'a [Piece],
+        walks: &'a Walks,
+        (durable, certain): (u64, u64),
+        lone: bool,
+    ) -> Result<Sum<'a>> {
+        let front = plan.survey.front;
+        let first = match pieces.first() {
+            Some(Piece::Member(index)) => plan.base(*index),
+            // All from the front on is gone.
+            Some(Piece::Missing { base, .. }) => front.min(*base),
+            None => front,
+        };
+        // Its own link says so, whatever that counts.
+        let begins = pieces.first().is_some_and(|piece| plan.begins(piece));
+        let mut sum = Sum {
+            plan,
+            pieces,
+            walks,
             durable,
             certain,
             end: first,
@@ -78,22 +102,44 @@ impl Sum {
             free: None,
             misnamed: 0,
             gone: None,
-            report: Report { first: Lsn(first), ..Report::default() },
+            report: Report { first: Lsn(first), notes: plan.survey.notes.clone(), ..Report::default() },
+        };
+        sum.front_gone(first);
+        sum.misnamed();
+        for (n, piece) in pieces.iter().enumerate() {
+            match *piece {
+                Piece::Missing { base, end, records, before } => sum.missing(base, end, records, before),
+                Piece::Member(index) => {
+                    if !sum.member(index, pieces.get(n + 1))? {
+                        sum.tell_torn(n, index, lone);
+                        break;
+                    }
+                }
+            }
         }
+        if !lone {
+            sum.above();
+        }
+        Ok(sum)
+    }
+
+    /// What was read of a segment.
+    fn walked(&self, index: usize) -> Option<&'a Walked> {
+        self.walks.get(index)?.as_ref()
     }
 
     /// Adds a segment without a file, and all those that must have lain between it and the one before. `what` lies in its
     /// place.
-    pub(super) fn missing(&mut self, plan: &Plan, base: u64, end: u64, records: u64, before: u64) {
+    fn missing(&mut self, base: u64, end: u64, records: u64, before: u64) {
         let Gone { records: lost, known, others, at_end } = self.count.gone(self.is_room(base), records, before);
-        let unread = plan.unread(self.limit..base);
+        let unread = self.plan.unread(self.limit..base);
         let others = others && (unread.is_none() || lost == records);
         let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(u64::from(BLOCK))));
         if others {
             from = self.limit;
             bytes = bytes.saturating_add(frames_between(self.limit, base));
         }
-        let mut what = words::gone(plan.survey.instead(base), from, base);
+        let mut what = words::gone(self.plan.survey.instead(base), from, base);
         let mut lost_records = known.then_some(lost);
         if lost > records && !others {
             let below = counted(lost - records, known);
@@ -129,7 +175,13 @@ impl Sum {
     }
 
     /// Adds what lay between the front and the first segment that is left, if its link is damaged, which would tell.
-    pub(super) fn front_gone(&mut self, front: u64, first: u64) {
+    fn front_gone(&mut self, first: u64) {
+        let index = self.pieces.first().and_then(Piece::member);
+        let unlinked = index.and_then(|index| self.plan.parts.get(index)).is_some_and(|part| part.link.is_none());
+        let front = self.plan.survey.front;
+        if !unlinked || front >= first {
+            return;
+        }
         if front == 0 {
             // There may have been nothing: a log need not begin at 0.
             self.limit = 0;
@@ -143,7 +195,7 @@ impl Sum {
 
     /// Before a segment its link counts `before` records: more than were counted lay in files that are gone, and of which
     /// nothing else is left to tell, or in one that nothing tells how to read.
-    fn linked(&mut self, plan: &Plan, found: &Found, before: u64) {
+    fn linked(&mut self, found: &Found, before: u64) {
         let next = self.between(found.base);
         let mut place = std::mem::replace(&mut self.sure, next);
         let Some(Rest { records, known }) = self.count.link(before) else { return };
@@ -151,7 +203,7 @@ impl Sum {
         self.report.first = self.report.first.min(Lsn(from));
         let lost = format!("{} {UNNAMED}, between LSN {from} and {}", counted(records, known), found.name);
         let lost_bytes = frames_between(from, found.base).saturating_sub(self.report.bytes - place.bytes);
-        let what = match plan.unread(from..found.base) {
+        let what = match self.plan.unread(from..found.base) {
             _ if !place.segment.is_empty() => format!("the segment went on here: {lost}"),
             Some((unread, why)) => {
                 place = Place::in_unread(unread);
@@ -170,21 +222,17 @@ impl Sum {
     }
 
     /// Adds a segment; `false` if the log ends in it. `next`: what follows it.
-    pub(super) fn member(
-        &mut self,
-        plan: &Plan,
-        index: usize,
-        walked: Option<&Walked>,
-        next: Option<&Piece>,
-    ) -> Result<bool> {
+    fn member(&mut self, index: usize, next: Option<&Piece>) -> Result<bool> {
+        let plan = self.plan;
         let (Some(found), Some(part)) = (plan.survey.segments.get(index), plan.parts.get(index)) else {
             return Ok(true);
         };
+        let walked = self.walked(index);
         if found.header.is_ok() && walked.is_some_and(|walked| self.ended_before(found, walked)) {
             return Ok(false);
         }
         self.report.segments += 1;
-        let untold = self.begin(plan, index, found, part);
+        let untold = self.begin(index, found, part);
         let records = part.seal.map(|seal| seal.records).or(walked.map(Walked::held).unwrap_or_default());
         self.count.add(records);
         if let Some(seal) = part.seal {
@@ -198,18 +246,18 @@ impl Sum {
             let message = "a frame of a newer version; verify the log with that";
             return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
         }
-        let next = next.map(|next| self.unread(plan, next));
+        let next = next.map(|next| self.next_link(next));
         let (durable, certain, limit) = (self.durable, self.certain, self.limit);
         Ok(self.contents(&Segment { found, part, walked, durable, certain, limit, next, untold }))
     }
 
     /// Goes on to a segment: counts what its link tells of those below. Whether nothing tells what is lost there.
-    fn begin(&mut self, plan: &Plan, index: usize, found: &Found, part: &Part) -> bool {
+    fn begin(&mut self, index: usize, found: &Found, part: &Part) -> bool {
         let room = self.is_room(found.base);
-        let mut above = plan.parts.iter().skip(index);
+        let mut above = self.plan.parts.iter().skip(index);
         let untold = part.link.is_none() && self.count.is_untold(room, above.any(|part| part.link.is_some()));
         match &part.link {
-            Some(link) => self.linked(plan, found, link.records_before),
+            Some(link) => self.linked(found, link.records_before),
             None => self.unlinked(room),
         }
         self.open = None;
@@ -274,19 +322,28 @@ impl Sum {
         base.saturating_sub(self.limit) >= *CAPACITY.start()
     }
 
-    /// A file has another name than its segment's.
-    pub(super) fn misnamed(&mut self, found: &Found, beyond: u64) {
-        let what = format!("this is segment {} under the name {}", segment_name(found.base), found.name);
-        let fault = Fault::at(&found.name, found.base, 0, what);
-        self.report.faults.push(Fault { lost_records: Some(0), beyond, ..fault });
-        self.misnamed += 1;
+    /// Adds the files that have other names than their segments: those above a torn tail too, and above the log where opening
+    /// would take what lies in their places for damaged.
+    fn misnamed(&mut self) {
+        let top = self.pieces.last().and_then(Piece::member);
+        let members: HashSet<_> = self.pieces.iter().filter_map(Piece::member).collect();
+        for (index, (found, part)) in self.plan.survey.segments.iter().zip(&self.plan.parts).enumerate() {
+            let is_missed = Some(index) > top && self.plan.is_displaced(index);
+            if part.misnamed && (members.contains(&index) || is_missed) {
+                let what = format!("this is segment {} under the name {}", segment_name(found.base), found.name);
+                let fault = Fault::at(&found.name, found.base, 0, what);
+                let beyond = self.walked(index).map_or(0, |walked| walked.found.records);
+                self.report.faults.push(Fault { lost_records: Some(0), beyond, ..fault });
+                self.misnamed += 1;
+            }
+        }
     }
 
     /// What the next link is like, which would tell where the last segment ended.
-    fn unread(&self, plan: &Plan, next: &Piece) -> &'static str {
+    fn next_link(&self, next: &Piece) -> &'static str {
         match next.member() {
             None => "is missing with its file",
-            Some(_) if plan.base_of(next) > self.limit => "is damaged or missing",
+            Some(_) if self.plan.base_of(next) > self.limit => "is damaged or missing",
             Some(_) => "is damaged",
         }
     }

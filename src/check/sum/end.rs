@@ -2,29 +2,43 @@
 
 use crate::error::plural;
 use crate::format::{BLOCK, segment_name};
+use crate::lsn::Lsn;
 use crate::recovery::{short, words};
 
 use super::super::Fault;
-use super::super::plan::{Piece, Plan};
+use super::super::plan::Piece;
 use super::Sum;
 
-impl Sum {
-    /// Says that the log ends in a torn tail, if it does. `above`: valid records in the segments above it.
-    pub(in crate::check) fn tell_torn(&mut self, above: u64) {
-        let Some(beyond) = self.torn else { return };
-        let beyond = plural(beyond + above, "valid record");
-        let what = "of which nothing says that it was durable";
-        self.report.notes.push(format!("torn tail at LSN {}, {what}; beyond it: {beyond}", self.end));
+impl Sum<'_> {
+    /// Says that the log ends in the segment at `index`, which is its `n`th piece: in a torn tail, if it does.
+    pub(super) fn tell_torn(&mut self, n: usize, index: usize, lone: bool) {
+        if n == 0 && self.report.segments == 0 {
+            let front = self.plan.survey.front;
+            (self.base, self.end, self.report.first) = (front, front, Lsn(front));
+            // A lone file is one, whatever is in it.
+            self.report.segments = usize::from(lone);
+        }
+        if let Some(beyond) = self.torn {
+            let above: u64 = self.walks.iter().skip(index + 1).flatten().map(|walked| walked.found.records).sum();
+            let (end, beyond) = (self.end, plural(beyond + above, "valid record"));
+            let what = "of which nothing says that it was durable";
+            self.report.notes.push(format!("torn tail at LSN {end}, {what}; beyond it: {beyond}"));
+        }
+        let later = self.pieces.len() - n - 1;
+        if later > 0 {
+            let segments = plural(later as u64, "segment");
+            self.report.notes.push(format!("{segments} above the torn tail, not part of the log"));
+        }
     }
 
     /// What lies above the log, and whether all that was durable is below its end.
-    pub(in crate::check) fn above(&mut self, plan: &Plan, pieces: &[Piece]) {
-        let top = pieces.last().and_then(Piece::member);
-        self.unread_above(plan, top);
+    pub(super) fn above(&mut self) {
+        let (plan, top) = (self.plan, self.pieces.last().and_then(Piece::member));
+        self.unread_above(top);
         let used = plan.survey.mark.is_some_and(|mark| mark.synced > 0 || mark.front > 0);
         let front = plan.survey.front;
         if self.end < self.durable {
-            self.durable_above(plan, pieces);
+            self.durable_above(top);
         } else if top.is_none() && (front > 0 || used) {
             self.report.faults.push(Fault::at(
                 "",
@@ -36,7 +50,7 @@ impl Sum {
         // Where nothing else is wrong, it is the one that opening comes to. One that another followed was trimmed.
         let newest = if self.is_whole() { plan.tip } else { top };
         if let Some(newest) = newest.filter(|_| self.gone.is_none()) {
-            self.cut_newest(plan, newest);
+            self.cut_newest(newest);
         }
         // Whatever else opening refuses.
         let is_told = |name: &String| self.report.faults.iter().any(|fault| fault.segment == *name);
@@ -48,15 +62,15 @@ impl Sum {
     }
 
     /// Adds the segments above the log's newest of which nothing can be read.
-    fn unread_above(&mut self, plan: &Plan, top: Option<usize>) {
-        for (index, found) in plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
+    fn unread_above(&mut self, top: Option<usize>) {
+        for (index, found) in self.plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
             let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
             let Some(what) = damaged.or_else(|| found.too_short()) else { continue };
             // What was durable above the last segment lay in it.
             let held = top.is_some() && self.end < self.durable && found.base >= self.limit;
             let from = found.base.saturating_add(u64::from(BLOCK));
             let lost_bytes = if held { self.durable.saturating_sub(from) } else { 0 };
-            let is_blank = plan.parts.get(index).is_some_and(|part| part.blank);
+            let is_blank = self.plan.parts.get(index).is_some_and(|part| part.blank);
             let lost_records = (is_blank && lost_bytes == 0).then_some(0);
             let fault = Fault::at(&found.name, found.base, 0, what);
             self.report.faults.push(Fault { lost_bytes, lost_records, ..fault });
@@ -65,18 +79,18 @@ impl Sum {
     }
 
     /// Adds what was durable above the end.
-    fn durable_above(&mut self, plan: &Plan, pieces: &[Piece]) {
-        let (durable, limit) = (self.durable, self.limit);
+    fn durable_above(&mut self, top: Option<usize>) {
+        let (durable, limit, segments) = (self.durable, self.limit, &self.plan.survey.segments);
         // Above this segment it lay in one that is gone, below its header.
         let above = durable.saturating_sub(limit.saturating_add(u64::from(BLOCK)));
-        let top = pieces.last().and_then(Piece::member).and_then(|top| plan.survey.segments.get(top));
+        let top = top.and_then(|top| segments.get(top));
         let fault = if above > 0 && top.is_some_and(|top| top.header.is_ok()) {
             self.gone = Some((limit, durable));
             Fault::at(&segment_name(limit), limit, 0, words::gone_behind(&self.top, durable))
         } else {
-            let what = match pieces.is_empty() && self.is_whole() {
+            let what = match self.pieces.is_empty() && self.is_whole() {
                 true => {
-                    format!("{}: records up to LSN {durable} were durable", words::all_gone(plan.survey.segments.len()))
+                    format!("{}: records up to LSN {durable} were durable", words::all_gone(segments.len()))
                 }
                 false => format!("records up to LSN {durable} were durable, and end here"),
             };
@@ -93,7 +107,8 @@ impl Sum {
     }
 
     /// The newest segment, if it is shorter than it was made and did not end there when the log was closed.
-    fn cut_newest(&mut self, plan: &Plan, newest: usize) {
+    fn cut_newest(&mut self, newest: usize) {
+        let plan = self.plan;
         let Some(found) = plan.survey.segments.get(newest) else { return };
         let end = found.base.saturating_add(found.length);
         let mut faults = self.report.faults.iter_mut().filter(|fault| fault.segment == found.name);
