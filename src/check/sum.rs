@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, CAPACITY, segment_name};
 use crate::lsn::Lsn;
-use crate::recovery::{Found, words};
+use crate::recovery::Found;
 
 use super::count::{Count, Gone, Nth, Rest};
 use super::examine::Walks;
@@ -128,50 +128,55 @@ impl<'a> Sum<'a> {
         self.walks.get(index)?.as_ref()
     }
 
-    /// Adds a segment without a file, and all those that must have lain between it and the one before. `what` lies in its
-    /// place.
+    /// Adds a segment without a file, and what is lost below it: at a place, or in other files that are gone, if it can be.
     fn missing(&mut self, base: u64, end: u64, records: u64, before: u64) {
         let Gone { records: lost, known, others, at_end } = self.count.gone(self.is_room(base), records, before);
-        let unread = self.plan.unread(self.limit..base);
-        let others = others && (unread.is_none() || lost == records);
-        let (mut from, mut bytes) = (base, end.saturating_sub(base.saturating_add(u64::from(BLOCK))));
-        if others {
-            from = self.limit;
-            bytes = bytes.saturating_add(frames_between(self.limit, base));
-        }
-        let mut what = words::gone(self.plan.survey.instead(base), from, base);
-        let mut lost_records = known.then_some(lost);
-        if lost > records && !others {
-            let below = counted(lost - records, known);
-            let (place, upto, why) = match (self.open.take().filter(|_| at_end), unread) {
-                (Some(open), _) => (Some(open), self.limit, format!("the segment went on here: {below} {UNNAMED}")),
-                (None, Some((unread, why))) => {
-                    (Some(Place::in_unread(unread)), base, format!("{why}; here or elsewhere: {below} {UNNAMED}"))
-                }
-                (None, None) => {
-                    what += &format!(", and {below} below, {UNNAMED}");
-                    (None, base, String::new())
-                }
-            };
-            if let Some(place) = place {
-                self.lost_at(place, upto, known.then_some(lost - records), why);
-                lost_records = Some(records);
+        let bytes = end.saturating_sub(base.saturating_add(u64::from(BLOCK)));
+        let mut fault = Fault::at(&segment_name(base), base, 0, self.plan.survey.instead(base));
+        (fault.lost_bytes, fault.lost_records) = (bytes, known.then_some(lost));
+        let open = self.open.take().filter(|_| at_end);
+        let unread = || self.plan.unread(self.limit..base).map(|_| self.between(self.limit));
+        match open.or_else(unread).filter(|_| lost > records) {
+            Some(place) => {
+                self.lost_from(place, base, Rest { records: lost - records, known });
+                fault.lost_records = Some(records);
             }
+            None if others => {
+                fault.lsn = Lsn(self.limit);
+                fault.lost_bytes = bytes.saturating_add(frames_between(self.limit, base));
+                fault.what += &format!("; others may be missing from LSN {} on", self.limit);
+            }
+            None if lost > records => {
+                fault.what += &format!(", and {} below, {UNNAMED}", counted(lost - records, known))
+            }
+            None => {}
         }
         if self.top.is_empty() {
-            self.report.first = Lsn(from);
+            self.report.first = fault.lsn;
         }
+        self.report.faults.push(fault);
         (self.end, self.limit) = (end, end);
         self.sure = self.between(end);
-        let fault = Fault::at(&segment_name(base), base, 0, what);
-        self.report.faults.push(Fault { lsn: Lsn(from), lost_bytes: bytes, lost_records, ..fault });
     }
 
-    /// Adds what is lost between a place and an LSN, of which the place may be where it was.
-    fn lost_at(&mut self, place: Place, upto: u64, lost_records: Option<u64>, what: String) {
+    /// Adds what is lost in no file that is left, between a place and the segment at `base`: at a file in between that cannot
+    /// be read, if there is one.
+    fn lost_from(&mut self, place: Place, base: u64, Rest { records, known }: Rest) {
+        let from = place.lsn;
+        let lost = format!("{} {UNNAMED}, between LSN {from} and {}", counted(records, known), segment_name(base));
+        let bases =
+            self.plan.survey.segments.iter().map(|found| found.base).filter(|found| (from..base).contains(found));
+        let headers = (bases.count() as u64).max(u64::from(place.segment.is_empty())) * u64::from(BLOCK);
+        let valid = self.report.bytes - place.bytes;
+        let lost_bytes = without_jump(base.saturating_sub(from.saturating_add(headers))).saturating_sub(valid);
+        let (place, what) = match self.plan.unread(from..base) {
+            _ if !place.segment.is_empty() => (place, format!("the segment went on here: {lost}")),
+            Some((unread, why)) => (Place::in_unread(unread), format!("{why}; here or elsewhere: {lost}")),
+            None => (place, lost),
+        };
         let Place { segment, offset, lsn, .. } = place;
-        let lost_bytes = if offset > 0 { upto.saturating_sub(lsn) } else { frames_between(lsn, upto) };
-        self.report.faults.push(Fault { segment, offset, lsn: Lsn(lsn), lost_bytes, lost_records, beyond: 0, what });
+        let (lsn, lost_records) = (Lsn(lsn), known.then_some(records));
+        self.report.faults.push(Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, what });
     }
 
     /// Adds what lay between the front and the first segment that is left, if its link is damaged, which would tell.
@@ -197,23 +202,11 @@ impl<'a> Sum<'a> {
     /// nothing else is left to tell, or in one that nothing tells how to read.
     fn linked(&mut self, found: &Found, before: u64) {
         let next = self.between(found.base);
-        let mut place = std::mem::replace(&mut self.sure, next);
-        let Some(Rest { records, known }) = self.count.link(before) else { return };
-        let from = place.lsn;
-        self.report.first = self.report.first.min(Lsn(from));
-        let lost = format!("{} {UNNAMED}, between LSN {from} and {}", counted(records, known), found.name);
-        let lost_bytes = frames_between(from, found.base).saturating_sub(self.report.bytes - place.bytes);
-        let what = match self.plan.unread(from..found.base) {
-            _ if !place.segment.is_empty() => format!("the segment went on here: {lost}"),
-            Some((unread, why)) => {
-                place = Place::in_unread(unread);
-                format!("{why}; here or elsewhere: {lost}")
-            }
-            None => lost,
-        };
-        let Place { segment, offset, lsn, .. } = place;
-        let (lsn, lost_records) = (Lsn(lsn), known.then_some(records));
-        self.report.faults.push(Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, what });
+        let place = std::mem::replace(&mut self.sure, next);
+        if let Some(rest) = self.count.link(before) {
+            self.report.first = self.report.first.min(Lsn(place.lsn));
+            self.lost_from(place, found.base, rest);
+        }
     }
 
     /// A place between two segments.
@@ -375,7 +368,10 @@ fn counted(records: u64, known: bool) -> String {
 /// Bytes of frames that may have lain between two places where segments begin. Of what a repair left free above all that
 /// was handed out, none did.
 fn frames_between(from: u64, to: u64) -> u64 {
-    let bytes = to.saturating_sub(from.saturating_add(u64::from(BLOCK)));
+    without_jump(to.saturating_sub(from.saturating_add(u64::from(BLOCK))))
+}
+
+fn without_jump(bytes: u64) -> u64 {
     bytes.checked_sub(JUMP).unwrap_or(bytes)
 }
 

@@ -4,8 +4,7 @@ use crate::bugs::{Bug, Bugs};
 use crate::error::plural;
 use crate::format::{Link, NO_BASE, segment_name};
 
-use super::survey::{Found, Survey};
-use super::words;
+use super::survey::Survey;
 
 /// The segments that the log is made of.
 #[derive(Debug)]
@@ -82,9 +81,8 @@ impl Survey {
                 && self.predecessor(link, bugs).is_err()
             {
                 let (base, segment) = (link.prev_base, segment_name(link.prev_base));
-                let from = self.unknown_from(base);
-                let what = words::gone(self.instead(base), from, base);
-                return Some(Broken { segment, base, from, to: link.prev_end, what });
+                let what = self.instead(base).to_owned();
+                return Some(Broken { segment, base, from: base, to: link.prev_end, what });
             }
         }
         for pair in members.windows(2) {
@@ -101,15 +99,6 @@ impl Survey {
             let what = format!("no segment leads down to the front, LSN {}", self.front);
             Broken { segment: first.name.clone(), base: first.base, from: self.front, to: first.base, what }
         })
-    }
-
-    /// Where the segments below the missing one at `base` end: others may be missing between.
-    fn unknown_from(&self, base: u64) -> u64 {
-        let below = self.segments.iter().rev().find(|found| found.base < base);
-        let above = |found: &Found| {
-            found.header.as_ref().map_or(base, |(header, _)| found.base.saturating_add(header.capacity))
-        };
-        below.map_or(self.front, above).min(base)
     }
 }
 

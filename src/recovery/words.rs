@@ -28,12 +28,6 @@ pub(crate) const GONE: &str = "the file is missing";
 /// One has it that was made another time: the link above names another.
 pub(crate) const REPLACED: &str = "another file lies in its place";
 
-/// The segment at `base` is not there; `what` lies in its place. Where others lay from `from` on, no link is left to say.
-pub(crate) fn gone(what: &str, from: u64, base: u64) -> String {
-    let others = if from < base { format!("; others may be missing from LSN {from} on") } else { String::new() };
-    format!("{what}{others}")
-}
-
 /// The log went on behind the segment `name`, up to the LSN `durable`, and nothing of that is there.
 pub(crate) fn gone_behind(name: &str, durable: u64) -> String {
     format!("the file behind {name} is missing: records up to LSN {durable} were durable")
