@@ -55,7 +55,7 @@ impl Log {
         }
         let lock = storage.lock().map_err(|e| lock_error(&*storage, e))?;
         let recovered = recover(&*storage, options.recovery_mode, true, u64::MAX, options.bugs);
-        let mut recovered = recovered.map_err(|e| refused(&storage, e))?;
+        let mut recovered = recovered.map_err(|e| refused(&storage, e).unwrap_or_else(|told| told))?;
         if recovered.log_id.is_none() && !options.create {
             return Err(not_found(&*storage));
         }

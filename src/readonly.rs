@@ -68,8 +68,10 @@ impl Looked {
         let mut looks = Looks { again: 0, overtaken: 0, believed: u64::MAX, damaged: None, torn: None };
         let recovered = loop {
             let looked = recover(&**storage, mode, false, looks.believed, bugs);
-            if let Some(found) = looks.settle(&**storage, looked).map_err(|e| refused(storage, e))? {
-                break found;
+            match looks.settle(&**storage, looked) {
+                Ok(Some(found)) => break found,
+                Ok(None) => {}
+                Err(e) => looks.look_again(&refused(storage, e)?)?,
             }
         };
         let Recovered { log_id: Some(log_id), mark, segments, end, proven, checkpoint, cursors, mut report, .. } =
@@ -213,6 +215,17 @@ impl Looks {
             }
             Ok(found) => Ok(self.end(found)),
         }
+    }
+
+    /// What is damaged in two looks in the same place is nowhere to be found: a writer went on meanwhile.
+    fn look_again(&mut self, seen: &Error) -> Result<()> {
+        if self.again == TRIES {
+            let message =
+                format!("a writer goes on faster than this can be looked at; try again, nothing was changed: {seen}");
+            return Err(Error::new(ErrorKind::Io, "open", message));
+        }
+        (self.again, self.damaged) = (self.again + 1, None);
+        Ok(())
     }
 
     /// Whether to look again, for the error may be the work of a writer; else gives it back.

@@ -56,8 +56,8 @@ pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, tally: &T
     Ok(examined)
 }
 
-/// Reads it once, and takes what is found for what is there: where no writer is about, or whoever asks looks again.
-pub(super) fn examine_once(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
+/// Reads it once, and takes what is found for what is there.
+fn examine_once(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
     let (plan, walks) = look(subject, depth, threads, tally, None)?;
     let durable = durable(&plan, &walks, subject.is_lone());
     resolve(plan, walks, durable, subject.is_lone())

@@ -9,29 +9,31 @@ use crate::scan::{Place, damage_at, look_beyond};
 use crate::storage::{Storage, read_full};
 
 use super::Fault;
-use super::examine::{Depth, Examined, examine_once};
+use super::examine::{Depth, Examined, examine};
 use super::plan::Piece;
 use super::subject::Subject;
 use super::tally::Tally;
 
-/// The error for damage with what verifying tells of its first fault, and what is valid beyond that. Of sealed segments only
-/// those are read that are seen to be damaged: what the others hold is what links say. An error that says why, if that
-/// cannot be read; the same one if there is no fault, be it that a writer went on meanwhile.
-pub(crate) fn refused(storage: &Arc<dyn Storage>, error: Error) -> Error {
-    let ErrorKind::Damage(seen) = error.kind() else { return error };
-    match first(storage) {
-        Ok(Some(damage)) => {
-            Error::damage(error.operation(), storage.path(), Damage { durable: seen.durable, ..damage })
+/// Refuses a log for the damage that recovery found, with what verifying tells of its first fault, and what is valid beyond
+/// that. Of sealed segments only those are read that are seen to be damaged: what the others hold is what links say. Gives
+/// the error back if there is no fault, as beside a writer that went on meanwhile.
+///
+/// # Errors
+/// The damage; any other error as it is; one that says why, if the log cannot be read for that.
+pub(crate) fn refused(storage: &Arc<dyn Storage>, error: Error) -> Result<Error> {
+    let ErrorKind::Damage(seen) = error.kind() else { return Err(error) };
+    match first(storage)? {
+        Some(damage) => {
+            Err(Error::damage(error.operation(), storage.path(), Damage { durable: seen.durable, ..damage }))
         }
-        Ok(None) => error,
-        Err(e) => e,
+        None => Ok(error),
     }
 }
 
 /// The first fault.
 fn first(storage: &Arc<dyn Storage>) -> Result<Option<Damage>> {
     let tally = Tally::untold();
-    let examined = examine_once(&Subject::log(Arc::clone(storage)), Depth::End, 1, &tally)?;
+    let examined = examine(&Subject::log(Arc::clone(storage)), Depth::End, 1, &tally)?;
     let Some(fault) = examined.report.faults.first() else { return Ok(None) };
     let survey = &examined.plan.survey;
     let index = survey.segments.iter().position(|found| found.name == fault.segment);

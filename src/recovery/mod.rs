@@ -103,7 +103,8 @@ pub(crate) fn recover(
     let survey = survey(storage, write, bugs)?;
     let chain = survey.chain(bugs);
     let tail = Tail::read(storage, &survey, &chain, bugs)?;
-    let short = tail.short(&survey);
+    // Nor does a MARK that was written since prove that the newest segment is cut: it may speak of one above.
+    let short = tail.short(&survey).filter(|_| survey.mark.is_none_or(|mark| mark.synced <= believed));
     let used = survey.mark.is_some_and(|mark| mark.synced > 0 || mark.front > 0);
     let verdict = decide(Seen {
         too_new: tail.too_new,

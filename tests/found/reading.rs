@@ -1,7 +1,7 @@
 //! Faults of readers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use seawall::sim::{Disk, Failing, Operation};
 use seawall::{ErrorKind, Lsn, Options};
@@ -97,8 +97,69 @@ fn damage_that_stays_is_told_at_the_second_look() {
     beside.before(Operation::List, move || _ = counted.fetch_add(1, Ordering::Relaxed));
     let error = Options::new().open_read_only_on(beside).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Damage(_)), "{error}");
-    // Two looks, and once for what is lost: all of the log, and what lies under other names.
-    assert_eq!(looks.load(Ordering::Relaxed), 4);
+    // Two looks, and three times for what is lost: all of the log, and what lies under other names, twice, and the front.
+    assert_eq!(looks.load(Ordering::Relaxed), 2 + 5);
+}
+
+/// A writer closed the log between a reader's look at MARK and that at the segments, and opened it again between the next look
+/// at the names and that at MARK: the trimmed segment was told as cut, twice in the same place.
+#[test]
+fn a_log_that_is_closed_and_opened_between_looks_is_not_refused() {
+    let disk = Disk::new(1);
+    let wal = Options::new().open_on(disk.mount()).unwrap();
+    wal.append(b"one").unwrap().wait().unwrap();
+    let beside = Failing::new(disk.mount());
+    let calls = Arc::new(Mutex::new((0, 0, Some(wal))));
+    let at_list = Arc::clone(&calls);
+    beside.before(Operation::List, move || {
+        let mut calls = at_list.lock().unwrap();
+        (calls.0, calls.1) = (calls.0 + 1, 0);
+    });
+    let at_open = Arc::clone(&calls);
+    beside.before(Operation::Open, move || {
+        let mut calls = at_open.lock().unwrap();
+        calls.1 += 1;
+        match (calls.0, calls.1) {
+            (1, 2) => {
+                let wal = calls.2.take().unwrap();
+                drop(wal.append(b"more").unwrap());
+                wal.close().unwrap();
+            }
+            (2, 1) => {
+                let wal = Options::new().open_on(disk.mount()).unwrap();
+                wal.append(b"two").unwrap().wait().unwrap();
+                calls.2 = Some(wal);
+            }
+            _ => {}
+        }
+    });
+    let view = Options::new().open_read_only_on(beside).unwrap();
+    assert_eq!(calls.lock().unwrap().0, 2);
+    view.look().unwrap();
+    assert_eq!(view.read(..).unwrap().count(), 3);
+}
+
+/// What seemed damaged twice in the same place, and is not where it was to be told, is looked for again.
+#[test]
+fn damage_that_is_gone_when_it_is_to_be_told_is_none() {
+    let disk = Disk::new(10);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(&[1; 7000]).unwrap().wait().unwrap();
+    wal.append(&[2; 100]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let name = "00000000000000000000.wal";
+    let sound = disk.file(name).unwrap();
+    let mut bytes = sound.clone();
+    bytes[8000] ^= 1;
+    disk.put(name, bytes);
+    let beside = Failing::new(disk.mount());
+    let looks = AtomicU64::new(0);
+    beside.before(Operation::List, move || {
+        if looks.fetch_add(1, Ordering::Relaxed) == 2 {
+            disk.put(name, &sound);
+        }
+    });
+    assert_eq!(small().open_read_only_on(beside).unwrap().read(..).unwrap().count(), 2);
 }
 
 /// A view opened while a further checkpoint was being synced knew of none at all.
