@@ -184,8 +184,10 @@ impl ReadOnly {
     }
 }
 
-/// Looks at a directory that a writer may be changing. It may add, rotate and recycle between two of our reads: what
-/// is damaged or torn is so at the next look, in the same place, and what only seems so is not.
+/// Looks at a directory that a writer may be changing. It may add, rotate, recycle, close and open again between two of our
+/// reads, so that a look puts together a listing, a MARK, lengths and frames of different times, in this order. What is
+/// damaged or torn is so at the next look too, in the same place, held against no more than was claimed at the look before;
+/// and what is damaged is found in two looks of [`refused`] then. What only seems so is looked at again.
 struct Looks {
     /// Looks that settled nothing.
     again: usize,

@@ -626,6 +626,72 @@ fn a_cursor_above_a_cut_goes_back_to_it() {
     assert!(wal.cursors()["follower"] <= plan.end);
 }
 
+/// Nobody was told: not by the plan, nor by what was done, nor by any look afterwards.
+#[test]
+fn what_becomes_of_cursors_is_told() {
+    let disk = Disk::new(3);
+    let wal = open(&disk).unwrap();
+    let first = wal.append(&[1; 100]).unwrap().wait().unwrap();
+    let (_kept, moved, removed) =
+        (wal.cursor("kept").unwrap(), wal.cursor("moved").unwrap(), wal.cursor("removed").unwrap());
+    moved.release(first).unwrap();
+    wal.sync().unwrap();
+    let cut = wal.durable_lsn();
+    let second = wal.append(&[2; 100]).unwrap().wait().unwrap();
+    moved.release(second).unwrap();
+    removed.remove().unwrap();
+    let _gone = wal.cursor("gone").unwrap();
+    wal.append(&[3; 100]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let name = "00000000000000000000.wal";
+    let sound = disk.file(name).unwrap();
+    let about = |plan: RepairPlan| -> Vec<String> {
+        plan.notes.into_iter().filter(|note| note.contains("cursor")).map(|note| note[..22].to_owned()).collect()
+    };
+    let told = about(Repair::new().cut(cut).plan_on(disk.fork().mount()).unwrap());
+    assert_eq!(told.len(), 3, "{told:?}");
+    for what in ["cursor gone, at LSN", "cursor moved: stands a", "cursor removed: is bac"] {
+        assert!(told.iter().any(|told| told.starts_with(what)), "{told:?}");
+    }
+    assert!(about(Repair::new().cut(cut).run_on(disk.fork().mount()).unwrap()) == told);
+    // Of what is lost: a record is none, the note of a cursor and the link may be.
+    let flipped = |at: usize| {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        disk.put(name, bytes);
+        about(Repair::new().plan_on(disk.fork().mount()).unwrap())
+    };
+    assert_eq!(flipped(second.0 as usize + 24), Vec::<String>::new());
+    let lost = ["a cursor that was made"];
+    assert_eq!(flipped(4096 + 30), lost);
+    let note = sound.windows(4).rposition(|bytes| bytes == b"gone").unwrap();
+    assert!(flipped(note).iter().any(|told| told == lost[0]));
+}
+
+/// Of two neighbours neither is there, and both headers tell how long they are and that each was a batch: they were told as
+/// bytes, and the sound record behind them was dropped, for it may have been of their batch.
+#[test]
+fn damaged_neighbours_take_no_sound_record_with_them() {
+    let disk = Disk::new(3);
+    let wal = open(&disk).unwrap();
+    let lsns: Vec<_> = (0..9).map(|n| wal.append(&[n; 100]).unwrap().lsn()).collect();
+    wal.sync().unwrap();
+    wal.close().unwrap();
+    let name = "00000000000000000000.wal";
+    for many in 1..4 {
+        let disk = disk.fork();
+        let mut bytes = disk.file(name).unwrap();
+        lsns[3..3 + many].iter().for_each(|lsn| bytes[lsn.0 as usize + 30] ^= 1);
+        disk.put(name, bytes);
+        let plan = Repair::new().run_on(disk.mount()).unwrap();
+        assert_eq!(
+            (plan.kept_records, plan.dropped_records, plan.lost_records),
+            (9 - many as u64, 0, Some(many as u64))
+        );
+        assert_eq!(open(&disk).unwrap().read(..).unwrap().count(), 9 - many);
+    }
+}
+
 /// What a cut moved aside does not come back, although the segment is damaged that says that it was cut off.
 #[test]
 fn what_was_cut_off_stays_cut_off() {

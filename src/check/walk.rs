@@ -31,14 +31,16 @@ pub(super) struct Hole {
     pub(super) to: u64,
     /// Whether a valid frame lies at `to`.
     pub(super) followed: bool,
-    /// A frame whose header holds lies at its start: where that ends, and how many records it is.
+    /// Frames whose headers hold lie at its start: where the last of them ends, and how many records they are.
     pub(super) spoiled: Option<(u64, u64)>,
-    /// Whether its batch goes on behind it, where the last frame's header still tells.
+    /// Whether a batch goes on behind it, where the last frame's header still tells.
     pub(super) goes_on: Option<bool>,
     /// Where the batch begins that is not whole.
     pub(super) batch: u64,
-    /// How many records were here, where the frame's header still tells.
+    /// How many records were here, where the frames' headers still tell.
     pub(super) records: Option<u64>,
+    /// Whether a note of a cursor may have been here.
+    pub(super) notes: bool,
     pub(super) what: String,
     /// Whether it is nothing but zeros, up to the segment's end, behind a whole batch.
     pub(super) unwritten: bool,
@@ -156,29 +158,36 @@ impl Walk {
     fn hole(&mut self, file: &dyn File) -> io::Result<Hole> {
         let (place, from) = (&self.place, self.offset);
         let mut window = Window::new(file, place.limit, &mut self.chunk);
-        let mut search = from + 4;
-        let (mut only, mut more) = (None, false);
         let Bad { found: mut what, header, zeros } = bad(&mut window, place, from)?;
-        if let Some(header) = header {
-            // The header still holds, so its length does.
-            search = from + frame_size(u64::from(header.length));
-            only = Some((search, u64::from(header.is_record())));
-            more = header.more;
+        if let Some(header) = &header {
             what = format!("payload with {what}, batch time {}", header.batch_time);
         }
+        // Of frames whose headers hold, and only the payloads do not, is known how many they are and what comes behind.
+        let (mut end, mut records, mut notes, mut more, mut damaged) = (from, 0, false, false, header);
+        while let Some(header) = damaged {
+            end += frame_size(u64::from(header.length));
+            records += u64::from(header.is_record());
+            notes |= !header.is_record();
+            more = header.more;
+            let is_valid = end >= self.end || frame_at(&mut window, place, end, Bugs::default())?.is_some();
+            damaged = if is_valid { None } else { bad(&mut window, place, end)?.header };
+        }
+        let spoiled = (end > from).then_some((end, records));
+        let search = if end > from { end } else { from + 4 };
         let next = next_frame(&mut window, place, search, Bugs::default())?.map(|(offset, _)| offset);
         let (to, batch) = (next.unwrap_or(self.end), self.batch);
         (self.offset, self.batch) = (to, to);
         // Where the file ends the segment need not have ended: it may have been cut.
-        let only_it = only.filter(|(end, _)| *end == to && (next.is_some() || self.sealed));
+        let only_it = spoiled.filter(|(end, _)| *end == to && (next.is_some() || self.sealed));
+        let notes = notes || only_it.is_none();
         let (records, mut goes_on) = (only_it.map(|(_, records)| records), only_it.map(|_| more));
         if from == u64::from(BLOCK) && to < from + frame_size(LINK as u64) + u64::from(FRAME) {
             // Only the link was here.
             goes_on = Some(false);
         }
-        let (followed, spoiled) = (next.is_some(), only);
+        let followed = next.is_some();
         let unwritten = !followed && batch == from && zeros == to - from;
-        Ok(Hole { from, to, followed, spoiled, goes_on, batch, records, what, unwritten, ..Hole::default() })
+        Ok(Hole { from, to, followed, spoiled, goes_on, batch, records, notes, what, unwritten, ..Hole::default() })
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) struct Layout {
     pub(super) unfinished: Vec<String>,
     /// Records that are kept.
     pub(super) records: u64,
+    pub(super) cursors: Vec<Cursor>,
 }
 
 impl Layout {
@@ -102,7 +103,8 @@ impl Layout {
         let mut taken = others.clone();
         stands.iter_mut().chain([&mut next]).for_each(|stand| stand.avoid(&mut taken));
         let unfinished = filled(storage, &plan.survey.unfinished)?;
-        Ok(Layout { stands, unproven, below, next, end: upto.seal.end, others, unfinished, records })
+        let (end, cursors) = (upto.seal.end, upto.cursors);
+        Ok(Layout { stands, unproven, below, next, end, others, unfinished, records, cursors })
     }
 }
 

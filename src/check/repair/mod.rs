@@ -1,6 +1,7 @@
 //! Bringing a damaged log back: what would be done first, then doing it.
 
 mod act;
+mod cursors;
 mod known;
 mod layout;
 mod sift;
@@ -80,7 +81,7 @@ pub struct RepairPlan {
     pub end: Lsn,
     /// The log ends here now, as [`verify`](super::verify) tells it. A cut drops what lies between the two.
     pub before: Lsn,
-    /// What else an operator should know, as [`verify`](super::verify) tells it.
+    /// What else an operator should know, as [`verify`](super::verify) tells it, and what becomes of the cursors.
     pub notes: Vec<String>,
     /// The other ways out of the damage, where none was asked for. None of what was done.
     pub others: Vec<Way>,
@@ -280,7 +281,7 @@ impl<'a> Repair<'a> {
             lost_records: lost,
             end: Lsn(layout.end),
             before,
-            notes: report.notes.clone(),
+            notes: report.notes.iter().cloned().chain(cursors::notes(&case.examined, &layout.cursors)).collect(),
             others: Vec::new(),
         };
         let is_end = plan.end == before || case.is_only_link(plan.end);

@@ -1,0 +1,52 @@
+//! What becomes of the cursors in a repair, for whoever goes on from them.
+
+use crate::format::Cursor;
+use crate::scan::apply_notes;
+
+use super::super::examine::Examined;
+use super::super::walk::Walked;
+
+/// What there is to do about one that is gone.
+const AGAIN: &str = "make it again before anything cleans";
+
+/// The cursors that will not stand where they stand, as notes, and whether others may have stood in what is lost. `after`: as
+/// they will stand.
+pub(super) fn notes(examined: &Examined, after: &[Cursor]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(now) = now(examined) {
+        let find = |cursors: &[Cursor], name: &str| cursors.iter().find(|one| one.name == *name).map(|one| one.lsn);
+        for Cursor { name, lsn } in &now {
+            match find(after, name) {
+                Some(left) if left == *lsn => {}
+                Some(left) => notes.push(format!("cursor {name}: stands at LSN {left} again, not at {lsn}; {AGAIN}")),
+                None => notes.push(format!("cursor {name}, at LSN {lsn}: is gone; {AGAIN}")),
+            }
+        }
+        let removed = after.iter().filter(|one| find(&now, &one.name).is_none());
+        notes.extend(
+            removed.map(|Cursor { name, lsn }| format!("cursor {name}: is back at LSN {lsn}, and was removed")),
+        );
+    }
+    if !examined.report.is_clean() && may_be_lost(examined) {
+        let what = "a cursor that was made or moved in what is lost is gone, or stands where it stood before";
+        notes.push(format!("{what}; {AGAIN}"));
+    }
+    notes
+}
+
+/// The cursors as they stand, if the newest segment tells.
+fn now(examined: &Examined) -> Option<Vec<Cursor>> {
+    let index = examined.newest()?;
+    let mut cursors = examined.plan.parts.get(index)?.link.as_ref()?.cursors.clone();
+    apply_notes(&mut cursors, examined.walks.get(index)?.as_ref()?.found.notes.clone());
+    Some(cursors)
+}
+
+/// Whether some of what tells of them is lost: the newest segment, its link, or what may have been a note in it.
+fn may_be_lost(examined: &Examined) -> bool {
+    let Some(index) = examined.newest().filter(|_| examined.gone.is_none()) else { return true };
+    let (base, walked) = (examined.plan.base(index), examined.walks.get(index).and_then(Option::as_ref));
+    let is_linked = examined.plan.parts.get(index).is_some_and(|part| part.link.is_some());
+    let is_lost = |walked: &Walked| walked.holes.iter().any(|hole| hole.notes && base + hole.batch < examined.certain);
+    !is_linked || walked.is_none_or(is_lost)
+}
