@@ -111,7 +111,7 @@ fn what_is_told_to_be_lost_and_what_is_read_make_all() {
         let lost: Option<u64> = report.faults.iter().map(|fault| fault.lost_records).sum();
         // That there was a newest segment, or more in it, only MARK may tell.
         let newest =
-            log.iter().filter(|(name, bytes)| *name != "MARK" && bytes.len() > 4200).map(|(name, _)| name).last();
+            log.iter().filter(|(name, bytes)| *name != "MARK" && bytes.len() > 4200).map(|(name, _)| name).next_back();
         let is_untold = ["MARK", newest.unwrap()].iter().all(|name| log.get(*name) != files.get(*name));
         assert!(is_untold || lost.is_none_or(|lost| lost + report.records == RECORDS), "{told}");
         known += u64::from(lost.is_some_and(|lost| lost > 0));

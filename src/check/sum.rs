@@ -236,8 +236,8 @@ impl<'a> Sum<'a> {
             return Ok(true);
         };
         if let Some(offset) = walked.too_new {
-            let message = "a frame of a newer version; verify the log with that";
-            return Err(Error::new(ErrorKind::TooNew, "verify", message).at(plan.directory.join(&found.name), offset));
+            let message = "a frame of a newer version; use that for this log, nothing was changed";
+            return Err(Error::new(ErrorKind::TooNew, "read", message).at(plan.directory.join(&found.name), offset));
         }
         let next = next.map(|next| self.next_link(next));
         let (durable, certain, limit) = (self.durable, self.certain, self.limit);
