@@ -568,6 +568,9 @@ fn a_segment_that_is_gone_below_a_damaged_link_is_told_by_the_count() {
         let report = verify(log.dir.path()).unwrap();
         let lost: u64 = report.faults.iter().filter_map(|fault| fault.lost_records).sum();
         assert_eq!((lost, report.first.0), (log.count([gone]), 0), "{report}");
+        let error = small().open(log.dir.path()).unwrap_err();
+        let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+        assert_eq!(damage.found == "no file that holds them", report.faults[0].segment.is_empty(), "{error}");
         assert!(report.faults.iter().all(|fault| fault.lost_records == Some(0) || fault.lost_bytes > 0), "{report}");
     }
 }

@@ -87,17 +87,17 @@ impl Examined {
 
     /// What there is of a segment that is gone.
     fn in_no_file(&self, fault: &Fault) -> Damage {
-        let (files, base) = (self.plan.survey.segments.len(), fault.lsn.0);
         let gone =
             |piece: &&Piece| matches!(piece, Piece::Missing { base, .. } if segment_name(*base) == fault.segment);
         let end = self.pieces.iter().find(gone).and_then(|piece| self.plan.end_of(piece)).unwrap_or(self.durable);
-        let there = match files {
-            _ if !fault.segment.is_empty() => "no such file".to_owned(),
-            0 => format!("{MARK} alone"),
-            _ => format!("no valid frame in {}", plural(files as u64, "segment file")),
+        let expected = |there| format!("{there}, expected records up to LSN {end}");
+        let found = match self.plan.survey.segments.len() as u64 {
+            _ if !fault.segment.is_empty() => expected("no such file".to_owned()),
+            0 => expected(format!("{MARK} alone")),
+            files if self.pieces.is_empty() => expected(format!("no valid frame in {}", plural(files, "segment file"))),
+            _ => "no file that holds them".to_owned(),
         };
-        let found = format!("{there}, expected records up to LSN {end}");
-        Damage { found, ..Damage::at(&fault.segment, fault.offset, base) }
+        Damage { found, ..Damage::at(&fault.segment, fault.offset, fault.lsn.0) }
     }
 
     /// Adds to the damage what is valid in a segment beyond it; of those that a durable link seals, as many records as it
