@@ -428,6 +428,43 @@ fn with_json_an_error_is_an_object_too() {
     }
 }
 
+/// These had a kind and a text only.
+#[test]
+fn an_error_of_the_command_itself_has_all_fields_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let [dir, noise, page] = ["log", "noise", "log/x.html"].map(|name| text(&temp.path().join(name)).to_owned());
+    log(Path::new(&dir), 10).close().unwrap();
+    fs::write(&noise, (0..20_000_u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect::<Vec<_>>()).unwrap();
+    for (arguments, path) in [
+        (&["salvage", &noise][..], json!(null)),
+        (&["export", &dir, "--out", &dir], json!(dir)),
+        (&["export", &dir, "--from", "5", "--to", "3", "--out", &dir], json!(null)),
+        (&["dump", &dir, "--from", "5", "--to", "3"], json!(null)),
+        (&["inspect", &dir, "--html", &page], json!(page)),
+    ] {
+        let output = seawall(&[arguments, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let mut error = lines(&output).pop().unwrap()["error"].clone();
+        let what = error["text"].take();
+        let told = json!({
+            "kind": "other", "text": null, "path": path, "offset": null, "touched": "nothing", "next": [], "damage": null,
+        });
+        assert_eq!(error, told, "{arguments:?}");
+        assert_eq!(said(&output), format!("error: {}\n  touched  nothing\n", what.as_str().unwrap()));
+    }
+    // A page may be begun, and is none of the log.
+    let full = ["inspect", &dir, "--html", "/dev/full", "--json"];
+    assert_eq!(lines(&seawall(&full)).pop().unwrap()["error"]["touched"], "nothing of the log");
+    // Where there are several logs, the error says what leads on.
+    let other = text(&temp.path().join("other")).to_owned();
+    log(Path::new(&other), 10).close().unwrap();
+    let new = text(&temp.path().join("new")).to_owned();
+    let output = seawall(&["salvage", &dir, &other, "--to", &new, "--json"]);
+    let ways = lines(&output).pop().unwrap()["error"]["next"].as_array().unwrap().clone();
+    assert!(ways.len() == 2 && ways.iter().all(|way| way.as_str().unwrap().contains(" --log ")), "{ways:?}");
+    assert!(said(&output).contains("\n  next     seawall salvage "), "{}", said(&output));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn an_output_that_cannot_be_written_is_told_from_a_log_that_cannot() {

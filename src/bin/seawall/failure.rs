@@ -16,15 +16,17 @@ use crate::target::{beside_log, is_logs, is_used, log_around};
 /// The help of `--json` for what fails.
 pub const JSON: &str = "\
 With --json a command that fails writes a last line to standard output, beside what it says on standard error:
-  error             kind (a word: damage, not-found, locked, too-new, disk-full, io ..), text, path and
-                    offset (the byte in it; null where there is none), touched (in words), next
-                    (commands to choose from, or a step in words), and damage: null, or segment,
+  error             kind (a word: damage, not-found, locked, too-new, disk-full, io .. or other), text,
+                    path and offset (the byte in it; each null where there is none), touched (in
+                    words), next (commands to choose from, or a step in words; may be empty), and
+                    damage: null, or segment,
                     offset, lsn, batch_time, what, found (both in words), durable (all below that LSN
                     was), next and last (LSNs of what is valid beyond), lost_bytes (at most) and
                     lost_records if it is passed over, before (valid records before it in the same
                     batch), beyond (valid records after it), lost_records_if_cut; null where it is
                     not known
-Of `seawall receive` it is a line with the event `failed`. Further fields and words may come.";
+Of `seawall receive` it is a line with the event `failed`. Arguments that no command takes are told on standard error
+alone. Further fields and words may come.";
 
 /// What a command is about.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,8 @@ pub struct About<'a> {
     pub path: &'a Path,
     /// What there is to say of what it changed, if it fails midway and the log does not say that itself.
     pub touched: &'static str,
+    /// The same of what fails beside the log, such as standard output: it may have done all else by then.
+    pub done: &'static str,
     /// A log that it makes.
     pub new: Option<&'a Path>,
     pub json: bool,
@@ -41,7 +45,7 @@ pub struct About<'a> {
 impl<'a> About<'a> {
     /// A command that changes nothing there.
     pub fn reading(path: &'a Path, json: bool) -> About<'a> {
-        About { path, touched: NOTHING, new: None, json }
+        About { path, touched: NOTHING, done: NOTHING, new: None, json }
     }
 
     /// The log that it has begun to make, if anything is left of it.
@@ -55,6 +59,14 @@ impl<'a> About<'a> {
             ([], None) => self.touched.to_owned(),
             ([], Some(new)) => format!("nothing that was read; {} holds a part", new.display()),
             (touched, _) => touched.join("; "),
+        }
+    }
+
+    /// What was changed by a command that failed beside the log.
+    fn changed_beside(&self) -> String {
+        match self.begun() {
+            None => self.done.to_owned(),
+            Some(new) => format!("nothing that was read; {} holds what was written", new.display()),
         }
     }
 }
@@ -120,22 +132,39 @@ fn escaped(c: char) -> String {
     }
 }
 
-/// What went wrong where more is to say than a line holds.
+/// What is refused before anything is changed, or where more is to say than a line holds.
 #[derive(Debug)]
 pub struct Listing {
     what: String,
     below: Vec<String>,
+    /// What it is about, and what leads on.
+    path: Option<PathBuf>,
+    next: Vec<String>,
 }
 
 impl Listing {
     /// An error of one line, with those of `below` under it.
     pub fn new(what: String, below: impl IntoIterator<Item = String>) -> Listing {
-        Listing { what, below: below.into_iter().collect() }
+        Listing { what, below: below.into_iter().collect(), path: None, next: Vec::new() }
+    }
+
+    /// An error of one line about a file or a directory.
+    pub fn at(path: &Path, what: String) -> Listing {
+        Listing { path: Some(path.to_owned()), ..Listing::new(what, None) }
+    }
+
+    /// The same, with what leads on.
+    pub fn with_next(self, next: Vec<String>) -> Listing {
+        Listing { next, ..self }
+    }
+
+    fn of(error: &anyhow::Error) -> Option<&Listing> {
+        error.downcast_ref()
     }
 
     /// The lines below the first of an error.
     fn below(error: &anyhow::Error) -> &[String] {
-        error.downcast_ref::<Listing>().map_or(&[], |listing| &listing.below)
+        Listing::of(error).map_or(&[], |listing| &listing.below)
     }
 }
 
@@ -151,25 +180,21 @@ impl std::error::Error for Listing {}
 pub fn text(error: &anyhow::Error, about: Option<About<'_>>) -> String {
     let mut text = format!("error: {}", Plain(headline(error)));
     Listing::below(error).iter().for_each(|line| text.push_str(&format!("\n  {}", Plain(line))));
-    if let (Some(error), Some(about)) = (exit::of_log(error), about) {
-        for (label, value) in Told::new(error, about).rows() {
-            text.push_str(&format!("\n  {label:<8} {}", Plain(value)));
-        }
+    for (label, value) in about.map(|about| Told::of(error, about).rows()).unwrap_or_default() {
+        text.push_str(&format!("\n  {label:<8} {}", Plain(value)));
     }
     text
 }
 
 /// The same for programs.
-pub fn object(error: &anyhow::Error, about: Option<About<'_>>) -> Value {
+pub fn object(error: &anyhow::Error, about: About<'_>) -> Value {
     let mut text = headline(error);
     Listing::below(error).iter().for_each(|line| text.push_str(&format!("\n  {line}")));
-    let (Some(error), Some(about)) = (exit::of_log(error), about) else {
-        return json!({ "kind": "other", "text": text });
-    };
-    let Told { path, offset, touched, next, .. } = Told::new(error, about);
+    let Told { error, path, offset, touched, next } = Told::of(error, about);
     json!({
-        "kind": word(error.kind()), "text": text, "path": path.display().to_string(), "offset": offset,
-        "touched": touched, "next": next, "damage": damage(error).map(facts),
+        "kind": error.map_or("other", |error| word(error.kind())), "text": text,
+        "path": path.map(|path| path.display().to_string()), "offset": offset, "touched": touched, "next": next,
+        "damage": error.and_then(damage).map(facts),
     })
 }
 
@@ -226,15 +251,28 @@ fn facts(damage: &Damage) -> Value {
 
 /// What is said below the first line.
 struct Told<'a> {
-    error: &'a Error,
-    path: PathBuf,
+    /// What the log said, if that is what failed.
+    error: Option<&'a Error>,
+    path: Option<PathBuf>,
     offset: Option<u64>,
     touched: String,
     next: Vec<String>,
 }
 
 impl<'a> Told<'a> {
-    fn new(error: &'a Error, about: About<'_>) -> Told<'a> {
+    fn of(error: &'a anyhow::Error, about: About<'_>) -> Told<'a> {
+        match (exit::of_log(error), Listing::of(error)) {
+            (Some(error), _) => Told::by_log(error, about),
+            (None, Some(Listing { path, next, .. })) => {
+                Told { error: None, path: path.clone(), offset: None, touched: NOTHING.to_owned(), next: next.clone() }
+            }
+            (None, None) => {
+                Told { error: None, path: None, offset: None, touched: about.changed_beside(), next: Vec::new() }
+            }
+        }
+    }
+
+    fn by_log(error: &'a Error, about: About<'_>) -> Told<'a> {
         let told = error.path().unwrap_or(about.path);
         // As the caller named it, if it is in there.
         let whole = std::path::absolute(about.path).unwrap_or_default();
@@ -253,23 +291,26 @@ impl<'a> Told<'a> {
         // Nothing is written into what is not empty.
         let free = about.begun().map(|new| format!("with {} removed or renamed ", shell(new)));
         let next = steps(error, &path, &dir, &(free.unwrap_or_default() + "the same command"));
-        Told { error, touched, next, path, offset }
+        Told { error: Some(error), touched, next, path: Some(path), offset }
     }
 
     fn rows(self) -> Vec<(&'static str, String)> {
-        let byte = self.offset.map(|offset| format!(" byte {offset}"));
-        let mut place = format!("{}{}", self.path.display(), byte.unwrap_or_default());
         let mut rows = Vec::new();
-        if let Some(damage) = damage(self.error) {
-            place += &format!(", lsn {}", damage.lsn);
-            if let Some(time) = damage.batch_time {
-                place += &format!(", batch time {}", time.0);
+        // Another's error names it in its line.
+        if let (Some(error), Some(path)) = (self.error, &self.path) {
+            let byte = self.offset.map(|offset| format!(" byte {offset}"));
+            let mut place = format!("{}{}", path.display(), byte.unwrap_or_default());
+            if let Some(damage) = damage(error) {
+                place += &format!(", lsn {}", damage.lsn);
+                if let Some(time) = damage.batch_time {
+                    place += &format!(", batch time {}", time.0);
+                }
+                rows.push(("found", damage.found.clone()));
+                rows.push(("context", context(damage)));
+                rows.push(("lost", lost(damage)));
             }
-            rows.push(("found", damage.found.clone()));
-            rows.push(("context", context(damage)));
-            rows.push(("lost", lost(damage)));
+            rows.insert(0, ("where", place));
         }
-        rows.insert(0, ("where", place));
         rows.push(("touched", self.touched));
         if !self.next.is_empty() {
             rows.push(("next", self.next.join("   |   ")));

@@ -16,7 +16,7 @@ use seawall::{Lsn, Why};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::failure::{self, About};
+use crate::failure::{self, About, Listing};
 use crate::out::{Out, count};
 use crate::target::log_around;
 use crate::units::bytes;
@@ -54,7 +54,9 @@ Exit codes: 0 no damage was met, 1 usage or I/O, 2 damage was met, 5 written by 
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About::reading(&self.path, self.json)
+        // A page may be begun.
+        let done = if self.html.is_some() { "nothing of the log" } else { failure::NOTHING };
+        About { done, ..About::reading(&self.path, self.json) }
     }
 }
 
@@ -91,12 +93,13 @@ fn write_page(log: &Path, file: &Path, page: &str) -> anyhow::Result<()> {
     let [log, target] = [log, directory(file)].map(|dir| std::fs::canonicalize(dir).ok());
     // Nor among another log's.
     let is_among = log.is_some() && log == target || log_around(file).is_some();
-    ensure!(!is_among, "{} lies among a log's files; name a place elsewhere", file.display());
+    let refused = |why: &str| Listing::at(file, format!("{} {why}", file.display()));
+    ensure!(!is_among, refused("lies among a log's files; name a place elsewhere"));
     let mut begins = Vec::new();
     if file.is_file() {
         File::open(file)?.take(page::BEGINS.len() as u64).read_to_end(&mut begins)?;
         let own = begins == page::BEGINS.as_bytes();
-        ensure!(own, "{} is there and is no page of this command; it was left as it is", file.display());
+        ensure!(own, refused("is there and is no page of this command; it was left as it is"));
     }
     std::fs::write(file, page).with_context(|| format!("writing {}", file.display()))
 }

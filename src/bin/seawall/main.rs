@@ -93,7 +93,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             failure::text(&error, about).lines().for_each(out::warn);
-            if about.is_some_and(|about| about.json) {
+            if let Some(about) = about.filter(|about| about.json) {
                 // That it cannot be written is nothing to say beside that.
                 let mut out = Out::new();
                 _ = out.json(&json!({ "error": failure::object(&error, about) })).and_then(|()| out.flush());

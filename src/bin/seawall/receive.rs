@@ -138,10 +138,10 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     receive(arguments).or_else(|error| {
-        let about = Some(arguments.about());
+        let about = arguments.about();
         // Said as everything is: it must not take more than a moment to end.
         let Ok(mut last) = Lines::new(report::warning) else { return Err(error) };
-        failure::text(&error, about).lines().for_each(|line| last.put(line.to_owned(), |_| String::new()));
+        failure::text(&error, Some(about)).lines().for_each(|line| last.put(line.to_owned(), |_| String::new()));
         if arguments.json {
             report::failed(failure::object(&error, about));
         }
@@ -240,7 +240,8 @@ fn look_for(
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About { touched: "nothing that was stored", ..About::reading(&self.dir, self.json) }
+        const STORED: &str = "nothing that was stored";
+        About { touched: STORED, done: STORED, ..About::reading(&self.dir, self.json) }
     }
 
     fn kafka(&self) -> anyhow::Result<KafkaConfig> {

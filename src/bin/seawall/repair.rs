@@ -66,7 +66,9 @@ of an error: `seawall --help`.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
-        About::reading(&self.dir, self.json)
+        // Telling it is all that can fail beside the log.
+        let done = if self.acts() && !self.dry_run { "what the repair was to change" } else { failure::NOTHING };
+        About { done, ..About::reading(&self.dir, self.json) }
     }
 
     fn acts(&self) -> bool {

@@ -114,7 +114,8 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         }
         (Some(_), logs) => {
             let what = format!("there are {} logs in the sources; choose one with --log:", logs.len());
-            bail!(Listing::new(what, logs.iter().map(ToString::to_string)))
+            let ways = logs.iter().map(|log| failure::salvage(&arguments.sources, Some(&log.name))).collect();
+            bail!(Listing::new(what, logs.iter().map(ToString::to_string)).with_next(ways))
         }
     };
     if arguments.json {
@@ -134,7 +135,8 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
 }
 
 fn chosen<'a>(found: &'a Salvaged, name: Option<&str>) -> anyhow::Result<Vec<&'a SalvagedLog>> {
-    ensure!(!found.logs().is_empty() || found.too_new > 0, "no record of any log was found in {}", bytes(found.bytes));
+    let nothing = || Listing::new(format!("no record of any log was found in {}", bytes(found.bytes)), None);
+    ensure!(!found.logs().is_empty() || found.too_new > 0, nothing());
     let Some(name) = name else { return Ok(found.logs().iter().collect()) };
     let logs: Vec<_> = found.logs().iter().filter(|log| log.name.starts_with(name)).collect();
     if logs.is_empty() {

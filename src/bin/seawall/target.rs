@@ -5,10 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use seawall::{Error, ErrorKind, check};
 
 use crate::exit;
+use crate::failure::Listing;
 
 /// Refuses a directory that holds anything, and one that lies within what is read: that would be changed by it; or among
 /// the files of another log.
@@ -16,9 +17,10 @@ pub fn refuse_used(new: &Path, sources: &[impl AsRef<Path>]) -> anyhow::Result<(
     let used = match fs::read_dir(new) {
         Ok(mut entries) => entries.next().is_some(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-        Err(e) => return Err(e).with_context(|| format!("{} cannot hold the log", new.display())),
+        Err(e) => return Err(refused(new, format!("cannot hold the log: {e}")).into()),
     };
-    ensure!(!used, "{} is not empty; nothing was written: name a directory that is empty or not there", new.display());
+    let free = "is not empty; nothing was written: name a directory that is empty or not there";
+    ensure!(!used, refused(new, free.to_owned()));
     let place = resolved(new);
     for source in sources.iter().map(AsRef::as_ref) {
         let Ok(mut real) = fs::canonicalize(source) else { continue };
@@ -30,9 +32,13 @@ pub fn refuse_used(new: &Path, sources: &[impl AsRef<Path>]) -> anyhow::Result<(
         }
         ensure!(
             !real.is_dir() || !place.starts_with(&real),
-            "{} lies within {}, which is read and not to be changed; nothing was written: name a directory beside it",
-            new.display(),
-            real.display()
+            refused(
+                new,
+                format!(
+                    "lies within {}, which is read and not to be changed; nothing was written: name a directory beside it",
+                    real.display()
+                )
+            )
         );
     }
     // What lies in a directory that is there: itself, or the topmost that is made for it.
@@ -40,11 +46,19 @@ pub fn refuse_used(new: &Path, sources: &[impl AsRef<Path>]) -> anyhow::Result<(
     let log = log_around(made);
     ensure!(
         log.is_none(),
-        "{} lies within {}, which holds another log; nothing was written: name a directory beside it",
-        new.display(),
-        log.unwrap_or(&place).display()
+        refused(
+            new,
+            format!(
+                "lies within {}, which holds another log; nothing was written: name a directory beside it",
+                log.unwrap_or(&place).display()
+            )
+        )
     );
     Ok(())
+}
+
+fn refused(new: &Path, why: String) -> Listing {
+    Listing::at(new, format!("{} {why}", new.display()))
 }
 
 /// Makes a log. If that fails before a record is in it, what was made is taken away, so that the same command may be run

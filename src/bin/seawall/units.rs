@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
+use crate::failure::Listing;
+
 const SIZES: &str = "a size is a whole number and a unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB), such as 64MiB";
 
 /// `64MiB`, `20 GB`, `1000`: bytes.
@@ -60,7 +62,8 @@ pub fn batch_time(text: &str) -> Result<u64, String> {
 pub fn in_order(from: (&str, Option<u64>), to: (&str, Option<u64>)) -> anyhow::Result<()> {
     if let (Some(first), Some(last)) = (from.1, to.1) {
         let (from, to) = (from.0, to.0);
-        ensure!(first <= last, "{from} {first} lies above {to} {last}, so that nothing lies between; exchange the two");
+        let what = format!("{from} {first} lies above {to} {last}, so that nothing lies between; exchange the two");
+        ensure!(first <= last, Listing::new(what, None));
     }
     Ok(())
 }

@@ -294,7 +294,7 @@ fn the_object_bears_what_the_block_says() {
     let made = Made::new(7);
     made.flip(made.newest(), made.offset(made.newest(), 3) + 30);
     let error = anyhow::Error::from(made.refused());
-    let (object, text) = (object(&error, Some(about())), text(&error, Some(about())));
+    let (object, text) = (object(&error, about()), text(&error, Some(about())));
     let damage = &object["damage"];
     assert_eq!((&object["kind"], &object["touched"]), (&json!("damage"), &json!("nothing")));
     assert_eq!(object["offset"], damage["offset"]);
