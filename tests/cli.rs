@@ -415,7 +415,7 @@ fn with_json_an_error_is_an_object_too() {
     let newest = newest.filter(|path| fs::metadata(path).unwrap().len() > 8192 && path.extension().is_some()).max();
     flip(&newest.unwrap(), 4096 + 300);
     let receive = ["receive", "--brokers", "127.0.0.1:1", "--group", "g", "--topic", "t", "--json", "--dir", dir];
-    for arguments in [&["tail", dir, "--json"][..], &receive] {
+    for arguments in [&["tail", "-f", dir, "--json"][..], &receive] {
         let output = seawall(arguments);
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         let line = lines(&output).pop().unwrap();

@@ -74,6 +74,46 @@ fn damage_is_passed_over_and_said() {
     assert_eq!(tail.0.wait().unwrap().code(), Some(2));
 }
 
+/// An error was all that it showed, although it was to go on past damage.
+#[test]
+fn of_a_log_that_opening_refuses_the_last_records_are_shown() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = text(temp.path());
+    log(temp.path(), 2000).close().unwrap();
+    let whole = lines(&seawall(&["dump", "--json", dir]));
+    let base = |path: &Path| -> u64 { path.file_name().unwrap().to_str().unwrap()[..20].parse().unwrap() };
+    let lsn = |n: usize| whole[n]["lsn"].as_u64().unwrap();
+    let files = segments(temp.path());
+    let newest = files.iter().filter(|file| base(file) < lsn(1999)).max_by_key(|file| base(file)).unwrap();
+    let hit = 1990;
+    assert!(base(newest) < lsn(hit));
+    flip(newest, lsn(hit) - base(newest) + 40);
+    assert!(Options::new().open_read_only(temp.path()).is_err());
+    let output = seawall(&["dump", "--json", dir]);
+    let (dumped, ways) = (lines(&output), said(&output).lines().last().unwrap().to_owned());
+    assert_eq!((dumped.len(), output.status.code()), (1999, Some(2)), "{}", said(&output));
+    for n in [0, 3, 9, 10, 700, 1999, 5000] {
+        let output = seawall(&["tail", "--json", "-n", &n.to_string(), dir]);
+        assert_eq!(lines(&output), dumped[1999_usize.saturating_sub(n)..], "{n}");
+        let told = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{n}: {told}");
+        let damage = told.lines().filter(|line| line.starts_with("damage: ") && line.contains(&lsn(hit).to_string()));
+        assert_eq!((damage.count(), told.lines().last()), (1, Some(&*ways)), "{n}: {told}");
+        // Nobody writes to it: the error ends it.
+        let output = seawall(&["tail", "-f", "--json", "-n", &n.to_string(), dir]);
+        let mut shown = lines(&output);
+        let error = shown.pop().unwrap();
+        assert_eq!((&error["error"]["kind"], output.status.code()), (&json!("damage"), Some(2)), "{n}: {error}");
+        assert_eq!(shown, dumped[1999_usize.saturating_sub(n)..], "{n}");
+        assert!(said(&output).contains("error: damaged: ") && said(&output).contains("  next     seawall inspect "));
+    }
+    // With a segment gone too.
+    std::fs::remove_file(&files[0]).unwrap();
+    let dumped = lines(&seawall(&["dump", "--json", dir]));
+    let output = seawall(&["tail", "--json", "-n", "5000", dir]);
+    assert_eq!((lines(&output), output.status.code()), (dumped, Some(2)), "{}", said(&output));
+}
+
 /// It kept all of them before it wrote the first.
 #[test]
 fn any_number_of_records_takes_no_more_memory() {

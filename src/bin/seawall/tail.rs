@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use seawall::check::{self, Item};
-use seawall::{ErrorKind, Lsn, Options, Progress, ReadOnly};
+use seawall::check::{self, Frames, Item};
+use seawall::{Damage, Error, ErrorKind, Lsn, Options, Progress, ReadOnly};
 
 use crate::dump::{self, Met};
 use crate::exit;
@@ -22,7 +22,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Write out the last records of a log, and go on as more become durable
 ///
 /// Works beside a live writer, which notices nothing of it, and goes on past damage. Only what is known to be durable is
-/// written out.
+/// written out. A log that opening refuses has no writer: with -f its last records are written out too, and the error ends
+/// it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -60,10 +61,20 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let form = Form::of(arguments.json, arguments.hex);
-    let view = Options::new().open_read_only(&arguments.dir)?;
+    let view = match Options::new().open_read_only(&arguments.dir) {
+        Ok(view) => view,
+        Err(error) => return refused(arguments, error, out),
+    };
     let end = view.durable_lsn();
-    let (to, damaged) = match Last::find(&view, arguments)? {
-        Some(last) => last.write(arguments, end, out)?,
+    let find = |range: &Range<Lsn>, tick: &dyn Fn(u64, Lsn)| match count(&view, range, tick) {
+        Err(e) if matches!(e.kind(), ErrorKind::Damage(_)) => sound(&arguments.dir, range, tick),
+        counted => counted,
+    };
+    let (to, damaged) = match Last::find(view.split(usize::MAX), arguments, find)? {
+        Some(last) => {
+            let (frames, damaged) = last.write(arguments, end, out)?;
+            (end.min(frames.end()), damaged)
+        }
         None => (end, None),
     };
     out.flush()?;
@@ -72,6 +83,38 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         follow(&view, to, form, out)?;
     }
     Ok(if damaged.is_some() { exit::damage() } else { exit::CLEAN })
+}
+
+/// Writes out the last records of a log that opening refuses, past its damage. Nobody can write to it, so there is nothing
+/// to wait for.
+fn refused(arguments: &Arguments, error: Error, out: &mut Out) -> anyhow::Result<ExitCode> {
+    let ErrorKind::Damage(damage) = error.kind() else { return Err(error.into()) };
+    let Damage { what, lsn, .. } = &**damage;
+    let end = check::frames(&arguments.dir)?.end();
+    let overview = check::inspect(&arguments.dir)?;
+    let bases = overview.segments.iter().filter(|segment| segment.is_log()).map(|segment| segment.base);
+    let mut bases: Vec<Lsn> = bases.filter(|base| *base < end).collect();
+    bases.sort_unstable();
+    let ends = bases.iter().skip(1).copied().chain([end]);
+    let ranges = bases.iter().copied().zip(ends).map(|(from, to)| from..to).collect();
+    let damaged = match Last::find(ranges, arguments, |range, tick| sound(&arguments.dir, range, tick))? {
+        Some(last) => {
+            let (frames, damaged) = last.write(arguments, end, out)?;
+            out.flush()?;
+            out::notes(&frames);
+            damaged
+        }
+        None => None,
+    };
+    if arguments.follow {
+        return Err(error.into());
+    }
+    if damaged.is_none() {
+        // It lies before them.
+        out::warn(format_args!("damage: LSN {lsn}: {what}"));
+    }
+    failure::tell_ways(&arguments.dir, damaged.or(Some(*lsn)));
+    Ok(exit::damage())
 }
 
 /// Where the last records begin: of those in the segment of this range the first `before` are not among them.
@@ -83,11 +126,15 @@ struct Last {
 impl Last {
     /// Counts back through as few segments as hold them. None is kept meanwhile, for they may be any number. `None`: there
     /// are none. Those that are cleaned meanwhile are not among them.
-    fn find(view: &ReadOnly, arguments: &Arguments) -> anyhow::Result<Option<Last>> {
+    fn find(
+        ranges: Vec<Range<Lsn>>,
+        arguments: &Arguments,
+        count: impl Fn(&Range<Lsn>, &dyn Fn(u64, Lsn)) -> seawall::Result<u64>,
+    ) -> anyhow::Result<Option<Last>> {
         let meter = Meter::new(arguments.json);
         let (wanted, begun) = (arguments.records, Instant::now());
         let (mut last, mut found, mut bytes) = (None, 0, 0);
-        for range in view.split(usize::MAX).into_iter().rev() {
+        for range in ranges.into_iter().rev() {
             if found >= wanted {
                 break;
             }
@@ -95,9 +142,8 @@ impl Last {
                 let read = bytes + (lsn.0 - range.start.0);
                 meter.tick(|| progress(read, found + count, wanted, begun.elapsed()));
             };
-            found += match count(view, &range, tick) {
+            found += match count(&range, &tick) {
                 Err(e) if matches!(e.kind(), ErrorKind::Removed { .. }) => break,
-                Err(e) if matches!(e.kind(), ErrorKind::Damage(_)) => sound(&arguments.dir, &range)?,
                 counted => counted?,
             };
             bytes += range.end.0 - range.start.0;
@@ -106,11 +152,10 @@ impl Last {
         Ok(last)
     }
 
-    /// Writes them out up to `end`, past damage. Gives up to where, and the first damage there.
-    fn write(self, arguments: &Arguments, end: Lsn, out: &mut Out) -> anyhow::Result<(Lsn, Option<Lsn>)> {
+    /// Writes them out up to `end`, past damage. Gives of what, and the first damage there.
+    fn write(self, arguments: &Arguments, end: Lsn, out: &mut Out) -> anyhow::Result<(Frames, Option<Lsn>)> {
         let Last { segment, mut before } = self;
         let mut frames = check::frames(&arguments.dir)?.starting_at(segment.start);
-        let to = end.min(frames.end());
         let form = Form::of(arguments.json, arguments.hex);
         // All that are before may be cleaned by now.
         let damaged = dump::write(&mut frames, end, form, out, |met| match met {
@@ -121,7 +166,7 @@ impl Last {
             Met::Damage(fault) => before == 0 || fault.lsn >= segment.end,
             Met::Record(..) => true,
         })?;
-        Ok((to, damaged))
+        Ok((frames, damaged))
     }
 }
 
@@ -136,12 +181,15 @@ fn count(view: &ReadOnly, range: &Range<Lsn>, tick: impl Fn(u64, Lsn)) -> seawal
 }
 
 /// Counts the valid records of a range in which there is damage.
-fn sound(dir: &Path, range: &Range<Lsn>) -> seawall::Result<u64> {
+fn sound(dir: &Path, range: &Range<Lsn>, tick: impl Fn(u64, Lsn)) -> seawall::Result<u64> {
     let mut count = 0;
     for item in check::frames(dir)?.starting_at(range.start) {
         match item? {
             Item::Record(record) if record.lsn >= range.end => break,
-            Item::Record(_) => count += 1,
+            Item::Record(record) => {
+                count += 1;
+                tick(count, record.lsn);
+            }
             _ => {}
         }
     }
