@@ -103,7 +103,15 @@ fn files_may_have_any_name_and_order_and_be_there_twice() {
     sources.push(paths[2].clone());
     let found = salvaged(&sources);
     assert_eq!(whole(&found), log.made);
-    assert!(found.is_whole(), "{}", lone(&found));
+    let told = lone(&found);
+    assert_eq!(
+        (told.damaged, told.unmarked, found.is_whole()),
+        (0, true, false),
+        "only MARK tells where it ends: {told}"
+    );
+    sources.push(log.dir().join("MARK"));
+    let found = salvaged(&sources);
+    assert!(found.is_whole() && whole(&found) == log.made, "{}", lone(&found));
     // As a directory, and the directory twice, and beside another log.
     assert_eq!(whole(&salvaged(&[elsewhere.path(), log.dir(), log.dir()])), log.made);
     let second = Log::new(4, 50);

@@ -224,18 +224,55 @@ fn what_verify_knows_to_be_lost_is_in_the_exit_code() {
         let output = seawall(&["salvage", text(&old)]);
         assert_eq!(output.status.code(), Some(2), "{what}");
         let shown = String::from_utf8(output.stdout).unwrap();
-        let most = if shown.contains("  absent ") { "at most " } else { "" };
         let number = held[usize::from(what.starts_with("a segment"))];
         let known = if what.starts_with("all of") {
             "nothing tells any more what it held".to_owned()
         } else if what.starts_with("all behind") {
             "cut to 4150 bytes, which no crash leaves; whether it held records cannot be told".to_owned()
+        } else if shown.contains("  end      whether more followed only MARK would tell") {
+            "  missing  it cannot be told how many records\n".to_owned()
         } else {
-            format!("  missing  {most}{number} records\n")
+            format!("  missing  {number} records\n")
         };
         assert!(shown.contains(&known), "{what}: {known} in {shown}");
         assert_eq!(seawall(&["salvage", text(&old), "--to", text(&new)]).status.code(), Some(3), "{what}");
     }
+}
+
+/// It exited with 0, and segments above the last that was left were gone.
+#[test]
+fn without_mark_it_cannot_be_told_whether_more_followed() {
+    let temp = tempfile::tempdir().unwrap();
+    let old = temp.path().join("old");
+    log(&old, 2000).close().unwrap();
+    let mark = fs::read(old.join("MARK")).unwrap();
+    let files = segments(&old);
+    let last = files.iter().rfind(|file| fs::metadata(file).unwrap().len() > 8192).unwrap();
+    let image = temp.path().join("image");
+    fs::write(&image, files.iter().flat_map(|file| fs::read(file).unwrap()).collect::<Vec<_>>()).unwrap();
+    let told = |sources: &[&Path]| {
+        let sources: Vec<_> = sources.iter().map(|source| text(source)).collect();
+        let output = seawall(&[&["salvage", "--json"], &sources[..]].concat());
+        let log = lines(&output)[0]["logs"][0].clone();
+        (output.status.code().unwrap(), log["unmarked"].clone(), log["lost_records"].clone(), log["damaged"].clone())
+    };
+    let untold = (2, json!(true), json!(null), json!(0));
+    assert_eq!(told(&[&old]), (0, json!(false), json!(0), json!(0)));
+    let all: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    assert_eq!((told(&all), told(&[&image])), (untold.clone(), untold.clone()), "as files, and as an image");
+    for is_cut in [false, true] {
+        if is_cut {
+            fs::remove_file(last).unwrap();
+        }
+        fs::remove_file(old.join("MARK")).unwrap();
+        assert_eq!(told(&[&old]), untold, "{is_cut}");
+        let shown = String::from_utf8(seawall(&["salvage", text(&old)]).stdout).unwrap();
+        assert!(shown.contains("  end      whether more followed only MARK would tell"), "{shown}");
+        fs::write(old.join("MARK"), "no mark").unwrap();
+        assert_eq!(told(&[&old]), untold, "{is_cut}");
+        fs::write(old.join("MARK"), &mark).unwrap();
+    }
+    assert_eq!(told(&[&old]), (2, json!(false), json!(null), json!(1)));
 }
 
 /// It exited with 0: what is found belongs to no log with a name, and so what MARK says was about none that was found.
@@ -324,7 +361,8 @@ fn a_log_without_mark_is_not_written_into_either() {
         next(&here.unwrap(), &fs::canonicalize(&old).unwrap().with_file_name("old.new"));
     }
     fs::remove_dir_all(old.join("lower")).unwrap();
-    assert!(seawall(&["salvage", text(&old), "--to", text(&new)]).status.success());
+    // Whether there were more, nothing tells.
+    assert_eq!(seawall(&["salvage", text(&old), "--to", text(&new)]).status.code(), Some(3));
     assert_eq!(written(&new).len(), count);
 }
 

@@ -96,14 +96,18 @@ fn a_file_that_is_cut_below_its_link_may_have_held_records() {
         assert_eq!((found.untold, found.is_whole()), (0, false), "{length}: MARK tells of it");
         fs::rename(log.dir().join("MARK"), log.dir().join("MARK.bak")).unwrap();
         let found = salvaged(&sources);
-        assert_eq!((found.untold, found.is_whole()), (untold, untold == 0), "{length}: {found:?}");
+        assert_eq!(
+            (found.untold, lone(&found).damaged, lone(&found).unmarked),
+            (untold, 0, true),
+            "{length}: {found:?}"
+        );
         let what = format!("{}: cut to {length} bytes, which no crash leaves; whether", newest.display());
         assert_eq!(found.notes.iter().filter(|note| note.starts_with(&what)).count() as u64, untold, "{length}");
         // Its bytes are in a copy.
         let copy = log.dir().join("copy");
         fs::write(&copy, &bytes).unwrap();
         let found = salvaged(&[sources.clone(), vec![copy.clone()]].concat());
-        assert!(found.is_whole() && whole(&found) == log.made, "{length}: {found:?}");
+        assert!(found.untold == 0 && whole(&found) == log.made, "{length}: {found:?}");
         fs::remove_file(copy).unwrap();
     }
 }
@@ -134,7 +138,7 @@ fn what_was_cleaned_is_not_missing_where_the_headers_of_those_that_tell_so_are_l
     }
     let found = salvaged(&[elsewhere.path()]);
     let told = found.logs().iter().find(|told| told.log_id == Some(log.id)).unwrap();
-    assert_eq!((told.first, told.absent, told.damaged, told.lost_records), (front, false, 0, Some(0)), "{told}");
+    assert_eq!((told.first, told.absent, told.damaged, told.unmarked), (front, false, 0, true), "{told}");
 }
 
 /// Of two segments that followed one another the files are used again, and the link of the second is still there. What is

@@ -130,7 +130,9 @@ fn a_mark_that_is_another_logs_or_a_disks_tells_of_no_loss() {
     made::copy(log.dir(), dir.path());
     fs::write(dir.path().join("MARK"), &mark).unwrap();
     let found = salvaged(&[dir.path()]);
-    assert!(found.is_whole() && whole(&found) == log.made, "{found:?}");
+    let told = &found.logs()[0];
+    assert_eq!((told.damaged, told.unmarked, found.unmet), (0, true, 0), "{found:?}");
+    assert_eq!(whole(&found), log.made);
     // In the image of a disk, where a log was deleted.
     let files: Vec<PathBuf> = segments(log.dir());
     let disk: Vec<u8> = files.iter().flat_map(|path| fs::read(path).unwrap()).collect();

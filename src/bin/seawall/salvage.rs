@@ -54,6 +54,7 @@ Tell what was found as one JSON object
               bytes (of their payloads) that are whole, first and last (LSNs of records), segment_size
               (of the largest), damaged (places where records were and are not found), absent (whether
               segments before the first may be missing and MARK is too, which tells what was cleaned),
+              unmarked (whether its MARK is missing, so that nothing tells whether more followed),
               lost_records (how many are missing, or at most so many; null where it cannot be told), and
               of the records: cut_off (where recovery or a repair cut the log off), cleaned (had been
               cleaned away), gone (places between or behind these where others were cleaned away
@@ -69,7 +70,7 @@ Tell what was found as one JSON object
               again), cleaned (records that a writer cleaned away before they were read again), first
               and last (LSNs in the new log, or null)
 Nothing is missing that is known of where damaged, unreadable, refused, untold, unmet and too_new are 0 and
-absent is false.
+absent and unmarked are false.
 Further fields may come. What is told of an error: `seawall --help`.";
 
 const EXAMPLES: &str = "Examples:
@@ -207,8 +208,8 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
         json!({
             "log": log.name, "segments": log.segments, "records": log.records, "bytes": log.bytes,
             "first": log.first.0, "last": log.last.0, "segment_size": log.segment_size,
-            "damaged": log.damaged, "absent": log.absent, "lost_records": log.lost_records, "cut_off": log.cut_off,
-            "cleaned": log.cleaned, "gone": log.gone, "doubled": log.doubled,
+            "damaged": log.damaged, "absent": log.absent, "unmarked": log.unmarked, "lost_records": log.lost_records,
+            "cut_off": log.cut_off, "cleaned": log.cleaned, "gone": log.gone, "doubled": log.doubled,
         })
     };
     let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.0);
@@ -240,6 +241,9 @@ fn text_of(log: &SalvagedLog, out: &mut Out) -> anyhow::Result<()> {
         out.line(
             "  absent   segments before these are not among the sources, nor is MARK, which tells what was cleaned",
         )?;
+    }
+    if log.unmarked {
+        out.line("  end      whether more followed only MARK would tell, and it is not among the sources")?;
     }
     if !log.is_whole() {
         // Of what is absent it cannot be told whether it was cleaned.

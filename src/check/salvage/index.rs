@@ -132,8 +132,8 @@ fn rest_of(gap: &Frame, from: u32, kept: &[Frame]) -> Vec<Frame> {
 pub(super) struct Logs {
     /// The logs of which there is a record.
     pub(super) logs: Vec<SalvagedLog>,
-    /// How far those reach that have no name.
-    pub(super) reaches: Vec<u64>,
+    /// Those of them that have no name, and how far they reach.
+    pub(super) reaches: Vec<(usize, u64)>,
     /// Those with `MARK` that had records, and of which there is none.
     pub(super) unmet: Vec<Unmet>,
 }
@@ -445,7 +445,8 @@ impl<'a> Tally<'a> {
         }
         self.log.frames = frames;
         if self.log.records > 0 {
-            told.reaches.extend(self.log.log_id.is_none().then_some(self.reach));
+            self.log.unmarked = !self.past.is_marked;
+            told.reaches.extend(self.log.log_id.is_none().then_some((told.logs.len(), self.reach)));
             told.logs.push(self.log);
         } else if self.past.is_marked && (is_cut || is_linked) {
             told.unmet.push(Unmet { family: self.family, durable: durable.max(self.reach), is_linked });

@@ -161,8 +161,8 @@ fn search(sources: &[impl AsRef<Path>], meter: &mut Meter<'_>) -> Result<(Salvag
     let went_on: Vec<bool> = said.iter().map(Option::is_some).collect();
     notes.extend(said.into_iter().flatten());
     index::settle(&mut finds, &lives);
-    let found = index::logs(&mut finds, &lives);
-    let lost = unmet::unmet(&found, &lives, &images);
+    let mut found = index::logs(&mut finds, &lives);
+    let lost = unmet::unmet(&mut found, &finds.frames, &lives, &images);
     let (logs, unmet) = (found.logs, lost.len() as u64);
     notes.extend(lost);
     let Finds { frames, too_new, .. } = finds;
@@ -320,11 +320,13 @@ pub struct SalvagedLog {
     /// What the largest segment can hold: a log for these records needs segments as large.
     pub segment_size: u64,
     /// Places where a record was and is not found, or many: missing segments count as one. 0: nothing that is known of is
-    /// missing. A log's last records leave no trace if `MARK` is not among the sources.
+    /// missing.
     pub damaged: u64,
     /// Whether segments lay before the first that is found, or may have, of which nothing is among the sources, nor
     /// `MARK`: then they do not count as damage, for it may be that they were cleaned, or not given.
     pub absent: bool,
+    /// Whether its `MARK` is not among the sources: then nothing tells whether more followed the last record.
+    pub unmarked: bool,
     /// How many records are missing, or at most so many: as the links count them, before the first that is found too, and
     /// where a repair had passed some over in a segment that is damaged again, those as well. `None`: that cannot be told.
     pub lost_records: Option<u64>,
@@ -343,9 +345,9 @@ pub struct SalvagedLog {
 }
 
 impl SalvagedLog {
-    /// Whether it misses nothing that is known of, nor segments of which only the sources do not tell.
+    /// Whether it misses nothing that is known of, nor what only the sources do not tell of.
     pub fn is_whole(&self) -> bool {
-        self.damaged == 0 && !self.absent
+        self.damaged == 0 && !self.absent && !self.unmarked
     }
 }
 
@@ -360,6 +362,7 @@ impl fmt::Display for SalvagedLog {
         match self.lost_records {
             _ if self.is_whole() => {}
             Some(lost) => write!(f, "; missing: {}", plural(lost, "record"))?,
+            None if self.unmarked => write!(f, "; whether more followed only MARK would tell")?,
             None => write!(f, "; how many records are missing cannot be told")?,
         }
         for (count, what) in [

@@ -4,12 +4,14 @@ use std::collections::HashSet;
 
 use crate::lsn::Lsn;
 
+use super::hunt::Frame;
 use super::image::Image;
 use super::index::{Logs, Unmet};
 use super::lives::{Family, Lives};
 
-/// What there is to say of each that none of the logs that are found can be.
-pub(super) fn unmet(found: &Logs, lives: &Lives, images: &[Image]) -> Vec<String> {
+/// What there is to say of each that none of the logs that are found can be. Of a log that none of their `MARK`s can be of
+/// nobody knows how much it misses.
+pub(super) fn unmet(found: &mut Logs, frames: &[Frame], lives: &Lives, images: &[Image]) -> Vec<String> {
     let named: HashSet<_> = found.logs.iter().filter_map(|log| log.log_id).map(Family::Id).collect();
     // One without a name that reaches as far may be it. Each is one log only.
     let mut reaches = found.reaches.clone();
@@ -23,14 +25,30 @@ pub(super) fn unmet(found: &Logs, lives: &Lives, images: &[Image]) -> Vec<String
             // Somebody put another log's MARK there.
             continue;
         }
-        let near = reaches.iter().enumerate().filter(|(_, reach)| !is_linked && *reach >= durable);
-        if let Some((index, _)) = near.min_by_key(|(_, reach)| *reach) {
-            reaches.swap_remove(index);
+        let near = reaches.iter().enumerate().filter(|(_, (_, reach))| !is_linked && reach >= durable);
+        if let Some((index, _)) = near.min_by_key(|(_, (_, reach))| *reach) {
+            let (log, _) = reaches.swap_remove(index);
+            found.logs.get_mut(log).into_iter().for_each(|log| log.unmarked = false);
             continue;
         }
         let but = if reaches.is_empty() { "" } else { ", unless as a log without a name, which lacks the last" };
         let (path, durable) = (mark.path.display(), Lsn(*durable));
         notes.push(format!("{path}: its log had durable records, up to LSN {durable}, and none of them is found{but}"));
     }
+    for log in found.logs.iter_mut().filter(|log| log.unmarked) {
+        let own = frames.get(log.frames.clone()).unwrap_or_default();
+        log.unmarked = log.log_id.is_some() || !are_left_over(own, lives);
+        log.lost_records = log.lost_records.filter(|_| !log.unmarked);
+    }
     notes
+}
+
+/// Whether frames of no log lie in files that logs with `MARK` use again: those tell of what they held before.
+fn are_left_over(frames: &[Frame], lives: &Lives) -> bool {
+    let images: HashSet<u16> = frames.iter().map(|frame| frame.image).collect();
+    let is_marked = |image: &u16| {
+        let owner = lives.fills(*image).and_then(|life| lives.all.get(life as usize));
+        owner.and_then(|owner| lives.pasts.get(&owner.family())).is_some_and(|past| past.is_marked)
+    };
+    frames.iter().all(|frame| frame.at == u64::from(frame.offset)) && images.iter().all(is_marked)
 }
