@@ -39,8 +39,12 @@ fn the_figures_are_those_of_the_live_log() {
     assert_eq!(lag, told["cursors"][0]["lag"].as_u64(), "{shown}");
     for line in shown.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap();
-        assert!(shown.contains(&format!("# TYPE {name} gauge\n")), "{line}");
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        assert!(shown.contains(&format!("# TYPE {name} {kind}\n")), "{line}");
     }
+    // What only grows is no gauge.
+    assert_eq!(value("seawall_appended_records_total"), Some(2001), "{shown}");
+    assert!(!shown.contains("seawall_appended_records "), "{shown}");
 }
 
 #[test]

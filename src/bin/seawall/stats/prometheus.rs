@@ -10,14 +10,16 @@ pub fn write(overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
         ("segments", "Segments that hold the log.", segments(overview) as u64),
         ("disk_bytes", "Bytes of all files of the log.", overview.disk_bytes),
         ("records", "Records in the log.", overview.records),
-        ("appended_records", "Records since the log was made.", overview.appended),
         ("first_lsn", "All below was cleaned.", overview.first.0),
         ("durable_lsn", "All below is durable.", overview.durable.0),
         ("since_checkpoint_bytes", "Bytes of log since the last checkpoint.", overview.since_checkpoint),
         ("faults", "Damaged places that were met; seawall verify finds all.", overview.faults.len() as u64),
     ];
+    // What only grows has a name of its own kind.
+    head("appended_records_total", "counter", "Records since the log was made.", out)?;
+    out.raw(format_args!("seawall_appended_records_total {}", overview.appended))?;
     for (name, help, value) in rows {
-        head(name, help, out)?;
+        head(name, "gauge", help, out)?;
         out.raw(format_args!("seawall_{name} {value}"))?;
     }
     type Figure = fn(&CursorInfo) -> u64;
@@ -26,7 +28,7 @@ pub fn write(overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
         ("cursor_held_bytes", "Bytes of segments that cannot be cleaned because of a cursor.", |cursor| cursor.holds),
     ];
     for (name, help, figure) in of_cursors {
-        head(name, help, out)?;
+        head(name, "gauge", help, out)?;
         for cursor in &overview.cursors {
             let value = figure(cursor);
             out.raw(format_args!("seawall_{name}{{cursor=\"{}\"}} {value}", label(&cursor.name)))?;
@@ -35,8 +37,8 @@ pub fn write(overview: &Overview, out: &mut Out) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn head(name: &str, help: &str, out: &mut Out) -> anyhow::Result<()> {
-    out.raw(format_args!("# HELP seawall_{name} {help}\n# TYPE seawall_{name} gauge"))
+fn head(name: &str, kind: &str, help: &str, out: &mut Out) -> anyhow::Result<()> {
+    out.raw(format_args!("# HELP seawall_{name} {help}\n# TYPE seawall_{name} {kind}"))
 }
 
 /// As the value of a label.
