@@ -6,7 +6,7 @@ use std::path::Path;
 use seawall::{Lsn, Wal};
 use serde_json::{Value, json};
 
-use crate::{first_segment, flip, lines, log, said, seawall, text};
+use crate::{first_segment, flip, lines, log, said, seawall, segments, text};
 
 /// Inspects as JSON.
 fn inspected(arguments: &[&str], code: i32) -> Value {
@@ -88,6 +88,14 @@ fn what_is_at_an_lsn_is_told_with_its_neighbours() {
         assert_eq!((&damaged["before"]["lsn"], &damaged["next"]["lsn"]), (&json!(before.lsn.0), &json!(next.lsn.0)));
     }
     assert_eq!(at(next.lsn, 0)["found"], "record");
+    // The last record of the segment below is before the first of one.
+    let base_of = |path: &Path| path.file_name().unwrap().to_str().unwrap()[..20].parse::<u64>().unwrap();
+    let edge = segments(temp.path()).iter().map(|path| base_of(path)).find(|base| *base > here.end().0).unwrap();
+    let first = records.iter().position(|record| record.lsn.0 > edge).unwrap();
+    let begins = at(records[first].lsn, 0);
+    assert_eq!(begins["before"]["lsn"], json!(records[first - 1].lsn.0), "{begins}");
+    assert_eq!(at(Lsn(edge), 0)["before"], begins["before"]);
+    assert_eq!(at(records[0].lsn, 0)["before"], json!(null));
     let beyond = at(Lsn::MAX, 0);
     assert_eq!(
         (&beyond["found"], &beyond["segment"], &beyond["offset"]),

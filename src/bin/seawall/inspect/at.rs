@@ -24,7 +24,7 @@ pub struct At {
 }
 
 impl At {
-    /// Reads the segment that holds `lsn` up to the record behind it.
+    /// Reads the segment that holds `lsn` up to the record behind it, and the one below.
     pub fn find(path: &Path, overview: &Overview, lsn: Lsn) -> anyhow::Result<At> {
         let mut at = At { lsn, ..At::default() };
         let holds = |segment: &&SegmentInfo| {
@@ -37,7 +37,10 @@ impl At {
             return Ok(at);
         };
         at.place = Some((segment.file.clone(), lsn.0 - segment.base.0));
-        for item in check::frames(path)?.starting_at(segment.base) {
+        // The last record before it may lie in the segment below.
+        let log = overview.segments.iter().filter(|other| other.is_log() && other.base < segment.base);
+        let below = log.max_by_key(|other| other.base).map_or(segment.base, |other| other.base);
+        for item in check::frames(path)?.starting_at(below) {
             match item? {
                 Item::Record(record) if record.lsn > lsn => {
                     at.next = Some(record);
