@@ -51,9 +51,9 @@ const EXAMPLES: &str = "Examples:
   seawall export /var/lib/billing --redact --out /tmp/to-send
   seawall export 00000000000067108864.wal.aside --out /tmp/saved
 
-Exit codes: 0 all of that was written, be it past damage that costs no record, 1 usage or I/O, 2 the new log would be
-damaged, 3 written, but for what is lost by damage, or was cleaned away in the middle meanwhile (what and where stands on
-standard error), 4 the new log is locked, 5 written by a newer version.";
+Exit codes: 0 all of that was written, be it past damage that costs no record, 1 usage or I/O, 3 written, but
+for what is lost by damage, or was cleaned away in the middle meanwhile (what and where stands on standard error), 4 the
+new log is locked, 5 written by a newer version.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {

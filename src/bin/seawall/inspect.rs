@@ -25,7 +25,8 @@ use at::At;
 
 /// Show what a log is made of and why each segment is kept; works on a live log and changes nothing
 ///
-/// Reads the newest segment and 8 KiB of each other: damage elsewhere is found by `seawall verify`.
+/// Reads the newest segment, 8 KiB of each other, and all of those that are seen by that to be damaged: damage elsewhere
+/// is found by `seawall verify`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {

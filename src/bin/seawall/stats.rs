@@ -20,7 +20,7 @@ use growth::Growth;
 
 /// Show the figures of a log, once or again and again; works on a live log, which notices nothing of it
 ///
-/// Each look reads the newest segment and 8 KiB of each other.
+/// Each look reads the newest segment, 8 KiB of each other, and all of those that are seen by that to be damaged.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
