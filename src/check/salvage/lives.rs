@@ -231,9 +231,11 @@ impl Lives {
         self.homes.contains(&(image, at, life))
     }
 
-    /// The life whose file is the whole source, if there is one.
+    /// The life whose file is the whole source, if there is one: rather one that a header tells of, for what is left of a
+    /// former one may lie as if it were.
     pub(super) fn fills(&self, image: u16) -> Option<u32> {
-        self.homes.iter().find(|(other, at, _)| (*other, *at) == (image, 0)).map(|(.., life)| *life)
+        let whole = self.homes.iter().filter(|(other, at, _)| (*other, *at) == (image, 0)).map(|(.., life)| *life);
+        whole.min_by_key(|life| (!self.is_headed(*life), *life))
     }
 
     /// Whether a header tells of a life.
