@@ -418,6 +418,34 @@ fn a_view_does_not_pass_over_what_a_power_cut_took() {
     assert!(next > lost);
 }
 
+/// The segment that recovery cut off, and the one that was begun after it, both say that they follow the last that a view
+/// knows: the view went on in whichever it met first.
+#[test]
+fn a_view_goes_on_in_the_highest_segment_that_follows() {
+    let disk = Disk::new(1);
+    let wal = small().durability(Durability::Os).open_on(disk.mount()).unwrap();
+    append(&wal, 0);
+    wal.sync().unwrap();
+    append(&wal, 1);
+    wal.rotate().unwrap();
+    append(&wal, 2);
+    let (rest, void) = (disk.fork(), disk.names().into_iter().rfind(|name| name.ends_with(".wal")).unwrap());
+    disk.crash_at(0);
+    drop(wal);
+    rest.crash(Keep::Choose(
+        &mut |unit: &Unit| !matches!(unit, Unit::Sector { file, .. } if file.starts_with("00000000000000000000")),
+    ));
+    // It stays beside the one that takes its place.
+    rest.fail(Fault::new(Operation::Rename).on(&void).kind(std::io::ErrorKind::PermissionDenied).for_good());
+    let wal = small().open_on(rest.mount()).unwrap();
+    let view = small().open_read_only_on(rest.mount()).unwrap();
+    append(&wal, 3);
+    assert!(rest.names().contains(&void) && rest.names().last() > Some(&void), "{void}: {:?}", rest.names());
+    assert_eq!(view.look().unwrap(), wal.durable_lsn());
+    let mut follower = view.follow(Lsn::ZERO);
+    assert_eq!([number(&mut follower), number(&mut follower)], [Some(0), Some(3)]);
+}
+
 /// What MARK let out lies between the end of the log and the segment that the next writer has begun.
 #[test]
 fn a_view_that_opens_where_a_power_cut_took_something_reads_to_the_end() {
