@@ -546,6 +546,46 @@ fn survives(disk: &Disk, record: Lsn) {
     }
 }
 
+/// The front may be told by the link of a segment that was cut off, in the cache alone, beside a MARK that was made just now:
+/// what lies below is removed once the front is synced, and no sooner.
+#[test]
+fn what_a_cut_off_link_says_was_cleaned_is_removed_once_mark_says_it_durably() {
+    let disk = Disk::new(1);
+    let options = small().durability(Durability::Os);
+    let wal = options.open_on(disk.mount()).unwrap();
+    for n in 0..4 {
+        wal.append(&[n; 7000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    disk.settle();
+    let kept = wal.append(b"kept").unwrap().wait().unwrap();
+    wal.sync().unwrap();
+    let first = wal.clean_before_lsn(Lsn::MAX).unwrap().first;
+    let torn = wal.append(b"torn").unwrap().wait().unwrap();
+    wal.rotate().unwrap();
+    wal.append(b"cut off").unwrap().wait().unwrap();
+    disk.kill();
+    drop(wal);
+    let below = || {
+        let bases = disk.names().into_iter().filter_map(|name| name.strip_suffix(".wal")?.parse::<u64>().ok());
+        bases.filter(|base| *base < first.0).count()
+    };
+    assert!(below() > 0, "no spares: {:?}", disk.names());
+    let name = format!("{:020}.wal", first.0);
+    let mut bytes = disk.file(&name).unwrap();
+    bytes[usize::try_from(torn.0 - first.0).unwrap()] ^= 1;
+    disk.put(&name, bytes);
+    disk.remove("MARK");
+    let wal = options.open_on(disk.mount()).unwrap();
+    assert_eq!((wal.recovery().end, below()), (torn, 0), "{:?}", disk.names());
+    // The names are written back first.
+    disk.crash(Keep::Choose(&mut |unit: &Unit| !matches!(unit, Unit::Sector { .. })));
+    drop(wal);
+    let wal = options.open_on(disk.mount()).unwrap_or_else(|e| panic!("{e}"));
+    let left: Vec<_> = wal.read(..).unwrap().map(|record| record.unwrap().lsn).collect();
+    assert_eq!(left, [kept]);
+}
+
 /// A frame that was whole, of a batch that was not, was dropped and not refused.
 #[test]
 fn strict_refuses_half_a_batch() {
