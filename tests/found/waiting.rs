@@ -1,11 +1,12 @@
 //! Faults of waiting: who is woken, and what MARK says of it.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::Duration;
 
 use seawall::sim::{Disk, Failing, Fault, Operation};
@@ -409,4 +410,31 @@ fn small_appends_do_not_pass_a_large_batch_that_waits_for_room() {
         let large = large.join().unwrap();
         assert!(wal.append(b"small").unwrap().lsn() > large);
     });
+}
+
+/// The log is closed between a follower's look and its watching: whoever closes wakes those that it finds, and nobody is
+/// left to wake one that comes after.
+#[test]
+fn a_follower_that_begins_to_wait_while_the_log_closes_is_told() {
+    thread_local! {
+        static CLOSES: RefCell<Option<Arc<seawall::Wal>>> = const { RefCell::new(None) };
+    }
+    // Cloned where the log is watched, before it is.
+    fn clone(_: *const ()) -> RawWaker {
+        if let Some(wal) = CLOSES.take() {
+            wal.close().unwrap();
+        }
+        RawWaker::new(std::ptr::null(), &CLOSING)
+    }
+    static CLOSING: RawWakerVTable = RawWakerVTable::new(clone, |_| (), |_| (), |_| ());
+    let wal = Arc::new(small().open_on(Disk::new(1).mount()).unwrap());
+    wal.append(b"read").unwrap().wait().unwrap();
+    let mut follower = wal.follow(wal.durable_lsn());
+    assert!(follower.try_next().unwrap().is_none());
+    CLOSES.set(Some(Arc::clone(&wal)));
+    #[allow(unsafe_code)]
+    // SAFETY: nothing is behind the pointer, and none of the functions reads it.
+    let waker = unsafe { Waker::new(std::ptr::null(), &CLOSING) };
+    let next = pin!(follower.next()).poll(&mut Context::from_waker(&waker));
+    assert!(matches!(&next, Poll::Ready(Err(e)) if *e.kind() == ErrorKind::Closed), "{next:?}");
 }
