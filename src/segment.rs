@@ -302,3 +302,29 @@ fn fill(file: &dyn File, mut from: u64, to: u64) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    /// Frames of what a file held before would hold in it again.
+    #[cfg(feature = "sim")]
+    #[test]
+    fn a_segment_is_not_made_with_the_seed_that_its_file_had() {
+        use super::*;
+        use crate::sim::Disk;
+
+        let disk = Disk::new(1);
+        disk.put("spare", [0; 16 << 10]);
+        // The same is drawn on each: what is made on the first is what the second would make.
+        let make = |disk: &Disk, seed| {
+            let (storage, name) = (disk.mount(), "spare".to_owned());
+            let file = storage.open(&name, true).unwrap();
+            let header = Header { log_id: [1; 16], base: 0, capacity: 16 << 10, salt: 0 };
+            let stock = Stock::Spare(Spare { name, file, length: 16 << 10, seed });
+            Segment::make(&*storage, header, stock, Bugs::default()).unwrap().seed
+        };
+        let [first, second, third] = [(); 3].map(|()| disk.fork());
+        let seed = make(&first, None);
+        assert_eq!(make(&second, Some(!seed)), seed);
+        assert_ne!(make(&third, Some(seed)), seed);
+    }
+}
