@@ -309,8 +309,6 @@ impl Writer {
 
     /// With everything synced and nobody else at work: says so, and gives unused space back.
     pub(crate) fn settle(&self) -> Result<()> {
-        // A clean or the making of a segment may have failed since all was synced.
-        self.sound()?;
         self.tidy()?;
         let synced = self.commit.synced();
         if self.mark.said().synced < synced {
