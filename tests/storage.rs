@@ -408,3 +408,13 @@ fn the_handle_on_the_directory_is_kept_and_follows_it() {
     fs::rename(&path, dir.path().join("moved")).unwrap();
     storage.sync_dir().unwrap();
 }
+
+/// A sync that did not reach the kernel would be no fault that a test of the log can see, for most file systems make a name
+/// durable with its file: this one refuses.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_sync_asks_the_kernel() {
+    let storage = Fs::new("/proc/self");
+    assert_eq!(kind(storage.sync_dir()), ErrorKind::InvalidInput);
+    assert_eq!(kind(storage.open("comm", false).unwrap().sync()), ErrorKind::InvalidInput);
+}
