@@ -165,8 +165,8 @@ pub struct Report {
     pub first: Lsn,
     /// Where it ends. A torn tail, of which nothing says that it was durable, lies beyond and is no fault.
     pub end: Lsn,
-    /// What was known to be durable and is not as it was written, and what no crash leaves; in order. Opening refuses
-    /// none that has no fault here, but does not read all that is read here.
+    /// What was known to be durable and is not as it was written, and what no crash leaves; in order. What opening refuses
+    /// has a fault here; not all that has one is refused, for opening reads less.
     pub faults: Vec<Fault>,
     /// What an operator should know: a torn tail, files that are not the log's, what lies in those that were moved aside, a
     /// missing MARK.
