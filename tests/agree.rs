@@ -114,6 +114,32 @@ fn a_torn_tail_is_none_below_what_no_crash_leaves() {
     }
 }
 
+/// A killed process leaves segments of which nothing says that they are durable; then MARK is removed, and the first is cut
+/// to less than a header, as no crash or recovery does it: what lay above was taken for a torn tail, and moved aside.
+#[test]
+fn what_lies_above_a_segment_that_is_cut_to_less_than_a_header_stays() {
+    let first = "00000000000000000000.wal";
+    let options = || Options::new().segment_size(16 << 10).durability(Durability::Os);
+    for length in [100, 1915, 4095, 4097, 4150] {
+        let disk = Disk::new(1);
+        let wal = options().open_on(disk.mount()).unwrap();
+        for n in 0..4 {
+            wal.append(&[n; 1000]).unwrap().wait().unwrap();
+            wal.rotate().unwrap();
+        }
+        disk.crash_at(0);
+        drop(wal);
+        disk.kill();
+        disk.put(first, &disk.file(first).unwrap()[..length]);
+        disk.remove("MARK");
+        let report = verify(&disk.fork()).unwrap();
+        let plan = Repair::new().run_on(disk.mount()).unwrap();
+        assert_eq!((plan.kept_records, plan.dropped_records, plan.lost_records), (3, 0, Some(1)), "{report}\n{plan}");
+        let wal = options().open_on(disk.mount()).unwrap();
+        assert_eq!(read(&wal).unwrap().into_values().map(|payload| payload[0]).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+}
+
 /// The second recovery misses each safety that is taken out of the first.
 #[test]
 fn a_second_recovery_disagrees_with_one_that_lacks_a_safety() {

@@ -254,7 +254,7 @@ impl Plan {
         };
         let (found, part) = (self.survey.segments.get(index)?, self.parts.get(index)?);
         let end = found.base.saturating_add(part.seal.map_or(u64::from(BLOCK), |seal| seal.end));
-        let cut = self.chain.members.contains(&index) && self.is_cut(index);
+        let cut = self.is_cut(index) && (self.chain.members.contains(&index) || found.too_short().is_some());
         (found.header.is_err() || cut).then_some(end)
     }
 
