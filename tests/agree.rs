@@ -114,13 +114,14 @@ fn a_torn_tail_is_none_below_what_no_crash_leaves() {
     }
 }
 
-/// A killed process leaves segments of which nothing says that they are durable; then MARK is removed, and the first is cut
-/// to less than a header, as no crash or recovery does it: what lay above was taken for a torn tail, and moved aside.
+/// A killed process leaves segments of which nothing says that they are durable; then MARK is removed, and of the first less is
+/// left than the next one's link says, its own damaged or lost, as no crash or recovery leaves it: what lay above was taken for
+/// a torn tail, dropped by opening and moved aside by a repair.
 #[test]
-fn what_lies_above_a_segment_that_is_cut_to_less_than_a_header_stays() {
+fn what_lies_above_a_segment_that_is_cut_with_its_link_stays() {
     let first = "00000000000000000000.wal";
     let options = || Options::new().segment_size(16 << 10).durability(Durability::Os);
-    for length in [100, 1915, 4095, 4097, 4150] {
+    for length in [100, 1915, 4095, 4097, 4150, 4199, 4200, 4600, 5200] {
         let disk = Disk::new(1);
         let wal = options().open_on(disk.mount()).unwrap();
         for n in 0..4 {
@@ -130,8 +131,12 @@ fn what_lies_above_a_segment_that_is_cut_to_less_than_a_header_stays() {
         disk.crash_at(0);
         drop(wal);
         disk.kill();
-        disk.put(first, &disk.file(first).unwrap()[..length]);
+        let mut bytes = disk.file(first).unwrap()[..length].to_vec();
+        bytes.get_mut(4096 + 40).into_iter().for_each(|byte| *byte ^= 1);
+        disk.put(first, bytes);
         disk.remove("MARK");
+        let refused = options().open_on(disk.fork().mount()).unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Damage(_)), "{refused}");
         let report = verify(&disk.fork()).unwrap();
         let plan = Repair::new().run_on(disk.mount()).unwrap();
         assert_eq!((plan.kept_records, plan.dropped_records, plan.lost_records), (3, 0, Some(1)), "{report}\n{plan}");

@@ -245,8 +245,8 @@ impl Plan {
         pieces
     }
 
-    /// Up to where a piece of the log is as no crash leaves it, if it is: without a file or a header, or cut. The log did
-    /// not end before. One that lost its link too may have been cut to its header by a recovery.
+    /// Up to where a piece of the log is as no crash leaves it, if it is: without a file or a header, or cut, but for one that
+    /// was cut to its header, as a recovery does it. The log did not end before.
     pub(super) fn broken_to(&self, piece: &Piece) -> Option<u64> {
         let index = match *piece {
             Piece::Missing { end, .. } => return Some(end),
@@ -254,7 +254,7 @@ impl Plan {
         };
         let (found, part) = (self.survey.segments.get(index)?, self.parts.get(index)?);
         let end = found.base.saturating_add(part.seal.map_or(u64::from(BLOCK), |seal| seal.end));
-        let cut = self.is_cut(index) && (self.chain.members.contains(&index) || found.too_short().is_some());
+        let cut = self.is_cut(index) && found.length != u64::from(BLOCK);
         (found.header.is_err() || cut).then_some(end)
     }
 

@@ -2,9 +2,9 @@
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::plural;
-use crate::format::{Link, NO_BASE, segment_name};
+use crate::format::{BLOCK, Link, NO_BASE, segment_name};
 
-use super::survey::Survey;
+use super::survey::{Found, Survey};
 
 /// The segments that the log is made of.
 #[derive(Debug)]
@@ -64,6 +64,16 @@ impl Survey {
         Chain { members, broken }
     }
 
+    /// What is wrong with a segment that has less than its own or the next one's link says, and the LSN where it ended as far
+    /// as it is known. What has nothing left but its header was cut to that by a recovery, as one that lost its link is.
+    fn cut(&self, found: &Found, bugs: Bugs) -> Option<(String, u64)> {
+        if let Some(what) = found.too_short() {
+            return Some((what, found.base.saturating_add(found.length)));
+        }
+        let end = self.link_to(&found.place(bugs)?)?.prev_end;
+        found.cut_before(end).filter(|_| found.length != u64::from(BLOCK)).map(|what| (what, end))
+    }
+
     /// What no crash leaves: the third row of the table, but for the tip's length.
     fn broken(&self, members: &[usize], bugs: Bugs) -> Option<Broken> {
         let above = members.last().map_or(0, |tip| tip + 1);
@@ -73,9 +83,8 @@ impl Survey {
                 let to = self.sealed_end(base).unwrap_or(base.saturating_add(found.length));
                 return Some(Broken { segment, base, from: base, to, what: what.to_owned() });
             }
-            if let Some(what) = found.too_short() {
-                let end = base.saturating_add(found.length);
-                return Some(Broken { segment, base, from: end, to: end, what });
+            if let Some((what, to)) = self.cut(found, bugs) {
+                return Some(Broken { segment, base, from: base.saturating_add(found.length), to, what });
             }
             if let Some((link, _)) = &found.link
                 && self.predecessor(link, bugs).is_err()

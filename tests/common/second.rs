@@ -268,12 +268,21 @@ impl Directory {
                 {
                     Some(format!("{base} is too short for a link"))
                 }
+                _ if segment.as_ref().is_some_and(|segment| segment.length != BLOCK && self.is_cut(*base, segment)) => {
+                    Some(format!("{base} is shorter than the next link says"))
+                }
                 Some(prev) if !self.segments.contains_key(&prev) => {
                     Some(format!("{base} follows {prev}, which is missing"))
                 }
                 _ => None,
             }
         })
+    }
+
+    /// Whether a segment ends before the highest link that names it says.
+    fn is_cut(&self, base: u64, segment: &Segment) -> bool {
+        let named = self.links.values().rev().find(|link| link.prev == Some(base) && link.seed == segment.seed);
+        named.is_some_and(|link| base + (segment.length as u64) < link.end)
     }
 
     fn tail(&self, chain: &[u64]) -> Tail {
