@@ -56,16 +56,11 @@ pub(super) fn examine(subject: &Subject, depth: Depth, threads: usize, tally: &T
     Ok(examined)
 }
 
-/// Reads it once, and takes what is found for what is there.
-fn examine_once(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
-    let (plan, walks) = look(subject, depth, threads, tally, None)?;
-    let durable = durable(&plan, &walks, subject.is_lone());
-    resolve(plan, walks, durable, subject.is_lone())
-}
-
 fn look_twice(subject: &Subject, depth: Depth, threads: usize, tally: &Tally<'_>) -> Result<Examined> {
-    let first = examine_once(subject, depth, threads, tally)?;
-    let (durable, lone) = (first.durable, subject.is_lone());
+    let (plan, walks) = look(subject, depth, threads, tally, None)?;
+    let lone = subject.is_lone();
+    let durable = durable(&plan, &walks, lone);
+    let first = resolve(plan, walks, durable, lone)?;
     if first.report.is_clean() {
         return Ok(first);
     }

@@ -287,8 +287,7 @@ impl Plan {
     pub(super) fn unread(&self, bases: std::ops::Range<u64>) -> Option<(&Found, String)> {
         let mut between = self.survey.segments.iter().enumerate().filter(|(_, found)| bases.contains(&found.base));
         let (_, found) = between.find(|(index, _)| !self.is_used(*index))?;
-        let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
-        Some((found, damaged.or_else(|| found.too_short()).unwrap_or_else(|| "no valid frame in it".to_owned())))
+        Some((found, found.unreadable().unwrap_or_else(|| "no valid frame in it".to_owned())))
     }
 
     pub(super) fn is_used(&self, index: usize) -> bool {

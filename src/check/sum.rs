@@ -111,7 +111,7 @@ impl<'a> Sum<'a> {
                 Piece::Missing { base, end, records, before } => sum.missing(base, end, records, before),
                 Piece::Member(index) => {
                     if !sum.member(index, pieces.get(n + 1))? {
-                        sum.tell_torn(n, index, lone);
+                        sum.end_in(n, index, lone);
                         break;
                     }
                 }
@@ -292,7 +292,7 @@ impl<'a> Sum<'a> {
             self.count.add(Some(lost_at_end));
         }
         let passed = part.left.is_some() || !walked.gaps.is_empty();
-        let more = found.may_go_on(walked.end, Some(walked.found.records), part.left);
+        let more = found.may_go_on(walked.end, walked.found.records, part.left);
         self.count.end(open && more, open && passed);
         self.report.records += walked.found.records;
         self.report.bytes += walked.bytes;

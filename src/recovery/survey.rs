@@ -40,10 +40,10 @@ impl Found {
     }
 
     /// Whether it may have gone on behind its last frame, which ends at the offset `end`, for all that is there: zeros are
-    /// what lost sectors leave, and a file that is shorter than it was made was trimmed or cut. `left`: how many `records`
-    /// there were if a repair wrote it anew.
-    pub(crate) fn may_go_on(&self, end: u64, records: Option<u64>, left: Option<Left>) -> bool {
-        let is_all = left.is_some_and(|left| Some(left.records) == records);
+    /// what lost sectors leave, and a file that is shorter than it was made was trimmed or cut. `left`: how many of its
+    /// `records` there were if a repair wrote it anew.
+    pub(crate) fn may_go_on(&self, end: u64, records: u64, left: Option<Left>) -> bool {
+        let is_all = left.is_some_and(|left| left.records == records);
         let has_room = |header: &Header| end.saturating_add(u64::from(FRAME)) <= header.capacity;
         !is_all && self.header.as_ref().map_or(true, |(header, _)| has_room(header))
     }
@@ -53,6 +53,11 @@ impl Found {
     pub(crate) fn cut_before(&self, end: u64) -> Option<String> {
         let cut = self.base.saturating_add(self.length) < end;
         cut.then(|| words::cut(self.length, end))
+    }
+
+    /// Why nothing of it can be read without another's word, if that is so: its header is damaged, or no room for a link.
+    pub(crate) fn unreadable(&self) -> Option<String> {
+        self.header.as_ref().err().map(|what| (*what).to_owned()).or_else(|| self.too_short())
     }
 
     /// What is wrong with it if it is too short for a link, and not cut to its header: it was made with all its bytes, and is

@@ -609,3 +609,23 @@ fn strict_refuses_half_a_batch() {
     wal.append(b"x").unwrap().wait().unwrap();
     assert_eq!((figures.appended_bytes, wal.stats().appended_bytes), (0, 1), "links are no records");
 }
+
+/// MARK tells the front, or a link that was framed after the clean: where neither is left, what was cleaned and lies there
+/// still, as a spare, is part of the log again.
+#[test]
+fn without_mark_what_was_cleaned_and_not_removed_is_back() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    for n in 0..4 {
+        wal.append(&[n; 7000]).unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+    }
+    wal.append(b"newest").unwrap().wait().unwrap();
+    let cleaned = wal.clean_before_lsn(Lsn::MAX).unwrap();
+    disk.kill();
+    drop(wal);
+    let opened = |disk: &Disk| small().open_on(disk.mount()).unwrap().recovery().first;
+    assert_eq!((cleaned.removed.len(), opened(&disk.fork())), (4, cleaned.first));
+    disk.remove("MARK");
+    assert!(opened(&disk) < cleaned.first);
+}

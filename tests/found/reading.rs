@@ -79,18 +79,25 @@ fn an_overtaken_reader_does_not_end_as_if_nothing_was_missing() {
     }
 }
 
-/// A read-only open looked at real damage eleven times.
-#[test]
-fn damage_that_stays_is_told_at_the_second_look() {
+/// A closed log of two records with a bit of the first flipped, the name of its segment, and that as it was.
+fn closed_and_flipped() -> (Disk, &'static str, Vec<u8>) {
     let disk = Disk::new(10);
     let wal = small().open_on(disk.mount()).unwrap();
     wal.append(&[1; 7000]).unwrap().wait().unwrap();
     wal.append(&[2; 100]).unwrap().wait().unwrap();
     wal.close().unwrap();
     let name = "00000000000000000000.wal";
-    let mut bytes = disk.file(name).unwrap();
+    let sound = disk.file(name).unwrap();
+    let mut bytes = sound.clone();
     bytes[8000] ^= 1;
     disk.put(name, bytes);
+    (disk, name, sound)
+}
+
+/// A read-only open looked at real damage eleven times.
+#[test]
+fn damage_that_stays_is_told_at_the_second_look() {
+    let (disk, ..) = closed_and_flipped();
     let beside = Failing::new(disk.mount());
     let looks = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&looks);
@@ -142,16 +149,7 @@ fn a_log_that_is_closed_and_opened_between_looks_is_not_refused() {
 /// What seemed damaged twice in the same place, and is not where it was to be told, is looked for again.
 #[test]
 fn damage_that_is_gone_when_it_is_to_be_told_is_none() {
-    let disk = Disk::new(10);
-    let wal = small().open_on(disk.mount()).unwrap();
-    wal.append(&[1; 7000]).unwrap().wait().unwrap();
-    wal.append(&[2; 100]).unwrap().wait().unwrap();
-    wal.close().unwrap();
-    let name = "00000000000000000000.wal";
-    let sound = disk.file(name).unwrap();
-    let mut bytes = sound.clone();
-    bytes[8000] ^= 1;
-    disk.put(name, bytes);
+    let (disk, name, sound) = closed_and_flipped();
     let beside = Failing::new(disk.mount());
     let looks = AtomicU64::new(0);
     beside.before(Operation::List, move || {

@@ -10,8 +10,8 @@ use super::super::plan::Piece;
 use super::Sum;
 
 impl Sum<'_> {
-    /// Says that the log ends in the segment at `index`, which is its `n`th piece: in a torn tail, if it does.
-    pub(super) fn tell_torn(&mut self, n: usize, index: usize, lone: bool) {
+    /// The log ends in the segment at `index`, which is its `n`th piece: in a torn tail, which is said, if there is one.
+    pub(super) fn end_in(&mut self, n: usize, index: usize, lone: bool) {
         if n == 0 && self.report.segments == 0 {
             let front = self.plan.survey.front;
             (self.base, self.end, self.report.first) = (front, front, Lsn(front));
@@ -64,8 +64,7 @@ impl Sum<'_> {
     /// Adds the segments above the log's newest of which nothing can be read.
     fn unread_above(&mut self, top: Option<usize>) {
         for (index, found) in self.plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
-            let damaged = found.header.as_ref().err().map(|what| (*what).to_owned());
-            let Some(what) = damaged.or_else(|| found.too_short()) else { continue };
+            let Some(what) = found.unreadable() else { continue };
             // What was durable above the last segment lay in it.
             let held = top.is_some() && self.end < self.durable && found.base >= self.limit;
             let from = found.base.saturating_add(u64::from(BLOCK));
