@@ -222,9 +222,9 @@ impl Commit {
     /// With the token: leads, publishes, gives the token back, wakes.
     fn lead(&self, lead: &impl Lead) -> Result<Led> {
         // Woken last, with no lock held and the token given back.
-        let mut left = Left::default();
+        let mut due = Due::default();
         let hush = self.hush();
-        let mut token = Some(Token(self, &mut left));
+        let mut token = Some(Token(self, &mut due));
         let in_hand = InHand::new(self);
         let led = lead.lead().map_err(|error| self.fail(&error));
         if self.bugs.has(Bug::TokenBeforePoint) {
@@ -241,7 +241,7 @@ impl Commit {
         }
         drop(token);
         if led.is_ok() {
-            lead.moved(left.awaited);
+            lead.moved(due.awaited);
         }
         drop((in_hand, hush));
         led
@@ -352,11 +352,11 @@ impl Drop for InHand<'_> {
 }
 
 /// The leader's token. Given back however leading ends.
-struct Token<'a>(&'a Commit, &'a mut Left);
+struct Token<'a>(&'a Commit, &'a mut Due);
 
-/// What is left to do once the token was given back.
+/// What is due once the token was given back.
 #[derive(Default)]
-struct Left {
+struct Due {
     /// Another round follows at once.
     awaited: bool,
     wakers: Wakers,

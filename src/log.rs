@@ -224,7 +224,7 @@ fn take_over(
         // Crash: no sooner than the newest link is durable, as with those that ended early.
         match writer.maker.clear_below(&*writer.storage, tip) {
             // What cannot be moved stays and is tried again.
-            Err(Failed::File(_)) | Ok(()) => {}
+            Err(Failed::Refused(_)) | Ok(()) => {}
             Err(failed) => return Err(writer.failed(failed)),
         }
     }
@@ -243,7 +243,7 @@ fn vouch(writer: &Writer, unproven: bool, spares: Vec<String>) -> Result<Vec<Str
     }
     match writer.mark.ensure(&*writer.storage) {
         // A MARK that is missing or another's cannot be made on a full disk: a later open makes it.
-        Err(Failed::File(e)) if *e.kind() == ErrorKind::DiskFull => Ok(Vec::new()),
+        Err(Failed::Refused(e)) if *e.kind() == ErrorKind::DiskFull => Ok(Vec::new()),
         made => {
             made.map_err(|failed| writer.failed(failed))?;
             // Crash: recovery has written again and synced what is about to be shown. Unless MARK says so, damage to it

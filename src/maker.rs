@@ -196,7 +196,7 @@ impl Maker {
             let spare = state.spares.pop();
             let bound = state.bound(need, pinned, self.max_disk_bytes, self.segment_size);
             if used.saturating_add(wanted) > bound {
-                let Some(spare) = spare else { return Err(Failed::File(self.log_full(&state, used, wanted))) };
+                let Some(spare) = spare else { return Err(Failed::Refused(self.log_full(&state, used, wanted))) };
                 // A spare does not help here, it only takes room.
                 drop(state);
                 let Spare { name, file, length, .. } = spare;
@@ -210,7 +210,7 @@ impl Maker {
                 state.spares.extend(spare);
                 // Not `LogFull`, which cleaning mends.
                 let kind = ErrorKind::TooLarge { needs: self.segment_size, limit: u64::MAX - base };
-                return Err(Failed::File(Error::new(kind, "append", "the last LSN was handed out")));
+                return Err(Failed::Refused(Error::new(kind, "append", "the last LSN was handed out")));
             };
             state.next_base = next_base;
             state.disk_bytes += self.segment_size - spare.as_ref().map_or(0, |spare| spare.length);
@@ -242,7 +242,7 @@ impl Maker {
                         state.next_base = base;
                     }
                     // A spare that there is no room to fill says nothing of the next one.
-                    let full = matches!(&failed, Failed::File(e) if *e.kind() == ErrorKind::DiskFull);
+                    let full = matches!(&failed, Failed::Refused(e) if *e.kind() == ErrorKind::DiskFull);
                     if !(is_spare && full) {
                         return Err(failed);
                     }

@@ -66,7 +66,7 @@ impl MarkFile {
         }
         if state.foreign {
             // Crash: a log whose MARK is missing, which is no worse than one beside another's.
-            _ = move_aside(storage, MARK).map_err(|e| Failed::File(io(storage, "move aside", e)))?;
+            _ = move_aside(storage, MARK).map_err(|e| Failed::Refused(io(storage, "move aside", e)))?;
             self.bytes.store(0, Ordering::Release);
             sync_dir(storage)?;
             state.foreign = false;
@@ -75,7 +75,7 @@ impl MarkFile {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => storage.open(MARK, true),
             made => made,
         };
-        let file = file.map_err(|e| Failed::File(io(storage, "create", e)))?;
+        let file = file.map_err(|e| Failed::Refused(io(storage, "create", e)))?;
         let made = file.allocate(MARK_LEN).and_then(|()| {
             for _ in 0..2 {
                 state.mark.sequence += 1;
@@ -92,7 +92,7 @@ impl MarkFile {
             if storage.remove(MARK).is_ok() {
                 self.bytes.store(0, Ordering::Release);
             }
-            Failed::File(io(storage, "make", e))
+            Failed::Refused(io(storage, "make", e))
         })?;
         sync_dir(storage)?;
         state.synced = state.mark.sequence & 1;
@@ -135,7 +135,7 @@ impl MarkFile {
 }
 
 fn sync_dir(storage: &dyn Storage) -> std::result::Result<(), Failed> {
-    storage.sync_dir().map_err(|e| Failed::Directory(Error::io("sync", storage.path(), e)))
+    storage.sync_dir().map_err(|e| Failed::Unsynced(Error::io("sync", storage.path(), e)))
 }
 
 impl Mark {

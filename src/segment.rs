@@ -122,7 +122,7 @@ impl Segment {
         // Crash: records go into the segment only once its name is durable, or they would go with it.
         if !bugs.has(Bug::NoDirectorySync) {
             storage.sync_dir().map_err(|e| {
-                let failed = Failed::Directory(Error::io("sync", storage.path(), e));
+                let failed = Failed::Unsynced(Error::io("sync", storage.path(), e));
                 NotMade { failed, named: true, left: None }
             })?;
         }
@@ -230,9 +230,9 @@ impl AsRef<[u8]> for Held {
 #[derive(Debug)]
 pub(crate) enum Failed {
     /// The file could not be: the disk is full, or refused it. Nothing is lost.
-    File(Error),
+    Refused(Error),
     /// The directory could not be synced.
-    Directory(Error),
+    Unsynced(Error),
 }
 
 /// What is left of a segment that could not be made.
@@ -249,7 +249,7 @@ pub(crate) struct NotMade {
 /// `.new`, and a spare is written anew wherever it is used.
 fn discard(storage: &dyn Storage, name: &str, error: Error) -> NotMade {
     let named = storage.remove(name).is_err();
-    NotMade { failed: Failed::File(error), named, left: named.then(|| name.to_owned()) }
+    NotMade { failed: Failed::Refused(error), named, left: named.then(|| name.to_owned()) }
 }
 
 type Prepared = (String, Box<dyn File>, Option<u32>);
@@ -274,7 +274,7 @@ fn prepare(storage: &dyn Storage, header: &Header, stock: Stock, bugs: Bugs) -> 
             let file = storage.create(&name).map_err(|e| {
                 // If it was made all the same, the next try finds it.
                 let named = e.kind() == io::ErrorKind::AlreadyExists;
-                NotMade { failed: Failed::File(Error::io("create", &path, e)), named, left: None }
+                NotMade { failed: Failed::Refused(Error::io("create", &path, e)), named, left: None }
             })?;
             let filled =
                 file.allocate(capacity).and_then(|()| if written { fill(&*file, 0, capacity) } else { Ok(()) });

@@ -4,6 +4,10 @@
 //! others read, which with `Durability::Os` is more. The reader reads on in the newest segment it knows, and goes over
 //! to the next once that has durably begun: such a segment is part of the log for ever. What was let out to readers
 //! proves no such thing, for a power cut may have taken it since; it counts for as far as the records lead.
+//!
+//! `looked` is the first look, at all of the directory, which is also what is done where there is nothing to go on from.
+
+mod looked;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -19,7 +23,6 @@ use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Mark, Seal, frame_size
 use crate::mark::{LOOK, Said};
 use crate::options::RecoveryMode;
 use crate::read::Segments;
-use crate::readonly::Looked;
 use crate::recovery::{find, missing, read_marks, survey_beside};
 use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::segment::Segment;
@@ -27,6 +30,8 @@ use crate::storage::{Background, File, Next, Storage, read_full};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock, RwLock, RwLockReadGuard};
 use crate::wakers::Wakers;
+
+pub(crate) use looked::Looked;
 
 /// Looks without anything new after which the directory is listed all the same: a writer that was killed may have begun
 /// a segment durably and not have come to say so in MARK.

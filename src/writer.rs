@@ -152,9 +152,9 @@ impl Writer {
     pub(crate) fn failed(&self, failed: Failed) -> Error {
         match failed {
             // Refused because another thread could not sync the directory, which it may not have told yet.
-            Failed::File(e) if e.system().is_some_and(is_broken) => self.fail(&e),
-            Failed::File(e) => e,
-            Failed::Directory(e) => self.fail(&e),
+            Failed::Refused(e) if e.system().is_some_and(is_broken) => self.fail(&e),
+            Failed::Refused(e) => e,
+            Failed::Unsynced(e) => self.fail(&e),
         }
     }
 

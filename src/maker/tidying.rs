@@ -95,12 +95,12 @@ impl Maker {
     /// One of them could not be cleared away, or the directory could not be synced.
     pub(crate) fn clear_below(&self, storage: &dyn Storage, front: u64) -> std::result::Result<(), Failed> {
         let _tidying = self.tidying.lock();
-        self.clear(storage, front).map_err(Failed::Directory)?;
+        self.clear(storage, front).map_err(Failed::Unsynced)?;
         let state = self.state.lock();
         let may_stay = |void: &Void| void.base >= front || void.kind == VoidKind::Unused;
         let Some(left) = state.voids.iter().find(|void| !may_stay(void)) else { return Ok(()) };
         let message = "recovery cut this file off and it cannot be moved aside; nothing was cleaned";
-        Err(Failed::File(Error::new(ErrorKind::Io, "clean", message).at(storage.path().join(&left.name), 0)))
+        Err(Failed::Refused(Error::new(ErrorKind::Io, "clean", message).at(storage.path().join(&left.name), 0)))
     }
 
     /// Takes segments below the durable front: a few that were made in this life become spares, the others go. Tells
