@@ -846,6 +846,18 @@ fn a_crash_in_a_repair_leaves_it_repeatable() {
         world.flip(&first, 20, 4);
     };
     crashes += crashes_in_the_repair_of(&killed, &unfinished, &Repair::new());
+    // What no sync had reached lies above the cut, and the power cut takes it: then there is nothing to be cut.
+    let mut beyond = World::new();
+    let wal = options().durability(Durability::Os).open_on(beyond.disk.mount()).unwrap();
+    wal.sync().unwrap();
+    wal.rotate().unwrap();
+    let payload = b"written and no more".to_vec();
+    let cut = wal.append(&payload).unwrap().wait().unwrap();
+    let time = beyond.records[beyond.records.len() - 1].time;
+    beyond.records.push(Appended { lsn: cut.0, time, payload, batch: 90 });
+    beyond.disk.kill();
+    drop(wal);
+    crashes += crashes_in_the_repair_of(&beyond, &|_| (), &Repair::new().cut(cut));
     assert!(crashes > 2000, "{crashes}");
 }
 
@@ -920,6 +932,7 @@ fn crashes_in_the_repair_of(whole: &World, hurt: &dyn Fn(&World), ways: &Repair)
     let mut before = damaged.contents();
     before.retain(|name, _| whole.segments.contains(name));
     let straight = damaged.fork();
+    let undone = open(&straight.fork().disk).ok().map(|wal| straight.read(&wal));
     ways.run_on(straight.disk.mount()).unwrap();
     let expected = straight.read(&open(&straight.disk).unwrap());
     for nth in 1.. {
@@ -938,7 +951,8 @@ fn crashes_in_the_repair_of(whole: &World, hurt: &dyn Fn(&World), ways: &Repair)
             }
             // A log that opens meanwhile has lost nothing that is not lost in the end.
             if let Ok(wal) = open(&left.fork().disk) {
-                assert_eq!(left.read(&wal), expected);
+                let read = left.read(&wal);
+                assert!(read == expected || Some(&read) == undone.as_ref(), "{nth} {n}: {read:?}");
             }
             // What was asked for may be done, and not be there any more.
             let again = ways.run_on(left.disk.mount());

@@ -176,11 +176,14 @@ fn what_cannot_be_repaired_is_an_error_with_its_own_code() {
     assert_eq!(held.status.code(), Some(4), "{}", said(&held));
     assert_eq!(seawall(&["repair", text(&dir)]).status.code(), Some(0));
     wal.close().unwrap();
-    for wrong in [&["--cut", "99999999"][..], &["--quarantine", "no-such"]] {
-        let output = seawall(&[&["repair", text(&dir)], wrong].concat());
+    let wrong = |way: &[&str]| {
+        let output = seawall(&[&["repair", text(&dir)], way].concat());
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-        assert!(said(&output).contains(wrong[1]), "{}", said(&output));
-    }
+        assert!(said(&output).contains(way[1]), "{}", said(&output));
+    };
+    wrong(&["--quarantine", "no-such"]);
+    flip(&segments(&dir)[0], 4096 + 300);
+    wrong(&["--cut", "99999999"]);
 }
 
 /// The used segments of a damaged log, and what the plan says of it, as text and as an object.
@@ -337,9 +340,9 @@ fn a_cut_of_a_sound_log_says_what_it_drops() {
     let end = lines(&seawall(&["verify", dir, "--json"]))[0]["end"].to_string();
     let files = || segments(temp.path()).iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>();
     let before = files();
-    // Nothing reaches above its end.
-    for way in [&["--dry-run"][..], &[]] {
-        let none = seawall(&[&["repair", dir, "--cut", &end], way].concat());
+    // Nothing reaches above its end, nor above what lies beyond that.
+    for way in [&[&end[..], "--dry-run"][..], &[&end], &["99999999"]] {
+        let none = seawall(&[&["repair", dir, "--cut"], way].concat());
         assert_eq!(none.status.code(), Some(0), "{}", told(&none));
         assert!(told(&none).starts_with("nothing to cut: "), "{}", told(&none));
         assert!(files() == before, "{}", told(&none));

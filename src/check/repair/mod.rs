@@ -295,15 +295,17 @@ impl<'a> Repair<'a> {
     /// Whether nothing is damaged, and nothing is asked for that is not done.
     fn is_idle(&self, case: &Case<'_>) -> bool {
         let asks = |name: &String| is_segment(&case.examined, name);
-        let cuts = self.cut.is_some() && !self.has_cut_all(&case.examined);
+        let cuts = self.cut.is_some_and(|cut| cut <= case.examined.report.end) && !self.has_cut_all(&case.examined);
         case.examined.report.is_clean() && !cuts && !self.quarantine.iter().any(asks)
     }
 
-    /// Whether what was asked for is there, or was done: a crash may have ended an earlier run late.
+    /// Whether what was asked for is there, or was done: a crash may have ended an earlier run late, or have taken what no
+    /// sync had reached above a cut.
     fn check(&self, storage: &dyn Storage, examined: &Examined) -> Result<()> {
-        let (first, end) = (examined.report.first, examined.report.end);
+        let Report { first, end, ref faults, .. } = examined.report;
         let invalid = |message| Err(Error::new(ErrorKind::Invalid, "repair", message).at(storage.path(), None));
-        if let Some(cut) = self.cut.filter(|cut| *cut > end || *cut < first && !self.has_cut_all(examined)) {
+        let is_there = |cut: &Lsn| (first..=end).contains(cut) || *cut > end && faults.is_empty();
+        if let Some(cut) = self.cut.filter(|cut| !is_there(cut) && !self.has_cut_all(examined)) {
             return invalid(format!("the log reaches from LSN {first} to {end} and cannot be cut at {cut}"));
         }
         let is_aside = |name: &String| examined.plan.survey.aside.iter().any(|aside| is_aside_of(aside, name));
