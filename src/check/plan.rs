@@ -341,6 +341,6 @@ fn mend(
     }
     let first = head.get(BLOCK as usize..).and_then(|frame| frame.first_chunk());
     let first = first.map(|frame| FrameHeader::seed_xor_offset(frame) ^ BLOCK).filter(&own);
-    let first = first.filter(|seed| !is_elsewhere(head, *seed, base));
-    Ok(first.and_then(linked).unwrap_or_else(|| (sealed.or(told).map(at), None)))
+    let linked = first.and_then(|seed| linked(seed).filter(|_| !is_elsewhere(head, seed, base)));
+    Ok(linked.unwrap_or_else(|| (sealed.or(told).map(at), None)))
 }
