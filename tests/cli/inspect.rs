@@ -175,8 +175,12 @@ fn a_page_is_written_over_nothing_but_a_page() {
     let another = temp.path().join("another");
     drop(log(&another, 10));
     let theirs = another.join("00000000000000786432.wal");
+    // So it would be through a link that leads to nothing.
+    let link = temp.path().join("link.html");
+    std::os::unix::fs::symlink(&theirs, &link).unwrap();
     let among = "among a log's files";
-    for (file, says) in [(&segment, among), (&unused, among), (&theirs, among), (&other, "left as it")] {
+    for (file, says) in [(&segment, among), (&unused, among), (&theirs, among), (&link, among), (&other, "left as it")]
+    {
         for log in [&dir, &segment] {
             let output = seawall(&["inspect", text(log), "--html", text(file)]);
             assert_eq!(output.status.code(), Some(1));

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::exit;
 use crate::failure::{self, About, Listing};
 use crate::out::{Out, count};
-use crate::target::log_around;
+use crate::target::{log_around, resolved};
 use crate::units::bytes;
 use crate::verify;
 use at::At;
@@ -91,9 +91,9 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
 /// among the log's files, under whatever name.
 fn write_page(log: &Path, file: &Path, page: &str) -> anyhow::Result<()> {
     let log = if log.is_file() { directory(log) } else { log };
-    let [log, target] = [log, directory(file)].map(|dir| std::fs::canonicalize(dir).ok());
+    let place = resolved(file);
     // Nor among another log's.
-    let is_among = log.is_some() && log == target || log_around(file).is_some();
+    let is_among = resolved(log) == directory(&place) || log_around(&place).is_some();
     let refused = |why: &str| Listing::at(file, format!("{} {why}", file.display()));
     ensure!(!is_among, refused("lies among a log's files; name a place elsewhere"));
     let mut begins = Vec::new();

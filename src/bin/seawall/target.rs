@@ -123,17 +123,29 @@ pub fn beside_log(source: &Path) -> PathBuf {
     place
 }
 
-/// Where a path leads that need not be there: through all links that are. One of no parts leads to the current directory.
+/// Links that lead to links, at most, before a path leads nowhere.
+const LINKS: usize = 40;
+
+/// Where a path leads that need not be there: through all links, those that lead to nothing too. One of no parts leads to
+/// the current directory.
 pub fn resolved(path: &Path) -> PathBuf {
-    let mut real = PathBuf::new();
     let whole = std::path::absolute(path).or_else(|_| std::env::current_dir());
-    for part in whole.unwrap_or_else(|_| path.to_owned()).components() {
+    lead(&whole.unwrap_or_else(|_| path.to_owned()), LINKS)
+}
+
+fn lead(path: &Path, links: usize) -> PathBuf {
+    let mut real = PathBuf::new();
+    for part in path.components() {
         if part == Component::ParentDir {
             real.pop();
-        } else {
-            real.push(part);
-            real = fs::canonicalize(&real).unwrap_or(real);
+            continue;
         }
+        real.push(part);
+        real = match (fs::canonicalize(&real), fs::read_link(&real)) {
+            (Ok(there), _) => there,
+            (Err(_), Ok(to)) if links > 0 => lead(&real.parent().unwrap_or(Path::new("")).join(to), links - 1),
+            _ => real,
+        };
     }
     real
 }
@@ -157,13 +169,19 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = fs::canonicalize(temp.path()).unwrap();
         fs::create_dir_all(dir.join("log/sub")).unwrap();
-        std::os::unix::fs::symlink(dir.join("log/sub"), dir.join("link")).unwrap();
+        let link = |to: &str, from: &str| std::os::unix::fs::symlink(to, dir.join(from)).unwrap();
+        link("log/sub", "link");
+        link("link/../none", "dangling");
+        link("self", "self");
         for (path, leads) in [
             ("log/new", "log/new"),
             ("none/../log", "log"),
             ("link/new", "log/sub/new"),
             ("link/..", "log"),
             ("link/../../other", "other"),
+            ("dangling", "log/none"),
+            ("dangling/new", "log/none/new"),
+            ("self", "self"),
         ] {
             assert_eq!(resolved(&dir.join(path)), dir.join(leads), "{path}");
         }
