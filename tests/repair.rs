@@ -528,8 +528,11 @@ fn a_cut_ends_the_log_at_a_batch() {
         });
         assert!(plan.end.0 <= record.lsn);
     }
-    let error = Repair::new().cut(Lsn(u64::MAX)).plan_on(whole.disk.mount()).unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::Invalid);
+    // Beyond the end of a sound log there is nothing to be cut, and beside damage an LSN that is not there is a mistake.
+    let beyond = Repair::new().cut(Lsn(u64::MAX));
+    assert!(beyond.plan_on(whole.disk.mount()).unwrap().steps.is_empty());
+    whole.flip(&whole.segments[1], BLOCK + 300, 4);
+    assert_eq!(beyond.plan_on(whole.disk.mount()).unwrap_err().kind(), &ErrorKind::Invalid);
 }
 
 /// What was only shown, or of which nothing tells that it was durable, was not copied, and trimmed when the log was opened.
@@ -666,6 +669,51 @@ fn what_becomes_of_cursors_is_told() {
     assert_eq!(flipped(4096 + 30), lost);
     let note = sound.windows(4).rposition(|bytes| bytes == b"gone").unwrap();
     assert!(flipped(note).iter().any(|told| told == lost[0]));
+    // So it is of a newest segment of which nothing is left, with another below, which was trimmed and is sound.
+    let whole = World::new();
+    let wal = open(&whole.disk).unwrap();
+    let newest = wal.append(&[4; 300]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    whole.disk.crash(Keep::All);
+    let below = whole.segments.last().unwrap();
+    let newest = &whole.disk.names().into_iter().rfind(|name| name.ends_with(".wal") && base(name) < newest.0).unwrap();
+    for left in [vec![], vec![0; BLOCK + 200], vec![0xAA; BLOCK + 200]] {
+        let world = whole.fork();
+        let mut bytes = world.disk.file(newest).unwrap();
+        let all = if left.is_empty() { 0 } else { bytes.len() };
+        bytes[..left.len()].copy_from_slice(&left);
+        world.disk.put(newest, &bytes[..all]);
+        let plan = Repair::new().plan_on(world.disk.mount()).unwrap();
+        assert!(plan.faults.iter().all(|fault| fault.segment != *below), "{plan}");
+        assert_eq!(about(plan), lost, "{} of {}", left.len(), bytes.len());
+    }
+}
+
+/// A segment is trimmed once its link is durable. Without MARK nothing claims what one commit wrote, and all of it was taken
+/// for a torn tail, in silence.
+#[test]
+fn what_a_trimmed_segment_without_a_link_holds_is_no_torn_tail() {
+    let disk = Disk::new(3);
+    let wal = open(&disk).unwrap();
+    (0..40).for_each(|n| drop(wal.append(&[n; 100]).unwrap()));
+    wal.close().unwrap();
+    disk.remove("MARK");
+    let name = "00000000000000000000.wal";
+    let sound = disk.file(name).unwrap();
+    let hurt = |hurt: &dyn Fn(&mut [u8])| {
+        let mut bytes = sound.clone();
+        hurt(&mut bytes);
+        disk.put(name, bytes);
+        assert!(matches!(open(&disk.fork()).unwrap_err().kind(), ErrorKind::Damage(_)));
+        let disk = disk.fork();
+        let report = Verify::new().run_on(disk.mount()).unwrap();
+        let plan = Repair::new().run_on(disk.mount()).unwrap();
+        assert_eq!(open(&disk).unwrap().read(..).unwrap().count() as u64, plan.kept_records);
+        (plan.kept_records, report.faults.iter().map(|fault| fault.lost_records).collect::<Vec<_>>())
+    };
+    assert_eq!(hurt(&|bytes| bytes[BLOCK + 40] ^= 1).0, 40);
+    // Nothing is left of how many there were.
+    assert_eq!(hurt(&|bytes| bytes[BLOCK..].fill(0)), (0, vec![None]));
 }
 
 /// Of two neighbours neither is there, and both headers tell how long they are and that each was a batch: they were told as

@@ -214,11 +214,14 @@ impl Plan {
     }
 
     /// The log up to its newest segment: the newest with a link, be its predecessors damaged, or one above it that holds
-    /// what is known to be durable, or frames that are shown. Of what was only shown a power cut may have left nothing.
+    /// what is known to be durable, or frames that are shown, or was trimmed. Of what was only shown a power cut may have left
+    /// nothing.
     pub(super) fn history(&self, durable: u64, shown: u64) -> Vec<Piece> {
         let above = |index: &usize| {
             let Some(part) = self.parts.get(*index).filter(|part| part.place.is_some()) else { return false };
-            self.base(*index) + u64::from(BLOCK) < if part.written { shown } else { durable }
+            let is_durable = self.base(*index) + u64::from(BLOCK) < if part.written { shown } else { durable };
+            is_durable
+                || part.written && self.survey.segments.get(*index).is_some_and(|found| found.trimmed().is_some())
         };
         let linked = self.parts.iter().rposition(|part| part.link.is_some());
         let top = (0..self.parts.len()).rev().find(above).max(linked).max(self.tip);
@@ -255,7 +258,7 @@ impl Plan {
         let (found, part) = (self.survey.segments.get(index)?, self.parts.get(index)?);
         let end = found.base.saturating_add(part.seal.map_or(u64::from(BLOCK), |seal| seal.end));
         let cut = self.is_cut(index) && found.length != u64::from(BLOCK);
-        (found.header.is_err() || cut).then_some(end)
+        (found.header.is_err() || cut || found.trimmed().is_some()).then_some(end)
     }
 
     /// The bytes that a segment was made with: where its header is lost, as many as the next that is sound, for a life makes

@@ -64,14 +64,16 @@ impl Survey {
         Chain { members, broken }
     }
 
-    /// What is wrong with a segment that has less than its own or the next one's link says, and the LSN where it ended as far
-    /// as it is known. What has nothing left but its header was cut to that by a recovery, as one that lost its link is.
+    /// What is wrong with a segment that has less than its own or the next one's link says, or less than it was made with and
+    /// no link, and the LSN where it ended as far as it is known. What has nothing left but its header was cut to that by a
+    /// recovery, as one that lost its link is.
     fn cut(&self, found: &Found, bugs: Bugs) -> Option<(String, u64)> {
         if let Some(what) = found.too_short() {
             return Some((what, found.base.saturating_add(found.length)));
         }
-        let end = self.link_to(&found.place(bugs)?)?.prev_end;
-        found.cut_before(end).filter(|_| found.length != u64::from(BLOCK)).map(|what| (what, end))
+        let end = self.link_to(&found.place(bugs)?).map(|link| link.prev_end);
+        let cut = end.and_then(|end| Some((found.cut_before(end).filter(|_| found.length != u64::from(BLOCK))?, end)));
+        cut.or_else(|| Some((found.trimmed()?, found.base.saturating_add(found.length))))
     }
 
     /// What no crash leaves: the third row of the table, but for the tip's length.

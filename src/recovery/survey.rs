@@ -60,6 +60,14 @@ impl Found {
         self.header.as_ref().err().map(|what| (*what).to_owned()).or_else(|| self.too_short())
     }
 
+    /// What is wrong with it if it has no link and is shorter than it was made, but for one that was cut to its header: a
+    /// link is durable before its segment is trimmed.
+    pub(crate) fn trimmed(&self) -> Option<String> {
+        let (header, _) = self.header.as_ref().ok().filter(|_| self.link.is_none())?;
+        let is_short = self.length != u64::from(BLOCK) && self.length < header.capacity;
+        is_short.then(|| words::trimmed(self.length, header.capacity))
+    }
+
     /// What is wrong with it if it is too short for a link, and not cut to its header: it was made with all its bytes, and is
     /// cut to its header or to where its frames end.
     pub(crate) fn too_short(&self) -> Option<String> {

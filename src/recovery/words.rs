@@ -55,6 +55,11 @@ pub(crate) fn cut(length: u64, end: u64) -> String {
     format!("cut to {length} bytes, it held records up to LSN {end}")
 }
 
+/// One without a link has fewer bytes than it was made with.
+pub(crate) fn trimmed(length: u64, capacity: u64) -> String {
+    format!("{length} bytes of {capacity}, and no link: it had one when it was trimmed, or was cut")
+}
+
 /// One has less than a header and a link.
 pub(crate) fn cut_short(length: u64) -> String {
     format!("cut to {length} bytes, which no crash leaves")

@@ -271,6 +271,11 @@ impl Directory {
                 _ if segment.as_ref().is_some_and(|segment| segment.length != BLOCK && self.is_cut(*base, segment)) => {
                     Some(format!("{base} is shorter than the next link says"))
                 }
+                _ if segment.as_ref().is_some_and(|segment| segment.length != BLOCK && segment.is_short())
+                    && !self.links.contains_key(base) =>
+                {
+                    Some(format!("{base} has no link and is shorter than it was made"))
+                }
                 Some(prev) if !self.segments.contains_key(&prev) => {
                     Some(format!("{base} follows {prev}, which is missing"))
                 }
@@ -325,6 +330,10 @@ impl Directory {
 }
 
 impl Segment {
+    fn is_short(&self) -> bool {
+        (self.length as u64) < self.capacity
+    }
+
     /// Whether the first part of a frame lies at `lsn`, although not all of it.
     fn begun(&self, lsn: u64) -> bool {
         let at = (lsn - self.base) as usize;

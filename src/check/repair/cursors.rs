@@ -3,8 +3,8 @@
 use crate::format::Cursor;
 use crate::scan::apply_notes;
 
+use super::super::Fault;
 use super::super::examine::Examined;
-use super::super::walk::Walked;
 
 /// What there is to do about one that is gone.
 const AGAIN: &str = "make it again before anything cleans";
@@ -42,11 +42,17 @@ fn now(examined: &Examined) -> Option<Vec<Cursor>> {
     Some(cursors)
 }
 
-/// Whether some of what tells of them is lost: the newest segment, its link, or what may have been a note in it.
+/// Whether some of what tells of them is lost: the newest segment's link, or what may have been a note in it or above.
 fn may_be_lost(examined: &Examined) -> bool {
-    let Some(index) = examined.newest().filter(|_| examined.gone.is_none()) else { return true };
-    let (base, walked) = (examined.plan.base(index), examined.walks.get(index).and_then(Option::as_ref));
-    let is_linked = examined.plan.parts.get(index).is_some_and(|part| part.link.is_some());
-    let is_lost = |walked: &Walked| walked.holes.iter().any(|hole| hole.notes && base + hole.batch < examined.certain);
-    !is_linked || walked.is_none_or(is_lost)
+    let Some(index) = examined.newest() else { return true };
+    let (plan, walked) = (&examined.plan, examined.walks.get(index).and_then(Option::as_ref));
+    let is_linked = plan.parts.get(index).is_some_and(|part| part.link.is_some());
+    let newest = plan.survey.segments.get(index).map(|found| &found.name);
+    let is_lost = |fault: &Fault| {
+        let hole = walked.filter(|_| newest == Some(&fault.segment));
+        let hole = hole.and_then(|walked| walked.holes.iter().find(|hole| hole.from == fault.offset));
+        hole.map_or(fault.lost_records != Some(0), |hole| hole.notes)
+    };
+    let mut faults = examined.report.faults.iter().filter(|fault| fault.lsn.0 >= plan.base(index));
+    !is_linked || walked.is_none() || faults.any(is_lost)
 }

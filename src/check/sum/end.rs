@@ -105,7 +105,8 @@ impl Sum<'_> {
         self.report.faults.len() == self.misnamed
     }
 
-    /// The newest segment, if it is shorter than it was made and did not end there when the log was closed.
+    /// The newest segment, if it is shorter than it was made and did not end there when the log was closed. One below what was
+    /// durable in another was trimmed.
     fn cut_newest(&mut self, newest: usize) {
         let plan = self.plan;
         let Some(found) = plan.survey.segments.get(newest) else { return };
@@ -118,7 +119,8 @@ impl Sum<'_> {
             faults.filter(|fault| fault.offset == 0 && !closed).for_each(|fault| fault.lost_records = None);
             return;
         };
-        let what = short(&plan.survey, free, end, found.length, capacity);
+        let is_last = self.durable <= found.base.saturating_add(capacity);
+        let what = short(&plan.survey, free, end, found.length, capacity).filter(|_| is_last);
         if let Some(told) =
             faults.find(|fault| fault.offset > 0 && fault.lsn.0.saturating_add(fault.lost_bytes) >= self.end)
         {
