@@ -167,9 +167,6 @@ fn what_is_damaged_or_missing_is_a_state_and_a_fault() {
     assert_eq!(overview.records, sound.records - sound.segments[1].records.unwrap());
 }
 
-/// A recovery ends the log in the first segment of a life that was not durable beyond; what lies above it stays until
-/// the next life has durably begun.
-#[cfg(feature = "sim")]
 /// It was said that there are no cursors and no checkpoint, where only the link told of them.
 #[test]
 fn what_only_a_damaged_link_tells_is_not_said_to_be_none() {
@@ -190,6 +187,35 @@ fn what_only_a_damaged_link_tells_is_not_said_to_be_none() {
     assert_eq!((damaged.checkpoint, damaged.cursors.len(), note(&damaged)), (None, 0, true));
 }
 
+/// Behind one damaged record the newest segment seemed to end: cursors were gone, segments that they held were said to be
+/// free to go, and fewer records to have been appended.
+#[test]
+fn what_lies_behind_a_damaged_record_of_the_newest_segment_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = log(dir.path(), 200);
+    wal.rotate().unwrap();
+    let lost = wal.append(b"to be lost").unwrap().wait().unwrap();
+    drop(wal.cursor("reader").unwrap());
+    wal.append_checkpoint(b"state").unwrap().wait().unwrap();
+    wal.append(b"behind").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    let sound = inspect(dir.path()).unwrap();
+    let newest = sound.segments.iter().rfind(|segment| segment.is_log()).unwrap();
+    let file = fs::File::options().write(true).open(dir.path().join(&newest.file)).unwrap();
+    file.write_all_at(&[0xff], lost.0 - newest.base.0 + 30).unwrap();
+    let damaged = inspect(dir.path()).unwrap();
+    assert_eq!((damaged.checkpoint, damaged.appended), (sound.checkpoint, sound.appended));
+    assert_eq!((&damaged.cursors[0].name, damaged.cursors[0].lsn), (&sound.cursors[0].name, sound.cursors[0].lsn));
+    assert_eq!((kept(&damaged), damaged.records), (kept(&sound), sound.records - 1));
+    assert!(damaged.notes.iter().all(|note| !note.contains("cursors")), "{:?}", damaged.notes);
+    // Of a newest one of which nothing is left nobody can say.
+    fs::write(dir.path().join(&newest.file), "").unwrap();
+    let emptied = inspect(dir.path()).unwrap();
+    assert!(emptied.notes.iter().any(|note| note.contains("where cursors stand")), "{:?}", emptied.notes);
+}
+
+/// A recovery ends the log in the first segment of a life that was not durable beyond; what lies above it stays until
+/// the next life has durably begun.
 #[cfg(feature = "sim")]
 #[test]
 fn a_segment_that_is_cut_off_is_told_from_a_prepared_one() {

@@ -689,6 +689,37 @@ fn what_becomes_of_cursors_is_told() {
     }
 }
 
+/// It was called a copy of no use, and the records were passed over.
+#[test]
+fn a_whole_copy_stands_in_for_a_damaged_segment() {
+    let whole = World::new();
+    let name = &whole.segments[1];
+    let sound = whole.disk.file(name).unwrap();
+    for copy in ["00000000000000843776.wal", "copy of a segment"] {
+        for hurt in 0..4 {
+            let world = whole.fork();
+            let mut bytes = sound.clone();
+            match hurt {
+                0 => bytes.truncate(9000),
+                1 => bytes[BLOCK + 300] ^= 4,
+                2 => bytes[BLOCK..].fill(0),
+                _ => bytes[..BLOCK + 200].fill(0xAA),
+            }
+            world.disk.put(name, &bytes);
+            // A part of one is none.
+            world.disk.put(copy, &sound[..BLOCK + 8]);
+            let lost = Repair::new().plan_on(world.disk.mount()).unwrap().lost_records;
+            assert_ne!(lost, Some(0), "{copy} {hurt}");
+            world.disk.put(copy, &sound);
+            let plan = Repair::new().run_on(world.disk.mount()).unwrap();
+            let of_it = plan.faults.iter().filter(|fault| fault.lsn.0 < base(&whole.segments[2]));
+            assert!(of_it.map(|fault| fault.lost_records).eq([Some(0)]), "{copy} {hurt}: {plan}");
+            assert_eq!(plan.dropped_records, 0, "{copy} {hurt}: {plan}");
+            assert_eq!(world.read(&open(&world.disk).unwrap()).len(), world.records.len(), "{copy} {hurt}");
+        }
+    }
+}
+
 /// A segment is trimmed once its link is durable. Without MARK nothing claims what one commit wrote, and all of it was taken
 /// for a torn tail, in silence.
 #[test]

@@ -1,5 +1,7 @@
 //! What lies in a log's directory: each file, what it is, and why it is kept.
 
+mod newest;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,18 +9,20 @@ use std::time::{Duration, Instant};
 use crate::bugs::Bugs;
 use crate::clean::{Holds, Why};
 use crate::error::{Error, Result};
-use crate::format::{self, BLOCK, Link, MARK, Seal, is_unfinished, segment_base, segment_name};
+use crate::format::{self, BLOCK, MARK, Seal, is_unfinished, segment_base, segment_name};
 use crate::lsn::{BatchTime, Lsn};
 use crate::recovery::{Found, TRIES, is_aside, missing, read_marks};
-use crate::scan::{Place, Scan, apply_notes, scan};
+use crate::scan::{Place, Scan, scan};
 use crate::storage::Storage;
 
 use super::Fault;
 use super::examine::{Depth, Examined, examine};
 use super::plan::Piece;
+use super::repair::may_be_lost;
 use super::subject::Subject;
 use super::tally::Tally;
 use super::walk::{Walked, walk};
+use newest::Newest;
 
 /// What a log is made of, as it was at one moment. From [`inspect`].
 #[derive(Clone, Debug, Default)]
@@ -49,7 +53,8 @@ pub struct Overview {
     /// Valid records of the log, as far as links and the newest segment tell; of sealed segments all, known to be durable
     /// or not.
     pub records: u64,
-    /// Records since the log was made, cleaned ones included: it only grows.
+    /// Records since the log was made, cleaned and lost ones included: it only grows, as long as the newest segment's link
+    /// is sound.
     pub appended: u64,
     /// What is damaged, as far as can be told without reading all: [`verify`](super::verify) tells the rest.
     pub faults: Vec<Fault>,
@@ -223,59 +228,20 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
             let what = "the newest segment's link is damaged: where the cursors stand and the last checkpoint is, and how \
                         many records there were, is told only as far as later frames say it; a repair finds it again";
             overview.notes.push(what.to_owned());
+        } else if may_be_lost(&examined) {
+            let what = "what is lost may have told where cursors stand and the last checkpoint is: they are shown as they were \
+                        before";
+            overview.notes.push(what.to_owned());
         }
     }
     overview.segments.sort_by_key(|segment| segment.base);
     let counts = overview.log().filter_map(|segment| segment.records);
     // Whatever damaged links may say.
     overview.records = counts.fold(0, u64::saturating_add);
-    overview.appended = newest.link.records_before + newest.scan.whole.records;
+    overview.appended = newest.appended(&examined);
     overview.since_checkpoint = overview.bytes_from(overview.checkpoint.unwrap_or_default());
     overview.disk_bytes += overview.segments.iter().map(|segment| segment.length).sum::<u64>();
     Ok((overview, settled))
-}
-
-/// The newest segment of the log, or of what is shown: its link tells what was so when it was begun, and its frames what was
-/// since.
-#[derive(Debug, Default)]
-struct Newest {
-    index: Option<usize>,
-    link: Link,
-    scan: Scan,
-}
-
-impl Newest {
-    fn read(subject: &Subject, examined: &Examined, index: Option<usize>) -> Result<Newest> {
-        let Some(index) = index else { return Ok(Newest::default()) };
-        let link = examined.plan.parts.get(index).and_then(|part| part.link.clone()).unwrap_or_default();
-        Ok(Newest { index: Some(index), link, scan: contents(subject, examined, index)?.unwrap_or_default() })
-    }
-
-    /// Whether its link, which tells of what lies before it, is lost.
-    fn is_unlinked(&self, examined: &Examined) -> bool {
-        let part = self.index.and_then(|index| examined.plan.parts.get(index));
-        part.is_some_and(|part| part.link.is_none())
-    }
-
-    /// Whether all that is shown of it was found in it.
-    fn reaches(&self, examined: &Examined) -> bool {
-        let base = self.index.map(|index| examined.plan.base(index));
-        base.is_none_or(|base| base.saturating_add(self.scan.batch.max(u64::from(BLOCK))) >= examined.shown)
-    }
-
-    /// The last checkpoint, durable or not; 0 if there is none.
-    fn checkpoint(&self) -> u64 {
-        self.scan.whole.checkpoint.max(self.link.checkpoint)
-    }
-
-    /// Where the cursors stand.
-    fn cursors(&self, front: u64) -> Vec<format::Cursor> {
-        let mut cursors = self.link.cursors.clone();
-        apply_notes(&mut cursors, self.scan.whole.notes.clone());
-        cursors.iter_mut().for_each(|cursor| cursor.lsn = cursor.lsn.max(front));
-        cursors.sort_by(|a, b| a.name.cmp(&b.name));
-        cursors
-    }
 }
 
 /// The last checkpoint that is durable. Where the newest segment tells of a later one, the one in which what is shown ends
@@ -357,7 +323,7 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
         } else if let Some(link) = sealed {
             info.hold(found.left.as_ref().map_or(link.seal(), |left| left.seal(link.seal())));
         } else if is_active {
-            info.hold(newest.scan.whole.seal(examined.shown.max(found.base), newest.link.last_record));
+            info.hold(newest.walked.found.seal(examined.shown.max(found.base), newest.link.last_record));
         } else if let Some(scan) = if is_member { contents(subject, examined, index)? } else { None } {
             // The link that said how it ended is lost.
             info.hold(scan.whole.seal(found.base.saturating_add(scan.batch), 0));

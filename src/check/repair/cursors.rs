@@ -42,8 +42,9 @@ fn now(examined: &Examined) -> Option<Vec<Cursor>> {
     Some(cursors)
 }
 
-/// Whether some of what tells of them is lost: the newest segment's link, or what may have been a note in it or above.
-fn may_be_lost(examined: &Examined) -> bool {
+/// Whether some of what tells of them is lost, and of the last checkpoint: the newest segment's link, or what may have been a
+/// note in it or above.
+pub(in super::super) fn may_be_lost(examined: &Examined) -> bool {
     let Some(index) = examined.newest() else { return true };
     let (plan, walked) = (&examined.plan, examined.walks.get(index).and_then(Option::as_ref));
     let is_linked = plan.parts.get(index).is_some_and(|part| part.link.is_some());

@@ -23,6 +23,7 @@ use super::plan::Plan;
 use super::subject::Subject;
 use super::tally::Tally;
 use super::{Fault, Report, Tell};
+pub(super) use cursors::may_be_lost;
 use known::{Known, know};
 pub(super) use layout::JUMP;
 use layout::Layout;
