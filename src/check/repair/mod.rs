@@ -18,6 +18,7 @@ use crate::lsn::Lsn;
 use crate::progress::Progress;
 use crate::storage::{Fs, Storage, lock_error};
 
+use super::aside;
 use super::examine::{Depth, Examined, examine};
 use super::plan::Plan;
 use super::subject::Subject;
@@ -260,6 +261,9 @@ impl<'a> Repair<'a> {
         let mut case = Case { storage: &**storage, tally, examined, known: Vec::new() };
         if case.examined.plan.survey.log_id.is_some() && !self.is_idle(&case) {
             case.known = know(case.storage, &case.examined)?;
+            // Whoever chooses a way is told what may be had elsewhere.
+            let notes = aside::notes(case.storage, &case.examined);
+            case.examined.report.notes.extend(notes);
         }
         Ok(case)
     }
