@@ -4,7 +4,7 @@
 
 use seawall::check::{Item, Repair, Verify, frames_on};
 use seawall::sim::{Disk, Keep};
-use seawall::{ErrorKind, Options, Wal};
+use seawall::{Durability, ErrorKind, Options, Wal};
 
 const BLOCK: usize = 4096;
 
@@ -149,6 +149,24 @@ fn verifying_tells_of_records_in_files_that_were_moved_aside() {
         let opened = &wal.recovery().notes;
         assert!(opened.iter().any(|note| note.ends_with(&told)), "{told} {opened:?}");
     }
+}
+
+/// Bytes behind a torn place are still in their segment, and not in the log.
+#[test]
+fn records_beyond_the_end_are_not_told_as_in_the_log_too() {
+    let disk = Disk::new(11);
+    let wal = Options::new().segment_size(16 << 10).durability(Durability::Os).open_on(disk.mount()).unwrap();
+    let lsns = [1, 2, 3].map(|n| wal.append(&[n; 600]).unwrap().wait().unwrap());
+    // Nothing was synced.
+    disk.crash(Keep::All);
+    drop(wal);
+    let name = disk.names().into_iter().find(|name| name.ends_with(".wal")).unwrap();
+    disk.put(&format!("{name}.aside"), disk.file(&name).unwrap());
+    flip(&disk, &name, usize::try_from(lsns[1].0).unwrap() + 100);
+    let report = Verify::new().threads(1).run_on(disk.mount()).unwrap();
+    assert_eq!((report.is_clean(), report.records, report.end), (true, 1, lsns[1]), "{report}");
+    let told = format!("{name}.aside: moved aside earlier, holds 3 valid records, 2 of them not in the log");
+    assert!(report.notes.contains(&told), "{report}");
 }
 
 /// A segment under another name whose header is damaged, and the link with it that would tell its seed: its frames hold

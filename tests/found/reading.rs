@@ -208,3 +208,77 @@ fn an_overtaken_view_is_told_where_the_log_begins_now() {
     let error = view.read(..).unwrap().find_map(Result::err).unwrap();
     assert!(matches!(*error.kind(), ErrorKind::Removed { first: left, .. } if left == first), "{error}");
 }
+
+/// A writer that was killed may have begun a segment durably and not have come to say so in MARK, and nothing else that a
+/// view reads tells of another file.
+#[test]
+fn a_view_finds_a_segment_that_mark_does_not_tell_of() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(b"first").unwrap().wait().unwrap();
+    let beside = Failing::new(disk.mount());
+    let view = small().open_read_only_on(beside.clone()).unwrap();
+    let mark = disk.file("MARK").unwrap();
+    wal.rotate().unwrap();
+    for record in [b"second", b"third!"] {
+        wal.append(record).unwrap().wait().unwrap();
+    }
+    disk.put("MARK", mark);
+    let count = || view.read(..).unwrap().map(Result::unwrap).count();
+    let before = beside.count(Operation::List);
+    assert_eq!((view.look().unwrap(), count()), (view.durable_lsn(), 1));
+    let looks = (0..300).filter(|_| view.look().is_ok() && count() == 1).count();
+    // The last one may not have been durable, as far as anything tells.
+    assert_eq!(count(), 2, "not within 300 looks");
+    let lists = beside.count(Operation::List) - before;
+    assert!(looks > 50 && lists < 10, "{looks} looks before, {lists} times listed");
+}
+
+/// Of two copies of a log that were both written to, each has a segment of its own at the same base: what follows the
+/// one does not follow the other.
+#[test]
+fn a_view_does_not_go_on_in_a_segment_of_a_copy() {
+    let ours = Disk::new(1);
+    small().open_on(ours.mount()).unwrap().append(b"both").unwrap().wait().unwrap();
+    let copy = ours.fork();
+    copy.reseed(2);
+    // Larger segments, so that the next one has another base.
+    let [wal, other] = [(&ours, 16 << 10), (&copy, 20 << 10)]
+        .map(|(disk, size)| Options::new().segment_size(size).open_on(disk.mount()).unwrap());
+    assert_eq!(wal.append(b"ours").unwrap().wait().unwrap(), other.append(b"copy").unwrap().wait().unwrap());
+    let view = small().open_read_only_on(ours.mount()).unwrap();
+    other.rotate().unwrap();
+    for _ in 0..2 {
+        other.append(b"copy").unwrap().wait().unwrap();
+    }
+    let used =
+        |name: &&String| name.ends_with(".wal") && copy.file(name).unwrap()[4096..].iter().any(|byte| *byte != 0);
+    let theirs = copy.names().iter().rfind(used).unwrap().clone();
+    assert!(ours.file(&theirs).is_none(), "{theirs}");
+    ours.put(&theirs, copy.file(&theirs).unwrap());
+    wal.rotate().unwrap();
+    wal.append(b"more").unwrap().wait().unwrap();
+    assert!(ours.names().iter().any(|name| name.ends_with(".wal") && *name > theirs), "it is not the highest");
+    assert_eq!(view.look().unwrap(), wal.durable_lsn());
+    let records: Vec<_> = view.read(..).unwrap().map(|record| record.unwrap().payload).collect();
+    assert_eq!(records, [&b"both"[..], b"ours", b"more"]);
+}
+
+/// Each segment that a view knows is an open file, whose blocks are not given back before it is let go.
+#[test]
+fn a_view_lets_go_of_what_was_cleaned() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    for n in 0..12 {
+        wal.append(&[n; 7000]).unwrap().wait().unwrap();
+    }
+    let view = small().open_read_only_on(disk.mount()).unwrap();
+    let segments = view.split(usize::MAX).len();
+    assert!(!wal.clean_before_lsn(Lsn::MAX).unwrap().removed.is_empty());
+    wal.close().unwrap();
+    drop(wal);
+    let used = disk.used();
+    view.look().unwrap();
+    assert_eq!((segments, view.split(usize::MAX).len()), (12, 1));
+    assert!(used - disk.used() >= 4 * (16 << 10), "{used} bytes, and {} then", disk.used());
+}

@@ -412,6 +412,30 @@ fn small_appends_do_not_pass_a_large_batch_that_waits_for_room() {
     });
 }
 
+/// A follower of a view that begins to wait while all is well is woken for an error too.
+#[test]
+fn a_follower_of_a_view_is_woken_for_an_error_that_comes_while_it_waits() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(b"read").unwrap().wait().unwrap();
+    let view = small().open_read_only_on(disk.mount()).unwrap();
+    let mut follower = view.follow(wal.durable_lsn());
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    let looks = || {
+        disk.advance(Duration::from_millis(100));
+        disk.settle();
+        woken.times.load(Ordering::SeqCst)
+    };
+    assert!(pin!(follower.next()).poll(&mut context).is_pending());
+    assert_eq!(looks(), 0);
+    disk.fail(Fault::new(Operation::Read).for_good());
+    assert_eq!(looks(), 1);
+    let next = pin!(follower.next()).poll(&mut context);
+    assert!(matches!(&next, Poll::Ready(Err(e)) if *e.kind() == ErrorKind::Io), "{next:?}");
+}
+
 /// The log is closed between a follower's look and its watching: whoever closes wakes those that it finds, and nobody is
 /// left to wake one that comes after.
 #[test]

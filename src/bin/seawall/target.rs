@@ -153,7 +153,33 @@ fn lead(path: &Path, links: usize) -> PathBuf {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use seawall::Wal;
+
     use super::*;
+
+    /// Somebody else may make a log of the same name between the look at it and the making.
+    #[test]
+    fn what_another_writer_has_just_begun_is_not_taken_away() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("log");
+        let mut other = None;
+        let error = make(&dir, || {
+            other = Some(Wal::open(&dir)?);
+            Ok(Wal::open(&dir)?)
+        });
+        assert_eq!(exit::of_log(&error.unwrap_err()).map(Error::kind), Some(&ErrorKind::Locked));
+        let other = other.unwrap();
+        other.append(b"theirs").unwrap().wait().unwrap();
+        other.close().unwrap();
+        assert_eq!(check::inspect(&dir).unwrap().records, 1);
+        // One's own is.
+        let new = temp.path().join("new");
+        let failed = make(&new, || -> anyhow::Result<()> {
+            drop(Wal::open(&new)?);
+            anyhow::bail!("planned")
+        });
+        assert!(failed.is_err() && !new.exists());
+    }
 
     #[test]
     fn a_log_is_known_by_a_segment_of_any_life() {
