@@ -506,6 +506,8 @@ fn a_log_of_a_newer_version_is_told_from_a_damaged_one() {
         &["stats", dir],
         &["export", dir, "--out", text(&new.path().join("new"))],
         &["salvage", dir],
+        &["dump", text(&only)],
+        &["verify", text(&only)],
         &["salvage", text(&only)],
         &["salvage", text(&only), "--to", text(&new.path().join("new"))],
         &receive,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Header, segment_base};
+use crate::format::{BadHeader, Header, segment_base};
 use crate::recovery::{Survey, TRIES, find, missing, survey_beside};
 use crate::storage::{Fs, Storage, not_found, read_head};
 
@@ -89,9 +89,12 @@ impl Subject {
         let path = self.path(name);
         let file = self.storage.open(name, false).map_err(|e| Error::io("open", &path, e))?;
         let head = read_head(&*file).map_err(|e| Error::io("read", &path, e))?;
-        let header = Header::decode(&head).ok().map(|(header, _)| header);
+        let decoded = Header::decode(&head);
+        let header = decoded.ok().map(|(header, _)| header);
         let named = || name.split_once('.').and_then(|(base, _)| segment_base(&format!("{base}.wal")));
-        let Some(base) = header.map(|header| header.base).or_else(named) else {
+        // Of a newer version's the name is not asked: `find` refuses it.
+        let newer = (decoded == Err(BadHeader::TooNew)).then_some(0);
+        let Some(base) = header.map(|header| header.base).or(newer).or_else(named) else {
             let message = "not a segment: neither its header nor its name says where it lies";
             return Err(Error::new(ErrorKind::NotFound, "open", message).at(path, 0));
         };
