@@ -99,7 +99,7 @@ fn of_a_log_that_opening_refuses_the_last_records_are_shown() {
         assert_eq!(output.status.code(), Some(2), "{n}: {told}");
         let damage = told.lines().filter(|line| line.starts_with("damage: ") && line.contains(&lsn(hit).to_string()));
         assert_eq!((damage.count(), told.lines().last()), (1, Some(&*ways)), "{n}: {told}");
-        // Nobody writes to it: the error ends it.
+        // There is no view of it to wait with: the error ends it.
         let output = seawall(&["tail", "-f", "--json", "-n", &n.to_string(), dir]);
         let mut shown = lines(&output);
         let error = shown.pop().unwrap();
@@ -112,6 +112,21 @@ fn of_a_log_that_opening_refuses_the_last_records_are_shown() {
     let dumped = lines(&seawall(&["dump", "--json", dir]));
     let output = seawall(&["tail", "--json", "-n", "5000", dir]);
     assert_eq!((lines(&output), output.status.code()), (dumped, Some(2)), "{}", said(&output));
+}
+
+/// Its help said that a log that opening refuses has no writer.
+#[test]
+fn a_bit_that_flips_beside_a_writer_ends_the_reader_and_not_the_writer() {
+    let temp = tempfile::tempdir().unwrap();
+    let wal = log(temp.path(), 10);
+    flip(&segments(temp.path())[0], 4096 + 300);
+    for n in 0..2_u64 {
+        let output = seawall(&["tail", "-f", "-n", "1", "--json", text(temp.path())]);
+        let shown = lines(&output);
+        assert_eq!((shown.len(), output.status.code()), (2, Some(2)), "{}", said(&output));
+        assert_eq!((number(&shown[0]), &shown[1]["error"]["kind"]), (9 + n, &json!("damage")), "{shown:?}");
+        wal.at(10 + n).append(b"more").unwrap().wait().unwrap();
+    }
 }
 
 /// It kept all of them before it wrote the first.

@@ -21,9 +21,9 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// Write out the last records of a log, and go on as more become durable
 ///
-/// Works beside a live writer, which notices nothing of it, and goes on past damage. Only what is known to be durable is
-/// written out. A log that opening refuses has no writer: with -f its last records are written out too, and the error ends
-/// it.
+/// Works beside a live writer, which notices nothing of it. Only what is known to be durable is written out. The last
+/// records are written out past damage, those of a log that opening refuses too. With -f that error ends it then, and so
+/// does damage in what follows, though a writer that has not met it may go on.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -85,8 +85,8 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     Ok(if damaged.is_some() { exit::damage() } else { exit::CLEAN })
 }
 
-/// Writes out the last records of a log that opening refuses, past its damage. Nobody can write to it, so there is nothing
-/// to wait for.
+/// Writes out the last records of a log that opening refuses, past its damage. A writer that opened it before may go on,
+/// but there is no view of it to wait with.
 fn refused(arguments: &Arguments, error: Error, out: &mut Out) -> anyhow::Result<ExitCode> {
     let ErrorKind::Damage(damage) = error.kind() else { return Err(error.into()) };
     let Damage { what, lsn, .. } = &**damage;
