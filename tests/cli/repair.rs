@@ -117,7 +117,12 @@ fn a_plan_and_a_dry_run_change_nothing() {
     ] {
         let output = seawall(&[&["repair", text(temp.path())], way].concat());
         assert_eq!(output.status.code(), Some(2), "{way:?} {}", said(&output));
-        assert!(told(&output).contains("touched  nothing"), "{}", told(&output));
+        let (asked, dir) = (way.split_last().map_or(&[][..], |(_, asked)| asked), text(temp.path()));
+        let next = match asked {
+            [] => format!("next     seawall repair {dir} --pass-over     does this"),
+            asked => format!("next     seawall repair {dir} {}\n", asked.join(" ")),
+        };
+        assert!(told(&output).contains(&format!("touched  nothing\n{next}")), "{}", told(&output));
         let json = seawall(&[&["repair", text(temp.path()), "--json"], way].concat());
         assert_eq!(lines(&json)[0]["done"], Value::Bool(false));
     }
@@ -221,6 +226,21 @@ fn what_a_way_drops_is_the_same_number_in_its_plan() {
         }
         assert!(ways > 0, "{plan}{}", temp.path().display());
     }
+}
+
+/// All of a segment in which nothing is left goes either way: that was proposed twice.
+#[test]
+fn no_quarantine_is_proposed_that_does_what_passing_over_does() {
+    let (temp, files, plan) = planned(|_, files| fs::write(&files[1], [0; 64 << 10]).unwrap());
+    assert!(plan.contains("--cut ") && !plan.contains("--quarantine"), "{plan}");
+    let name = text(files[1].file_name().unwrap().as_ref());
+    let steps = |way: &[&str]| {
+        let plan = lines(&seawall(&[&["repair", text(temp.path()), "--dry-run", "--json"], way].concat())).remove(0);
+        (plan["dropped_records"].clone(), plan["steps"].clone())
+    };
+    assert_eq!(steps(&["--quarantine", name]), steps(&["--pass-over"]));
+    let (.., plan) = planned(|_, files| flip(&files[1], 9000));
+    assert!(plan.contains("--quarantine"), "{plan}");
 }
 
 /// A copy was planned of a file that is not there.

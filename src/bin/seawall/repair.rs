@@ -74,6 +74,21 @@ impl Arguments {
     fn acts(&self) -> bool {
         self.pass_over || self.cut.is_some() || !self.quarantine.is_empty()
     }
+
+    /// The command that does what it is asked to do.
+    fn acting(&self) -> String {
+        let mut command = format!("seawall repair {}", failure::shell(&self.dir));
+        if self.pass_over {
+            command += " --pass-over";
+        }
+        for segment in &self.quarantine {
+            command += &format!(" --quarantine {}", failure::shell(Path::new(segment)));
+        }
+        if let Some(lsn) = self.cut {
+            command += &format!(" --cut {lsn}");
+        }
+        command
+    }
 }
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
@@ -92,8 +107,10 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         out.json(&object(&plan, act))?;
     } else {
         text(&plan, act, arguments, out)?;
-        if !asked && !plan.steps.is_empty() {
-            ways(&plan, arguments, out)?;
+        match (plan.steps.is_empty() || act, asked) {
+            (true, _) => {}
+            (false, true) => out.line(failure::next(&[arguments.acting()]))?,
+            (false, false) => ways(&plan, arguments, out)?,
         }
     }
     let lost = plan.dropped_records > 0 || plan.lost_records != Some(0);
@@ -170,7 +187,7 @@ fn ways(plan: &RepairPlan, arguments: &Arguments, out: &mut Out) -> anyhow::Resu
     out.line(format_args!(
         "next     seawall repair {dir} --pass-over     does this; first copy the directory, if you can"
     ))?;
-    for way in &plan.others {
+    for way in plan.others.iter().filter(|way| !is_same(plan, way)) {
         let (way, dropped) = match way {
             Way::Cut { lsn, dropped_records } => (format!("--cut {lsn}"), dropped_records),
             Way::Quarantine { segment, dropped_records } => (format!("--quarantine {segment}"), dropped_records),
@@ -183,6 +200,16 @@ fn ways(plan: &RepairPlan, arguments: &Arguments, out: &mut Out) -> anyhow::Resu
     ways.iter().try_for_each(|way| {
         out.line(format_args!("    or   {way}     writes what is left into a new log, and leaves this one"))
     })
+}
+
+/// Whether another way is the one of the plan once more: all of a segment goes in which nothing is left to keep.
+fn is_same(plan: &RepairPlan, way: &Way) -> bool {
+    let Way::Quarantine { segment: of, dropped_records } = way else { return false };
+    let passes_over = |step: &Step| match step {
+        Step::Rewrite { segment, .. } | Step::PutBack { segment, .. } => segment == of,
+        _ => false,
+    };
+    *dropped_records <= plan.dropped_records && plan.steps.iter().any(passes_over)
 }
 
 /// The commands that write into new logs what is left. Where it is in doubt whether anything is, it is looked for.
