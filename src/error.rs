@@ -11,6 +11,8 @@ use crate::lsn::{BatchTime, Lsn};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong. Clones share it: every waiter of a failed sync gets the same one.
+///
+/// `{:?}` is what `{}` is, as it is what a `main` that returns it prints; `{:#?}` has the fields, one a line.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -333,12 +335,42 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}({self})", self.0.kind)
+        if !f.alternate() {
+            return fmt::Display::fmt(self, f);
+        }
+        let Inner { kind, operation, path, offset, message, source, touched } = &*self.0;
+        f.debug_struct("Error")
+            .field("kind", kind)
+            .field("operation", operation)
+            .field("path", path)
+            .field("offset", offset)
+            .field("message", message)
+            .field("source", source)
+            .field("touched", touched)
+            .finish()
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|e| e as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `main` that returned one printed all of it twice, on one line.
+    #[test]
+    fn debug_says_what_display_says_and_has_the_fields_on_lines_of_their_own() {
+        let error = Error::damage("open", Path::new("log"), Damage::at("00000000000000000000.wal", 4096, 4096));
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let (fields, told) = (format!("{error:#?}"), format!("{:?}", error.0.message));
+        assert!(fields.starts_with("Error {\n    kind: Damage(\n        Damage {\n"), "{fields}");
+        assert_eq!(fields.matches(&told).count(), 1, "{fields}");
+        for field in ["operation: \"open\"", "path: Some(", "offset: Some(", "source: None", "touched: []"] {
+            assert!(fields.contains(&format!("\n    {field}")), "{field}: {fields}");
+        }
     }
 }
