@@ -19,8 +19,8 @@ use crate::view::{Looked, View};
 ///
 /// [`look`](ReadOnly::look) again to see more, or [`follow`](ReadOnly::follow) it. Any number may be open beside a live
 /// writer; they neither lock nor write nor map.
-/// A reader that cleaning overtakes is told [`ErrorKind::Removed`]. It holds a descriptor for each segment, so that
-/// what is cleaned away meanwhile may take its room on the disk until the reader is dropped.
+/// A reader that cleaning overtakes is told [`ErrorKind::Removed`](crate::ErrorKind::Removed). It holds a descriptor for
+/// each segment, so that what is cleaned away meanwhile may take its room on the disk until the reader is dropped.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
