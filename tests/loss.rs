@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use seawall::check::{Item, Repair, Report, Way, frames, verify};
-use seawall::{BatchTime, Damage, ErrorKind, Lsn, Options, Wal};
+use seawall::{BatchTime, Damage, Durability, ErrorKind, Lsn, Options, Wal};
 
 #[allow(dead_code)]
 #[path = "common/random.rs"]
@@ -787,4 +787,35 @@ fn of_a_log_of_many_lives_the_segment_that_is_gone_is_the_one_that_is_missed() {
         let newest = gone == used.last().unwrap();
         assert!(damage.segment == *gone || newest && damage.segment > used[3] && damage.segment < *gone, "{error}");
     }
+}
+
+/// A power cut left a hole in what no sync had reached, and an opening dropped what was behind it; then the file is gone. What
+/// was dropped was told as lost with it.
+#[test]
+fn what_an_opening_dropped_is_not_told_as_lost() {
+    let (live, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wal = small().durability(Durability::Os).open(live.path()).unwrap();
+    (0..5).for_each(|n| _ = wal.append(&[n; 1000]).unwrap().wait().unwrap());
+    wal.sync().unwrap();
+    let lsns: Vec<u64> = (5..16).map(|n| wal.append(&[n; 1000]).unwrap().wait().unwrap().0).collect();
+    for path in fs::read_dir(live.path()).unwrap().map(|entry| entry.unwrap().path()) {
+        fs::copy(&path, dir.path().join(name(&path))).unwrap();
+    }
+    // MARK as the disk had it.
+    fs::remove_file(dir.path().join("MARK")).unwrap();
+    let first = dir.path().join("00000000000000000000.wal");
+    let mut bytes = fs::read(&first).unwrap();
+    bytes[lsns[1] as usize + 100] ^= 1;
+    fs::write(&first, bytes).unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let torn = wal.recovery().torn.clone().unwrap();
+    assert_eq!((torn.lsn.0, wal.read(..).unwrap().count()), (lsns[1], 6));
+    wal.close().unwrap();
+    assert_eq!(verify(dir.path()).unwrap().records, 6);
+    fs::remove_file(&first).unwrap();
+    let report = verify(dir.path()).unwrap();
+    assert_eq!(report.faults[0].lost_records, None, "{report}");
+    let error = small().open(dir.path()).unwrap_err();
+    let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+    assert_eq!(damage.records, None, "{error}");
 }

@@ -166,7 +166,7 @@ fn records_beyond_the_end_are_not_told_as_in_the_log_too() {
     let report = Verify::new().threads(1).run_on(disk.mount()).unwrap();
     assert_eq!((report.is_clean(), report.records, report.end), (true, 1, lsns[1]), "{report}");
     let told = format!("{name}.aside: moved aside earlier, holds 3 valid records, 2 of them not in the log");
-    assert!(report.notes.contains(&told), "{report}");
+    assert!(report.notes.iter().any(|note| note.starts_with(&told)), "{report}");
 }
 
 /// A segment under another name whose header is damaged, and the link with it that would tell its seed: its frames hold

@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 use crate::format::BLOCK;
 use crate::lsn::Lsn;
 
-use super::Report;
 use super::plan::{Piece, Plan};
 use super::subject::Subject;
 use super::sum::Sum;
 use super::tally::Tally;
 use super::walk::{Walked, walk};
+use super::{Fault, Report};
 
 /// How much to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,6 +207,12 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     let last = pieces.iter().rev().find(|piece| plan.base_of(piece) < shown).and_then(|piece| plan.end_of(piece));
     let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);
     report.end = Lsn(end);
+    // It may have been a torn tail, which an opening has dropped already.
+    let unproven = |fault: &&mut Fault| fault.lsn.0.saturating_add(fault.lost_bytes) > durable;
+    for fault in report.faults.iter_mut().filter(|fault| fault.lost_records > Some(0)).filter(unproven) {
+        fault.lost_records = None;
+        fault.what += &format!("; nothing says that what lay above LSN {durable} was durable");
+    }
     report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));
     Ok(Examined { plan, pieces, walks, durable, certain, shown, gone, overtaken: false, report })
 }

@@ -161,7 +161,7 @@ pub struct Report {
     pub records: u64,
     /// Bytes of the frames that are valid.
     pub bytes: u64,
-    /// Where the log begins: all below was cleaned.
+    /// Where the log begins, as far as what is left tells: all below was cleaned, or a fault is told of it.
     pub first: Lsn,
     /// Where it ends. A torn tail, of which nothing says that it was durable, lies beyond and is no fault.
     pub end: Lsn,
@@ -186,7 +186,8 @@ pub struct Fault {
     /// Bytes from there to the next valid frame, or to where the segment ended, as far as that is known.
     pub lost_bytes: u64,
     /// How many records were there, where that can be told: of a whole file as many as links say, with what an earlier
-    /// repair passed over in it. `Some(0)`: none is lost by it.
+    /// repair passed over in it. `Some(0)`: none is lost by it. Of what nothing says that it was durable that cannot be told:
+    /// it may have been a torn tail, which an opening has dropped before.
     pub lost_records: Option<u64>,
     /// Valid records beyond it in the same segment.
     pub beyond: u64,
