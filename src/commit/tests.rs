@@ -42,6 +42,22 @@ fn one_failure_reaches_everybody_and_is_final() {
     commit.wait(0, to(0), &|| panic!("never led")).unwrap();
 }
 
+/// The point moves, and a later round fails, between a waiter's first look and the one under the lock.
+#[test]
+fn what_is_durable_stays_durable_whatever_failed_later() {
+    let (commit, looks) = (Commit::new(0), AtomicUsize::new(0));
+    let late = |commit: &Commit| {
+        if looks.fetch_add(1, Ordering::SeqCst) > 0 {
+            return to(8)(commit);
+        }
+        commit.try_lead(&|| Ok(Led::Synced(8))).unwrap().unwrap();
+        commit.fail(&Error::new(ErrorKind::Io, "sync", "gone"));
+        false
+    };
+    commit.wait(8, late, &|| panic!("never led")).unwrap();
+    assert!(matches!(commit.poll(8, Waker::noop()), Some(Ok(()))));
+}
+
 #[test]
 fn a_panicking_leader_leaves_nobody_waiting() {
     let commit = Arc::new(Commit::new(0));
