@@ -185,7 +185,7 @@ fn a_second_recovery_disagrees_with_one_that_lacks_a_safety() {
 fn each_damage_to_a_small_log_is_judged_alike() {
     let mut seen = Seen::default();
     for (closed, mark) in [(true, true), (true, false), (false, true), (false, false)] {
-        let script = Script::of_every_shape(closed);
+        let (script, copy) = (Script::of_every_shape(closed, 0), Script::of_every_shape(closed, 1));
         if !mark {
             script.disk.remove("MARK");
         }
@@ -213,6 +213,8 @@ fn each_damage_to_a_small_log_is_judged_alike() {
             }
             look(format!("{name}: removed"), &|disk| assert!(disk.remove(&name)));
             look(format!("{name}: zeros"), &|disk| disk.put(&name, vec![0; bytes.len()]));
+            let copied = copy.disk.file(&name).unwrap();
+            look(format!("{name}: of a copy that went on"), &|disk| disk.put(&name, &copied));
             for other in script.disk.names().into_iter().filter(|other| *other != name) {
                 let theirs = script.disk.file(&other).unwrap();
                 look(format!("{name} over {other}"), &|disk| disk.put(&other, &bytes));
@@ -305,11 +307,13 @@ impl Script {
         }
     }
 
-    /// Two segments and a prepared one, closed or after a power cut that kept what nobody waited for.
-    fn of_every_shape(closed: bool) -> Script {
+    /// Two segments and a prepared one, closed or after a power cut that kept what nobody waited for. Another seed gives
+    /// another log with the same identity.
+    fn of_every_shape(closed: bool, seed: u64) -> Script {
         let options = Options::new().segment_size(16 << 10);
         let script = Script { seed: 0, disk: Disk::new(0), options, acknowledged: BTreeMap::new() };
         let wal = script.open(&script.disk).unwrap();
+        script.disk.reseed(seed);
         let wait = |ticket: seawall::Result<Ticket<'_>>| _ = ticket.unwrap().wait().unwrap();
         wait(wal.append(b""));
         wait(wal.at(7).append_parts(&[b"in ", b"parts"]));

@@ -6,9 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use seawall::check::Verify;
+use seawall::sim::Disk;
 use seawall::{ErrorKind, Lsn, Wal};
 
-use crate::common::{filled, payload, payloads, small};
+use crate::common::{fill, filled, is_damage, payload, payloads, segments, small};
 use crate::spec;
 use crate::stops::Stops;
 
@@ -161,4 +163,35 @@ fn row_31_a_moved_log_needs_no_repair() {
     assert_eq!(wal.cursor("reader").unwrap().lsn().unwrap(), cursor);
     assert!(wal.recovery().torn.is_none(), "{}", wal.recovery());
     assert_eq!(*small().create(false).open(&from).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// The log and its copy are one by identity and names; what tells their segments apart is the seed in the next one's link.
+#[test]
+fn row_31_a_segment_of_a_copy_that_went_on_is_none_of_the_log() {
+    let log = Disk::new(31);
+    let wal = small().open_on(log.mount()).unwrap();
+    fill(&wal, 0..3, LENGTH);
+    wal.close().unwrap();
+    drop(wal);
+    let copy = log.fork();
+    copy.reseed(32);
+    for (disk, first) in [(&log, 3), (&copy, 1000)] {
+        let wal = small().open_on(disk.mount()).unwrap();
+        fill(&wal, first..first + 60, LENGTH);
+        wal.close().unwrap();
+    }
+    let names = segments(&log);
+    assert_eq!(names, segments(&copy));
+    let used = names.iter().filter(|name| log.file(name).unwrap().len() > 4096).collect::<Vec<_>>();
+    assert!(used.len() > 3);
+    for name in &used[1..] {
+        let mixed = log.fork();
+        mixed.put(name, copy.file(name).unwrap());
+        let opened = small().open_on(mixed.mount());
+        assert!(is_damage(&opened), "{name}: {opened:?}");
+        let read = small().open_read_only_on(mixed.mount());
+        assert!(is_damage(&read), "{name}, read only: {read:?}");
+        let report = Verify::new().run_on(mixed.mount()).unwrap();
+        assert!(!report.is_clean(), "{name}: {report}");
+    }
 }
