@@ -23,7 +23,7 @@ use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::segment::Segment;
 use crate::sync::RwLockReadGuard;
 use damage::damaged;
-pub(crate) use get::get;
+pub(crate) use get::{checkpoint, get};
 
 /// What records are read from: a log that is written, or one that is only read.
 pub(crate) trait Segments: Send + Sync {

@@ -9,7 +9,7 @@ use crate::follow::Follower;
 use crate::format::Cursor;
 use crate::lsn::Lsn;
 use crate::options::Options;
-use crate::read::{Records, Segments, get, split};
+use crate::read::{Records, Segments, checkpoint, get, split};
 use crate::record::Record;
 use crate::recovery::Recovery;
 use crate::storage::Storage;
@@ -113,11 +113,11 @@ impl ReadOnly {
     /// The last durable checkpoint.
     ///
     /// # Errors
-    /// As [`Wal::get`](crate::Wal::get).
+    /// As [`Wal::checkpoint`](crate::Wal::checkpoint).
     pub fn checkpoint(&self) -> Result<Option<Record>> {
         match self.view.checkpoint() {
             0 => Ok(None),
-            lsn => self.get(Lsn(lsn)).map(Some),
+            lsn => checkpoint(&self.view, Lsn(lsn)).map(Some),
         }
     }
 }

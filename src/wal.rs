@@ -18,7 +18,7 @@ use crate::log::Log;
 use crate::lsn::{BatchTime, Lsn};
 use crate::need::Need;
 use crate::options::Options;
-use crate::read::{Records, Segments, get, split};
+use crate::read::{Records, Segments, checkpoint, get, split};
 use crate::record::Record;
 use crate::recovery::Recovery;
 use crate::stats::Stats;
@@ -231,7 +231,8 @@ impl Wal {
     /// The last durable checkpoint.
     ///
     /// # Errors
-    /// As [`get`](Wal::get).
+    /// As [`get`](Wal::get). `Damage` until another is appended, where it was lost and a repair found none before it: rebuild
+    /// the state from the log's first record, or from what you have elsewhere where that was cleaned, and append it anew.
     pub fn checkpoint(&self) -> Result<Option<Record>> {
         let writer = &self.log.writer;
         let last = || writer.framing.lock().checkpoint_below(writer.commit.acknowledged());
@@ -240,7 +241,7 @@ impl Wal {
             if lsn == 0 {
                 return self.log.check().map(|()| None);
             }
-            match self.get(Lsn(lsn)) {
+            match checkpoint(&*self.log, Lsn(lsn)) {
                 // Another was appended meanwhile, and all before it cleaned.
                 Err(e) if matches!(e.kind(), ErrorKind::Removed { .. }) && last() != lsn => {}
                 found => return found.map(Some),

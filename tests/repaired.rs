@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use seawall::check::{Repair, RepairPlan, Report, Verify, inspect_on};
+use seawall::receiver::recover;
 use seawall::sim::{Disk, Keep};
-use seawall::{Lsn, Options, Wal};
+use seawall::{ErrorKind, Lsn, Options, Wal};
 
 const BLOCK: usize = 4096;
 
@@ -272,4 +273,36 @@ fn what_a_repair_left_free_is_not_lost() {
     let bytes: u64 = report.faults.iter().map(|fault| fault.lost_bytes).sum();
     assert!(lost(&report).is_none_or(|lost| lost == 12), "{report}");
     assert!((12 * 424..128 << 10).contains(&bytes), "{report}");
+}
+
+/// The links tell of a checkpoint, and of its segment nothing is left: what stands in for it may lie elsewhere.
+#[test]
+fn a_checkpoint_that_is_lost_is_said_to_be_until_there_is_another() {
+    for size in [16 << 10, 32 << 10] {
+        let disk = Disk::new(1);
+        let wal = Options::new().segment_size(size).open_on(disk.mount()).unwrap();
+        drop(wal.append(&[0]).unwrap());
+        wal.rotate().unwrap();
+        let lost = wal.append_checkpoint(b"state").unwrap().lsn();
+        for n in 1..3 {
+            wal.rotate().unwrap();
+            drop(wal.append(&[n]).unwrap());
+        }
+        wal.close().unwrap();
+        let names = used(&disk);
+        assert!(disk.remove(&names[1]));
+        spoil(&disk, &names[2], BLOCK..BLOCK + 40);
+        let (_, left) = repair(&disk, &Repair::new());
+        assert_eq!(left, [0, 1, 2]);
+        let (wal, view) = (open(&disk).unwrap(), Options::new().open_read_only_on(disk.mount()).unwrap());
+        for error in [wal.checkpoint().unwrap_err(), view.checkpoint().unwrap_err()] {
+            let ErrorKind::Damage(damage) = error.kind() else { panic!("{size}: {error}") };
+            assert_eq!((damage.lsn, damage.beyond), (lost, 2), "{error}");
+            assert!(error.to_string().contains("lost and passed over by a repair"), "{error}");
+        }
+        let error = recover(&wal).unwrap_err();
+        assert!(error.to_string().contains("lost and passed over by a repair"), "{error}");
+        let anew = wal.append_checkpoint(b"anew").unwrap().wait().unwrap();
+        assert_eq!(wal.checkpoint().unwrap().map(|found| found.lsn), Some(anew));
+    }
 }

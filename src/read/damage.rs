@@ -7,7 +7,7 @@ use crate::scan::{damage_at, look_beyond};
 
 use super::{Open, Segments, removed};
 
-/// The error for an LSN in a gap, which ends at an offset.
+/// The error for an LSN in a gap, which ends at an offset: of the segment, or behind it where no file is left.
 pub(super) fn passed_over(segments: &impl Segments, open: &Open, lsn: Lsn, end: u64) -> Error {
     let segment = &open.segment;
     let offset = lsn.0 - segment.base;
@@ -15,7 +15,7 @@ pub(super) fn passed_over(segments: &impl Segments, open: &Open, lsn: Lsn, end: 
         what: "what was here was lost and passed over by a repair".to_owned(),
         found: format!("a gap up to LSN {}", segment.base + end),
         bytes: end - offset,
-        ..Damage::at(&segment.name, offset, lsn.0)
+        ..if lsn.0 < open.end() { Damage::at(&segment.name, offset, lsn.0) } else { Damage::at("", 0, lsn.0) }
     };
     damage_in(segments, open, damage, end)
 }

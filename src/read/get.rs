@@ -36,6 +36,17 @@ pub(crate) fn get(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
     }
 }
 
+/// The checkpoint at `lsn`, which the log tells of: where no record begins there a repair passed it over, and what stands in
+/// for its segment lies elsewhere, if anything does.
+pub(crate) fn checkpoint(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
+    let found = get(segments, lsn);
+    let is_lost = matches!(&found, Err(e) if matches!(e.kind(), ErrorKind::NoRecord(_)));
+    let Some(segment) = segments.below(lsn.0).filter(|_| is_lost) else { return found };
+    let end = segments.after(segment.base).map_or_else(|| segments.shown(), |next| next.base) - segment.base;
+    let open = Open::new(segments, segment, Chunk::default())?;
+    Err(passed_over(segments, &open, lsn, end))
+}
+
 fn no_record(lsn: Lsn) -> Error {
     Error::new(ErrorKind::NoRecord(lsn), "get", format!("no record begins at LSN {lsn}"))
 }
