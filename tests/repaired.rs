@@ -306,3 +306,32 @@ fn a_checkpoint_that_is_lost_is_said_to_be_until_there_is_another() {
         assert_eq!(wal.checkpoint().unwrap().map(|found| found.lsn), Some(anew));
     }
 }
+
+/// The same where no segment is left before those that tell of it: it would hold back every clean.
+#[test]
+fn a_checkpoint_before_all_that_is_left_is_none() {
+    let disk = Disk::new(1);
+    let wal = open(&disk).unwrap();
+    drop(wal.append_checkpoint(b"state").unwrap());
+    for n in 1..3 {
+        wal.rotate().unwrap();
+        drop(wal.append(&[n]).unwrap());
+    }
+    wal.close().unwrap();
+    let names = used(&disk);
+    assert!(disk.remove(&names[0]));
+    spoil(&disk, &names[1], BLOCK..BLOCK + 40);
+    let (_, left) = repair(&disk, &Repair::new());
+    assert_eq!(left, [1, 2]);
+    let wal = open(&disk.fork()).unwrap();
+    assert!(wal.checkpoint().unwrap().is_none());
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed, names[1..]);
+    // Another is written, and the power goes in its sync.
+    let wal = open(&disk).unwrap();
+    let another = wal.append_checkpoint(b"another").unwrap();
+    disk.crash_at(2);
+    assert!(another.wait().is_err());
+    disk.crash(Keep::All);
+    let view = Options::new().open_read_only_on(disk.mount()).unwrap();
+    assert!(view.checkpoint().unwrap().is_none());
+}

@@ -354,6 +354,7 @@ fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
     let Summary { records, checkpoint, notes, .. } = last.whole;
     recovered.records = link.records_before + records;
     recovered.checkpoint = if checkpoint > 0 { checkpoint } else { link.checkpoint };
+    // A repair goes on by a link, and what lay below the first segment that it found may be gone.
     if recovered.checkpoint < recovered.front {
         recovered.checkpoint = 0;
     }

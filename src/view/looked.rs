@@ -67,6 +67,7 @@ impl Looked {
         let segments = kept.into_iter().map(Segment::found).chain(newest).map(Arc::new).collect();
         let more_checkpoints = checkpoint >= shown;
         let checkpoint = if more_checkpoints { linked } else { checkpoint };
+        // As in recovery, of what a repair's link says.
         let checkpoint = if checkpoint < first { 0 } else { checkpoint };
         Ok(Looked { log_id, segments, shown, checkpoint, more_checkpoints, cursors, report })
     }
