@@ -189,9 +189,8 @@ fn clean_all(writer: &Writer, limit: Limit) -> Result<Cleaned> {
     cleaned.first = Lsn(front);
     let removed = if gone > 0 { retire(writer, front, gone)? } else { Vec::new() };
     drop(segments);
-    // Whatever failed meanwhile: nothing more goes.
-    writer.sound()?;
     cleaned.removed = removed.iter().map(|segment| segment.name.clone()).collect();
+    // Whatever failed meanwhile: nothing more goes.
     let failed = writer.maker.discard(&*writer.storage, removed, || !writer.commit.is_poisoned());
     writer.sound()?;
     cleaned.failed = failed.into_iter().map(|(name, e)| (name, e.to_string())).collect();

@@ -207,6 +207,7 @@ impl Appender {
         };
         self.board.step(Step::CheckpointAppended);
         let lsn = ticket.wait()?;
+        // As in settling: what is told below is that the disk has it.
         self.wal.sync()?;
         (self.entries, self.bytes) = (0, 0);
         self.board.update(|status| status.checkpoints += 1);

@@ -2,8 +2,9 @@
 //! in the end each record is in the log once, and at no time was the group told more than the log had.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
+use seawall::Durability;
 use seawall::receiver::scripted::{Broker, CommitFault, Stored};
 use seawall::receiver::{Config, Mode, Step, recover};
 use seawall::sim::{Disk, Keep};
@@ -251,4 +252,31 @@ fn killed_again_and_again_at_any_step_under_commit_faults_each_record_is_once_in
         assert_eq!(broker.stray_commits(), 0, "seed {seed}");
     }
     println!("{seeds} seeds of 3 deaths each");
+}
+
+/// A ticket of such a log says that the table was written, not that the disk has it.
+#[test]
+fn an_offset_table_that_is_told_of_is_durable_in_a_log_that_is_only_written() {
+    let (broker, disk) = (broker(1), Arc::new(Disk::new(1)));
+    disk.threads(true);
+    let (witness, told) = (Arc::new(Witness::default()), mpsc::channel());
+    let running = Arc::clone(&disk);
+    *witness.at_step.lock().unwrap() = Some(Box::new(move |step, _| {
+        if step == Step::CheckpointDurable {
+            told.0.send(running.fork()).unwrap();
+        }
+    }));
+    let mut config = config(Way::ExactlyOnce);
+    config.checkpoint_blocks = 1;
+    let wal = options().durability(Durability::Os).open_on(disk.mount()).unwrap();
+    let life = Life::on(&broker, Arc::new(wal), config, witness).unwrap();
+    produce(&broker, "t", 1, 20);
+    life.expect_all_committed();
+    life.stop();
+    let cut = told.1.try_iter().map(|left| {
+        left.crash(Keep::None);
+        let recovered = recover(&options().open_on(left.mount()).unwrap()).unwrap();
+        assert!(recovered.checkpoint.is_some() && recovered.entries == 0, "{recovered:?}");
+    });
+    assert!(cut.count() > 0);
 }
