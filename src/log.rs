@@ -80,6 +80,8 @@ impl Log {
         let Some(lock) = self.closing.lock().take() else { return Ok(()) };
         let ending = Ending { log: self, _lock: lock };
         let writer = &self.writer;
+        // Whoever panics here leaves what is not drained: poisoned before the lock goes, nobody else writes it.
+        let _in_hand = InHand::new(&writer.commit);
         writer.note_owed();
         writer.framing.lock().closed = true;
         let drained = writer.drain();

@@ -50,7 +50,8 @@ pub(crate) struct Writer {
     pub(crate) cleaning: Mutex<()>,
     /// The background work is to end.
     pub(crate) stopping: AtomicBool,
-    /// Read while files are changed apart from a commit. Once it is `true` the directory may be another writer's.
+    /// Read while files are changed apart from a commit. Once it is `true` the directory may be another writer's, and all was
+    /// drained or the log is poisoned.
     pub(crate) ended: RwLock<bool>,
     pub(crate) syncer: OnceLock<Box<dyn Background>>,
     pub(crate) making: OnceLock<Box<dyn Background>>,

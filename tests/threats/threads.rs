@@ -13,7 +13,7 @@ use seawall::storage::{Fs, Storage};
 use seawall::{Durability, ErrorKind, Lsn, Wal};
 
 use crate::allocations::largest_allocation;
-use crate::common::{block_on, fill, filled, kind, payload, payloads, small};
+use crate::common::{CAPACITY, block_on, fill, filled, kind, payload, payloads, small};
 
 /// A storage in which one such call panics once it is told to.
 fn panicking(below: Arc<dyn Storage>, operation: Operation) -> (Arc<Failing>, Arc<AtomicBool>) {
@@ -98,6 +98,24 @@ fn row_24_an_append_that_panics_in_a_write_leaves_nobody_waiting() {
         disk.kill();
         assert_eq!(payloads(&small().open_on(disk.mount()).unwrap())[..3], filled(0..3, 1000));
     });
+}
+
+/// What is owed a cursor is noted in closing, in a segment that has to be made.
+#[test]
+fn row_24_a_close_that_panics_ends_all_writing() {
+    let disk = Disk::new(24);
+    let (storage, armed) = panicking(disk.mount(), Operation::Create);
+    let wal = small().open_on(Arc::<Failing>::clone(&storage)).unwrap();
+    let cursor = wal.cursor(&"c".repeat(200)).unwrap();
+    let end = fill(&wal, 0..10, 1000)[9].0 + 1024;
+    // Room for a small record is left, and none for the note.
+    fill(&wal, 10..11, (CAPACITY - end) as usize - 124);
+    storage.fail(Fault::new(Operation::Create).kind(io::ErrorKind::StorageFull));
+    cursor.release(wal.durable_lsn()).unwrap();
+    armed.store(true, Ordering::SeqCst);
+    assert!(catch_unwind(AssertUnwindSafe(|| wal.close())).is_err());
+    let _other = small().open_on(disk.mount()).unwrap();
+    assert_eq!(kind(wal.append(b"late")), ErrorKind::Poisoned);
 }
 
 #[test]
