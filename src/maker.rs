@@ -69,17 +69,20 @@ impl State {
     /// will let go; and where the bound is lower than what was found and nothing can be cleaned without a new checkpoint
     /// (`pinned`), beyond what was found.
     fn bound(&self, need: Need, pinned: bool, max_disk_bytes: u64, segment_size: u64) -> u64 {
-        // The rows of DESIGN's table "Out of a log that is beyond its bound".
-        let is_first = need == Need::Reserve && self.first_link.is_none();
-        // The first: what a power cut has cut off; the second: all that the first link lets go.
-        let goes = self.voids.iter().filter(|void| is_first || void.kind == VoidKind::CutOff);
-        let goes = goes.map(|void| void.length).fold(0, u64::saturating_add);
-        // The third.
-        let bound = if is_first && pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
-        // The second: a segment more, and what the newest was longer than it ended.
+        let length = |goes: fn(&Void) -> bool| {
+            let lengths = self.voids.iter().filter(|void| goes(void)).map(|void| void.length);
+            lengths.fold(0, u64::saturating_add)
+        };
+        // The rows of DESIGN's table "Out of a log that is beyond its bound". The first: what a power cut has cut off.
+        if need != Need::Reserve || self.first_link.is_some() {
+            return max_disk_bytes.saturating_add(length(|void| void.kind == VoidKind::CutOff));
+        }
+        // The second: a segment more, and all that the first link lets go.
         let excess = self.uncut.as_ref().map_or(0, |(_, excess)| *excess);
-        let more = if is_first { segment_size.saturating_add(excess) } else { 0 };
-        bound.saturating_add(goes).saturating_add(more)
+        let more = segment_size.saturating_add(excess).saturating_add(length(|_| true));
+        // The third: that beyond what was found.
+        let bound = if pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
+        bound.saturating_add(more)
     }
 
     /// Bytes that count besides what `missing` segments are made out of.
