@@ -1,5 +1,20 @@
 //! What the log's files give back: segments cut to their ends, void ones cleared away once a link is durable, cleaned ones
 //! removed or kept as spares.
+//!
+//! | when | call | what becomes of which files | once this is durable |
+//! |---|---|---|---|
+//! | opening, at work | `trim` | a sealed segment that ended early is cut to its end | the link above it |
+//! | | `clear` | void ones that hold frames are moved aside, others removed | a link above them |
+//! | | `tidy` | both, of what is due | this life's link above each, and its first |
+//! | | `clear_below` | `clear`, of those below a base | a link of an earlier life above them |
+//! | opening | `shrink_voids` | prepared ones are cut to their headers, those between the last frames and the highest removed | their names |
+//! | | `remove_spares` | those below the front are removed | MARK with that front |
+//! | | `remove_left` | one that nobody needs is removed | nothing |
+//! | cleaning | `discard` | cleaned ones become spares or are removed, with those that could not be before | MARK with a front above them |
+//! | closing | `cut` | the newest one is cut to its end | MARK that says so |
+//! | | `shrink_prepared` | prepared ones are cut to their headers | their names |
+//!
+//! `unlink` removes for the others, and notes what stays. None syncs the directory but `clear`; a clean does it at its end.
 
 use std::sync::Arc;
 
