@@ -91,13 +91,13 @@ impl Segment {
         bugs: Bugs,
     ) -> std::result::Result<Segment, NotMade> {
         let (from, file, old_seed) = prepare(storage, &header, stock, bugs)?;
-        let discard = |operation, e| {
+        let give_up = |operation, e| {
             let error = Error::io(operation, storage.path().join(&from), e);
-            discard(storage, &from, error)
+            give_up(storage, &from, error)
         };
         loop {
             let mut salt = [0; 8];
-            storage.random(&mut salt).map_err(|e| discard("draw a salt for", e))?;
+            storage.random(&mut salt).map_err(|e| give_up("draw a salt for", e))?;
             header.salt = u64::from_le_bytes(salt);
             if old_seed != Some(header.encode().1) {
                 break;
@@ -107,16 +107,16 @@ impl Segment {
         let seed = if bugs.has(Bug::StaleFrames) { 0 } else { seed };
         let mut block = vec![0; BLOCK as usize];
         block.splice(..bytes.len(), bytes);
-        write_full(&*file, &block, 0).map_err(|e| discard("write the header of", e))?;
+        write_full(&*file, &block, 0).map_err(|e| give_up("write the header of", e))?;
         // Crash: a name vouches for a whole header, so the header is durable before the file gets its name.
         if !bugs.has(Bug::HeaderNotSynced) {
-            file.sync().map_err(|e| discard("sync", e))?;
+            file.sync().map_err(|e| give_up("sync", e))?;
         }
         let name = segment_name(header.base);
         storage.rename(&from, &name).map_err(|e| {
             // On a full disk it was refused; what failed otherwise may have happened all the same.
             let refused = is_full(&e);
-            let not_made = discard("rename", e);
+            let not_made = give_up("rename", e);
             NotMade { named: not_made.named || !refused, ..not_made }
         })?;
         // Crash: records go into the segment only once its name is durable, or they would go with it.
@@ -247,7 +247,7 @@ pub(crate) struct NotMade {
 
 /// Gives a file up for good: a sync that failed on it may have lied. If removing fails too, the next open removes a
 /// `.new`, and a spare is written anew wherever it is used.
-fn discard(storage: &dyn Storage, name: &str, error: Error) -> NotMade {
+fn give_up(storage: &dyn Storage, name: &str, error: Error) -> NotMade {
     let named = storage.remove(name).is_err();
     NotMade { failed: Failed::Refused(error), named, left: named.then(|| name.to_owned()) }
 }
@@ -260,7 +260,7 @@ fn prepare(storage: &dyn Storage, header: &Header, stock: Stock, bugs: Bugs) -> 
     match stock {
         Stock::Spare(Spare { name, file, length, seed }) => {
             let filled = if length < capacity { fill(&*file, length, capacity) } else { file.set_len(capacity) };
-            filled.map_err(|e| discard(storage, &name, Error::io("fill", storage.path().join(&name), e)))?;
+            filled.map_err(|e| give_up(storage, &name, Error::io("fill", storage.path().join(&name), e)))?;
             Ok((name, file, seed))
         }
         Stock::New { written } => {
@@ -278,7 +278,7 @@ fn prepare(storage: &dyn Storage, header: &Header, stock: Stock, bugs: Bugs) -> 
             })?;
             let filled =
                 file.allocate(capacity).and_then(|()| if written { fill(&*file, 0, capacity) } else { Ok(()) });
-            filled.map_err(|e| discard(storage, &name, Error::io("allocate", &path, e)))?;
+            filled.map_err(|e| give_up(storage, &name, Error::io("allocate", &path, e)))?;
             Ok((name, file, None))
         }
     }
