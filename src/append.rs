@@ -63,7 +63,7 @@ impl Writer {
         !owed.is_empty()
     }
 
-    /// Has written, made and watched what a batch that was framed brings with it.
+    /// Has written, made and looked after what a batch that was framed brings with it.
     /// Here and in `frame` a call of its own would be a twentieth of an append of 100 bytes.
     #[inline(always)]
     fn framed(
@@ -78,7 +78,7 @@ impl Writer {
         if maker_is_due {
             self.wake_maker();
         }
-        self.watch(framed.end);
+        self.arm_syncer(framed.end);
         if full {
             self.write_full_pieces(patience)?;
         }

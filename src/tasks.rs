@@ -16,7 +16,7 @@ const AGAIN: Duration = Duration::from_millis(5);
 impl Writer {
     /// Has the syncer look after bytes that nobody may wait for.
     #[inline]
-    pub(crate) fn watch(&self, end: u64) {
+    pub(crate) fn arm_syncer(&self, end: u64) {
         // Whoever still sees it armed framed before the syncer looked, which takes the framing lock once it has disarmed.
         let armed = || self.armed.load(Ordering::Acquire) || self.armed.swap(true, Ordering::SeqCst);
         if self.options.sync_interval.is_some() && !armed() {
