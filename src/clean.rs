@@ -264,8 +264,8 @@ fn choose(writer: &Writer, limit: Limit, segments: &[Arc<Segment>], cleaned: &mu
 
 /// Says durably that the log begins at `front`, and takes the segments below out of it.
 fn retire(writer: &Writer, front: u64, gone: usize) -> Result<Vec<Arc<Segment>>> {
-    writer.mark.ensure(&*writer.storage).map_err(|failed| writer.failed(failed))?;
-    writer.maker.clear_below(&*writer.storage, front).map_err(|failed| writer.failed(failed))?;
+    writer.mark.ensure(&*writer.storage).map_err(|failed| writer.poison_unsynced(failed))?;
+    writer.maker.clear_below(&*writer.storage, front).map_err(|failed| writer.poison_unsynced(failed))?;
     writer.framing.lock().front = front;
     // Crash: files below the front go only once MARK says so durably; before, nothing happened.
     writer.write_mark(!writer.options.bugs.has(Bug::FrontNotSynced))?;

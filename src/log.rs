@@ -227,7 +227,7 @@ fn take_over(
         match writer.maker.clear_below(&*writer.storage, tip) {
             // What cannot be moved stays and is tried again.
             Err(Failed::Refused(_)) | Ok(()) => {}
-            Err(failed) => return Err(writer.failed(failed)),
+            Err(failed) => return Err(writer.poison_unsynced(failed)),
         }
     }
     writer.maker.shrink_voids(&*writer.storage);
@@ -247,7 +247,7 @@ fn vouch(writer: &Writer, unproven: bool, spares: Vec<String>) -> Result<Vec<Str
         // A MARK that is missing or another's cannot be made on a full disk: a later open makes it.
         Err(Failed::Refused(e)) if *e.kind() == ErrorKind::DiskFull => Ok(Vec::new()),
         made => {
-            made.map_err(|failed| writer.failed(failed))?;
+            made.map_err(|failed| writer.poison_unsynced(failed))?;
             // Crash: recovery has written again and synced what is about to be shown. Unless MARK says so, damage to it
             // would pass for a torn tail. Nothing is removed on the word of what may be in the cache alone: MARK
             // is durable here and so are the chain's links, but the front may be told by the link of a segment that was cut

@@ -138,7 +138,7 @@ impl Writer {
         // Crash: a segment without a MARK beside it would be a log whose MARK was removed.
         let made = self.mark.ensure(&*self.storage);
         let made = made.and_then(|()| self.maker.ensure(&*self.storage, need, written, self.pinned()));
-        made.map_err(|failed| self.failed(failed))
+        made.map_err(|failed| self.poison_unsynced(failed))
     }
 
     /// Whether the last durable checkpoint, or that there is none, keeps the first segment.
@@ -149,8 +149,9 @@ impl Writer {
         first.is_none_or(|seal| checkpoint < seal.end)
     }
 
-    /// A file that could not be made is no failure of the log; a directory that could not be synced is.
-    pub(crate) fn failed(&self, failed: Failed) -> Error {
+    /// The error of what failed, and poison where that was the directory's sync: a file that could not be made is no failure
+    /// of the log.
+    pub(crate) fn poison_unsynced(&self, failed: Failed) -> Error {
         match failed {
             // Refused because another thread could not sync the directory, which it may not have told yet.
             Failed::Refused(e) if e.system().is_some_and(is_broken) => self.fail(&e),
@@ -313,7 +314,7 @@ impl Writer {
         self.tidy()?;
         let synced = self.commit.synced();
         if self.mark.said().synced < synced {
-            self.mark.ensure(&*self.storage).map_err(|failed| self.failed(failed))?;
+            self.mark.ensure(&*self.storage).map_err(|failed| self.poison_unsynced(failed))?;
         }
         let tip = self.framing.lock().tip();
         if let Some((segment, end)) = tip.as_ref().filter(|_| self.bugs().has(Bug::TrimBeforeMark)) {
