@@ -21,6 +21,10 @@ use crate::sync::{Latch, Mutex, OnceLock, RwLock};
 use crate::syncs::{SLOW, Syncs};
 
 /// Everything that writes.
+///
+/// The order of its locks; whoever holds one takes only later ones: `cleaning`, `ended`, `turn`, `output`, `framing`,
+/// `segments`, the maker's `tidying`, MARK's, the maker's state, the storage's gate. Within the others, which are
+/// `Commit::state`, `mark_due`, `stalled_since` and that of `syncs`, none is taken.
 pub(crate) struct Writer {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: Options,
@@ -29,7 +33,6 @@ pub(crate) struct Writer {
     pub(crate) mark: MarkFile,
     /// One thread waits for room in memory, the others for their turn.
     pub(crate) turn: Mutex<()>,
-    /// Lock order: turn, then output, then framing, then the maker's own.
     pub(crate) framing: Latch<Framing>,
     output: Mutex<Output>,
     /// The log's segments by base, the active one last.
