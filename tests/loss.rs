@@ -808,7 +808,7 @@ fn what_an_opening_dropped_is_not_told_as_lost() {
     bytes[lsns[1] as usize + 100] ^= 1;
     fs::write(&first, bytes).unwrap();
     let wal = small().open(dir.path()).unwrap();
-    let torn = wal.recovery().torn.clone().unwrap();
+    let torn = wal.recovery().torn.unwrap();
     assert_eq!((torn.lsn.0, wal.read(..).unwrap().count()), (lsns[1], 6));
     wal.close().unwrap();
     assert_eq!(verify(dir.path()).unwrap().records, 6);
