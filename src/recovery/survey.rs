@@ -1,6 +1,7 @@
 //! What lies in the directory: MARK, the names, each segment's header and link.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result, listed};
@@ -112,61 +113,14 @@ pub(crate) struct Survey {
 /// Lists the directory and reads MARK and the first two blocks of each segment.
 pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<Survey> {
     let mut survey = Survey::default();
-    let mut names = Vec::new();
     let listed = storage.list().map_err(|e| Error::io("list", storage.path(), e))?;
     let (marked, marks) = match listed.iter().find(|(name, _)| name == MARK) {
         Some((_, true)) => (true, read_marks(storage)?),
         Some((_, false)) => return Err(blocked(storage, "open", MARK)),
         None => (false, Vec::new()),
     };
-    for (name, plain) in listed {
-        if let Some(name) = name.to_str().filter(|name| !plain && segment_base(name).is_some()) {
-            survey.notes.push(format!("{name}: {NO_FILE}; left alone"));
-            survey.blocked.push(name.to_owned());
-            continue;
-        }
-        let known = name.to_str().filter(|_| plain).map(str::to_owned);
-        match known {
-            Some(name) if name == MARK => {}
-            Some(name) if segment_base(&name).is_some() => names.push(name),
-            Some(name) if is_unfinished(&name) => survey.unfinished.push(name),
-            Some(name) if is_aside(&name) => survey.aside.push(name),
-            _ => survey.notes.push(format!("{}: not a file of the log, left alone", name.to_string_lossy())),
-        }
-    }
-    survey.aside.sort();
-    names.sort();
-    survey.segments.reserve(names.len());
-    // From the newest down: the first sound header tells whose front to go by, and spares below it are not read.
-    let (mut log_id, mut cleaned) = (None, 0);
-    for name in names.into_iter().rev() {
-        let base = segment_base(&name).unwrap_or(0);
-        if base < cleaned {
-            survey.spares.push(name);
-            continue;
-        }
-        let found = match find(storage, name, base, write, bugs) {
-            Err(e) if missing(&e) && log_id.is_some() => {
-                if base >= front(storage, log_id)? {
-                    return Err(e);
-                }
-                // A writer cleaned it since the directory was listed, and perhaps more: what was read of that stands.
-                cleaned = survey.segments.last().map_or(0, |above| above.base);
-                survey.spares.push(segment_name(base));
-                continue;
-            }
-            found => found?,
-        };
-        if let (None, Ok((header, _))) = (log_id, &found.header) {
-            log_id = Some(header.log_id);
-            // Whose log this is nobody knows yet where there are several.
-            let theirs = marks.iter().all(|mark| mark.log_id == header.log_id);
-            cleaned = marks.iter().map(|mark| mark.front).max().filter(|_| theirs).unwrap_or(0);
-        }
-        survey.segments.push(found);
-    }
-    survey.segments.reverse();
-    survey.spares.reverse();
+    let names = survey.sort(listed);
+    let (log_id, cleaned) = survey.read_down(storage, names, &marks, write, bugs)?;
     survey.identify(storage, &marks, bugs)?;
     survey.ceiling = survey.segments.iter().map(ceiling).max().unwrap_or(0);
     survey.ceiling = survey.ceiling.max(survey.mark.map_or(0, |mark| mark.synced.max(mark.shown)));
@@ -182,6 +136,74 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     let note = survey.note_of_mark(&marks, marked);
     survey.notes.extend(note);
     Ok(survey)
+}
+
+impl Survey {
+    /// Sorts what is listed by its names; gives those of segments, by base.
+    fn sort(&mut self, listed: Vec<(OsString, bool)>) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, plain) in listed {
+            if let Some(name) = name.to_str().filter(|name| !plain && segment_base(name).is_some()) {
+                self.notes.push(format!("{name}: {NO_FILE}; left alone"));
+                self.blocked.push(name.to_owned());
+                continue;
+            }
+            let known = name.to_str().filter(|_| plain).map(str::to_owned);
+            match known {
+                Some(name) if name == MARK => {}
+                Some(name) if segment_base(&name).is_some() => names.push(name),
+                Some(name) if is_unfinished(&name) => self.unfinished.push(name),
+                Some(name) if is_aside(&name) => self.aside.push(name),
+                _ => self.notes.push(format!("{}: not a file of the log, left alone", name.to_string_lossy())),
+            }
+        }
+        self.aside.sort();
+        names.sort();
+        names
+    }
+
+    /// Reads the segments from the newest down: the first sound header tells whose front to go by, and spares below that are
+    /// not read. Gives that log and that front.
+    fn read_down(
+        &mut self,
+        storage: &dyn Storage,
+        names: Vec<String>,
+        marks: &[Mark],
+        write: bool,
+        bugs: Bugs,
+    ) -> Result<(Option<[u8; 16]>, u64)> {
+        self.segments.reserve(names.len());
+        let (mut log_id, mut cleaned) = (None, 0);
+        for name in names.into_iter().rev() {
+            let base = segment_base(&name).unwrap_or(0);
+            if base < cleaned {
+                self.spares.push(name);
+                continue;
+            }
+            let found = match find(storage, name, base, write, bugs) {
+                Err(e) if missing(&e) && log_id.is_some() => {
+                    if base >= front(storage, log_id)? {
+                        return Err(e);
+                    }
+                    // A writer cleaned it since the directory was listed, and perhaps more: what was read of that stands.
+                    cleaned = self.segments.last().map_or(0, |above| above.base);
+                    self.spares.push(segment_name(base));
+                    continue;
+                }
+                found => found?,
+            };
+            if let (None, Ok((header, _))) = (log_id, &found.header) {
+                log_id = Some(header.log_id);
+                // Whose log this is nobody knows yet where there are several.
+                let theirs = marks.iter().all(|mark| mark.log_id == header.log_id);
+                cleaned = marks.iter().map(|mark| mark.front).max().filter(|_| theirs).unwrap_or(0);
+            }
+            self.segments.push(found);
+        }
+        self.segments.reverse();
+        self.spares.reverse();
+        Ok((log_id, cleaned))
+    }
 }
 
 /// What follows where MARK does not say all that it said.
