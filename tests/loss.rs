@@ -819,3 +819,37 @@ fn what_an_opening_dropped_is_not_told_as_lost() {
     let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
     assert_eq!(damage.records, None, "{error}");
 }
+
+/// The files below were cleaned, and told as lost: only MARK said so.
+#[test]
+fn without_mark_what_was_cleaned_is_not_told_as_lost() {
+    for cleaned in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = small().open(dir.path()).unwrap();
+        for n in 0..30 {
+            wal.at(n).append(&[1; 1000]).unwrap().wait().unwrap();
+        }
+        let first = if cleaned { wal.clean_before_batch_time(15).unwrap().first.0 } else { 0 };
+        assert_eq!(first > 0, cleaned);
+        wal.close().unwrap();
+        // What was cleaned in one life is gone in the next.
+        small().open(dir.path()).unwrap().close().unwrap();
+        if !cleaned {
+            fs::remove_file(dir.path().join("00000000000000000000.wal")).unwrap();
+        }
+        for mark in [true, false] {
+            if !mark {
+                fs::remove_file(dir.path().join("MARK")).unwrap();
+            }
+            let report = verify(dir.path()).unwrap();
+            let lost = report.faults.first().map(|fault| fault.lost_records);
+            let expected = match (cleaned, mark) {
+                (true, true) => None,
+                (false, true) => Some(Some(11)),
+                (_, false) => Some(None),
+            };
+            assert_eq!(lost, expected, "{cleaned} {mark}: {report}");
+            assert_eq!(report.to_string().contains("or it was cleaned"), !mark, "{cleaned} {mark}: {report}");
+        }
+    }
+}

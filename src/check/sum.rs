@@ -153,6 +153,10 @@ impl<'a> Sum<'a> {
         }
         if self.top.is_empty() {
             self.report.first = fault.lsn;
+            if self.plan.survey.mark.is_none() {
+                fault.what += ", or it was cleaned, which MARK would tell";
+                fault.lost_records = None;
+            }
         }
         self.report.faults.push(fault);
         (self.end, self.limit) = (end, end);
