@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use seawall::check::{Item, Repair, Report, Way, frames, verify};
@@ -851,5 +852,12 @@ fn without_mark_what_was_cleaned_is_not_told_as_lost() {
             assert_eq!(lost, expected, "{cleaned} {mark}: {report}");
             assert_eq!(report.to_string().contains("or it was cleaned"), !mark, "{cleaned} {mark}: {report}");
         }
+        // Nor if the link is damaged that names it.
+        let file = fs::File::options().write(true).open(dir.path().join("00000000000000016384.wal")).unwrap();
+        file.write_all_at(&[0xff], BLOCK + 40).unwrap();
+        let report = verify(dir.path()).unwrap();
+        let lost = report.faults.iter().map(|fault| fault.lost_records).sum::<Option<u64>>();
+        assert_eq!(lost, None, "{cleaned}: {report}");
+        assert!(report.faults.iter().all(|fault| fault.lost_records.unwrap_or(0) < 11), "{cleaned}: {report}");
     }
 }

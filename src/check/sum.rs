@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, CAPACITY, segment_name};
 use crate::lsn::Lsn;
-use crate::recovery::Found;
+use crate::recovery::{Found, words};
 
 use super::count::{Count, Gone, Nth, Rest};
 use super::examine::Walks;
@@ -93,7 +93,7 @@ impl<'a> Sum<'a> {
             certain,
             end: first,
             limit: first,
-            count: Count::new(front == 0 && !begins),
+            count: Count::new(front == 0 && !begins && plan.survey.mark.is_some()),
             sure: Place { lsn: front, ..Place::default() },
             open: None,
             top: String::new(),
@@ -153,7 +153,7 @@ impl<'a> Sum<'a> {
         }
         if self.top.is_empty() {
             self.report.first = fault.lsn;
-            if self.plan.survey.mark.is_none() {
+            if self.plan.survey.mark.is_none() && fault.what.starts_with(words::GONE) {
                 fault.what += ", or it was cleaned, which MARK would tell";
                 fault.lost_records = None;
             }
