@@ -78,9 +78,9 @@ impl State {
 
 /// What leading is. Called without any lock held.
 pub(crate) trait Lead {
-    /// Writes and syncs what was appended so far, and says up to where to [`Commit::aim`] once it knows. One call at
+    /// A round: writes and syncs what was appended so far, and says up to where to [`Commit::aim`] once it knows. One call at
     /// a time.
-    fn lead(&self) -> Result<Led>;
+    fn round(&self) -> Result<Led>;
 
     /// What may be said, no sooner, once the point has moved and the threads were woken. `awaited`: another round follows
     /// at once, for threads or futures wait for it.
@@ -226,7 +226,7 @@ impl Commit {
         let hush = self.hush();
         let mut token = Some(Token(self, &mut due));
         let in_hand = InHand::new(self);
-        let led = lead.lead().map_err(|error| self.fail(&error));
+        let led = lead.round().map_err(|error| self.fail(&error));
         if self.bugs.has(Bug::TokenBeforePoint) {
             token = None;
         }

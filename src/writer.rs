@@ -376,7 +376,7 @@ pub(crate) struct Leader<'a> {
 }
 
 impl Lead for Leader<'_> {
-    fn lead(&self) -> Result<Led> {
+    fn round(&self) -> Result<Led> {
         let writer = self.writer;
         let mut target = 0;
         let collected = |end| {
@@ -425,8 +425,8 @@ struct Once<'a> {
 }
 
 impl Lead for Once<'_> {
-    fn lead(&self) -> Result<Led> {
-        let led = self.leader.lead();
+    fn round(&self) -> Result<Led> {
+        let led = self.leader.round();
         self.full.store(matches!(led, Ok(Led::Full)), Ordering::Relaxed);
         led
     }

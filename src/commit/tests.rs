@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use super::*;
 
 impl<F: Fn() -> Result<Led>> Lead for F {
-    fn lead(&self) -> Result<Led> {
+    fn round(&self) -> Result<Led> {
         self()
     }
 
@@ -116,7 +116,7 @@ fn a_full_disk_is_tried_by_each_waiter_at_a_pace() {
 fn a_leader_is_told_whether_another_round_follows() {
     struct Leads<'a>(&'a dyn Fn() -> Led, Mutex<Option<bool>>);
     impl Lead for Leads<'_> {
-        fn lead(&self) -> Result<Led> {
+        fn round(&self) -> Result<Led> {
             Ok(self.0())
         }
 
