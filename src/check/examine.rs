@@ -208,7 +208,10 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);
     report.end = Lsn(end);
     // It may have been a torn tail, which an opening has dropped already.
-    let unproven = |fault: &&mut Fault| fault.lsn.0.saturating_add(fault.lost_bytes) > durable;
+    let unproven = |fault: &&mut Fault| {
+        let from = if fault.offset == 0 { fault.lsn.0.saturating_add(u64::from(BLOCK)) } else { fault.lsn.0 };
+        from.saturating_add(fault.lost_bytes) > durable
+    };
     for fault in report.faults.iter_mut().filter(|fault| fault.lost_records > Some(0)).filter(unproven) {
         fault.lost_records = None;
         fault.what += &format!("; nothing says that what lay above LSN {durable} was durable");

@@ -35,6 +35,8 @@ pub(super) struct Sum<'a> {
     sure: Place,
     /// Where the last segment may have gone on, if nothing tells where it ended.
     open: Option<Place>,
+    /// The segment whose link is lost, below which more may be: the next link tells, if the log does not end before that.
+    owed: Option<String>,
     /// The name of the last segment, and where it lies.
     top: String,
     base: u64,
@@ -96,6 +98,7 @@ impl<'a> Sum<'a> {
             count: Count::new(front == 0 && !begins && plan.survey.mark.is_some()),
             sure: Place { lsn: front, ..Place::default() },
             open: None,
+            owed: None,
             top: String::new(),
             base: first,
             torn: None,
@@ -130,6 +133,7 @@ impl<'a> Sum<'a> {
 
     /// Adds a segment without a file, and what is lost below it: at a place, or in other files that are gone, if it can be.
     fn missing(&mut self, base: u64, end: u64, records: u64, before: u64) {
+        self.owed = None;
         let Gone { records: lost, known, others, at_end } = self.count.gone(self.is_room(base), records, before);
         let bytes = end.saturating_sub(base.saturating_add(u64::from(BLOCK)));
         let mut fault = Fault::at(&segment_name(base), base, 0, self.plan.survey.instead(base));
@@ -205,6 +209,7 @@ impl<'a> Sum<'a> {
     /// Before a segment its link counts `before` records: more than were counted lay in files that are gone, and of which
     /// nothing else is left to tell, or in one that nothing tells how to read.
     fn linked(&mut self, found: &Found, before: u64) {
+        self.owed = None;
         let next = self.between(found.base);
         let place = std::mem::replace(&mut self.sure, next);
         if let Some(rest) = self.count.link(before) {
@@ -255,7 +260,7 @@ impl<'a> Sum<'a> {
         let untold = part.link.is_none() && self.count.is_untold(room, above.any(|part| part.link.is_some()));
         match &part.link {
             Some(link) => self.linked(found, link.records_before),
-            None => self.unlinked(room),
+            None => self.unlinked(found, room),
         }
         self.open = None;
         (self.top, self.base) = (found.name.clone(), found.base);
@@ -266,9 +271,12 @@ impl<'a> Sum<'a> {
 
     /// The next segment's link is lost. What is lost below it is told at the lowest place where it may have been, and in a
     /// file only if there is no other.
-    fn unlinked(&mut self, room: bool) {
-        let open = self.open.take();
-        match self.count.unlinked(room) {
+    fn unlinked(&mut self, found: &Found, room: bool) {
+        let (open, place) = (self.open.take(), self.count.unlinked(room));
+        if place.is_some() {
+            self.owed.get_or_insert_with(|| found.name.clone());
+        }
+        match place {
             None => {}
             Some(Nth::First) if room => self.sure = self.between(open.map_or(self.limit, |open| open.lsn)),
             Some(Nth::First) => self.sure = open.unwrap_or_else(|| self.between(self.limit)),

@@ -18,6 +18,9 @@ impl Sum<'_> {
             // A lone file is one, whatever is in it.
             self.report.segments = usize::from(lone);
         }
+        let owed = self.owed.take();
+        let is_owed = |fault: &&mut Fault| owed.as_ref() == Some(&fault.segment) && fault.offset <= u64::from(BLOCK);
+        self.report.faults.iter_mut().filter(is_owed).for_each(|fault| fault.lost_records = None);
         if let Some(beyond) = self.torn {
             let above: u64 = self.walks.iter().skip(index + 1).flatten().map(|walked| walked.found.records).sum();
             let (end, beyond) = (self.end, plural(beyond + above, "valid record"));
