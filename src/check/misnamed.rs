@@ -3,6 +3,7 @@
 //! The one rule for all that check: what is taken here is the log's to verifying, reading and repairing alike.
 
 use std::collections::HashMap;
+use std::io;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::recovery::{Found, Survey, find, is_aside, strays};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
 
-use super::walk::walk;
+use super::repair::{Bounds, sift};
 
 /// Whether a file bears another name than that of the segment in it.
 pub(super) fn is_misnamed(found: &Found) -> bool {
@@ -33,11 +34,16 @@ struct Stray {
     place: Place,
 }
 
-/// Puts each such segment into the survey, at its own place, if nothing valid is there, or, of a copy that a hand made of one
-/// whose end a link tells, less than in that. Its header, its frames and the
-/// place are the log's: a spare that is being made anew holds no frame yet. What was moved aside may have been cut off,
-/// so of that only what a link names is taken; and of what looks unfinished, only what holds a record. None is taken that
-/// holds more records than a link says that names it: that tells of what a repair left of it since.
+/// Puts each such segment into the survey, at its own place: its header, its frames and the place are the log's.
+///
+/// | lies | in its place is nothing of it | there is less of it than in this one |
+/// |---|---|---|
+/// | under another name | taken | taken if a link names it |
+/// | aside: it may have been cut off | taken if a link names it | the same, unless that is what a repair left |
+/// | unfinished | taken if it holds a record: no maker leaves one | not taken: a repair may have been making it of the other |
+///
+/// None is taken that holds more records than a link says that names it, or than a repair left in its place: that tells of
+/// what was left of it since. Only whole batches count, for a repair keeps no others.
 pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopted> {
     let mut adopted = Adopted::default();
     let is_late = |stray: &Stray| is_aside(&stray.found.name) || is_unfinished(&stray.found.name);
@@ -55,26 +61,10 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
             let mut best: Option<(Stray, (bool, u64))> = None;
             for stray in strays.extract_if(.., |stray| stray.place.base == base) {
                 let io = |e| Error::io("read", storage.path().join(&stray.found.name), e);
-                let link = survey.link_to(&stray.place);
-                let meant = link.is_some();
-                let end = link.map(|link| link.prev_end.saturating_sub(link.prev_base));
-                let least = match is_free(survey, &stray.place, &mut adopted.told).map_err(io)? {
-                    true if is_aside(&stray.found.name) && !meant => None,
-                    true => Some(0),
-                    false if is_late(&stray) => None,
-                    false => left_of(survey, &stray.place, end).map_err(io)?,
-                };
-                let Some(least) = least else { continue };
+                let Some(worth) = worth(survey, &stray, &mut adopted.told).map_err(io)? else { continue };
                 // Of several copies the one in which most is left.
-                let walked = walk(&*stray.found.file, &stray.place, end, |_| true).map_err(io)?;
-                if link.is_some_and(|link| walked.found.records > link.prev_records) {
-                    continue;
-                }
-                // Of an unfinished one no maker leaves a frame, and no repair a record that is not elsewhere.
-                let made = is_unfinished(&stray.found.name) && walked.found.records == 0;
-                let left = if made { 0 } else { walked.bytes };
-                if left > least && best.as_ref().is_none_or(|(_, best)| *best < (meant, left)) {
-                    best = Some((stray, (meant, left)));
+                if best.as_ref().is_none_or(|(_, best)| *best < worth) {
+                    best = Some((stray, worth));
                 }
             }
             adopted.displaced.extend(best.into_iter().flat_map(|(stray, _)| survey.take(stray.found)));
@@ -84,7 +74,45 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
     Ok(adopted)
 }
 
+/// Whether a link names it and how many bytes are left in it, if it is to be taken.
+fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Result<Option<(bool, u64)>> {
+    let (aside, unfinished) = (is_aside(&stray.found.name), is_unfinished(&stray.found.name));
+    let link = survey.link_to(&stray.place);
+    let free = is_free(survey, &stray.place, told)?;
+    let there = survey.at(stray.place.base).filter(|_| !free);
+    let is_other = |there: &Found| there.header.as_ref().is_ok_and(|(_, seed)| *seed != stray.place.seed);
+    // What lies aside beside what a repair left is what that passed over.
+    let stays = |there: &Found| unfinished || is_other(there) || aside && there.left.is_some();
+    if link.is_none() && (aside || there.is_some()) || there.is_some_and(stays) {
+        return Ok(None);
+    }
+    let end = link.map(|link| link.prev_end.saturating_sub(link.prev_base));
+    let (bytes, records) = left_in(&stray.found, &stray.place, end)?;
+    let mut least = 0;
+    if let Some(there) = there {
+        let (valid, held) = left_in(there, &stray.place, end)?;
+        if there.left.is_some_and(|left| held == left.records || records > left.records) {
+            return Ok(None);
+        }
+        least = valid;
+    }
+    let is_none = unfinished && records == 0 || link.is_some_and(|link| records > link.prev_records);
+    Ok((!is_none && bytes > least).then_some((link.is_some(), bytes)))
+}
+
+/// The bytes and the records of whole batches that a file holds of a segment.
+fn left_in(found: &Found, place: &Place, end: Option<u64>) -> io::Result<(u64, u64)> {
+    let place = Place { limit: place.limit.min(found.length), ..*place };
+    let left = sift(&*found.file, &place, end, Bounds::NONE, |_| true)?.unwrap_or_default();
+    Ok((left.kept.iter().map(|kept| kept.end - kept.start).sum(), left.whole.records))
+}
+
 impl Survey {
+    /// The file in the place of the segment at `base`.
+    fn at(&self, base: u64) -> Option<&Found> {
+        self.segments.get(self.segments.binary_search_by_key(&base, |found| found.base).ok()?)
+    }
+
     /// Takes a file as the segment that its header says. Gives the name of the one in its place.
     fn take(&mut self, found: Found) -> Option<String> {
         self.ceiling = self.ceiling.max(found.base.saturating_add(found.length));
@@ -101,25 +129,10 @@ impl Survey {
     }
 }
 
-/// How many valid bytes of a segment lie in its own place, if they are not all of it: then a copy may hold more.
-fn left_of(survey: &Survey, place: &Place, end: Option<u64>) -> std::io::Result<Option<u64>> {
-    let index = survey.segments.binary_search_by_key(&place.base, |found| found.base);
-    let (Some(found), Some(end)) = (index.ok().and_then(|index| survey.segments.get(index)), end) else {
-        return Ok(None);
-    };
-    if found.header.as_ref().is_ok_and(|(_, seed)| *seed != place.seed) {
-        return Ok(None);
-    }
-    let there = Place { limit: place.limit.min(found.length), ..*place };
-    let walked = walk(&*found.file, &there, Some(end), |_| true)?;
-    Ok((!walked.is_whole(Some(end))).then_some(walked.bytes))
-}
-
 /// Whether no file lies at a place, or one of another segment, or one in which nothing of this one is. `told`: the seed,
 /// where something is.
-fn is_free(survey: &Survey, place: &Place, told: &mut HashMap<u64, u32>) -> std::io::Result<bool> {
-    let Ok(index) = survey.segments.binary_search_by_key(&place.base, |found| found.base) else { return Ok(true) };
-    let Some(found) = survey.segments.get(index) else { return Ok(true) };
+fn is_free(survey: &Survey, place: &Place, told: &mut HashMap<u64, u32>) -> io::Result<bool> {
+    let Some(found) = survey.at(place.base) else { return Ok(true) };
     if let Ok((_, seed)) = found.header {
         // Made another time, and no link is about it.
         let other = Place { seed, ..*place };

@@ -28,6 +28,7 @@ pub(super) use cursors::may_be_lost;
 use known::{Known, know};
 pub(super) use layout::JUMP;
 use layout::Layout;
+pub(super) use sift::{Bounds, sift};
 use stand::Stand;
 
 /// Brings a damaged log back by passing over what is damaged; on request a segment whole, or all from an LSN on.

@@ -138,7 +138,7 @@ impl Finds {
         let mut frames = self.frames.split_off(first);
         frames.sort_unstable_by_key(|frame| (frame.life, frame.at));
         // A file that is a segment is not the image of a disk.
-        let is_segment = 2 * frames.iter().filter(|frame| frame.at == u64::from(frame.offset)).count() > frames.len();
+        let is_segment = 2 * frames.iter().filter(|frame| frame.at == u64::from(frame.offset)).count() >= frames.len();
         let follows = |a: &Frame, b: &Frame| a.life == b.life && a.at + u64::from(a.end() - a.offset) == b.at;
         // Side by side in the image and not in the segment: a seed XOR offset that is another segment's.
         let jumps = |pair: &[Frame]| match pair {
