@@ -10,7 +10,7 @@ mod reads;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use seawall::check::{Repair, RepairPlan, Step, Verify, verify};
+use seawall::check::{Repair, RepairPlan, Step, Verify, inspect_on, verify};
 use seawall::sim::{Disk, Fault, Keep, Operation};
 use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
 
@@ -616,6 +616,48 @@ fn a_lost_checkpoint_is_an_error_and_not_none() {
     assert_eq!(wal.get(only).unwrap_err().kind(), error.kind());
 }
 
+/// It was said to be none, for the one before was cleaned: state was gone in silence. Nor did anything tell that it is lost.
+#[test]
+fn a_lost_checkpoint_is_no_none_where_the_one_before_was_cleaned() {
+    for (more, sealed) in [(false, false), (true, false), (false, true), (true, true)] {
+        let world = World::new();
+        let wal = open(&world.disk).unwrap();
+        wal.append_checkpoint(b"before").unwrap().wait().unwrap();
+        wal.rotate().unwrap();
+        let last = wal.append_checkpoint(b"last").unwrap().wait().unwrap();
+        wal.cursors().keys().for_each(|name| wal.cursor(name).unwrap().remove().unwrap());
+        wal.clean_before_lsn(last).unwrap();
+        wal.append(b"more").unwrap().wait().unwrap();
+        if sealed {
+            wal.rotate().unwrap();
+            wal.append(b"and more").unwrap().wait().unwrap();
+        }
+        wal.close().unwrap();
+        world.disk.crash(Keep::All);
+        let names = world.disk.names().into_iter().filter(|name| name.ends_with(".wal"));
+        let name = names.filter(|name| base(name) < last.0).max().unwrap();
+        world.flip(&name, (last.0 - base(&name)) as usize + 25, 1);
+        if more {
+            world.flip(&name, (last.0 - base(&name)) as usize + 40 + 25, 1);
+        }
+        let lost = |notes: &[String]| notes.iter().any(|note| note.contains("checkpoint") && note.contains("is lost"));
+        let seen = inspect_on(world.disk.mount()).unwrap();
+        assert!(lost(&seen.notes), "{more} {sealed}: {:?}", seen.notes);
+        let plan = Repair::new().run_on(world.disk.mount()).unwrap();
+        assert!(lost(&plan.notes), "{more} {sealed}: {:?}", plan.notes);
+        let wal = open(&world.disk).unwrap();
+        let error = wal.checkpoint().unwrap_err();
+        let ErrorKind::Damage(damage) = error.kind() else { panic!("{error}") };
+        assert_eq!(damage.lsn, last, "{more} {sealed}: {error}");
+        wal.close().unwrap();
+        assert!(lost(&inspect_on(world.disk.mount()).unwrap().notes));
+        let wal = open(&world.disk).unwrap();
+        wal.append_checkpoint(b"anew").unwrap().wait().unwrap();
+        wal.close().unwrap();
+        assert!(!lost(&inspect_on(world.disk.mount()).unwrap().notes));
+    }
+}
+
 #[test]
 fn a_cursor_above_a_cut_goes_back_to_it() {
     let world = World::new();
@@ -718,6 +760,38 @@ fn a_whole_copy_stands_in_for_a_damaged_segment() {
             assert_eq!(world.read(&open(&world.disk).unwrap()).len(), world.records.len(), "{copy} {hurt}");
         }
     }
+}
+
+/// A copy that is cut within a batch was put back by each repair anew, for what is left of that batch; and of the segment from
+/// before a repair each one counted more than the link of the first.
+#[test]
+fn a_repair_with_an_older_or_a_cut_copy_comes_to_an_end() {
+    let whole = World::new();
+    let idle = |world: &World, what: &str| {
+        Repair::new().run_on(world.disk.mount()).unwrap();
+        let again = Repair::new().plan_on(world.disk.mount()).unwrap();
+        assert!(
+            again.steps.is_empty() && Verify::new().run_on(world.disk.mount()).unwrap().is_clean(),
+            "{what}: {again}"
+        );
+    };
+    for name in &whole.segments[..3] {
+        let bytes = whole.disk.file(name).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        for cut in (1..2000).step_by(97) {
+            let world = whole.fork();
+            assert!(world.disk.remove(name));
+            world.disk.put("copy", &bytes[..used - cut]);
+            idle(&world, &format!("{name} {cut}"));
+        }
+    }
+    let world = whole.fork();
+    let name = world.segments.last().unwrap();
+    let before = world.disk.file(name).unwrap();
+    world.flip(name, BLOCK + 300, 4);
+    idle(&world, "damaged");
+    world.disk.put(name, before);
+    idle(&world, "restored");
 }
 
 /// A segment is trimmed once its link is durable. Without MARK nothing claims what one commit wrote, and all of it was taken
@@ -925,6 +999,12 @@ fn a_crash_in_a_repair_leaves_it_repeatable() {
         world.flip(&first, 20, 4);
     };
     crashes += crashes_in_the_repair_of(&killed, &unfinished, &Repair::new());
+    // The only whole copy lies in another's place.
+    let copied = |world: &World| {
+        world.disk.put(&third, world.disk.file(&first).unwrap());
+        world.spoil(&first, BLOCK..BLOCK + 300);
+    };
+    crashes += crashes_in_the_repair_of(&whole, &copied, &Repair::new());
     // What no sync had reached lies above the cut, and the power cut takes it: then there is nothing to be cut.
     let mut beyond = World::new();
     let wal = options().durability(Durability::Os).open_on(beyond.disk.mount()).unwrap();

@@ -221,6 +221,21 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
 }
 
 impl Examined {
+    /// The last checkpoint that the newest segment tells of, be it that only a header is left of it; 0 without one.
+    pub(super) fn last_checkpoint(&self) -> u64 {
+        let Some(index) = self.newest() else { return 0 };
+        let linked = self.plan.parts.get(index).and_then(|part| part.link.as_ref()).map_or(0, |link| link.checkpoint);
+        let found = self.walks.get(index).and_then(Option::as_ref).map_or(0, |walked| walked.found.checkpoint);
+        self.spoiled_checkpoint(index).unwrap_or(0).max(found).max(linked)
+    }
+
+    /// The last checkpoint in a segment of which nothing but the header is left.
+    pub(super) fn spoiled_checkpoint(&self, index: usize) -> Option<u64> {
+        let holes = &self.walks.get(index)?.as_ref()?.holes;
+        let below = |lsn: &u64| *lsn < self.certain;
+        holes.iter().filter_map(|hole| Some(self.plan.base(index) + hole.checkpoint?)).rfind(below)
+    }
+
     /// The newest segment of the log, by index.
     pub(super) fn newest(&self) -> Option<usize> {
         self.pieces.last()?.member()

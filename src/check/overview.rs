@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::bugs::Bugs;
 use crate::clean::{Holds, Why};
 use crate::error::{Error, Result};
-use crate::format::{self, BLOCK, MARK, Seal, is_unfinished, segment_base, segment_name};
+use crate::format::{self, BLOCK, FrameKind, MARK, Seal, is_unfinished, segment_base, segment_name};
 use crate::lsn::{BatchTime, Lsn};
 use crate::recovery::{Found, TRIES, is_aside, missing, read_marks};
-use crate::scan::{Place, Scan, scan};
+use crate::scan::{Chunk, Place, Scan, Window, frame_at, scan};
 use crate::storage::Storage;
 
 use super::Fault;
@@ -219,6 +219,11 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
     let newest = Newest::read(subject, &examined, examined.newest())?;
     let settled = newest.reaches(&examined) && !examined.overtaken || !overview.faults.is_empty();
     overview.checkpoint = checkpoint(subject, &examined, &newest)?;
+    let last = examined.last_checkpoint();
+    if last > 0 && last < examined.shown && !holds_checkpoint(subject, &examined, last)? {
+        let what = "the last checkpoint is lost: repair what is damaged, if anything is, and append one anew";
+        overview.notes.push(format!("LSN {last}: {what}"));
+    }
     overview.segments = segments(subject, &examined, &newest)?;
     if !subject.is_lone() {
         overview.mark = mark(&*subject.storage, survey.log_id)?;
@@ -255,6 +260,24 @@ fn checkpoint(subject: &Subject, examined: &Examined, newest: &Newest) -> Result
         last = Newest::read(subject, examined, index)?.checkpoint();
     }
     Ok((last > 0 && (front..shown).contains(&last)).then_some(Lsn(last)))
+}
+
+/// Whether a checkpoint lies there: one that the newest segment tells of may be lost.
+fn holds_checkpoint(subject: &Subject, examined: &Examined, lsn: u64) -> Result<bool> {
+    let mut members = examined.pieces.iter().filter_map(Piece::member);
+    let Some((found, place)) =
+        members.rfind(|index| examined.plan.base(*index) < lsn).and_then(|at| shown(examined, at))
+    else {
+        return Ok(false);
+    };
+    let frame = frame_at(
+        &mut Window::new(&*found.file, place.limit, &mut Chunk::default()),
+        &place,
+        lsn - place.base,
+        Bugs::default(),
+    );
+    let frame = frame.map_err(|e| Error::io("read", subject.path(&found.name), e))?;
+    Ok(frame.is_some_and(|frame| frame.kind == Some(FrameKind::Checkpoint)))
 }
 
 /// What a segment of the log holds of what is shown up to its first damaged place, if anything tells how to read it.

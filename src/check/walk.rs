@@ -41,6 +41,8 @@ pub(super) struct Hole {
     pub(super) records: Option<u64>,
     /// Whether a note of a cursor may have been here.
     pub(super) notes: bool,
+    /// The offset of the last checkpoint that was here, where its header still tells.
+    pub(super) checkpoint: Option<u64>,
     pub(super) what: String,
     /// Whether it is nothing but zeros, up to the segment's end, behind a whole batch.
     pub(super) unwritten: bool,
@@ -164,7 +166,9 @@ impl Walk {
         }
         // Of frames whose headers hold, and only the payloads do not, is known how many they are and what comes behind.
         let (mut end, mut records, mut notes, mut more, mut damaged) = (from, 0, false, false, header);
+        let mut checkpoint = None;
         while let Some(header) = damaged {
+            checkpoint = Some(end).filter(|_| header.kind == Some(FrameKind::Checkpoint)).or(checkpoint);
             end += frame_size(u64::from(header.length));
             records += u64::from(header.is_record());
             notes |= !header.is_record();
@@ -187,7 +191,8 @@ impl Walk {
         }
         let followed = next.is_some();
         let unwritten = !followed && batch == from && zeros == to - from;
-        Ok(Hole { from, to, followed, spoiled, goes_on, batch, records, notes, what, unwritten, ..Hole::default() })
+        let told = Hole { spoiled, goes_on, records, notes, checkpoint, ..Hole::default() };
+        Ok(Hole { from, to, followed, batch, what, unwritten, ..told })
     }
 }
 

@@ -451,7 +451,7 @@ impl Survey {
     }
 
     /// The index of the segment at `base`.
-    pub(super) fn index(&self, base: u64) -> Option<usize> {
+    pub(crate) fn index(&self, base: u64) -> Option<usize> {
         self.segments.binary_search_by_key(&base, |found| found.base).ok()
     }
 

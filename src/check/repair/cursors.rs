@@ -1,18 +1,28 @@
-//! What becomes of the cursors in a repair, for whoever goes on from them.
+//! What becomes of the cursors and of the last checkpoint in a repair, for whoever goes on from them.
 
 use crate::format::Cursor;
 use crate::scan::apply_notes;
 
 use super::super::Fault;
 use super::super::examine::Examined;
+use super::layout::Layout;
 
 /// What there is to do about one that is gone.
 const AGAIN: &str = "make it again before anything cleans";
 
-/// The cursors that will not stand where they stand, as notes, and whether others may have stood in what is lost. `after`: as
-/// they will stand.
-pub(super) fn notes(examined: &Examined, after: &[Cursor]) -> Vec<String> {
-    let mut notes = Vec::new();
+/// The cursors that will not stand where they stand, as notes, and whether others may have stood in what is lost; and the last
+/// checkpoint, if it is.
+pub(super) fn notes(examined: &Examined, layout: &Layout) -> Vec<String> {
+    let (mut notes, after) = (Vec::new(), &layout.cursors[..]);
+    let (last, left) = (examined.last_checkpoint(), layout.checkpoint);
+    if layout.lacks_checkpoint {
+        notes.push(format!("checkpoint at LSN {left}: is lost, and none before it is left; append one anew"));
+    } else if left < last {
+        notes.push(match left {
+            0 => format!("checkpoint at LSN {last}: is lost, and there is none before it; append one anew"),
+            _ => format!("checkpoint at LSN {last}: is lost; the one before it, at LSN {left}, counts again"),
+        });
+    }
     if let Some(now) = now(examined) {
         let find = |cursors: &[Cursor], name: &str| cursors.iter().find(|one| one.name == *name).map(|one| one.lsn);
         for Cursor { name, lsn } in &now {
@@ -28,7 +38,8 @@ pub(super) fn notes(examined: &Examined, after: &[Cursor]) -> Vec<String> {
         );
     }
     if !examined.report.is_clean() && may_be_lost(examined) {
-        let what = "a cursor that was made or moved in what is lost is gone, or stands where it stood before";
+        let what = "a cursor that was made or moved in what is lost is gone, or stands where it stood before, and a \
+                    checkpoint there is lost";
         notes.push(format!("{what}; {AGAIN}"));
     }
     notes

@@ -38,6 +38,10 @@ pub(super) struct Layout {
     /// Records that are kept.
     pub(super) records: u64,
     pub(super) cursors: Vec<Cursor>,
+    /// The last checkpoint; 0 if there is none.
+    pub(super) checkpoint: u64,
+    /// It is lost, and so are all before it.
+    pub(super) lacks_checkpoint: bool,
 }
 
 impl Layout {
@@ -61,14 +65,7 @@ impl Layout {
             }
             let link = sifted.link.take().or_else(|| segment.link.clone());
             let link = link.unwrap_or_else(|| upto.link(segment.before));
-            let anew = lost_link.then(|| match segment.free(&sifted) {
-                // Only the newest link's cursors count, and in the place of another one they may hide what is lost.
-                Some(free) if segment.seal.is_some() => {
-                    NewLink::up_to(free, Link { cursors: Vec::new(), ..link.clone() }, upto.batch_time)
-                }
-                Some(free) => NewLink::up_to(free, link.clone(), upto.batch_time),
-                None => NewLink::new(link.clone(), upto.batch_time),
-            });
+            let anew = lost_link.then(|| new_link(segment, &sifted, link.clone(), upto.batch_time));
             sifted.end = sifted.end.max(anew.as_ref().map_or(0, |anew| anew.end));
             let missing = known.get(n + 1).map_or(0, |above| segment.missing(above, &link, &sifted));
             if missing > 0 {
@@ -81,7 +78,8 @@ impl Layout {
             }
             stands.extend(stand);
             let (last, kept) = (sifted.last, sifted.whole.records);
-            upto.pass(segment, &link, sifted, missing);
+            let spoiled = plan.survey.index(segment.base).and_then(|index| examined.spoiled_checkpoint(index));
+            upto.pass(segment, &link, sifted, missing, spoiled.filter(|lsn| *lsn < cut));
             used.push(segment);
             records += kept;
             if last {
@@ -103,8 +101,32 @@ impl Layout {
         let mut taken = others.clone();
         stands.iter_mut().chain([&mut next]).for_each(|stand| stand.avoid(&mut taken));
         let unfinished = filled(storage, &plan.survey.unfinished)?;
-        let (end, cursors) = (upto.seal.end, upto.cursors);
-        Ok(Layout { stands, unproven, below, next, end, others, unfinished, records, cursors })
+        let lacks_checkpoint = upto.checkpoint > 0 && upto.has_lost(upto.checkpoint);
+        let Upto { seal: Seal { end, .. }, cursors, checkpoint, .. } = upto;
+        let layout = Layout {
+            stands,
+            unproven,
+            below,
+            next,
+            end,
+            others,
+            unfinished,
+            records,
+            cursors,
+            checkpoint,
+            lacks_checkpoint,
+        };
+        Ok(layout)
+    }
+}
+
+/// The frame of the link that a segment gets which lost its own, up to what is kept where it is known.
+fn new_link(segment: &Known, sifted: &Sifted, link: Link, batch_time: u64) -> NewLink {
+    match segment.free(sifted) {
+        // Only the newest link's cursors count, and in the place of another one they may hide what is lost.
+        Some(free) if segment.seal.is_some() => NewLink::up_to(free, Link { cursors: Vec::new(), ..link }, batch_time),
+        Some(free) => NewLink::up_to(free, link, batch_time),
+        None => NewLink::new(link, batch_time),
     }
 }
 
@@ -218,14 +240,19 @@ impl Upto {
         Ok(Some(filler))
     }
 
+    /// Whether it lay in what is passed over.
+    fn has_lost(&self, lsn: u64) -> bool {
+        self.lost.iter().any(|lost| lost.contains(&lsn))
+    }
+
     /// Goes on over a segment with this link, of which that much is kept. `missing`: how many records it lost, where only
-    /// the count behind it tells.
-    fn pass(&mut self, segment: &Known, link: &Link, sifted: Sifted, missing: u64) {
-        let told = segment.seal.filter(|_| !sifted.last).map(|(_, records)| records);
+    /// the count behind it tells. `spoiled`: the last checkpoint in it of which only the header is left.
+    fn pass(&mut self, segment: &Known, link: &Link, sifted: Sifted, missing: u64, spoiled: Option<u64>) {
+        let (told, front) = (segment.seal.filter(|_| !sifted.last).map(|(_, records)| records), self.front);
         let records = told.unwrap_or(sifted.whole.records + missing);
-        // A checkpoint that is lost gives way to the one before, if there is one: better than none.
-        let lost = self.checkpoint > 0 && self.lost.iter().any(|lost| lost.contains(&link.checkpoint));
-        if !lost {
+        // A checkpoint that is lost gives way to the one before, if that is left: better than none. Else it is told as lost.
+        let is_left = |checkpoint: u64| checkpoint > 0 && checkpoint >= front;
+        if !(is_left(self.checkpoint) && self.has_lost(link.checkpoint)) {
             self.checkpoint = link.checkpoint;
         }
         self.lost.extend(sifted.gaps().map(|gap| segment.base + gap.start..segment.base + gap.end));
@@ -233,6 +260,8 @@ impl Upto {
         apply_notes(&mut self.cursors, sifted.whole.notes.clone());
         if sifted.whole.checkpoint > 0 {
             self.checkpoint = sifted.whole.checkpoint;
+        } else if let Some(spoiled) = spoiled.filter(|_| !is_left(self.checkpoint)) {
+            self.checkpoint = spoiled;
         }
         // What is passed over may have been records, up to its end.
         let lost = sifted.gaps().map(|gap| segment.base + gap.end - 4).max().unwrap_or(0);

@@ -287,7 +287,7 @@ impl<'a> Repair<'a> {
             lost_records: lost,
             end: Lsn(layout.end),
             before,
-            notes: report.notes.iter().cloned().chain(cursors::notes(&case.examined, &layout.cursors)).collect(),
+            notes: report.notes.iter().cloned().chain(cursors::notes(&case.examined, &layout)).collect(),
             others: Vec::new(),
         };
         let is_end = plan.end == before || case.is_only_link(plan.end);
