@@ -135,6 +135,33 @@ fn a_revocation_waits_for_the_disk_only_so_long_and_nothing_is_committed_after_i
     assert_exactly_once(&broker, fs(dir.path()));
 }
 
+/// What is durable here lies below what another log's receiver has committed meanwhile.
+#[test]
+fn a_partition_that_is_back_before_its_records_are_durable_is_not_committed_backwards() {
+    let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
+    let failing = Failing::new(fs(dir.path()));
+    let mut config = quick();
+    (config.drain_timeout, config.commit_refresh) = (ms(50), ms(0));
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
+    produce(&broker, "t", 2, 10);
+    life.expect_all_committed();
+    let hold = failing.hold(Operation::Sync);
+    produce(&broker, "t", 2, 10);
+    hold.wait_for(1);
+    let second = broker.join("g", &["t"]);
+    life.expect("a partition is revoked in time", |life| life.status().drain_timeouts == 1);
+    broker.set_committed("g", commit(1, 7, ""));
+    drop(second);
+    life.expect("it comes back", |life| life.status().assigned == 3);
+    let sent = life.status().commits.sent;
+    life.expect("commits are refreshed", |life| life.status().commits.sent > sent + 1);
+    assert_eq!((committed(&broker, 1), broker.backward_commits()), (Some(7), 0));
+    drop(hold);
+    life.expect_all_committed();
+    life.stop();
+    assert_exactly_once(&broker, fs(dir.path()));
+}
+
 #[test]
 fn a_partition_is_read_only_when_its_origin_is_durable_and_polling_goes_on_meanwhile() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(1));
