@@ -11,7 +11,8 @@ pub enum Mode {
     /// No record is lost and none is twice in the log: reading goes on where the *log* ends.
     #[default]
     ExactlyOnce,
-    /// No record is lost, some may be twice: reading goes on where the *group* is.
+    /// No record is lost, some may be twice: reading goes on where the *group* is. So a log that is behind it, as one that was
+    /// rolled back or lost, is not refused, and what it lacks is not read again.
     AtLeastOnce,
 }
 

@@ -16,16 +16,20 @@
 //! | [`ExactlyOnce`](Mode::ExactlyOnce) | where the *log* ends | none lost, none twice in the log |
 //! | [`AtLeastOnce`](Mode::AtLeastOnce) | where the *group* is | none lost, some may be twice |
 //!
+//! A crash leaves what was durable, and no more than that is committed. Where the group is further for another reason, as
+//! before a log that was rolled back or lost, or because it was set forward, `AtLeastOnce` follows it: what the log lacks
+//! below is not read again, and only the [`Origin`] in the log says so.
+//!
 //! Exactly once holds for one log. A member of a group may take over partitions from one with another log: each
 //! record is then in one of the logs, and where a log passes over records, it says in a [`Handover`] which other log
 //! has them, as far as that one's commit proves it, or that none known has. A commit that does not reach the group
 //! before a partition changes hands (an expelled member, a broker that is away, a disk too slow for what a revocation
 //! waits for it, [`Config::drain_timeout`]) has the next owner read again what the former has: across logs that is twice.
 //!
-//! What is refused rather than guessed: a topic that was made anew, a log that was rolled back or lost, if the group's
-//! last commit is its own or nobody else is in the group (where another log has gone on since, what it lost is handed
-//! over as known in no log, with a warning; and a spare with an empty log is taken for one that was lost), offsets
-//! that are gone ([`StartError`]); a log whose offset table did not survive ([`ReceiveError::Chain`]). A topic's id is
+//! What is refused rather than guessed: a topic that was made anew; in `ExactlyOnce` a log that was rolled back or lost,
+//! if the group's last commit is its own or nobody else is in the group (where another log has gone on since, what it
+//! lost is handed over as known in no log, with a warning; and a spare with an empty log is taken for one that was lost);
+//! offsets that are gone ([`StartError`]); a log whose offset table did not survive ([`ReceiveError::Chain`]). A topic's id is
 //! asked at each assignment, and where a position is out of range. So one that is made anew while it is read, and holds
 //! as many offsets again before that is seen, is refused only at the next assignment. Where the broker gives no ids,
 //! as before Kafka 2.8, it is noticed by its offsets only: where it holds fewer than were read.

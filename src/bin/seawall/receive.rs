@@ -93,16 +93,17 @@ const EXAMPLES: &str = "Examples:
 Exactly once (the default) means: after any crash each record is in this log once, for reading goes on where the log
 ends. Only where the group's offset was set beyond that, by another log or by somebody, reading goes on there, and what
 is passed over is recorded and told. At least once: reading goes on where the group is, so several logs may share the
-work of a group.
+work of a group. After a crash none is lost, but a log that was rolled back or lost is not refused there, and what it
+lacks below the group's offset is not read again.
 
 Exit codes: 0 stopped in order, 1 usage, or what else ended it, 2 the log is damaged, 4 it is locked by another writer,
 5 written by a newer version.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeName {
-    /// No record is lost and none is twice in the log
+    /// After a crash no record is lost and none is twice in the log
     ExactlyOnce,
-    /// No record is lost, some may be twice
+    /// After a crash no record is lost, some may be twice
     AtLeastOnce,
 }
 
