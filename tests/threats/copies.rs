@@ -165,7 +165,8 @@ fn row_31_a_moved_log_needs_no_repair() {
     assert_eq!(*small().create(false).open(&from).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
-/// The log and its copy are one by identity and names; what tells their segments apart is the seed in the next one's link.
+/// The log and its copy are one by identity and names; what tells their segments apart is the seed in the next one's link. Of
+/// a newest segment that follows one of both, as the first after the copy was made, no link tells.
 #[test]
 fn row_31_a_segment_of_a_copy_that_went_on_is_none_of_the_log() {
     let log = Disk::new(31);
