@@ -501,6 +501,36 @@ fn a_cursor_made_while_a_clean_runs_is_caught() {
     caught(Bug::CursorBesideClean, 4000, cursors, "kept");
 }
 
+/// Two say how far they are, at once: the later note is not of the one who was less far.
+#[test]
+fn a_cursor_that_two_release_at_once_stands_where_the_further_is() {
+    explore(|bug| {
+        let bed = &Bed::new(bug);
+        let ends = [0, 1].map(|number| bed.wal.get(bed.append(9, number, 0)).unwrap().end());
+        let cursor = &bed.wal.cursor("reader").unwrap();
+        thread::scope(|scope| {
+            ends.into_iter().for_each(|end| _ = scope.spawn(move || cursor.release(end).unwrap()));
+        });
+        bed.wal.sync().unwrap();
+        assert_eq!(bed.cut().check().cursors()["reader"], ends[1]);
+    });
+}
+
+/// The removal's note is the later one, and the cursor is there again.
+#[test]
+fn a_cursor_made_again_while_it_is_removed_is_there_or_not_and_so_it_stays() {
+    explore(|bug| {
+        let bed = &Bed::new(bug);
+        let cursor = bed.wal.cursor("reader").unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| cursor.remove().unwrap());
+            scope.spawn(|| _ = bed.wal.cursor("reader").unwrap());
+        });
+        bed.wal.sync().unwrap();
+        assert_eq!(bed.cut().check().cursors(), bed.wal.cursors());
+    });
+}
+
 /// Closing beside everything: what was appended is durable, later calls are refused, the lock is free.
 fn closing(bug: Option<Bug>) {
     let bed = &Bed::new(bug);
