@@ -289,3 +289,26 @@ impl Intake {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::Silent;
+    use super::*;
+
+    #[test]
+    fn a_partition_that_comes_and_goes_is_gone_once_and_not_while_it_is_ours() {
+        let line = Arc::new(Line::new(OffsetTable::default()));
+        let board = Board::new(Arc::new(Silent));
+        let mut intake = Intake::new(Config::default(), line, board, OffsetTable::default(), 0);
+        let places = [0, 1].map(|number| Partition { topic: "t".into(), number });
+        for next in 1..=3 {
+            for place in &places {
+                intake.own(Owned::new(place.clone(), TopicId([1; 16]), next, None));
+            }
+            assert_eq!((intake.owned.len(), intake.gone.len()), (2, 0));
+            intake.let_go(&places);
+            let gone: Vec<_> = intake.gone.iter().map(|gone| (gone.partition.number, gone.next)).collect();
+            assert_eq!(gone, [(0, next), (1, next)]);
+        }
+    }
+}

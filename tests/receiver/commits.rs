@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use seawall::Lsn;
 use seawall::receiver::scripted::{Broker, Call, CommitFault};
-use seawall::receiver::{CommitMark, LogId, ReceiveError, TopicId, recover};
+use seawall::receiver::{CommitMark, LogId, Origin, OriginCause, ReceiveError, Receiver, TopicId, recover};
 use seawall::sim::{Disk, Failing, Keep, Operation};
+use seawall::{Durability, Lsn};
 use tempfile::TempDir;
 
 use crate::world::*;
@@ -245,6 +245,24 @@ fn no_commit_is_ever_ahead_of_what_a_power_cut_leaves() {
     life.stop();
     assert_eq!(*ahead.lock().unwrap(), Vec::<String>::new());
     assert!(samples.load(Ordering::Relaxed) >= 20);
+}
+
+/// A log that was in use before may hold what only the system has.
+#[test]
+fn what_a_receiver_finds_in_a_log_is_durable_before_it_begins() {
+    let disk = Disk::new(1);
+    disk.threads(true);
+    let wal = Arc::new(options().durability(Durability::Os).open_on(disk.mount()).unwrap());
+    let origin = Origin::new(partition("t", 0), TopicId([1; 16]), None, 10, OriginCause::Earliest);
+    wal.append(&origin.encode()).unwrap().wait().unwrap();
+    let left = |disk: &Disk| {
+        let left = disk.fork();
+        left.crash(Keep::None);
+        records(&options().open_on(left.mount()).unwrap()).len()
+    };
+    assert_eq!(left(&disk), 0, "only written");
+    let receiver = Receiver::new(wal, broker(1).join("g", &["t"]), quick()).unwrap();
+    assert_eq!((receiver.recovered().table.len(), left(&disk)), (1, 1));
 }
 
 #[test]
