@@ -15,7 +15,7 @@ pub fn damage() -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Something was done, and something is lost.
+/// Something was done, and something is lost, or it cannot be told whether.
 pub fn loss() -> ExitCode {
     ExitCode::from(3)
 }

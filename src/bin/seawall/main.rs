@@ -31,8 +31,8 @@ use out::Out;
 
 /// A write-ahead log: receive a stream into it, look inside, verify, repair, salvage and export it.
 ///
-/// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 3 acted with loss, 4 locked by another writer, 5 written by a
-/// newer version.
+/// Exit codes: 0 clean, 1 usage or I/O, 2 damage found, 3 acted with loss, or where it cannot be told
+/// whether, 4 locked by another writer, 5 written by a newer version.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", failure::JSON), max_term_width = 100)]
 struct Arguments {

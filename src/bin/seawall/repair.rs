@@ -51,8 +51,8 @@ const EXAMPLES: &str = "Examples:
   seawall repair /var/lib/billing --quarantine 00000000000067108864.wal
 
 Exit codes: 0 nothing to repair or to cut, or done without loss, 1 usage or I/O, 2 damage found and nothing done, 3 done
-with loss, or --dry-run on an undamaged log of what would drop records, 4 a writer has the log, 5 written by a newer
-version.";
+with loss, or where it cannot be told whether anything is lost, as without MARK, or --dry-run on an undamaged log of
+what would drop records, 4 a writer has the log, 5 written by a newer version.";
 
 const JSON: &str = "Tell the plan as one JSON object:
   {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"lost_records\":N,\"end\":LSN,\"before\":LSN,
