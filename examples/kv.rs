@@ -39,7 +39,13 @@ impl Store {
         let wal = Options::new().segment_size(SEGMENT).open(dir)?;
         eprintln!("{}", wal.recovery());
         let mut state = State::default();
-        let from = wal.checkpoint()?.map_or(Lsn::ZERO, |checkpoint| checkpoint.lsn);
+        let checkpoint = wal.checkpoint()?.map(|checkpoint| checkpoint.lsn);
+        // Only what a checkpoint holds is cleaned: without one, a part of the state is gone.
+        let first = wal.recovery().first;
+        if checkpoint.is_none() && first > Lsn::ZERO {
+            return Err(format!("all below LSN {first} was cleaned, and the checkpoint that held it is lost").into());
+        }
+        let from = checkpoint.unwrap_or(Lsn::ZERO);
         for record in wal.read(from..)? {
             let record = record?;
             if record.kind == Kind::Checkpoint {

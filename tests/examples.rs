@@ -204,6 +204,22 @@ fn kv_too_large_for_a_checkpoint_goes_on_and_seldom_tries() {
     assert_eq!((store.next(), store.next().len()), ("none".into(), 4006));
 }
 
+/// It would show the changes since as if they were all.
+#[test]
+fn kv_without_the_checkpoint_of_what_was_cleaned_refuses() {
+    let dir = directory();
+    let wal = Options::new().segment_size(1 << 20).open(dir.path()).unwrap();
+    wal.append(b"cleaned").unwrap().wait().unwrap();
+    wal.rotate().unwrap();
+    let lengths = [3u64, 2].map(u64::to_le_bytes).concat();
+    wal.append(&[&lengths[..], b"keyv"].concat()).unwrap().wait().unwrap();
+    assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed.len(), 1);
+    wal.close().unwrap();
+    let out = example("kv").arg(dir.path()).stdin(Stdio::null()).output().unwrap();
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && errors.contains("the checkpoint that held it is lost"), "{errors}");
+}
+
 // The service.
 
 /// A client's connection.
