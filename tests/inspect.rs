@@ -259,6 +259,14 @@ fn a_lone_segment_is_looked_at_by_its_own_header() {
     assert_eq!((lone.base, lone.end, lone.records), (known.base, known.end, known.records));
     assert_eq!(lone.batch_times, known.batch_times);
     assert_eq!((overview.records, overview.log_id), (known.records.unwrap(), Some(wal.log_id())));
+    // A checkpoint of which its link tells lies in another file.
+    wal.append_checkpoint(b"state").unwrap().wait().unwrap();
+    wal.rotate().unwrap();
+    wal.append(b"behind").unwrap().wait().unwrap();
+    let whole = inspect(dir.path()).unwrap();
+    let newest = whole.segments.iter().rposition(|segment| segment.is_log()).unwrap();
+    fs::copy(path(dir.path(), &whole, newest), &copy).unwrap();
+    assert!(inspect(&copy).unwrap().notes.iter().all(|note| !note.contains("lost")));
     fs::write(&copy, "no segment").unwrap();
     assert_eq!(*inspect(&copy).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(*inspect(elsewhere.path()).unwrap_err().kind(), ErrorKind::NotFound);

@@ -220,7 +220,8 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
     let settled = newest.reaches(&examined) && !examined.overtaken || !overview.faults.is_empty();
     overview.checkpoint = checkpoint(subject, &examined, &newest)?;
     let last = examined.last_checkpoint();
-    if last > 0 && last < examined.shown && !holds_checkpoint(subject, &examined, last)? {
+    let is_told = settled && !subject.is_lone() && (1..examined.shown).contains(&last);
+    if is_told && !holds_checkpoint(subject, &examined, last)? {
         let what = "the last checkpoint is lost: repair what is damaged, if anything is, and append one anew";
         overview.notes.push(format!("LSN {last}: {what}"));
     }

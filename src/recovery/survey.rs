@@ -207,7 +207,7 @@ impl Survey {
 }
 
 /// What follows where MARK does not say all that it said.
-const LESS: &str = "what was cleaned or idle is known less well";
+const LESS: &str = "what was cleaned or idle is known less well, and records at the end may be missing unseen";
 
 /// That as a note, wherever it lies.
 fn too_short(found: &Found) -> Option<String> {

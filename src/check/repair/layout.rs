@@ -101,9 +101,9 @@ impl Layout {
         let mut taken = others.clone();
         stands.iter_mut().chain([&mut next]).for_each(|stand| stand.avoid(&mut taken));
         let unfinished = filled(storage, &plan.survey.unfinished)?;
-        let lacks_checkpoint = upto.checkpoint > 0 && upto.has_lost(upto.checkpoint);
+        let lacks_checkpoint = upto.checkpoint > 0 && (upto.has_lost(upto.checkpoint) || upto.checkpoint < front);
         let Upto { seal: Seal { end, .. }, cursors, checkpoint, .. } = upto;
-        let layout = Layout {
+        Ok(Layout {
             stands,
             unproven,
             below,
@@ -115,8 +115,7 @@ impl Layout {
             cursors,
             checkpoint,
             lacks_checkpoint,
-        };
-        Ok(layout)
+        })
     }
 }
 
