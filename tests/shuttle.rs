@@ -334,7 +334,7 @@ fn segments_are_begun_in_order() {
 
 #[test]
 fn segments_made_out_of_order_are_caught() {
-    caught(Bug::MadeOutOfOrder, 1000, rotating, "Removed");
+    caught(Bug::MadeOutOfOrder, 1000, rotating, "was cleaned away");
 }
 
 /// All appends after one of the first three calls of this kind failed: everybody is told, nobody sleeps for ever.
