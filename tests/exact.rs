@@ -167,7 +167,8 @@ fn what_is_told_to_be_lost_and_what_is_read_make_all() {
             log.iter().filter(|(name, bytes)| *name != "MARK" && bytes.len() > 4200).map(|(name, _)| name).next_back();
         let is_untold = ["MARK", newest.unwrap()].iter().all(|name| log.get(*name) != files.get(*name));
         assert!(is_untold || lost.is_none_or(|lost| lost + report.records == *all), "{told}");
-        known += u64::from(lost.is_some_and(|lost| lost > 0));
+        // How much of what was dropped before is lost is told of few.
+        known += u64::from(!dropped && lost.is_some_and(|lost| lost > 0));
         for fault in &report.faults {
             let is_sound = files.get(&fault.segment).is_some_and(|bytes| log.get(&fault.segment) == Some(bytes));
             // Of a closed log only MARK says that it was not cut.
@@ -189,5 +190,5 @@ fn what_is_told_to_be_lost_and_what_is_read_make_all() {
         let after = verify(dir.path()).unwrap();
         assert!(after.is_clean() && after.records == plan.kept_records, "{after}, once {told}");
     }
-    assert!(known > states / 3, "{known}");
+    assert!(known > states * 3 / 4 / 2, "{known}");
 }

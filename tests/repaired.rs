@@ -275,6 +275,16 @@ fn what_a_repair_left_free_is_not_lost() {
     assert!((12 * 424..128 << 10).contains(&bytes), "{report}");
 }
 
+/// Two more segments with a record each, closed: the names of all that are used.
+fn closed_in_two_more(wal: &Wal, disk: &Disk) -> Vec<String> {
+    for n in 1..3 {
+        wal.rotate().unwrap();
+        drop(wal.append(&[n]).unwrap());
+    }
+    wal.close().unwrap();
+    used(disk)
+}
+
 /// The links tell of a checkpoint, and of its segment nothing is left: what stands in for it may lie elsewhere.
 #[test]
 fn a_checkpoint_that_is_lost_is_said_to_be_until_there_is_another() {
@@ -284,12 +294,7 @@ fn a_checkpoint_that_is_lost_is_said_to_be_until_there_is_another() {
         drop(wal.append(&[0]).unwrap());
         wal.rotate().unwrap();
         let lost = wal.append_checkpoint(b"state").unwrap().lsn();
-        for n in 1..3 {
-            wal.rotate().unwrap();
-            drop(wal.append(&[n]).unwrap());
-        }
-        wal.close().unwrap();
-        let names = used(&disk);
+        let names = closed_in_two_more(&wal, &disk);
         assert!(disk.remove(&names[1]));
         spoil(&disk, &names[2], BLOCK..BLOCK + 40);
         let (_, left) = repair(&disk, &Repair::new());
@@ -313,12 +318,7 @@ fn a_checkpoint_before_all_that_is_left_is_none() {
     let disk = Disk::new(1);
     let wal = open(&disk).unwrap();
     drop(wal.append_checkpoint(b"state").unwrap());
-    for n in 1..3 {
-        wal.rotate().unwrap();
-        drop(wal.append(&[n]).unwrap());
-    }
-    wal.close().unwrap();
-    let names = used(&disk);
+    let names = closed_in_two_more(&wal, &disk);
     assert!(disk.remove(&names[0]));
     spoil(&disk, &names[1], BLOCK..BLOCK + 40);
     let (_, left) = repair(&disk, &Repair::new());

@@ -208,11 +208,8 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);
     report.end = Lsn(end);
     // It may have been a torn tail, which an opening has dropped already.
-    let unproven = |fault: &&mut Fault| {
-        let from = if fault.offset == 0 { fault.lsn.0.saturating_add(u64::from(BLOCK)) } else { fault.lsn.0 };
-        from.saturating_add(fault.lost_bytes) > durable
-    };
-    for fault in report.faults.iter_mut().filter(|fault| fault.lost_records > Some(0)).filter(unproven) {
+    let unproven = |fault: &&mut Fault| fault.lost_records > Some(0) && fault.lost_to() > durable;
+    for fault in report.faults.iter_mut().filter(unproven) {
         fault.lost_records = None;
         fault.what += &format!("; nothing says that what lay above LSN {durable} was durable");
     }
@@ -234,6 +231,22 @@ impl Examined {
         let holes = &self.walks.get(index)?.as_ref()?.holes;
         let below = |lsn: &u64| *lsn < self.certain;
         holes.iter().filter_map(|hole| Some(self.plan.base(index) + hole.checkpoint?)).rfind(below)
+    }
+
+    /// Whether some of what tells of cursors and of the last checkpoint is lost: the newest segment's link, or what may have
+    /// been a note in it or above.
+    pub(super) fn may_lose_notes(&self) -> bool {
+        let Some(index) = self.newest() else { return true };
+        let (plan, walked) = (&self.plan, self.walks.get(index).and_then(Option::as_ref));
+        let is_linked = plan.parts.get(index).is_some_and(|part| part.link.is_some());
+        let newest = plan.survey.segments.get(index).map(|found| &found.name);
+        let is_lost = |fault: &Fault| {
+            let hole = walked.filter(|_| newest == Some(&fault.segment));
+            let hole = hole.and_then(|walked| walked.holes.iter().find(|hole| hole.from == fault.offset));
+            hole.map_or(fault.lost_records != Some(0), |hole| hole.notes)
+        };
+        let mut faults = self.report.faults.iter().filter(|fault| fault.lsn.0 >= plan.base(index));
+        !is_linked || walked.is_none() || faults.any(is_lost)
     }
 
     /// The newest segment of the log, by index.

@@ -12,7 +12,7 @@ use crate::recovery::{Found, Survey, find, is_aside, strays};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
 
-use super::repair::{Bounds, sift};
+use super::sift::{Bounds, sift};
 
 /// Whether a file bears another name than that of the segment in it.
 pub(super) fn is_misnamed(found: &Found) -> bool {
@@ -108,11 +108,6 @@ fn left_in(found: &Found, place: &Place, end: Option<u64>) -> io::Result<(u64, u
 }
 
 impl Survey {
-    /// The file in the place of the segment at `base`.
-    fn at(&self, base: u64) -> Option<&Found> {
-        self.segments.get(self.segments.binary_search_by_key(&base, |found| found.base).ok()?)
-    }
-
     /// Takes a file as the segment that its header says. Gives the name of the one in its place.
     fn take(&mut self, found: Found) -> Option<String> {
         self.ceiling = self.ceiling.max(found.base.saturating_add(found.length));

@@ -24,6 +24,7 @@ mod plan;
 mod refused;
 mod repair;
 mod salvage;
+mod sift;
 mod subject;
 mod sum;
 mod tally;
@@ -36,6 +37,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Result, plural};
+use crate::format::BLOCK;
 use crate::lsn::Lsn;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -200,6 +202,12 @@ impl Fault {
     fn at(segment: &str, base: u64, offset: u64, what: impl Into<String>) -> Fault {
         let (segment, lsn, what) = (segment.to_owned(), Lsn(base.saturating_add(offset)), what.into());
         Fault { segment, offset, lsn, lost_bytes: 0, lost_records: None, beyond: 0, what }
+    }
+
+    /// Where what is lost ends at most, as an LSN. Of a whole file it begins behind the header.
+    fn lost_to(&self) -> u64 {
+        let header = if self.offset == 0 { u64::from(BLOCK) } else { 0 };
+        self.lsn.0.saturating_add(header).saturating_add(self.lost_bytes)
     }
 }
 

@@ -12,13 +12,12 @@ use crate::error::{Error, Result};
 use crate::format::{self, BLOCK, FrameKind, MARK, Seal, is_unfinished, segment_base, segment_name};
 use crate::lsn::{BatchTime, Lsn};
 use crate::recovery::{Found, TRIES, is_aside, missing, read_marks};
-use crate::scan::{Chunk, Place, Scan, Window, frame_at, scan};
+use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::storage::Storage;
 
 use super::Fault;
 use super::examine::{Depth, Examined, examine};
 use super::plan::Piece;
-use super::repair::may_be_lost;
 use super::subject::Subject;
 use super::tally::Tally;
 use super::walk::{Walked, walk};
@@ -234,7 +233,7 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
             let what = "the newest segment's link is damaged: where the cursors stand and the last checkpoint is, and how \
                         many records there were, is told only as far as later frames say it; a repair finds it again";
             overview.notes.push(what.to_owned());
-        } else if may_be_lost(&examined) {
+        } else if examined.may_lose_notes() {
             let what = "what is lost may have told where cursors stand and the last checkpoint is: they are shown as they were \
                         before";
             overview.notes.push(what.to_owned());
@@ -281,15 +280,8 @@ fn holds_checkpoint(subject: &Subject, examined: &Examined, lsn: u64) -> Result<
     Ok(frame.is_some_and(|frame| frame.kind == Some(FrameKind::Checkpoint)))
 }
 
-/// What a segment of the log holds of what is shown up to its first damaged place, if anything tells how to read it.
-fn contents(subject: &Subject, examined: &Examined, index: usize) -> Result<Option<Scan>> {
-    let Some((found, place)) = shown(examined, index) else { return Ok(None) };
-    let scan = scan(&*found.file, &place, Bugs::default());
-    scan.map(Some).map_err(|e| Error::io("read", subject.path(&found.name), e))
-}
-
-/// What it holds behind damaged places too.
-fn all_contents(subject: &Subject, examined: &Examined, index: usize) -> Result<Walked> {
+/// What a segment of the log holds of what is shown, behind damaged places too, if anything tells how to read it.
+fn contents(subject: &Subject, examined: &Examined, index: usize) -> Result<Walked> {
     let Some((found, place)) = shown(examined, index) else { return Ok(Walked::default()) };
     let end = examined.plan.parts.get(index).and_then(|part| part.seal).map(|seal| seal.end);
     walk(&*found.file, &place, end, |_| true).map_err(|e| Error::io("read", subject.path(&found.name), e))
@@ -341,16 +333,17 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
         };
         let sealed = links().rfind(|link| link.prev_base == found.base && is_member && !is_newest);
         if fault.is_some() {
-            let walked = all_contents(subject, examined, index)?;
+            let walked = contents(subject, examined, index)?;
             let end = sealed.map_or_else(|| found.base.saturating_add(walked.end), |link| link.prev_end);
             info.hold(walked.found.seal(end, part.link.as_ref().map_or(0, |link| link.last_record)));
         } else if let Some(link) = sealed {
             info.hold(found.left.as_ref().map_or(link.seal(), |left| left.seal(link.seal())));
         } else if is_active {
             info.hold(newest.walked.found.seal(examined.shown.max(found.base), newest.link.last_record));
-        } else if let Some(scan) = if is_member { contents(subject, examined, index)? } else { None } {
+        } else if is_member && part.place.is_some() {
             // The link that said how it ended is lost.
-            info.hold(scan.whole.seal(found.base.saturating_add(scan.batch), 0));
+            let walked = contents(subject, examined, index)?;
+            info.hold(walked.found.seal(found.base.saturating_add(walked.end), 0));
         }
         segments.push(info);
     }

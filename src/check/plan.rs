@@ -208,7 +208,7 @@ impl Plan {
 
     /// The index of the segment at `base`, if its seed is the one that was meant.
     fn index(&self, base: u64, seed: u32) -> Option<usize> {
-        let index = self.survey.segments.binary_search_by_key(&base, |found| found.base).ok()?;
+        let index = self.survey.index(base)?;
         let place = self.parts.get(index)?.place.as_ref()?;
         (place.seed == seed).then_some(index)
     }

@@ -136,7 +136,8 @@ impl<'a> Sum<'a> {
         self.owed = None;
         let Gone { records: lost, known, others, at_end } = self.count.gone(self.is_room(base), records, before);
         let bytes = end.saturating_sub(base.saturating_add(u64::from(BLOCK)));
-        let mut fault = Fault::at(&segment_name(base), base, 0, self.plan.survey.instead(base));
+        let instead = self.plan.survey.instead(base);
+        let mut fault = Fault::at(&segment_name(base), base, 0, instead);
         (fault.lost_bytes, fault.lost_records) = (bytes, known.then_some(lost));
         let open = self.open.take().filter(|_| at_end);
         let unread = || self.plan.unread(self.limit..base).map(|_| self.between(self.limit));
@@ -157,7 +158,7 @@ impl<'a> Sum<'a> {
         }
         if self.top.is_empty() {
             self.report.first = fault.lsn;
-            if self.plan.survey.mark.is_none() && fault.what.starts_with(words::GONE) {
+            if self.plan.survey.mark.is_none() && instead == words::GONE {
                 fault.what += ", or it was cleaned, which MARK would tell";
                 fault.lost_records = None;
             }

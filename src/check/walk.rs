@@ -191,8 +191,20 @@ impl Walk {
         }
         let followed = next.is_some();
         let unwritten = !followed && batch == from && zeros == to - from;
-        let told = Hole { spoiled, goes_on, records, notes, checkpoint, ..Hole::default() };
-        Ok(Hole { from, to, followed, batch, what, unwritten, ..told })
+        Ok(Hole {
+            from,
+            to,
+            followed,
+            spoiled,
+            goes_on,
+            batch,
+            records,
+            notes,
+            checkpoint,
+            what,
+            unwritten,
+            ..Hole::default()
+        })
     }
 }
 

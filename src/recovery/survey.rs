@@ -446,8 +446,13 @@ impl Survey {
     /// That a file is another segment's, which lies in its own place too, as a note.
     fn note_of_copy(&self, found: &Found) -> Option<String> {
         let (Header { base, .. }, seed) = found.other?;
-        let own = self.segments.get(self.index(base)?)?.header.as_ref().ok()?;
+        let own = self.at(base)?.header.as_ref().ok()?;
         (own.1 == seed).then(|| format!("{}: a copy of {}, not part of the log", found.name, segment_name(base)))
+    }
+
+    /// The file in the place of the segment at `base`.
+    pub(crate) fn at(&self, base: u64) -> Option<&Found> {
+        self.segments.get(self.index(base)?)
     }
 
     /// The index of the segment at `base`.
@@ -457,7 +462,7 @@ impl Survey {
 
     /// What lies at `base` instead of the segment that a link names.
     pub(crate) fn instead(&self, base: u64) -> &'static str {
-        match self.index(base).and_then(|index| self.segments.get(index)) {
+        match self.at(base) {
             Some(found) => found.header.as_ref().err().copied().unwrap_or(words::REPLACED),
             None if self.blocked.contains(&segment_name(base)) => NO_FILE,
             None => words::GONE,

@@ -1,11 +1,13 @@
 //! Rebalances: what was read of a partition is durable and committed before it goes, and nothing is afterwards.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use seawall::receiver::scripted::{Broker, Call, CommitFault, Stored};
+use seawall::receiver::Config;
+use seawall::receiver::scripted::{Broker, Call, CommitFault, ScriptedSource, Stored};
 use seawall::receiver::{Mode, SourceError};
-use seawall::sim::{Failing, Operation};
+use seawall::sim::{Failing, Hold, Operation};
 
 use crate::world::*;
 
@@ -108,19 +110,24 @@ fn a_lost_partition_is_not_committed_and_trimmed_on_return() {
     assert_exactly_once(&broker, fs(dir.path()));
 }
 
+/// A life whose disk stands still, with five records of each of two partitions in its hand, while another member joins.
+fn on_a_disk_that_stands_still(broker: &Broker, dir: &Path, config: Config) -> (Life, Hold, ScriptedSource) {
+    let failing = Failing::new(fs(dir));
+    let life = Life::start(broker, Arc::<Failing>::clone(&failing), config);
+    produce(broker, "t", 2, 10);
+    life.expect_all_committed();
+    let hold = failing.hold(Operation::Sync);
+    produce(broker, "t", 2, 10);
+    hold.wait_for(1);
+    (life, hold, broker.join("g", &["t"]))
+}
+
 #[test]
 fn a_revocation_waits_for_the_disk_only_so_long_and_nothing_is_committed_after_it() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
-    let failing = Failing::new(fs(dir.path()));
     let mut config = quick();
     config.drain_timeout = ms(50);
-    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
-    produce(&broker, "t", 2, 10);
-    life.expect_all_committed();
-    let hold = failing.hold(Operation::Sync);
-    produce(&broker, "t", 2, 10);
-    hold.wait_for(1);
-    let second = broker.join("g", &["t"]);
+    let (life, hold, second) = on_a_disk_that_stands_still(&broker, dir.path(), config);
     let told = "before everything read of them was durable";
     life.expect("a partition is revoked in time", |life| life.witness.heard(told));
     assert_eq!((life.status().revoked, life.status().drain_timeouts), (1, 1));
@@ -139,16 +146,9 @@ fn a_revocation_waits_for_the_disk_only_so_long_and_nothing_is_committed_after_i
 #[test]
 fn a_partition_that_is_back_before_its_records_are_durable_is_not_committed_backwards() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), broker(2));
-    let failing = Failing::new(fs(dir.path()));
     let mut config = quick();
     (config.drain_timeout, config.commit_refresh) = (ms(50), ms(0));
-    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
-    produce(&broker, "t", 2, 10);
-    life.expect_all_committed();
-    let hold = failing.hold(Operation::Sync);
-    produce(&broker, "t", 2, 10);
-    hold.wait_for(1);
-    let second = broker.join("g", &["t"]);
+    let (life, hold, second) = on_a_disk_that_stands_still(&broker, dir.path(), config);
     life.expect("a partition is revoked in time", |life| life.status().drain_timeouts == 1);
     broker.set_committed("g", commit(1, 7, ""));
     drop(second);

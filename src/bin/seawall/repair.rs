@@ -107,10 +107,10 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         out.json(&object(&plan, act))?;
     } else {
         text(&plan, act, arguments, out)?;
-        match (plan.steps.is_empty() || act, asked) {
-            (true, _) => {}
-            (false, true) => out.line(failure::next(&[arguments.acting()]))?,
-            (false, false) => ways(&plan, arguments, out)?,
+        match asked {
+            _ if act || plan.steps.is_empty() => {}
+            true => out.line(failure::next(&[arguments.acting()]))?,
+            false => ways(&plan, arguments, out)?,
         }
     }
     let lost = plan.dropped_records > 0 || plan.lost_records != Some(0);

@@ -141,11 +141,10 @@ fn lead(path: &Path, links: usize) -> PathBuf {
             continue;
         }
         real.push(part);
-        real = match (fs::canonicalize(&real), fs::read_link(&real)) {
-            (Ok(there), _) => there,
-            (Err(_), Ok(to)) if links > 0 => lead(&real.parent().unwrap_or(Path::new("")).join(to), links - 1),
-            _ => real,
-        };
+        real = fs::canonicalize(&real).unwrap_or_else(|_| match fs::read_link(&real) {
+            Ok(to) if links > 0 => lead(&real.with_file_name(to), links - 1),
+            _ => real.clone(),
+        });
     }
     real
 }

@@ -7,7 +7,7 @@ use crate::scan::apply_notes;
 use super::super::examine::Examined;
 use super::super::subject::Subject;
 use super::super::walk::Walked;
-use super::all_contents;
+use super::contents;
 
 /// The newest segment of the log, or of what is shown: its link tells what was so when it was begun, and its frames what was
 /// since.
@@ -22,7 +22,7 @@ impl Newest {
     pub(super) fn read(subject: &Subject, examined: &Examined, index: Option<usize>) -> Result<Newest> {
         let Some(index) = index else { return Ok(Newest::default()) };
         let link = examined.plan.parts.get(index).and_then(|part| part.link.clone()).unwrap_or_default();
-        Ok(Newest { index: Some(index), link, walked: all_contents(subject, examined, index)? })
+        Ok(Newest { index: Some(index), link, walked: contents(subject, examined, index)? })
     }
 
     /// Whether its link, which tells of what lies before it, is lost.

@@ -3,7 +3,6 @@
 use crate::format::Cursor;
 use crate::scan::apply_notes;
 
-use super::super::Fault;
 use super::super::examine::Examined;
 use super::layout::Layout;
 
@@ -37,7 +36,7 @@ pub(super) fn notes(examined: &Examined, layout: &Layout) -> Vec<String> {
             removed.map(|Cursor { name, lsn }| format!("cursor {name}: is back at LSN {lsn}, and was removed")),
         );
     }
-    if !examined.report.is_clean() && may_be_lost(examined) {
+    if !examined.report.is_clean() && examined.may_lose_notes() {
         let what = "a cursor that was made or moved in what is lost is gone, or stands where it stood before, and a \
                     checkpoint there is lost";
         notes.push(format!("{what}; {AGAIN}"));
@@ -51,20 +50,4 @@ fn now(examined: &Examined) -> Option<Vec<Cursor>> {
     let mut cursors = examined.plan.parts.get(index)?.link.as_ref()?.cursors.clone();
     apply_notes(&mut cursors, examined.walks.get(index)?.as_ref()?.found.notes.clone());
     Some(cursors)
-}
-
-/// Whether some of what tells of them is lost, and of the last checkpoint: the newest segment's link, or what may have been a
-/// note in it or above.
-pub(in super::super) fn may_be_lost(examined: &Examined) -> bool {
-    let Some(index) = examined.newest() else { return true };
-    let (plan, walked) = (&examined.plan, examined.walks.get(index).and_then(Option::as_ref));
-    let is_linked = plan.parts.get(index).is_some_and(|part| part.link.is_some());
-    let newest = plan.survey.segments.get(index).map(|found| &found.name);
-    let is_lost = |fault: &Fault| {
-        let hole = walked.filter(|_| newest == Some(&fault.segment));
-        let hole = hole.and_then(|walked| walked.holes.iter().find(|hole| hole.from == fault.offset));
-        hole.map_or(fault.lost_records != Some(0), |hole| hole.notes)
-    };
-    let mut faults = examined.report.faults.iter().filter(|fault| fault.lsn.0 >= plan.base(index));
-    !is_linked || walked.is_none() || faults.any(is_lost)
 }

@@ -10,9 +10,9 @@ use crate::storage::{File, Storage};
 
 use super::super::examine::Examined;
 use super::super::plan::Plan;
+use super::super::sift::{Bounds, Sifted, sift};
 use super::Case;
 use super::layout::room_for_filler;
-use super::sift::{Bounds, Sifted, sift};
 use super::stand::{NewLink, Stand};
 
 /// A segment of the log as far as it is known.
@@ -136,7 +136,7 @@ impl Known {
     /// What is kept of it where nothing is cut, if examining found nothing in it but its link and whole batches.
     fn whole(&self, examined: &Examined) -> Option<Sifted> {
         let plan = &examined.plan;
-        let index = plan.survey.segments.binary_search_by_key(&self.base, |found| found.base).ok()?;
+        let index = plan.survey.index(self.base)?;
         let (part, walked) = (plan.parts.get(index)?, examined.walks.get(index)?.as_ref()?);
         let (sealed, end) = (self.seal.map(|(end, _)| end), walked.end);
         let same = part.place?.seed == self.seed && part.seal.map(|seal| seal.end) == sealed;

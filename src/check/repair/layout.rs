@@ -11,8 +11,8 @@ use crate::storage::Storage;
 
 use super::super::examine::Examined;
 use super::super::plan::Plan;
+use super::super::sift::Sifted;
 use super::known::Known;
-use super::sift::Sifted;
 use super::stand::{NewLink, Stand};
 use super::{Case, Repair};
 

@@ -4,7 +4,6 @@ mod act;
 mod cursors;
 mod known;
 mod layout;
-mod sift;
 mod stand;
 
 use std::fmt;
@@ -24,11 +23,9 @@ use super::plan::Plan;
 use super::subject::Subject;
 use super::tally::Tally;
 use super::{Fault, Report, Tell};
-pub(super) use cursors::may_be_lost;
 use known::{Known, know};
 pub(super) use layout::JUMP;
 use layout::Layout;
-pub(super) use sift::{Bounds, sift};
 use stand::Stand;
 
 /// Brings a damaged log back by passing over what is damaged; on request a segment whole, or all from an LSN on.

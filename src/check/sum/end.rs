@@ -124,9 +124,7 @@ impl Sum<'_> {
         };
         let is_last = self.durable <= found.base.saturating_add(capacity);
         let what = short(&plan.survey, free, end, found.length, capacity).filter(|_| is_last);
-        if let Some(told) =
-            faults.find(|fault| fault.offset > 0 && fault.lsn.0.saturating_add(fault.lost_bytes) >= self.end)
-        {
+        if let Some(told) = faults.find(|fault| fault.offset > 0 && fault.lost_to() >= self.end) {
             // What is lost at its end is told, but for why.
             let why = found.too_short().or(what.filter(|_| told.offset > u64::from(BLOCK)));
             let why = why.filter(|why| !told.what.starts_with(why.as_str()));

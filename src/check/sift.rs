@@ -7,11 +7,11 @@ use crate::format::{BLOCK, FRAME, FrameKind, Link, frame_size};
 use crate::scan::{Place, Summary};
 use crate::storage::File;
 
-use super::super::walk::{Step, Walk};
+use super::walk::{Step, Walk};
 
 /// What is kept at all.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Bounds {
+pub(super) struct Bounds {
     /// Batches that begin below this offset go.
     pub(super) from: u64,
     /// Batches that reach above this LSN go, and what follows them.
@@ -22,14 +22,14 @@ pub(in super::super) struct Bounds {
 
 impl Bounds {
     /// All that is whole is kept.
-    pub(in super::super) const NONE: Bounds = Bounds { from: 0, cut: u64::MAX, certain: u64::MAX };
+    pub(super) const NONE: Bounds = Bounds { from: 0, cut: u64::MAX, certain: u64::MAX };
 }
 
 /// What is kept of a segment.
 #[derive(Clone, Debug, Default)]
-pub(in super::super) struct Sifted {
+pub(super) struct Sifted {
     /// Offsets of the bytes kept, in order, without those between.
-    pub(in super::super) kept: Vec<Range<u64>>,
+    pub(super) kept: Vec<Range<u64>>,
     /// The offset where the segment ends, kept or not.
     pub(super) end: u64,
     /// Whether the log ends here too, whatever follows.
@@ -37,7 +37,7 @@ pub(in super::super) struct Sifted {
     /// Whether it does by the cut, which valid frames lie behind.
     pub(super) cut: bool,
     pub(super) link: Option<Link>,
-    pub(in super::super) whole: Summary,
+    pub(super) whole: Summary,
     /// The highest batch time.
     pub(super) batch_time: u64,
 }
@@ -89,7 +89,7 @@ enum Next {
 /// goes on, unless what follows claims that everything before it was durable: a batch is framed at once.
 ///
 /// `None` for a frame of a newer version. What is given is of no use if `progress`, which is told of the bytes passed, ended it.
-pub(in super::super) fn sift(
+pub(super) fn sift(
     file: &dyn File,
     place: &Place,
     end: Option<u64>,
