@@ -207,12 +207,7 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     let last = pieces.iter().rev().find(|piece| plan.base_of(piece) < shown).and_then(|piece| plan.end_of(piece));
     let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);
     report.end = Lsn(end);
-    // It may have been a torn tail, which an opening has dropped already.
-    let unproven = |fault: &&mut Fault| fault.lost_records > Some(0) && fault.lost_to() > durable;
-    for fault in report.faults.iter_mut().filter(unproven) {
-        fault.lost_records = None;
-        fault.what += &format!("; nothing says that what lay above LSN {durable} was durable");
-    }
+    report.faults.iter_mut().for_each(|fault| fault.doubt(fault.lost_to(), durable));
     report.faults.sort_by_key(|fault| (fault.lsn, fault.offset));
     Ok(Examined { plan, pieces, walks, durable, certain, shown, gone, overtaken: false, report })
 }

@@ -8,7 +8,7 @@ use std::io;
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::{Header, is_unfinished, segment_name};
-use crate::recovery::{Found, Survey, find, is_aside, strays};
+use crate::recovery::{Found, Survey, ceiling, find, is_aside, strays};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
 
@@ -70,7 +70,6 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
             adopted.displaced.extend(best.into_iter().flat_map(|(stray, _)| survey.take(stray.found)));
         }
     }
-    survey.clean_to(survey.front);
     Ok(adopted)
 }
 
@@ -110,7 +109,7 @@ fn left_in(found: &Found, place: &Place, end: Option<u64>) -> io::Result<(u64, u
 impl Survey {
     /// Takes a file as the segment that its header says. Gives the name of the one in its place.
     fn take(&mut self, found: Found) -> Option<String> {
-        self.ceiling = self.ceiling.max(found.base.saturating_add(found.length));
+        self.ceiling = self.ceiling.max(ceiling(&found));
         self.front = self.front.max(found.link.as_ref().map_or(0, |(link, _)| link.front));
         let is_no_file = format!("{}: not a file of the log", found.name);
         let is_copy = format!("{}: a copy of", found.name);

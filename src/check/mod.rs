@@ -204,7 +204,16 @@ impl Fault {
         Fault { segment, offset, lsn, lost_bytes: 0, lost_records: None, beyond: 0, what }
     }
 
-    /// Where what is lost ends at most, as an LSN. Of a whole file it begins behind the header.
+    /// Nobody can tell how many records are lost up to `to` where that lies above the durable point: it may have been a torn
+    /// tail, which an opening has dropped already.
+    fn doubt(&mut self, to: u64, durable: u64) {
+        if to > durable && self.lost_records > Some(0) {
+            self.lost_records = None;
+            self.what += &format!("; nothing says that what lay above LSN {durable} was durable");
+        }
+    }
+
+    /// Where what is lost in one segment ends at most, as an LSN. Of a whole file it begins behind the header.
     fn lost_to(&self) -> u64 {
         let header = if self.offset == 0 { u64::from(BLOCK) } else { 0 };
         self.lsn.0.saturating_add(header).saturating_add(self.lost_bytes)

@@ -258,7 +258,7 @@ impl Plan {
         let (found, part) = (self.survey.segments.get(index)?, self.parts.get(index)?);
         let end = found.base.saturating_add(part.seal.map_or(u64::from(BLOCK), |seal| seal.end));
         let cut = self.is_cut(index) && found.length != u64::from(BLOCK);
-        (found.header.is_err() || cut || found.trimmed().is_some()).then_some(end)
+        (found.header.is_err() || cut).then_some(end)
     }
 
     /// The bytes that a segment was made with: where its header is lost, as many as the next that is sound, for a life makes

@@ -163,6 +163,7 @@ impl<'a> Sum<'a> {
                 fault.lost_records = None;
             }
         }
+        fault.doubt(end, self.durable);
         self.report.faults.push(fault);
         (self.end, self.limit) = (end, end);
         self.sure = self.between(end);
@@ -185,7 +186,9 @@ impl<'a> Sum<'a> {
         };
         let Place { segment, offset, lsn, .. } = place;
         let (lsn, lost_records) = (Lsn(lsn), known.then_some(records));
-        self.report.faults.push(Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, what });
+        let mut fault = Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, what };
+        fault.doubt(base, self.durable);
+        self.report.faults.push(fault);
     }
 
     /// Adds what lay between the front and the first segment that is left, if its link is damaged, which would tell.

@@ -328,7 +328,7 @@ fn link_of(header: &FrameHeader, payload: &[u8], lsn: u64) -> Option<(Link, u64)
 }
 
 /// Above every LSN that the file could have handed out.
-fn ceiling(found: &Found) -> u64 {
+pub(crate) fn ceiling(found: &Found) -> u64 {
     let capacity = found.header.as_ref().map_or(*CAPACITY.end(), |(header, _)| header.capacity);
     found.base.saturating_add(capacity.max(found.length))
 }

@@ -220,7 +220,7 @@ impl Known {
         let whole = !sifted.cut && sifted.end >= ended && sifted.gaps().next().is_none() && self.length() >= sifted.end;
         let sealed = self.seal.filter(|_| !sifted.last).map(|(_, records)| records);
         let told = [self.left, sealed].into_iter().flatten().min();
-        let counted = told.is_none_or(|told| told == sifted.whole.records) || self.left == Some(sifted.whole.records);
+        let counted = told.is_none_or(|told| told == sifted.whole.records);
         if in_place && whole && counted && link.is_none() {
             return Ok(None);
         }

@@ -1,0 +1,181 @@
+//! Which copy of a segment is the log's: each rule of the table in `src/check/misnamed.rs`, by a case in which another
+//! choice would cost a record or bring one back.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+use seawall::check::{Repair, RepairPlan, Verify, inspect_on};
+use seawall::sim::{Disk, Keep};
+use seawall::{Lsn, Options, Wal};
+
+const BLOCK: usize = 4096;
+/// Within a segment's link.
+const LINK: usize = BLOCK + 30;
+/// Within one of the large records.
+const RECORD: usize = BLOCK + 1700;
+/// The records of a segment.
+const EACH: u64 = 13;
+
+fn open(disk: &Disk) -> Wal {
+    Options::new().segment_size(16 << 10).open_on(disk.mount()).unwrap()
+}
+
+/// A segment's records: ten, and three that take fewer bytes than its link does.
+fn fill(wal: &Wal) {
+    for n in 0..EACH {
+        wal.append(&vec![7; if n < 10 { 400 } else { 0 }]).unwrap().wait().unwrap();
+    }
+}
+
+/// Three closed segments, and their names.
+fn log() -> (Disk, Vec<String>) {
+    let disk = Disk::new(4);
+    let wal = open(&disk);
+    for segment in 0..3 {
+        fill(&wal);
+        if segment < 2 {
+            wal.rotate().unwrap();
+        }
+    }
+    wal.close().unwrap();
+    disk.crash(Keep::All);
+    let names = used(&disk);
+    assert_eq!(names.len(), 3, "{names:?}");
+    (disk, names)
+}
+
+fn used(disk: &Disk) -> Vec<String> {
+    let used = |name: &String| disk.file(name).unwrap().get(BLOCK..BLOCK + 24).is_some_and(|frame| frame != [0; 24]);
+    disk.names().into_iter().filter(|name| name.ends_with(".wal") && used(name)).collect()
+}
+
+fn flipped(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
+    bytes[at] ^= 1;
+    bytes
+}
+
+fn flip(disk: &Disk, name: &str, at: usize) {
+    disk.put(name, flipped(disk.file(name).unwrap(), at));
+}
+
+/// Where the last record's frame lies, which has no payload.
+fn last(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte != 0).unwrap()
+}
+
+/// What a repair would keep and lose. It is carried out too, and then nothing is left to do.
+fn repaired(disk: &Disk) -> (u64, Option<u64>, RepairPlan) {
+    let plan = Repair::new().run_on(disk.mount()).unwrap();
+    let report = Verify::new().run_on(disk.mount()).unwrap();
+    let again = Repair::new().plan_on(disk.mount()).unwrap();
+    assert!(report.is_clean() && again.steps.is_empty(), "{plan}\n{report}\n{again}");
+    assert_eq!(report.records, plan.kept_records, "{plan}");
+    (plan.kept_records, plan.lost_records, plan)
+}
+
+/// A repair was writing it of the damaged one, and a power cut took some of it: more bytes, for there is a link in it again,
+/// but not all records.
+#[test]
+fn what_looks_unfinished_takes_no_place_in_which_there_is_something() {
+    let (disk, names) = log();
+    let sound = disk.file(&names[1]).unwrap();
+    let at = last(&sound);
+    flip(&disk, &names[1], LINK);
+    disk.put(&names[1].replace(".wal", ".new"), flipped(sound, at));
+    let (kept, lost, plan) = repaired(&disk);
+    assert_eq!((kept, lost), (3 * EACH, Some(0)), "{plan}");
+}
+
+/// Where nothing is, it is the only one.
+#[test]
+fn what_looks_unfinished_takes_a_place_in_which_there_is_nothing() {
+    let (disk, names) = log();
+    disk.rename(&names[1], &names[1].replace(".wal", ".new"));
+    let (kept, lost, plan) = repaired(&disk);
+    assert_eq!((kept, lost), (3 * EACH, Some(0)), "{plan}");
+}
+
+/// What a repair left is all that is wanted of a segment: neither what it passed over comes back with another copy, nor does
+/// anything of what it left go for that.
+#[test]
+fn a_copy_from_before_a_repair_does_not_take_the_place_of_what_that_left() {
+    let (whole, names) = log();
+    let sound = whole.file(&names[1]).unwrap();
+    let repaired_once = whole.fork();
+    flip(&repaired_once, &names[1], RECORD);
+    assert_eq!(repaired(&repaired_once).0, 3 * EACH - 1);
+    // As many records as were left, and more bytes.
+    let disk = repaired_once.fork();
+    flip(&disk, &names[1], LINK);
+    disk.put("copy", flipped(sound.clone(), last(&sound)));
+    let (kept, lost, plan) = repaired(&disk);
+    assert_eq!((kept, lost), (3 * EACH - 1, Some(0)), "{plan}");
+    let view = Options::new().open_read_only_on(disk.mount()).unwrap();
+    let empty = view.read(..).unwrap().filter(|record| record.as_ref().unwrap().payload.is_empty());
+    assert_eq!(empty.count() as u64, 3 * (EACH - 10));
+    // More than were left, of which some are lost since.
+    let disk = repaired_once.fork();
+    flip(&disk, &names[1], RECORD + 900);
+    disk.put("copy", &sound);
+    let (kept, lost, plan) = repaired(&disk);
+    assert_eq!((kept, lost), (3 * EACH - 2, Some(1)), "{plan}");
+}
+
+/// No link tells whether a copy of the newest segment is this log's: it could be of a time before, or of a copy that went on.
+#[test]
+fn a_copy_that_no_link_names_takes_no_place_in_which_there_is_something() {
+    let (disk, names) = log();
+    let sound = disk.file(&names[2]).unwrap();
+    flip(&disk, &names[2], RECORD);
+    disk.put("copy", sound);
+    let (kept, lost, plan) = repaired(&disk);
+    assert_eq!((kept, lost), (3 * EACH - 1, Some(1)), "{plan}");
+}
+
+#[test]
+fn a_copy_that_stands_in_is_not_called_no_part_of_the_log() {
+    let (disk, names) = log();
+    disk.put("00000000000000843776.wal", disk.file(&names[1]).unwrap());
+    let told = |disk: &Disk| inspect_on(disk.mount()).unwrap().notes.iter().any(|note| note.contains("a copy of"));
+    assert!(told(&disk));
+    flip(&disk, &names[1], RECORD);
+    assert!(!told(&disk));
+}
+
+/// The one in which a repair let the log go on lies under another name, and no MARK tells of it: the next repair goes on above
+/// it once more.
+#[test]
+fn a_repair_goes_on_above_segments_under_other_names() {
+    let (disk, names) = log();
+    flip(&disk, &names[2], RECORD);
+    repaired(&disk);
+    let newest = used(&disk).pop().unwrap();
+    disk.rename(&newest, "copy");
+    disk.remove("MARK");
+    flip(&disk, &names[1], RECORD);
+    repaired(&disk);
+    let used = used(&disk);
+    assert!(used.contains(&newest) && *used.last().unwrap() > newest, "{newest}: {used:?}");
+}
+
+/// Only the newest segment's link tells how far the log was cleaned, and that lies under another name.
+#[test]
+fn what_was_cleaned_stays_so_where_a_segment_under_another_name_tells() {
+    let (disk, names) = log();
+    let cleaned = [0, 1].map(|n| (names[n].clone(), disk.file(&names[n]).unwrap()));
+    let wal = open(&disk);
+    let front = Lsn(names[2].trim_end_matches(".wal").parse().unwrap());
+    assert_eq!(wal.clean_before_lsn(front).unwrap().first, front);
+    fill(&wal);
+    wal.close().unwrap();
+    disk.crash(Keep::All);
+    cleaned.into_iter().for_each(|(name, bytes)| disk.put(&name, bytes));
+    disk.remove("MARK");
+    let newest = used(&disk).pop().unwrap();
+    disk.rename(&newest, "copy");
+    let first_is_gone = disk.fork();
+    first_is_gone.remove(&names[2]);
+    let (kept, _, plan) = repaired(&disk);
+    assert_eq!(kept, 2 * EACH, "{plan}");
+    let (kept, _, plan) = repaired(&first_is_gone);
+    assert_eq!((kept, plan.faults[0].lsn), (EACH, front), "{plan}");
+}
