@@ -122,7 +122,7 @@ use crc32fast::Hasher;
 use check::{check, undo};
 pub(crate) use left::Left;
 pub(crate) use link::{Cursor, Link, Seal};
-pub(crate) use names::{finished_name, is_unfinished, segment_base, segment_name, unfinished_name};
+pub(crate) use names::{aside_of, base_in, is_unfinished, segment_base, segment_name, unfinished_name, was_unfinished};
 
 /// Bytes of the block that holds a header; the offset of the first frame.
 pub(crate) const BLOCK: u32 = 4096;

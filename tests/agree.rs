@@ -285,15 +285,33 @@ impl Script {
         script
     }
 
-    /// Is harmed and repaired once or twice, and goes on or not.
+    /// Is harmed and repaired once or twice, with power cuts in that or not, and goes on or not.
     fn live_on_repaired(&mut self, random: &mut Random) {
         for _ in 0..1 + random.below(2) {
             let disk = self.disk.fork();
             for _ in 0..1 + random.below(2) {
                 _ = hurt(&disk, random);
             }
+            let names: Vec<_> = disk.names().into_iter().filter(|name| name.ends_with(".wal")).collect();
+            let ways = match names.get(random.below(4 * names.len() as u64 + 1) as usize) {
+                Some(name) => Repair::new().quarantine(name),
+                None => Repair::new(),
+            };
+            let mut done = if random.below(2) == 0 {
+                disk.crash_torn_at(1 + random.below(40));
+                let done = ways.run_on(disk.mount());
+                disk.crash(Keep::Random(random.next()));
+                done
+            } else {
+                ways.run_on(disk.mount())
+            };
+            // It may go on as it is, if that is sound.
+            let is_sound = || verify(&disk.fork()).is_ok_and(|report| report.is_clean());
+            if done.is_err() && !is_sound() {
+                done = Repair::new().run_on(disk.mount());
+            }
             // Otherwise nothing tells any more which log it is.
-            if Repair::new().run_on(disk.mount()).is_err() {
+            if done.is_err() && !is_sound() {
                 continue;
             }
             self.disk = disk;

@@ -179,3 +179,36 @@ fn what_was_cleaned_stays_so_where_a_segment_under_another_name_tells() {
     let (kept, _, plan) = repaired(&first_is_gone);
     assert_eq!((kept, plan.faults[0].lsn), (EACH, front), "{plan}");
 }
+
+/// A power cut ended the repair before the first rename, so the log is as it was, and opening moves the stand-in aside, which
+/// is nothing but a gap. Later its segment is damaged or gone.
+#[test]
+fn what_a_repair_had_begun_stands_in_for_nothing() {
+    let mut met = 0;
+    for (nth, keep) in (1..30).flat_map(|nth| (0..8).map(move |keep| (nth, keep))) {
+        let (disk, names) = log();
+        disk.crash_at(nth);
+        if Repair::new().quarantine(&names[0]).run_on(disk.mount()).is_ok() {
+            break;
+        }
+        disk.crash(Keep::Random(keep));
+        let wal = open(&disk);
+        if wal.recovery().records != 3 * EACH {
+            continue;
+        }
+        wal.append(b"it goes on").unwrap().wait().unwrap();
+        wal.close().unwrap();
+        disk.crash(Keep::All);
+        met += u64::from(disk.names().iter().any(|name| name.contains(".new.aside")));
+        let gone = disk.fork();
+        gone.remove(&names[0]);
+        flip(&disk, &names[0], RECORD);
+        // A whole copy may lie aside too.
+        for (disk, most) in [(disk, 1), (gone, EACH)] {
+            let (kept, lost, plan) = repaired(&disk);
+            let lost = lost.unwrap();
+            assert!([0, most].contains(&lost) && kept + lost == 3 * EACH + 1, "{nth} {keep}: {plan}");
+        }
+    }
+    assert!(met > 10, "{met}");
+}

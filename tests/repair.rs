@@ -449,7 +449,7 @@ fn what_looks_unfinished_and_holds_frames_is_moved_aside() {
     let bytes = world.disk.file(&unfinished);
     let plan = Repair::new().run_on(world.disk.mount()).unwrap();
     assert!(plan.steps.iter().any(|step| matches!(step, Step::MoveAside { file } if *file == unfinished)), "{plan}");
-    assert_eq!(world.disk.file(&format!("{segment}.aside")), bytes);
+    assert_eq!(world.disk.file(&format!("{unfinished}.aside")), bytes);
     // One that a maker leaves goes.
     let world = whole.fork();
     world.disk.put(&unfinished, &whole.files[segment][..BLOCK]);

@@ -3,7 +3,7 @@
 use std::{io, iter};
 
 use crate::error::{listed, plural};
-use crate::format::{Header, segment_base};
+use crate::format::{Header, base_in};
 use crate::scan::Place;
 use crate::storage::{File, Storage, is_zero, read_head};
 
@@ -51,8 +51,7 @@ fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<Op
     // Of another log's there is nothing to miss, nor of what is not there.
     let nothing = (decoded.is_ok() || is_zero(&*file, 0)?).then_some((0, 0));
     let header = decoded.ok().filter(|(header, _)| examined.plan.survey.log_id == Some(header.log_id));
-    let named = || segment_base(name.split_once(".aside")?.0);
-    let Some(base) = header.map(|(header, _)| header.base).or_else(named) else { return Ok(nothing) };
+    let Some(base) = header.map(|(header, _)| header.base).or_else(|| base_in(name)) else { return Ok(nothing) };
     let log = member(examined, base);
     // A segment is written anew under its seed, so that tells how to read one that was copied aside without a header.
     let Some(seed) = header.map(|(_, seed)| seed).or(log.map(|(_, place)| place.seed)) else { return Ok(nothing) };

@@ -7,8 +7,8 @@ use std::io;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{Header, is_unfinished, segment_name};
-use crate::recovery::{Found, Survey, ceiling, find, is_aside, strays};
+use crate::format::{Header, aside_of, segment_name, was_unfinished};
+use crate::recovery::{Found, Survey, ceiling, find, strays};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
 
@@ -40,13 +40,14 @@ struct Stray {
 /// |---|---|---|
 /// | under another name | taken | taken if a link names it |
 /// | aside: it may have been cut off | taken if a link names it | the same, unless that is what a repair left |
-/// | unfinished | taken if it holds a record: no maker leaves one | not taken: a repair may have been making it of the other |
+/// | unfinished | taken if it holds a record and no repair wrote it: no maker leaves one | not taken |
 ///
-/// None is taken that holds more records than a link says that names it, or than a repair left in its place: that tells of
+/// What was unfinished before it was moved aside is both. A repair that wrote one did not get to putting it in its place, so
+/// what it passed over may be whole elsewhere, and what it left is. None is taken that holds more records than a link says that names it, or than a repair left in its place: that tells of
 /// what was left of it since. Only whole batches count, for a repair keeps no others.
 pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopted> {
     let mut adopted = Adopted::default();
-    let is_late = |stray: &Stray| is_aside(&stray.found.name) || is_unfinished(&stray.found.name);
+    let is_late = |stray: &Stray| aside_of(&stray.found.name).is_some() || was_unfinished(&stray.found.name);
     let mut found = Vec::new();
     for (name, Header { base, .. }, _) in strays(storage, survey)? {
         let stray = find(storage, name, base, false, Bugs::default())?;
@@ -75,7 +76,7 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
 
 /// Whether a link names it and how many bytes are left in it, if it is to be taken.
 fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Result<Option<(bool, u64)>> {
-    let (aside, unfinished) = (is_aside(&stray.found.name), is_unfinished(&stray.found.name));
+    let (aside, unfinished) = (aside_of(&stray.found.name).is_some(), was_unfinished(&stray.found.name));
     let link = survey.link_to(&stray.place);
     let free = is_free(survey, &stray.place, told)?;
     let there = survey.at(stray.place.base).filter(|_| !free);
@@ -95,15 +96,17 @@ fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Re
         }
         least = valid;
     }
-    let is_none = unfinished && records == 0 || link.is_some_and(|link| records > link.prev_records);
+    let is_none = unfinished && (records == 0 || stray.found.left.is_some())
+        || link.is_some_and(|link| records > link.prev_records);
     Ok((!is_none && bytes > least).then_some((link.is_some(), bytes)))
 }
 
-/// The bytes and the records of whole batches that a file holds of a segment.
+/// The bytes and the records of whole batches that a file holds of a segment, but for gaps.
 fn left_in(found: &Found, place: &Place, end: Option<u64>) -> io::Result<(u64, u64)> {
     let place = Place { limit: place.limit.min(found.length), ..*place };
     let left = sift(&*found.file, &place, end, Bounds::NONE, |_| true)?.unwrap_or_default();
-    Ok((left.kept.iter().map(|kept| kept.end - kept.start).sum(), left.whole.records))
+    let bytes: u64 = left.kept.iter().map(|kept| kept.end - kept.start).sum();
+    Ok((bytes - left.blank, left.whole.records))
 }
 
 impl Survey {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crate::bugs::Bugs;
 use crate::clean::{Holds, Why};
 use crate::error::{Error, Result};
-use crate::format::{self, BLOCK, FrameKind, MARK, Seal, is_unfinished, segment_base, segment_name};
+use crate::format::{self, BLOCK, FrameKind, MARK, Seal, aside_of, is_unfinished, segment_base, segment_name};
 use crate::lsn::{BatchTime, Lsn};
-use crate::recovery::{Found, TRIES, is_aside, missing, read_marks};
+use crate::recovery::{Found, TRIES, missing, read_marks};
 use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::storage::Storage;
 
@@ -416,7 +416,7 @@ impl Overview {
                 // One of the log's segments may lie under any name.
                 None if known(&self.segments, &name) => {}
                 None if plain && (name == MARK || is_unfinished(&name)) => self.disk_bytes += length,
-                None if plain && is_aside(&name) => {
+                None if plain && aside_of(&name).is_some() => {
                     self.disk_bytes += length;
                     self.aside.push(FileInfo { name, length });
                 }

@@ -30,6 +30,8 @@ impl Bounds {
 pub(super) struct Sifted {
     /// Offsets of the bytes kept, in order, without those between.
     pub(super) kept: Vec<Range<u64>>,
+    /// How many of these are gaps, which hold nothing.
+    pub(super) blank: u64,
     /// The offset where the segment ends, kept or not.
     pub(super) end: u64,
     /// Whether the log ends here too, whatever follows.
@@ -131,6 +133,7 @@ pub(super) fn sift(
                 let whole = std::mem::take(&mut open);
                 if std::mem::take(&mut fate) == Next::Keep && batch >= bounds.from {
                     sifted.keep(batch..next);
+                    sifted.blank += if header.kind == Some(FrameKind::Gap) { next - offset } else { 0 };
                     sifted.whole.merge(whole);
                     sifted.batch_time = sifted.batch_time.max(header.batch_time);
                 }

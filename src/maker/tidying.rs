@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::{Maker, SPARES, State};
 use crate::bugs::Bug;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, Header, finished_name};
+use crate::format::{BLOCK, Header};
 use crate::recovery::{Void, VoidKind};
 use crate::scan::Place;
 use crate::segment::{Failed, Segment, Spare};
@@ -274,10 +274,9 @@ fn holds_frames(storage: &dyn Storage, name: &str) -> std::io::Result<bool> {
     crate::scan::holds_frames(&*file, &place)
 }
 
-/// Gives a file a name that is never read and never removed, and tells it: of an unfinished segment the one that goes with
-/// the name that it was to have.
+/// Gives a file a name that is never read and never removed, and tells it.
 pub(crate) fn move_aside(storage: &dyn Storage, name: &str) -> std::io::Result<String> {
-    let aside = aside_name(storage, finished_name(name).as_deref().unwrap_or(name))?;
+    let aside = aside_name(storage, name)?;
     storage.rename(name, &aside).map(|()| aside)
 }
 

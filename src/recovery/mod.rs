@@ -23,8 +23,8 @@ pub(crate) use chain::{Chain, short};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{
-    Found, Survey, TRIES, blocked, ceiling, cut_short, find, front, is_aside, missing, read_link, read_marks, strays,
-    survey, survey_beside,
+    Found, Survey, TRIES, blocked, ceiling, cut_short, find, front, missing, read_link, read_marks, strays, survey,
+    survey_beside,
 };
 
 /// Bytes written again at once.

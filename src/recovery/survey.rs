@@ -7,7 +7,7 @@ use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result, listed};
 use crate::format::{
     BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, Header, LINK, Left, Link, MARK, MARK_SLOT, Mark,
-    frame_size, is_unfinished, segment_base, segment_name, sum,
+    aside_of, frame_size, is_unfinished, segment_base, segment_name, sum,
 };
 use crate::scan::{Place, frame_at, holds_frames};
 use crate::storage::{File, Storage, read_full, read_head};
@@ -153,7 +153,7 @@ impl Survey {
                 Some(name) if name == MARK => {}
                 Some(name) if segment_base(&name).is_some() => names.push(name),
                 Some(name) if is_unfinished(&name) => self.unfinished.push(name),
-                Some(name) if is_aside(&name) => self.aside.push(name),
+                Some(name) if aside_of(&name).is_some() => self.aside.push(name),
                 _ => self.notes.push(format!("{}: not a file of the log, left alone", name.to_string_lossy())),
             }
         }
@@ -246,12 +246,6 @@ pub(crate) fn front(storage: &dyn Storage, log_id: Option<[u8; 16]>) -> Result<u
 /// Whether a file or the directory is not there.
 pub(crate) fn missing(error: &Error) -> bool {
     error.system().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
-}
-
-/// `NAME.aside` or `NAME.aside.n`.
-pub(crate) fn is_aside(name: &str) -> bool {
-    let number = |end: &str| end.is_empty() || end.strip_prefix('.').is_some_and(|n| n.parse::<u64>().is_ok());
-    name.split_once(".aside").is_some_and(|(name, end)| (name == MARK || segment_base(name).is_some()) && number(end))
 }
 
 /// The valid slots of MARK.

@@ -147,7 +147,8 @@ impl Known {
         let last = !walked.holes.is_empty() && self.base + end >= examined.certain;
         let (link, whole) = (Some(self.link.clone()?), walked.found.clone());
         let kept = std::iter::once(u64::from(BLOCK)..end).collect();
-        Some(Sifted { kept, end, last, cut: false, link, whole, batch_time: walked.batch_time })
+        let blank = walked.gaps.iter().map(|(_, size)| size).sum();
+        Some(Sifted { kept, blank, end, last, cut: false, link, whole, batch_time: walked.batch_time })
     }
 
     fn read(&self, case: &Case<'_>, source: &Source, place: &Place, cut: u64) -> Result<Sifted> {

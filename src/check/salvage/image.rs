@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use crc32fast::Hasher;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, segment_base, segment_name};
+use crate::format::{BLOCK, base_in, segment_name};
 use crate::storage::{File, Fs, Storage, changed_at, open_any, read_full};
 
 /// Bytes read at once.
@@ -134,13 +134,6 @@ impl Images {
         self.refused += 1;
         self.notes.push(format!("{} cannot be read, and was passed over: {error}", path.display()));
     }
-}
-
-/// The base in the name of a segment, of one that is moved aside, or of one that is made.
-fn base_in(name: &str) -> Option<u64> {
-    let (digits, rest) = name.split_once('.')?;
-    let known = rest == "wal" || rest == "new" || rest.starts_with("wal.aside");
-    known.then(|| segment_base(&format!("{digits}.wal")))?
 }
 
 /// Open files, a few at a time: a process may not open as many as a log has.
