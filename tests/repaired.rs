@@ -335,3 +335,26 @@ fn a_checkpoint_before_all_that_is_left_is_none() {
     let view = Options::new().open_read_only_on(disk.mount()).unwrap();
     assert!(view.checkpoint().unwrap().is_none());
 }
+
+/// Verifying said "clean", and opening counted what had been passed over as there.
+#[test]
+fn damage_to_what_a_repair_says_it_left_is_told_and_mended() {
+    let (disk, names) = log();
+    spoil(&disk, &names[1], BLOCK + 600..BLOCK + 610);
+    repair(&disk, &Repair::new());
+    let sound = disk.file(&names[1]).unwrap();
+    for at in 512..544 {
+        let disk = disk.fork();
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        disk.put(&names[1], bytes);
+        let report = verify(&disk);
+        let told: Vec<_> =
+            report.faults.iter().map(|fault| (&fault.segment, fault.offset, fault.lost_records)).collect();
+        assert_eq!(told, [(&names[1], 512, Some(0))], "{report}");
+        let wal = open(&disk.fork()).unwrap();
+        let notes = wal.recovery().notes.join("\n");
+        assert!(notes.contains("what a repair says of the records that it left here is damaged"), "{notes}");
+        assert_eq!(repair(&disk, &Repair::new()).1.len(), 47);
+    }
+}

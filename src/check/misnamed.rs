@@ -7,7 +7,7 @@ use std::io;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{Header, aside_of, segment_name, was_unfinished};
+use crate::format::{Header, Left, aside_of, segment_name, was_unfinished};
 use crate::recovery::{Found, Survey, ceiling, find, strays};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
@@ -81,8 +81,13 @@ fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Re
     let free = is_free(survey, &stray.place, told)?;
     let there = survey.at(stray.place.base).filter(|_| !free);
     let is_other = |there: &Found| there.header.as_ref().is_ok_and(|(_, seed)| *seed != stray.place.seed);
+    // Its header may be damaged.
+    let left = match there {
+        Some(there) => Left::decode(&read_head(&*there.file)?, stray.place.seed),
+        None => None,
+    };
     // What lies aside beside what a repair left is what that passed over.
-    let stays = |there: &Found| unfinished || is_other(there) || aside && there.left.is_some();
+    let stays = |there: &Found| unfinished || is_other(there) || aside && left.is_some();
     if link.is_none() && (aside || there.is_some()) || there.is_some_and(stays) {
         return Ok(None);
     }
@@ -91,7 +96,7 @@ fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Re
     let mut least = 0;
     if let Some(there) = there {
         let (valid, held) = left_in(there, &stray.place, end)?;
-        if there.left.is_some_and(|left| held == left.records || records > left.records) {
+        if left.is_some_and(|left| held == left.records || records > left.records) {
             return Ok(None);
         }
         least = valid;

@@ -4,8 +4,8 @@ use crc32fast::Hasher;
 
 use super::{Seal, field, u64_at};
 
-/// Where it lies in the header's block.
 const AT: usize = 512;
+const SIZE: usize = 32;
 const WORD: [u8; 4] = *b"left";
 
 /// The records that are left in a segment, and the span of their batch times. The next link counts what was lost too.
@@ -17,6 +17,9 @@ pub(crate) struct Left {
 }
 
 impl Left {
+    /// Where it lies in the header's block.
+    pub(crate) const AT: u64 = AT as u64;
+
     /// Its bytes, and where in the segment they lie.
     pub(crate) fn encode(&self, seed: u32) -> (u64, Vec<u8>) {
         let mut out = WORD.to_vec();
@@ -24,16 +27,22 @@ impl Left {
             out.extend_from_slice(&number.to_le_bytes());
         }
         let check = check(seed, &out);
-        (AT as u64, [&check.to_le_bytes()[..], &out].concat())
+        (Left::AT, [&check.to_le_bytes()[..], &out].concat())
     }
 
     /// The one in a header's block, if there is one.
     pub(crate) fn decode(block: &[u8], seed: u32) -> Option<Left> {
-        let bytes = block.get(AT..AT + 32)?;
+        let bytes = block.get(AT..AT + SIZE)?;
         let (stored, said) = bytes.split_first_chunk()?;
         let holds = u32::from_le_bytes(*stored) == check(seed, said) && field(said, 0) == Some(WORD);
         let (records, min_time, max_time) = (u64_at(said, 4)?, u64_at(said, 12)?, u64_at(said, 20)?);
         holds.then_some(Left { records, min_time, max_time })
+    }
+
+    /// Whether there was one in a header's block, and it is damaged: nothing else writes there.
+    pub(crate) fn is_damaged(block: &[u8], seed: u32) -> bool {
+        let written = block.get(AT..AT + SIZE).is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0));
+        written && Left::decode(block, seed).is_none()
     }
 
     /// How the segment ended, of which the next link says `seal`: with what is left, unless the log ended earlier since.
@@ -69,9 +78,12 @@ mod tests {
         let (_, bytes) = left.encode(0x0123_4567);
         let mut block = vec![0; 4096];
         assert_eq!(Left::decode(&block, 0x0123_4567), None);
+        assert!(!Left::is_damaged(&block, 0x0123_4567));
         block.splice(AT..AT + bytes.len(), bytes);
         assert_eq!((Left::decode(&block, 0x0123_4567), Left::decode(&block, 7)), (Some(left), None));
+        assert!(!Left::is_damaged(&block, 0x0123_4567));
         block[520] ^= 1;
         assert_eq!(Left::decode(&block, 0x0123_4567), None);
+        assert!(Left::is_damaged(&block, 0x0123_4567));
     }
 }

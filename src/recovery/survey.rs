@@ -30,6 +30,8 @@ pub(crate) struct Found {
     pub(crate) link: Option<(Link, u64)>,
     /// What a repair left in it, if one wrote it anew.
     pub(crate) left: Option<Left>,
+    /// That is damaged.
+    pub(crate) left_damaged: bool,
 }
 
 impl Found {
@@ -280,7 +282,8 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
         }
     };
     let left = header.as_ref().ok().and_then(|(_, seed)| Left::decode(&head, *seed));
-    let mut found = Found { name, base, length, file, header, other, link: None, left };
+    let left_damaged = header.as_ref().is_ok_and(|(_, seed)| Left::is_damaged(&head, *seed));
+    let mut found = Found { name, base, length, file, header, other, link: None, left, left_damaged };
     found.link = found.place(bugs).and_then(|place| read_link(&head, place, bugs));
     Ok(found)
 }

@@ -50,6 +50,9 @@ pub(crate) fn hex(id: &[u8; 16]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A segment that a repair wrote anew.
+pub(crate) const LEFT: &str = "what a repair says of the records that it left here is damaged";
+
 /// A sealed segment has that many bytes left.
 pub(crate) fn cut(length: u64, end: u64) -> String {
     format!("cut to {length} bytes, it held records up to LSN {end}")

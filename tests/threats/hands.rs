@@ -390,7 +390,7 @@ fn row_19_what_looks_unfinished_and_is_more_than_that_is_not_removed() {
     for _ in 0..2 {
         let notes = is_whole(&disk, records, "beside unfinished files").join("\n");
         for (name, bytes) in &ours {
-            let aside = format!("{}.aside", name.replace(".new", ".wal"));
+            let aside = format!("{name}.aside");
             assert_eq!(disk.file(&aside).as_ref(), Some(bytes), "{name}: {:?}", disk.names());
             assert!(disk.file(name).is_none() && !notes.is_empty(), "{notes}");
         }

@@ -31,6 +31,7 @@ pub(super) struct Known {
     pub(super) before: Option<u64>,
     /// How many records an earlier repair says that it left in it.
     left: Option<u64>,
+    left_damaged: bool,
     /// What is kept of it where nothing is cut, once it was read for that.
     uncut: OnceCell<Sifted>,
 }
@@ -90,8 +91,19 @@ fn open(storage: &dyn Storage, name: &str, used: bool) -> Result<Source> {
 impl Known {
     /// One of which only its place is known.
     fn lost(base: u64, seed: u32) -> Known {
-        let uncut = OnceCell::new();
-        Known { base, seed, header: None, source: None, link: None, seal: None, before: None, left: None, uncut }
+        let (seal, left_damaged, uncut) = (None, false, OnceCell::new());
+        Known {
+            base,
+            seed,
+            header: None,
+            source: None,
+            link: None,
+            seal,
+            before: None,
+            left: None,
+            left_damaged,
+            uncut,
+        }
     }
 
     /// One that checking goes by; `None` if nothing tells how to read it.
@@ -103,8 +115,8 @@ impl Known {
         let source = open(storage, &found.name, plan.is_used(index))?;
         let header = found.header.as_ref().ok().map(|(header, _)| *header);
         let lost = Known::lost(found.base, place.seed);
-        let left = part.left.map(|left| left.records);
-        Ok(Some(Known { header, source: Some(source), link: part.link.clone(), left, ..lost }))
+        let (left, left_damaged) = (part.left.map(|left| left.records), found.left_damaged);
+        Ok(Some(Known { header, source: Some(source), link: part.link.clone(), left, left_damaged, ..lost }))
     }
 
     fn is_used(&self) -> bool {
@@ -221,7 +233,7 @@ impl Known {
         let whole = !sifted.cut && sifted.end >= ended && sifted.gaps().next().is_none() && self.length() >= sifted.end;
         let sealed = self.seal.filter(|_| !sifted.last).map(|(_, records)| records);
         let told = [self.left, sealed].into_iter().flatten().min();
-        let counted = told.is_none_or(|told| told == sifted.whole.records);
+        let counted = !self.left_damaged && told.is_none_or(|told| told == sifted.whole.records);
         if in_place && whole && counted && link.is_none() {
             return Ok(None);
         }

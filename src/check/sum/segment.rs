@@ -1,7 +1,7 @@
 //! What is wrong within one segment of the log.
 
 use crate::error::plural;
-use crate::format::BLOCK;
+use crate::format::{BLOCK, Left};
 use crate::lsn::Lsn;
 use crate::recovery::{Found, words};
 
@@ -55,7 +55,7 @@ impl<'a> Segment<'a> {
             inside.faults.push(head.into_iter().fold(fault, |fault, head| joined(&head, fault, found.length)));
         }
         inside.faults.extend(header);
-        inside.faults.extend(self.miscounted());
+        inside.faults.extend(self.miscounted().or_else(|| self.left_damaged()));
         inside
     }
 
@@ -85,6 +85,14 @@ impl<'a> Segment<'a> {
         let is_full = self.limit.saturating_add(u64::from(BLOCK)) < self.durable;
         let is_zero = |hole: &Hole| hole.unwritten && hole.from > u64::from(BLOCK);
         is_full && self.part.seal.is_none() && self.next.is_none() && self.walked.holes.last().is_some_and(is_zero)
+    }
+
+    /// Nobody knows how many records a repair left in it.
+    fn left_damaged(&self) -> Option<Fault> {
+        let Segment { found, walked, .. } = *self;
+        let fault = Fault::at(&found.name, found.base, Left::AT, words::LEFT);
+        let fault = Fault { lost_records: Some(0), beyond: walked.found.records, ..fault };
+        found.left_damaged.then_some(fault)
     }
 
     /// Without holes, it holds another number of records than it is to.
