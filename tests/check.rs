@@ -11,6 +11,8 @@ use std::time::Instant;
 use seawall::check::{Fault, Item, Repair, Salvage, Verify, frames, verify};
 use seawall::{ErrorKind, Lsn, Options, Progress, Wal};
 
+#[path = "common/live.rs"]
+mod live;
 #[path = "common/stops.rs"]
 mod stops;
 
@@ -283,10 +285,7 @@ fn a_torn_tail_is_no_fault() {
         wal.append(&payload(n)).unwrap().wait().unwrap();
     }
     let end = wal.durable_lsn();
-    for entry in fs::read_dir(dir.path()).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
-    }
+    live::copy(dir.path(), copy.path());
     let path = segments(copy.path()).into_iter().rfind(|path| base(path) <= end.0).unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.write_all_at(&[0x77; 333], end.0 - base(&path)).unwrap();
@@ -827,8 +826,7 @@ fn the_newest_record_with_a_damaged_payload_is_one_record() {
     let lsn = wal.append(&[b'.'; 100]).unwrap().wait().unwrap();
     wal.sync().unwrap();
     let copy = tempfile::tempdir().unwrap();
-    let names = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().path());
-    names.for_each(|path| _ = fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap());
+    live::copy(temp.path(), copy.path());
     flip(&copy.path().join("00000000000000000000.wal"), lsn.0 + 30);
     let report = verify(copy.path()).unwrap();
     let [fault] = &report.faults[..] else { panic!("{report}") };

@@ -16,6 +16,8 @@ use std::path::Path;
 use seawall::check::{Item, Repair, frames, verify};
 use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
 
+#[path = "common/live.rs"]
+mod live;
 #[allow(dead_code)]
 #[path = "common/random.rs"]
 mod random;
@@ -72,11 +74,13 @@ fn cleaned(dir: &Path) {
 
 /// Of what no sync had reached a power cut took a piece, and opening dropped what lay behind.
 fn torn(dir: &Path) {
+    let copy = tempfile::tempdir().unwrap();
     let wal = options().durability(Durability::Os).open(dir).unwrap();
     append(&wal, 90);
     wal.sync().unwrap();
     let lsns = append(&wal, 40);
-    let mut left = files(dir);
+    live::copy(dir, copy.path());
+    let mut left = files(copy.path());
     drop(wal);
     fs::read_dir(dir).unwrap().for_each(|entry| fs::remove_file(entry.unwrap().path()).unwrap());
     let name = left.keys().filter(|name| base(name) < lsns[8].0).max_by_key(|name| base(name)).unwrap().clone();

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use seawall::check::{Item, Repair, Report, Way, frames, verify};
 use seawall::{BatchTime, Damage, Durability, ErrorKind, Lsn, Options, Wal};
 
+#[path = "common/live.rs"]
+mod live;
 #[allow(dead_code)]
 #[path = "common/random.rs"]
 mod random;
@@ -799,9 +801,7 @@ fn what_an_opening_dropped_is_not_told_as_lost() {
     (0..5).for_each(|n| _ = wal.append(&[n; 1000]).unwrap().wait().unwrap());
     wal.sync().unwrap();
     let lsns: Vec<u64> = (5..16).map(|n| wal.append(&[n; 1000]).unwrap().wait().unwrap().0).collect();
-    for path in fs::read_dir(live.path()).unwrap().map(|entry| entry.unwrap().path()) {
-        fs::copy(&path, dir.path().join(name(&path))).unwrap();
-    }
+    live::copy(live.path(), dir.path());
     // MARK as the disk had it.
     fs::remove_file(dir.path().join("MARK")).unwrap();
     let first = dir.path().join("00000000000000000000.wal");

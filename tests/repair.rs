@@ -4,6 +4,8 @@
 
 #[path = "repair/again.rs"]
 mod again;
+#[path = "common/live.rs"]
+mod live;
 #[path = "repair/reads.rs"]
 mod reads;
 
@@ -1236,10 +1238,7 @@ fn an_emptied_newest_segment_behind_a_full_one_is_not_said_to_have_held_nothing(
         let mark = fs::read(dir.path().join("MARK")).unwrap();
         wal.append(&[2; 500]).unwrap().wait().unwrap();
         let killed = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(dir.path()).unwrap() {
-            let path = entry.unwrap().path();
-            fs::copy(&path, killed.path().join(path.file_name().unwrap())).unwrap();
-        }
+        live::copy(dir.path(), killed.path());
         fs::write(killed.path().join("MARK"), mark).unwrap();
         let path = |base: u64| killed.path().join(format!("{base:020}.wal"));
         if swapped {

@@ -337,7 +337,7 @@ impl Survey {
         for found in &mut self.segments {
             if found.header.as_ref().is_ok_and(|(header, _)| Some(header.log_id) != self.log_id) {
                 found.header = Err("the header is another log's");
-                (found.link, found.left) = (None, None);
+                (found.link, found.left, found.left_damaged) = (None, None, false);
             }
         }
         for mark in marks {

@@ -5,6 +5,8 @@
 mod checking;
 mod cursors;
 mod keeping;
+#[path = "../common/live.rs"]
+mod live;
 mod making;
 mod reading;
 mod waiting;
@@ -82,9 +84,7 @@ fn another_logs_mark_is_not_gone_by_and_moved_aside() {
             continue;
         }
         // As a killed process leaves it.
-        for file in std::fs::read_dir(&dir).unwrap().map(Result::unwrap) {
-            std::fs::copy(file.path(), ours.path().join(file.file_name())).unwrap();
-        }
+        live::copy(dir.as_ref(), ours.path());
     }
     std::fs::write(ours.path().join("MARK"), &foreign).unwrap();
     let wal = small().open(ours.path()).unwrap();

@@ -54,6 +54,8 @@ mod copies;
 mod disk;
 mod flips;
 mod hands;
+#[path = "../common/live.rs"]
+mod live;
 mod openings;
 mod power;
 mod processes;

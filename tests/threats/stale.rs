@@ -206,10 +206,7 @@ fn opens_with(beyond: impl Fn(u32, u64) -> Vec<u8>) {
     let wal = options.open(dir.path()).unwrap();
     fill(&wal, 0..100, 1000);
     // As it lies there while the log is open: not trimmed, as after a power cut.
-    for entry in fs::read_dir(dir.path()).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-    }
+    crate::live::copy(dir.path(), copy.path());
     let name = "00000000000000000000.wal";
     let file = fs::File::options().read(true).write(true).open(copy.path().join(name)).unwrap();
     let mut head = vec![0; 1 << 20];
