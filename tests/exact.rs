@@ -72,8 +72,20 @@ fn cleaned(dir: &Path) {
     options().open(dir).unwrap().close().unwrap();
 }
 
-/// Of what no sync had reached a power cut took a piece, and opening dropped what lay behind.
+/// Of what no sync had reached a power cut took a frame's header, and opening dropped what lay behind.
 fn torn(dir: &Path) {
+    tear(dir, 4).close().unwrap();
+}
+
+/// It took some of a payload, and the log went on.
+fn torn_and_on(dir: &Path) {
+    let wal = tear(dir, 100);
+    append(&wal, 50);
+    wal.close().unwrap();
+}
+
+/// A log that was opened after a power cut that took what lies so far into a frame.
+fn tear(dir: &Path, into: usize) -> Wal {
     let copy = tempfile::tempdir().unwrap();
     let wal = options().durability(Durability::Os).open(dir).unwrap();
     append(&wal, 90);
@@ -84,12 +96,12 @@ fn torn(dir: &Path) {
     drop(wal);
     fs::read_dir(dir).unwrap().for_each(|entry| fs::remove_file(entry.unwrap().path()).unwrap());
     let name = left.keys().filter(|name| base(name) < lsns[8].0).max_by_key(|name| base(name)).unwrap().clone();
-    left.get_mut(&name).unwrap()[(lsns[8].0 - base(&name)) as usize + 4] ^= 1;
+    left.get_mut(&name).unwrap()[(lsns[8].0 - base(&name)) as usize + into] ^= 1;
     left.remove("MARK");
     write(dir, &left);
     let wal = options().open(dir).unwrap();
     assert!(wal.recovery().torn.is_some());
-    wal.close().unwrap();
+    wal
 }
 
 /// Does something to a segment, and says what, in words that begin with its name.
@@ -148,7 +160,7 @@ fn records(dir: &Path) -> u64 {
 #[test]
 fn what_is_told_to_be_lost_and_what_is_read_make_all() {
     let states = std::env::var("SEAWALL_STATES").map_or(500, |states| states.parse().unwrap());
-    let histories: [fn(&Path); 4] = [in_one_life, in_lives_of_other_sizes, cleaned, torn];
+    let histories: [fn(&Path); 5] = [in_one_life, in_lives_of_other_sizes, cleaned, torn, torn_and_on];
     let logs = histories.map(|history| {
         let dir = tempfile::tempdir().unwrap();
         history(dir.path());
@@ -163,7 +175,7 @@ fn what_is_told_to_be_lost_and_what_is_read_make_all() {
         let report = verify(dir.path()).unwrap();
         let told = format!("state {seed}, {}: {report}", done.join(", "));
         // What is not claimed to be durable is not shown: beside a damaged MARK, or of what was dropped.
-        let dropped = seed as usize % logs.len() == 3;
+        let dropped = seed as usize % logs.len() >= 3;
         let may_hide = done.iter().any(|what| what.starts_with("MARK")) || dropped;
         let shown = records(dir.path());
         let is_shown = shown == report.records || may_hide && shown < report.records;
@@ -180,8 +192,9 @@ fn what_is_told_to_be_lost_and_what_is_read_make_all() {
             let is_sound = files.get(&fault.segment).is_some_and(|bytes| log.get(&fault.segment) == Some(bytes));
             // Of a closed log only MARK says that it was not cut.
             let is_cut = fault.what.contains("MARK is") || !log.contains_key(&fault.segment);
-            // Nothing tells what was dropped from what is damaged, once something above is as no crash leaves it.
-            let is_unproven = dropped && fault.lost_records.is_none();
+            // Nothing tells what was dropped from what is damaged, once something above is as no crash leaves it: then it
+            // may be taken for the log's again.
+            let is_unproven = dropped && (fault.lost_records.is_none() || fault.what.contains(" under the name "));
             assert!(!is_sound || is_cut || is_unproven, "{told}");
         }
         if let Err(e) = options().open_read_only(dir.path()) {
@@ -197,5 +210,6 @@ fn what_is_told_to_be_lost_and_what_is_read_make_all() {
         let after = verify(dir.path()).unwrap();
         assert!(after.is_clean() && after.records == plan.kept_records, "{after}, once {told}");
     }
-    assert!(known > states * 3 / 4 / 2, "{known}");
+    // Three of the five histories dropped nothing.
+    assert!(known * 100 > states * 3 / 5 * 45, "{known}");
 }

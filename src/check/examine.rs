@@ -194,6 +194,27 @@ fn durable(plan: &Plan, walks: &Walks, lone: bool) -> u64 {
     claimed.max(ends.filter(|_| lone).max().unwrap_or(0))
 }
 
+/// Up to where each piece of the log is known to have been durable. What was dropped as a torn tail may lie in it again, until
+/// the link of the segment that was begun then is there to say so: where a link is lost, only those up to there claim.
+fn proven(plan: &Plan, pieces: &[Piece], walks: &Walks, durable: u64) -> Vec<u64> {
+    let claim = |piece: &Piece| {
+        let index = piece.member()?;
+        let linked = plan.survey.segments.get(index)?.link.as_ref().map_or(0, |(_, claim)| *claim);
+        Some(walks.get(index)?.as_ref().map_or(0, |walked| walked.claim).max(linked).min(durable))
+    };
+    let mut proven: Vec<u64> = Vec::new();
+    for (n, piece) in pieces.iter().enumerate().rev() {
+        let tied = match pieces.get(n + 1) {
+            Some(next) => plan.is_tied(piece, next),
+            None => plan.limit(piece) >= durable,
+        };
+        let above = proven.last().copied().unwrap_or(durable);
+        proven.push(if tied { above } else { claim(piece).unwrap_or(above) });
+    }
+    proven.reverse();
+    proven
+}
+
 /// Puts together what was read: where the log ends, and what of it is not as it was written.
 fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examined> {
     let shown = durable.max(plan.survey.mark.map_or(0, |mark| mark.shown));
@@ -202,7 +223,8 @@ fn resolve(plan: Plan, walks: Walks, durable: u64, lone: bool) -> Result<Examine
     let trimmed = newest.and_then(|index| plan.trimmed_to(index, walks.get(index)?.as_ref()?, durable));
     let broken = pieces.iter().filter_map(|piece| plan.broken_to(piece));
     let certain = broken.chain(trimmed).max().map_or(durable, |to| to.max(durable));
-    let Sum { end, gone, mut report, .. } = Sum::of(&plan, &pieces, &walks, (durable, certain), lone)?;
+    let proven = proven(&plan, &pieces, &walks, durable);
+    let Sum { end, gone, mut report, .. } = Sum::of(&plan, &pieces, &walks, (durable, certain, &proven), lone)?;
     // What a writer let others read and a power cut took may reach to between two segments.
     let last = pieces.iter().rev().find(|piece| plan.base_of(piece) < shown).and_then(|piece| plan.end_of(piece));
     let shown = shown.min(end).min(last.unwrap_or(end)).max(report.first.0);

@@ -204,12 +204,12 @@ impl Fault {
         Fault { segment, offset, lsn, lost_bytes: 0, lost_records: None, beyond: 0, what }
     }
 
-    /// Nobody can tell how many records are lost up to `to` where that lies above the durable point: it may have been a torn
-    /// tail, which an opening has dropped already.
-    fn doubt(&mut self, to: u64, durable: u64) {
-        if to > durable && self.lost_records > Some(0) {
+    /// Nobody can tell how many records are lost up to `to` where that lies above what is `proven` durable: it may have been a
+    /// torn tail, which an opening has dropped already.
+    fn doubt(&mut self, to: u64, proven: u64) {
+        if to > proven && self.lost_records > Some(0) {
             self.lost_records = None;
-            self.what += &format!("; nothing says that what lay above LSN {durable} was durable");
+            self.what += &format!("; what lay above LSN {proven} may have been dropped as a torn tail");
         }
     }
 

@@ -193,6 +193,23 @@ impl Plan {
         link.is_some_and(|link| link.prev_base == NO_BASE)
     }
 
+    /// Whether the link of the next piece is about this one.
+    pub(super) fn is_tied(&self, piece: &Piece, next: &Piece) -> bool {
+        let link = next.member().and_then(|next| self.parts.get(next)?.link.as_ref());
+        let seal = piece.member().is_none_or(|index| self.parts.get(index).is_some_and(|part| part.seal.is_some()));
+        seal && link.is_some_and(|link| link.prev_base == self.base_of(piece))
+    }
+
+    /// The least base of what follows a piece.
+    pub(super) fn limit(&self, piece: &Piece) -> u64 {
+        match *piece {
+            Piece::Missing { end, .. } => end,
+            Piece::Member(index) => self.survey.segments.get(index).map_or(0, |found| {
+                found.base.saturating_add(found.header.as_ref().map_or(found.length, |(header, _)| header.capacity))
+            }),
+        }
+    }
+
     /// Whether a file of no use lies in the place of a segment.
     pub(super) fn is_displaced(&self, index: usize) -> bool {
         self.displaced.contains(&segment_name(self.base(index)))

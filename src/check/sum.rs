@@ -27,6 +27,8 @@ pub(super) struct Sum<'a> {
     durable: u64,
     /// Below this nothing is a torn tail.
     certain: u64,
+    /// Below this what is lost was durable, as far as the piece at hand tells.
+    proven: u64,
     pub(super) end: u64,
     /// The least base of the next segment.
     limit: u64,
@@ -75,7 +77,7 @@ impl<'a> Sum<'a> {
         plan: &'a Plan,
         pieces: &'a [Piece],
         walks: &'a Walks,
-        (durable, certain): (u64, u64),
+        (durable, certain, proven): (u64, u64, &[u64]),
         lone: bool,
     ) -> Result<Sum<'a>> {
         let front = plan.survey.front;
@@ -93,6 +95,7 @@ impl<'a> Sum<'a> {
             walks,
             durable,
             certain,
+            proven: 0,
             end: first,
             limit: first,
             count: Count::new(front == 0 && !begins && plan.survey.mark.is_some()),
@@ -110,6 +113,7 @@ impl<'a> Sum<'a> {
         sum.front_gone(first);
         sum.misnamed();
         for (n, piece) in pieces.iter().enumerate() {
+            sum.proven = proven.get(n).copied().unwrap_or(durable);
             match *piece {
                 Piece::Missing { base, end, records, before } => sum.missing(base, end, records, before),
                 Piece::Member(index) => {
@@ -163,7 +167,7 @@ impl<'a> Sum<'a> {
                 fault.lost_records = None;
             }
         }
-        fault.doubt(end, self.durable);
+        fault.doubt(end, self.proven);
         self.report.faults.push(fault);
         (self.end, self.limit) = (end, end);
         self.sure = self.between(end);
@@ -187,7 +191,7 @@ impl<'a> Sum<'a> {
         let Place { segment, offset, lsn, .. } = place;
         let (lsn, lost_records) = (Lsn(lsn), known.then_some(records));
         let mut fault = Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, what };
-        fault.doubt(base, self.durable);
+        fault.doubt(base, self.proven);
         self.report.faults.push(fault);
     }
 
@@ -293,7 +297,8 @@ impl<'a> Sum<'a> {
         let Segment { found, part, walked, next, .. } = *segment;
         let (open, newest) = (part.seal.is_none(), next.is_none());
         self.free = walked.holes.last().filter(|hole| newest && hole.is_free()).map(|hole| hole.holds_no_frame());
-        let Inside { faults, notes, torn, lost_at_end } = segment.inside();
+        let Inside { mut faults, notes, torn, lost_at_end } = segment.inside();
+        faults.iter_mut().for_each(|fault| fault.doubt(fault.lost_to(), self.proven));
         self.report.faults.extend(faults);
         self.report.notes.extend(notes);
         if let Some(hole) = torn {
