@@ -257,6 +257,31 @@ fn a_file_that_is_used_again_gives_its_own_records_too() {
     assert!(stale > 0);
 }
 
+/// What lies in a file from an earlier life may seem to lie elsewhere in a segment whose header is lost, which may be of any
+/// size; and the file was taken for the image of a disk.
+#[test]
+fn a_file_that_is_used_again_is_a_segment_whatever_its_former_records_seem_to_be() {
+    let log = Log::new(78, 150);
+    let copy = Copy::of(&log);
+    let paths: Vec<_> = copy.files.iter().map(|(path, _)| path.clone()).collect();
+    let last = paths.len() - 1;
+    // Only the link behind it tells its seed.
+    copy.write(0, &[&[0; BLOCK], &copy.files[0].1[BLOCK..]].concat());
+    let seed = spec::segment(&copy.files[0].1).unwrap().seed;
+    let (own, former) = (&copy.files[last].1, &copy.files[1].1);
+    let first = spec::segment(own).unwrap().frames[1].at;
+    let stale: Vec<_> =
+        spec::segment(former).unwrap().frames.into_iter().filter(|frame| frame.at > own.len()).collect();
+    assert!(stale.len() > 3);
+    let mut bytes =
+        [&vec![0; first], &own[first..], &vec![0; stale[0].at - own.len()], &former[stale[0].at..]].concat();
+    for frame in stale {
+        spec::mend_check(&mut bytes, seed ^ 1 << 28, frame.at);
+    }
+    copy.write(last, &bytes);
+    assert_eq!(all(&salvaged(&paths), &log, made::base(&paths[last])), log.made);
+}
+
 fn whole_of(found: &Salvaged) -> Vec<Made> {
     found.logs().iter().flat_map(|told| made::read(found, told)).collect()
 }

@@ -219,6 +219,7 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
         let finds = &mut hunted.finds;
         let (before, torn, too_new) = (finds.frames.len(), finds.torn.len(), finds.too_new);
         finds.hunt(index, image, &*file, lives, meter)?;
+        finds.sift(before, lives);
         let found = finds.frames.get(before..).unwrap_or_default();
         let (life, is_found) = (lives.fills(index), !found.is_empty());
         // Where they lie at their offsets they may be an earlier life's, and a link tells a false seed if it is damaged.
@@ -232,6 +233,7 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
             // Read once more than was said.
             let mut again = Meter { total: meter.total + image.length, ..*meter };
             finds.hunt(index, image, &*file, lives, &mut again)?;
+            finds.sift(before, lives);
             *meter = again;
         } else if !is_found && image.is_named() {
             let what = match (life, cut_short(image.length)) {
@@ -240,7 +242,6 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
             };
             hunted.untold.extend(what.map(|what| Untold { image, life, what }));
         }
-        finds.sift(before, lives);
     }
     Ok(hunted)
 }
