@@ -158,6 +158,24 @@ fn names_are_strict() {
     }
 }
 
+#[test]
+fn what_was_never_done_says_so_by_its_name() {
+    let base = "00000000000067108864";
+    for (end, is_so) in [
+        (".new", true),
+        (".new.aside", true),
+        (".new.aside.12", true),
+        (".wal", false),
+        (".wal.aside", false),
+        (".new.aside.", false),
+        (".new.asides", false),
+        (".new.1", false),
+    ] {
+        assert_eq!(was_unfinished(&format!("{base}{end}")), is_so, "{end}");
+    }
+    assert!(!was_unfinished("67108864.new"));
+}
+
 /// A segment whose header is lost is read by its seed, and its new header is to give that seed again.
 #[test]
 fn a_header_is_given_any_seed() {

@@ -82,3 +82,54 @@ fn a_cut_loses_nothing_that_lies_aside() {
         assert_eq!(counts, (0, Some(0), false, (count - kept.len()) as u64, 0), "{at} {after}: {told}");
     }
 }
+
+/// The log went on below what a repair had begun when it ended with a crash: that its link says where the log ended made all
+/// that followed look cut off, and what is missing of it like no loss.
+#[test]
+fn what_a_repair_only_begun_does_not_say_where_the_log_ended() {
+    let log = Log::new(43, 100);
+    let repaired = tempfile::tempdir().unwrap();
+    made::copy(log.dir(), repaired.path());
+    flip(&segments(repaired.path())[1], 9000);
+    Repair::new().run(repaired.path()).unwrap();
+    let begun = segments(repaired.path()).pop().unwrap();
+    assert!(made::base(&begun) >= 1 << 40);
+    let wal = Options::new().segment_size(16 << 10).open(log.dir()).unwrap();
+    for n in 0..100_u8 {
+        wal.append(&[n; 700]).unwrap().wait().unwrap();
+    }
+    let made: Vec<Made> = wal.read(..).unwrap().map(|record| record.unwrap().into()).collect();
+    wal.close().unwrap();
+    let paths = segments(log.dir());
+    let (gone, newest) = (&paths[paths.len() - 3], &paths[paths.len() - 1]);
+    let own = |path: &std::path::Path| {
+        let base = made::base(path);
+        made.iter().filter(|made| (base..base + 16384).contains(&made.lsn.0)).count() as u64
+    };
+    let (lost, cut) = (own(gone), own(newest));
+    for end in ["new", "new.aside", "new.aside.1"] {
+        let aside = log.dir().join(format!("{:020}.{end}", made::base(&begun)));
+        fs::copy(&begun, &aside).unwrap();
+        let found = salvaged(&[log.dir()]);
+        let told = lone(&found);
+        assert_eq!(
+            (whole(&found) == made, found.is_whole(), told.lost_records),
+            (true, true, Some(0)),
+            "{end}: {told}"
+        );
+        assert_eq!((told.cut_off, told.segments), (0, paths.len()), "{end}: {told}");
+        for (path, told) in [(gone, Some(lost)), (newest, None)] {
+            let bytes = fs::read(path).unwrap();
+            fs::remove_file(path).unwrap();
+            let found = salvaged(&[log.dir()]);
+            fs::write(path, bytes).unwrap();
+            let counts = (lone(&found).lost_records, lone(&found).cut_off, found.is_whole());
+            assert_eq!(counts, (told, 0, false), "{end}: {}", lone(&found));
+        }
+        // A record in it is found.
+        fs::rename(newest, &aside).unwrap();
+        let found = salvaged(&[log.dir()]);
+        assert!(cut > 0 && whole(&found) == made, "{end}: {}", lone(&found));
+        fs::rename(&aside, newest).unwrap();
+    }
+}

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use crc32fast::Hasher;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, base_in, segment_name};
+use crate::format::{BLOCK, base_in, segment_name, was_unfinished};
 use crate::storage::{File, Fs, Storage, changed_at, open_any, read_full};
 
 /// Bytes read at once.
@@ -32,6 +32,12 @@ impl Image {
     /// Whether it has the name that a segment of a log has.
     pub(super) fn is_named(&self) -> bool {
         self.base.is_some_and(|base| self.path.file_name().is_some_and(|name| name == segment_name(base).as_str()))
+    }
+
+    /// Whether its name says that the segment in it was never done: where the log ended, and what was cut off, its link does
+    /// not tell.
+    pub(super) fn was_unfinished(&self) -> bool {
+        self.path.file_name().and_then(|name| name.to_str()).is_some_and(was_unfinished)
     }
 
     pub(super) fn open(&self) -> Result<Box<dyn File>> {

@@ -163,10 +163,12 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Logs {
         for (.., index) in family {
             let Some(life) = lives.all.get(*index) else { continue };
             let number = u32::try_from(*index).unwrap_or(u32::MAX);
-            if lives.is_taken(number, life) {
+            let own = of_life(&finds.frames, number);
+            let is_empty = own.iter().all(|frame| !frame.is_record);
+            if lives.is_taken(number, life) || is_empty && lives.is_unmade(number, life) {
                 continue;
             }
-            let own = tally.met(life, of_life(&finds.frames, number));
+            let own = tally.met(life, own);
             let torn = of_life(&finds.torn, number);
             tally.add(life, own, |offset| torn.binary_search_by_key(&offset, |torn| torn.offset).is_ok());
             frames.extend(own.iter().filter(|frame| frame.is_record));

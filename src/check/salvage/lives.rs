@@ -117,6 +117,8 @@ pub(super) struct Lives {
     homes: HashSet<(u16, u64, u32)>,
     /// Where in a block all that are in an image begin.
     aligned: HashMap<u16, HashSet<u64>>,
+    /// Files whose names say that they were never done.
+    unmade: HashSet<u16>,
     /// Files of the directories whose logs a writer goes on with.
     pub(super) moving: HashSet<u16>,
     /// For each key the seeds that have it.
@@ -153,6 +155,8 @@ impl Lives {
                 lives.add_home(link.image, at, index);
             }
         }
+        let unmade = images.iter().zip(0..).filter(|(image, _)| image.was_unfinished());
+        lives.unmade = unmade.map(|(_, index)| index).collect();
         lives.relate(seen);
         lives.tell_former(seen);
         for twins in lives.by_seed.values().filter(|twins| twins.len() > 1) {
@@ -289,6 +293,7 @@ impl Lives {
             self.inherit(parent, own);
         }
         let mut gaps: HashMap<usize, (u64, u64, u64)> = HashMap::new();
+        edges.retain(|(seen, ..)| !self.unmade.contains(&seen.image));
         for (seen, own, parent) in edges {
             let Some((family, base)) = self.all.get(own).map(|life| (life.family(), life.base)) else { continue };
             // Of one whose place is unknown the log is the one that it links to.
@@ -350,6 +355,12 @@ impl Lives {
         let is_old = life.is_former || life.is_nameless() && self.pasts.values().any(is_below);
         let mut homes = self.homes.iter().filter(|(.., life)| *life == index);
         is_old && !self.moving.is_empty() && homes.all(|(image, ..)| self.moving.contains(image))
+    }
+
+    /// Whether a segment without a record was only begun: what was to be in it is not the log's.
+    pub(super) fn is_unmade(&self, index: u32, life: &Life) -> bool {
+        let mut homes = self.homes.iter().filter(|(.., life)| *life == index).peekable();
+        life.end.is_none() && homes.peek().is_some() && homes.all(|(image, ..)| self.unmade.contains(image))
     }
 
     /// Whether a frame lies before the end of its segment, where that is known.
