@@ -18,6 +18,7 @@ mod join;
 mod live;
 mod lives;
 mod survey;
+mod tally;
 mod unmet;
 
 use std::fmt;
