@@ -18,7 +18,7 @@ fn a_lost_front_is_told_beside_damaged_links_with_how_many_records_lay_there() {
         let dir = tempfile::tempdir().unwrap();
         for (number, path) in paths[gone..].iter().enumerate() {
             let mut bytes = fs::read(path).unwrap();
-            bytes[4096 + 30] ^= u8::from(number < damaged);
+            bytes[4096 + 30] ^= 3 * u8::from(number < damaged);
             fs::write(dir.path().join(path.file_name().unwrap()), bytes).unwrap();
         }
         let (lost, left) = log.made.split_at(log.made.partition_point(|made| made.lsn.0 < made::base(&paths[gone])));
@@ -43,12 +43,12 @@ fn what_was_cleaned_is_no_lost_front_and_its_first_segment_is() {
     wal.clean_before_lsn(log.made[100].lsn).unwrap();
     wal.close().unwrap();
     let (paths, mark) = (segments(log.dir()), log.dir().join("MARK"));
-    for path in &paths[..2] {
-        let mut bytes = fs::read(path).unwrap();
-        bytes[4096 + 30] ^= 1;
-        fs::write(path, bytes).unwrap();
-    }
-    assert!(salvaged(&[log.dir()]).is_whole(), "only links are damaged");
+    paths[..2].iter().for_each(|path| made::flip(path, 4096 + 30));
+    assert!(salvaged(&[log.dir()]).is_whole(), "one bit of a link is put right");
+    paths[..2].iter().for_each(|path| made::flip(path, 4096 + 31));
+    // What lay before the first that counts again, no other link counts.
+    let found = salvaged(&[log.dir()]);
+    assert_eq!((lone(&found).damaged, lone(&found).lost_records), (0, None), "{}", lone(&found));
     for sources in [paths[1..].to_vec(), [&paths[1..], &[mark]].concat()] {
         let found = salvaged(&sources);
         let told = lone(&found);
@@ -88,7 +88,7 @@ fn records_that_are_missing_are_counted_as_the_links_count_them() {
             && *number + 1 < paths.len() - 1
         {
             let mut bytes = all[number + 1].clone();
-            bytes[4096 + 30] ^= 1;
+            bytes[4096 + 30] ^= 3;
             fs::write(&paths[number + 1], bytes).unwrap();
             assert_eq!(lost(hit), (Some(missing), missing), "{hit:?}");
         }
@@ -242,4 +242,41 @@ fn a_damaged_end_is_one_place() {
     let torn = spec::segment(&fs::read(below).unwrap()).unwrap().frames.last().unwrap().at;
     made::flip(below, torn + 24);
     assert_eq!(lone(&salvaged(&[log.dir()])).damaged, 2);
+}
+
+/// Of what lay below the last link nothing but that tells: it was said that nothing is missing.
+#[test]
+fn what_only_a_lost_link_tells_of_is_not_told_to_be_nothing() {
+    let log = Log::new(44, 300);
+    let paths = segments(log.dir());
+    let last = paths.len() - 1;
+    let all: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    // Of the one below the end, or all of it, or a copy of another lies in its place.
+    let cut = || fs::write(&paths[last - 1], [&all[last - 1][..9000], &[0; 16384 - 9000]].concat()).unwrap();
+    let remove = || fs::remove_file(&paths[last - 1]).unwrap();
+    let copy = || _ = fs::copy(&paths[0], &paths[last - 1]).unwrap();
+    for (number, harm) in [&cut as &dyn Fn(), &remove, &copy].into_iter().enumerate() {
+        for bits in 0..3 {
+            harm();
+            (0..bits).for_each(|at| made::flip(&paths[last], 4096 + 30 + at));
+            let found = salvaged(&[log.dir()]);
+            let (told, lost) = (lone(&found), log.made.len() as u64 - lone(&found).records);
+            assert!(lost > 0 && !found.is_whole(), "{number} {bits}: {told}");
+            // One bit is put right.
+            assert_eq!(told.lost_records, Some(lost).filter(|_| bits < 2), "{number} {bits}: {told}");
+            assert_eq!(told.to_string().contains("whether records are missing cannot be told"), bits == 2, "{told}");
+            paths.iter().zip(&all).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+        }
+    }
+    // In the middle the next link tells.
+    for (hit, lost) in [(2, false), (2, true)] {
+        (30..32).for_each(|at| made::flip(&paths[hit + 1], 4096 + at));
+        if lost {
+            fs::remove_file(&paths[hit]).unwrap();
+        }
+        let found = salvaged(&[log.dir()]);
+        let lost = log.made.len() as u64 - lone(&found).records;
+        assert_eq!((lone(&found).lost_records, found.is_whole()), (Some(lost), lost == 0), "{}", lone(&found));
+        paths.iter().zip(&all).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    }
 }

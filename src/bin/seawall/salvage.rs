@@ -55,8 +55,8 @@ Tell what was found as one JSON object
               (of the largest), damaged (places where records were and are not found), absent (whether
               segments before the first may be missing and MARK is too, which tells what was cleaned),
               unmarked (whether its MARK is missing, so that nothing tells whether more followed),
-              lost_records (how many are missing, or at most so many; null where it cannot be told), and
-              of the records: cut_off (where recovery or a repair cut the log off), cleaned (had been
+              lost_records (how many are missing, or at most so many; null where it cannot be told, or not
+              whether any are, for a link is lost that would tell), and of the records: cut_off (where recovery or a repair cut the log off), cleaned (had been
               cleaned away), gone (places between or behind these where others were cleaned away
               that are not here), doubled (in the place of others)
   bytes       of all sources; unreadable: how many of these the system refuses to read
@@ -70,7 +70,7 @@ Tell what was found as one JSON object
               again), cleaned (records that a writer cleaned away before they were read again), first
               and last (LSNs in the new log, or null)
 Nothing is missing that is known of where damaged, unreadable, refused, untold, unmet and too_new are 0 and
-absent and unmarked are false.
+absent and unmarked are false, and lost_records is no null.
 Further fields may come. What is told of an error: `seawall --help`.";
 
 const EXAMPLES: &str = "Examples:
@@ -249,7 +249,10 @@ fn text_of(log: &SalvagedLog, out: &mut Out) -> anyhow::Result<()> {
         // Of what is absent it cannot be told whether it was cleaned.
         let most = if log.absent { "at most " } else { "" };
         let lost = log.lost_records.map(|lost| format!("{most}{}", counted(lost, "record")));
-        let lost = lost.unwrap_or("it cannot be told how many records".to_owned());
+        let is_known = log.damaged > 0 || log.absent || log.unmarked;
+        let untold =
+            if is_known { "it cannot be told how many records" } else { "it cannot be told whether records are" };
+        let lost = lost.unwrap_or(untold.to_owned());
         out.line(format_args!("  missing  {lost}"))?;
     }
     for (number, name, what) in [

@@ -331,7 +331,8 @@ pub struct SalvagedLog {
     /// Whether its `MARK` is not among the sources: then nothing tells whether more followed the last record.
     pub unmarked: bool,
     /// How many records are missing, or at most so many: as the links count them, before the first that is found too, and
-    /// where a repair had passed some over in a segment that is damaged again, those as well. `None`: that cannot be told.
+    /// where a repair had passed some over in a segment that is damaged again, those as well. `None`: that cannot be told,
+    /// nor, where nothing is damaged, whether any are, for a link is lost that would tell.
     pub lost_records: Option<u64>,
     /// How many of the records lie where the log was cut off: by recovery at a torn tail, of which nobody was told that it
     /// was durable, or by a repair.
@@ -350,7 +351,7 @@ pub struct SalvagedLog {
 impl SalvagedLog {
     /// Whether it misses nothing that is known of, nor what only the sources do not tell of.
     pub fn is_whole(&self) -> bool {
-        self.damaged == 0 && !self.absent && !self.unmarked
+        self.damaged == 0 && !self.absent && !self.unmarked && self.lost_records.is_some()
     }
 }
 
@@ -366,6 +367,7 @@ impl fmt::Display for SalvagedLog {
             _ if self.is_whole() => {}
             Some(lost) => write!(f, "; missing: {}", plural(lost, "record"))?,
             None if self.unmarked => write!(f, "; whether more followed only MARK would tell")?,
+            None if self.damaged == 0 && !self.absent => write!(f, "; whether records are missing cannot be told")?,
             None => write!(f, "; how many records are missing cannot be told")?,
         }
         for (count, what) in [

@@ -103,9 +103,8 @@ impl Seen {
         let behind = |found: &&SeenHeader| found.image == image && found.at + u64::from(BLOCK) >= at;
         let header = self.headers.iter().rev().take_while(behind).find(|found| found.at + u64::from(BLOCK) == at);
         let Some(own) = bytes.first_chunk() else { return };
-        let frame =
-            header.and_then(|header| mended_frame(*own, header.seed, (0..8).map(|bit| 1 << bit))).unwrap_or(*own);
-        if let Some((seed, frame, link)) = link(&frame, bytes) {
+        let frame = header.and_then(|header| mended_frame(*own, header.seed, 1..=255));
+        if let Some((seed, frame, link)) = link(&frame.unwrap_or(*own), bytes, frame.is_some()) {
             self.links.push(SeenLink { image, at, seed, frame, link });
         }
     }
@@ -200,14 +199,34 @@ fn mended(bytes: &[u8]) -> Option<(Header, u32)> {
     None
 }
 
-/// The link that begins here, whosever it is, and the seed of its segment: each is the frame at the same offset.
-fn link(frame: &[u8; FRAME as usize], bytes: &[u8]) -> Option<(u32, FrameHeader, Link)> {
+/// A payload of which one bit is wrong: its checksum tells which.
+fn mended_payload(payload: &[u8], expected: u32) -> Option<Vec<u8>> {
+    let mut bytes = payload.to_vec();
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            *bytes.get_mut(at)? ^= 1 << bit;
+            if sum(&bytes) == expected {
+                return Some(bytes);
+            }
+            *bytes.get_mut(at)? ^= 1 << bit;
+        }
+    }
+    None
+}
+
+/// The link that begins here, whosever it is, and the seed of its segment: each is the frame at the same offset. Where the
+/// header before it knows the frame, `is_known`, one bit of the payload may be wrong.
+fn link(frame: &[u8; FRAME as usize], bytes: &[u8], is_known: bool) -> Option<(u32, FrameHeader, Link)> {
     let header = FrameHeader::unchecked(frame)?;
     let fits = header.length <= BLOCK - FRAME;
     if header.kind != Some(FrameKind::Link) || header.more || !fits {
         return None;
     }
     let payload = bytes.get(FRAME as usize..)?.get(..header.length as usize)?;
-    let link = Some(payload).filter(|payload| sum(payload) == header.sum).and_then(Link::decode)?;
+    let link = if sum(payload) == header.sum {
+        Link::decode(payload)?
+    } else {
+        Link::decode(&is_known.then(|| mended_payload(payload, header.sum))??)?
+    };
     Some((FrameHeader::seed_xor_offset(frame) ^ BLOCK, header, link))
 }

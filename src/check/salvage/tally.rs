@@ -47,6 +47,10 @@ pub(super) struct Tally<'a> {
     /// then of which only the next one that counts can tell how many they were.
     sure: u64,
     is_open: bool,
+    /// Where the last segment may have gone on, or one that is gone have begun. And whether, since a link last counted, one is
+    /// lost that would tell of such a place: the next may count it.
+    free: Option<u64>,
+    is_untold: bool,
     /// Whether nothing can lie between the front and what was added.
     is_begun: bool,
     /// Where the last segment lies of which a cleaned record may be here, and whether others are gone since then.
@@ -79,6 +83,8 @@ impl<'a> Tally<'a> {
             counted,
             sure,
             is_open: false,
+            free: None,
+            is_untold: false,
             is_begun: false,
             shown: None,
             is_gone: false,
@@ -91,7 +97,8 @@ impl<'a> Tally<'a> {
         let is_below = |frame: &Frame| life.end.is_none_or(|end| u64::from(frame.end()) <= end);
         let found = frames.iter().filter(|frame| frame.is_record && is_below(frame)).count() as u64;
         self.begin(life, !frames.is_empty());
-        self.hold(life);
+        let is_durable = life.base.is_some_and(|base| base.saturating_add(u64::from(BLOCK)) < self.past.durable);
+        self.hold(life, is_durable || !frames.is_empty() || life.records.is_some() || is_torn(BLOCK));
         self.pass_gone(life, frames);
         let (log, before) = (&mut self.log, self.reach);
         log.segments += usize::from(!frames.is_empty());
@@ -99,6 +106,8 @@ impl<'a> Tally<'a> {
             log.segment_size = log.segment_size.max(life.size()).max(u64::from(last.end()));
         }
         let (mut next, mut is_short) = (life.begin, false);
+        // What lies behind a hole that no frame claims may have been dropped as a torn tail, and so may what is of no whole batch.
+        let mut is_sure = life.records.is_some() || frames.last().is_none_or(|last| last.batch & MORE == 0);
         // Tells whether that counts.
         let mut miss = |offset: u32| {
             let lsn = life.lsn(offset);
@@ -109,6 +118,7 @@ impl<'a> Tally<'a> {
                 return false;
             }
             is_short = true;
+            is_sure &= life.records.is_some() || lsn < life.claim;
             // No more than that the log began before what was given.
             let is_absent = frames.is_empty() && log.records == 0 && !self.past.is_marked;
             log.absent |= is_absent;
@@ -146,8 +156,12 @@ impl<'a> Tally<'a> {
             self.lose(life.records.map(|records| records.saturating_sub(found)));
         }
         if !self.is_apart(life) {
-            self.counted = self.counted.map(|counted| counted.saturating_add(life.records.unwrap_or(found)));
+            let counted = self.counted.filter(|_| is_sure);
+            self.counted = counted.map(|counted| counted.saturating_add(life.records.unwrap_or(found)));
             self.last = life.base;
+            // Where nothing more had room, only another segment may have followed.
+            let is_full = life.size() < end.saturating_add(u64::from(FRAME));
+            self.free = life.base.map(|base| base.saturating_add(if is_full { end.max(life.size()) } else { end }));
         }
         self.newest = life.base.filter(|base| *base < self.past.durable).unwrap_or(self.newest);
     }
@@ -219,7 +233,8 @@ impl<'a> Tally<'a> {
         }
         if front > 0 && self.last.is_some_and(|last| last < front) {
             // What was cleaned may be there in part.
-            (self.counted, self.last, self.is_open, self.sure) = (None, None, false, self.log.damaged);
+            (self.counted, self.last, self.free) = (None, None, None);
+            (self.is_open, self.is_untold, self.sure) = (false, false, self.log.damaged);
         }
         if life.base == Some(front) {
             self.is_begun = is_there || life.records.is_some();
@@ -239,9 +254,17 @@ impl<'a> Tally<'a> {
     }
 
     /// Holds against each other how many records were found and how many the links count: a segment of which nothing is
-    /// left, not even the link behind it, shows by that alone.
-    fn hold(&mut self, life: &Life) {
-        let Some((prev, before)) = life.before.filter(|_| !self.is_apart(life)) else { return };
+    /// left, not even the link behind it, shows by that alone. `is_there`: the log went on in this one.
+    fn hold(&mut self, life: &Life, is_there: bool) {
+        let base = life.base.unwrap_or(0);
+        if self.is_apart(life) {
+            return;
+        }
+        let Some((prev, before)) = life.before else {
+            let is_free = self.free.is_some_and(|free| base >= free.saturating_add(u64::from(FRAME)));
+            self.is_untold |= is_there && is_free && base > self.past.front && !self.past.is_late(base);
+            return;
+        };
         if life.base.is_some_and(|base| base <= self.past.front) {
             // What lies before it was cleaned, if anything does.
             (self.counted, self.is_begun) = (Some(before), self.is_begun || self.past.front == 0);
@@ -250,7 +273,7 @@ impl<'a> Tally<'a> {
         let counted = self.counted.filter(|_| self.last.is_none_or(|last| last == prev));
         match counted.map(|counted| before.saturating_sub(counted)) {
             Some(0) => {}
-            Some(_) if self.past.is_late(life.base.unwrap_or(0)) => {}
+            Some(_) if self.past.is_late(base) => {}
             Some(lost) => {
                 self.lose(Some(lost));
                 if !self.is_begun {
@@ -260,11 +283,12 @@ impl<'a> Tally<'a> {
                     self.log.damaged += 1;
                 }
             }
-            None if self.is_open => self.log.lost_records = None,
+            None if self.is_open || self.is_untold => self.log.lost_records = None,
             None => {}
         }
         self.is_begun |= self.past.front == 0;
-        (self.counted, self.sure, self.is_open) = (Some(before), self.log.damaged, false);
+        (self.counted, self.sure) = (Some(before), self.log.damaged);
+        (self.is_open, self.is_untold) = (false, false);
     }
 
     pub(super) fn finish(mut self, frames: std::ops::Range<usize>, told: &mut Logs) {
@@ -279,7 +303,7 @@ impl<'a> Tally<'a> {
         let is_cut = durable > self.reach.max(self.past.front) && !is_only_link;
         // Where the newest segment breaks off that is told already.
         self.log.damaged += u64::from(is_cut && durable > self.torn_to);
-        if is_cut || self.is_open {
+        if is_cut || self.is_open || self.is_untold {
             self.log.lost_records = None;
         }
         self.log.frames = frames;
