@@ -133,3 +133,33 @@ fn what_a_repair_only_begun_does_not_say_where_the_log_ended() {
         fs::rename(&aside, newest).unwrap();
     }
 }
+
+/// Of a gap that is damaged the rest was found in a copy, and a whole record that begins where it does was then read as
+/// if it went on there too.
+#[test]
+fn a_record_that_a_damaged_gap_covers_is_read_where_it_was_found() {
+    let log = Log::new(45, 300);
+    let mut met = 0;
+    for path in segments(log.dir()).iter().skip(1) {
+        let dir = tempfile::tempdir().unwrap();
+        made::copy(log.dir(), dir.path());
+        let path = dir.path().join(path.file_name().unwrap());
+        let base = made::base(&path);
+        // A batch of which the last record is damaged.
+        let begins = |pair: &&[Made]| pair[0].ends_batch && !pair[1].ends_batch && pair[0].lsn.0 > base + 4096;
+        let Some(at) = log.made.windows(2).position(|pair| begins(&pair)) else { continue };
+        let (first, last) = (&log.made[at + 1], &log.made[at + 3]);
+        if last.lsn.0 > base + 15_000 || last.lsn.0 - first.lsn.0 < 600 {
+            continue;
+        }
+        flip(&path, (last.lsn.0 - base) as usize);
+        Repair::new().run(dir.path()).unwrap();
+        let copy = path.with_extension("copy");
+        fs::copy(&path, &copy).unwrap();
+        flip(&copy, (last.lsn.0 - base) as usize);
+        let expected: Vec<_> = log.made.iter().filter(|made| made.lsn != last.lsn).cloned().collect();
+        assert_eq!(whole(&salvaged(&[dir.path()])), expected);
+        met += 1;
+    }
+    assert!(met > 2, "{met}");
+}

@@ -110,14 +110,14 @@ impl Joiner<'_> {
         Ok(())
     }
 
-    /// Whether another frame is whole where this one would lie.
+    /// Whether another frame is whole where this one would lie: a gap is none.
     fn is_covered(&self, frame: &Frame) -> bool {
-        let frames = &self.finds.frames;
-        let above = frames.partition_point(|other| other.place() < frame.place());
-        let inside = |other: &Frame| other.life == frame.life && other.offset < frame.end() && !other.is_gap();
-        let across = |other: &Frame| other.life == frame.life && other.end() > frame.offset && !other.is_gap();
-        frames.get(above).is_some_and(inside)
-            || above.checked_sub(1).and_then(|below| frames.get(below)).is_some_and(across)
+        let above = self.finds.frames.partition_point(|other| other.place() < frame.place());
+        let (below, above) = self.finds.frames.split_at_checked(above).unwrap_or_default();
+        let is_other = |other: &&Frame| other.life == frame.life && !other.is_gap();
+        let below = below.iter().rev().take_while(|other| other.life == frame.life).find(is_other);
+        let mut inside = above.iter().take_while(|other| other.place() < (frame.life, frame.end()));
+        below.is_some_and(|below| below.end() > frame.offset) || inside.any(|other| is_other(&other))
     }
 
     /// The extents in which a frame begins at `offset`.
