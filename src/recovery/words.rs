@@ -22,6 +22,9 @@ pub(crate) fn all_gone(files: usize) -> String {
 /// What there is to say where nothing of a segment is left but its header.
 pub(crate) const UNTOLD: &str = "whether it held records cannot be told";
 
+/// What is said of a torn tail.
+pub(crate) const UNSURE: &str = "of which nothing says that it was durable";
+
 /// No segment has this name.
 pub(crate) const GONE: &str = "the file is missing";
 

@@ -245,3 +245,40 @@ fn places_where_others_were_cleaned_away_are_counted() {
         assert_eq!((lone(&found).gone, found.is_whole()), (places, true), "{gone:?}: {}", lone(&found));
     }
 }
+
+/// As a process leaves it that is killed within a write: that was told as damage.
+#[test]
+fn a_torn_tail_that_nobody_was_told_of_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(64 << 10).open(dir.path()).unwrap();
+    for n in 0..10_u8 {
+        wal.append(&[n; 3000]).unwrap().wait().unwrap();
+    }
+    let mark = fs::read(dir.path().join("MARK")).unwrap();
+    let last = wal.append(&[7; 3000]).unwrap().wait().unwrap().0 as usize;
+    let killed = tempfile::tempdir().unwrap();
+    made::copy(dir.path(), killed.path());
+    for is_told in [false, true] {
+        if !is_told {
+            fs::write(killed.path().join("MARK"), &mark).unwrap();
+        }
+        for left in [0, 10, 23, 24, 25, 1000, 3023] {
+            let newest = made::segments(killed.path())[0].clone();
+            let mut bytes = fs::read(&newest).unwrap();
+            bytes[last + left..last + 3024].fill(0);
+            fs::write(&newest, bytes).unwrap();
+            let found = salvaged(&[killed.path()]);
+            let told = (lone(&found).records, lone(&found).lost_records, found.is_whole());
+            assert_eq!(told, (10, (!is_told).then_some(0), !is_told), "{left}: {}", lone(&found));
+            // Of less than a frame's header nothing shows.
+            let tail = format!("torn tail at LSN {last}, of which nothing says that it was durable");
+            let notes = usize::from(!is_told && left >= 24);
+            assert_eq!(
+                (found.notes.len(), found.notes.iter().filter(|note| note.ends_with(&tail)).count()),
+                (notes, notes)
+            );
+            fs::copy(&made::segments(dir.path())[0], &newest).unwrap();
+        }
+        fs::copy(dir.path().join("MARK"), killed.path().join("MARK")).unwrap();
+    }
+}

@@ -166,7 +166,7 @@ fn search(sources: &[impl AsRef<Path>], meter: &mut Meter<'_>) -> Result<(Salvag
     let mut found = index::logs(&mut finds, &lives);
     let lost = unmet::unmet(&mut found, &finds.frames, &lives, &images);
     let (logs, unmet) = (found.logs, lost.len() as u64);
-    notes.extend(lost);
+    notes.extend(found.notes.into_iter().chain(lost));
     let Finds { frames, too_new, .. } = finds;
     let (too_new, unreadable) = (too_new + seen.too_new, seen.refused);
     let found = Salvaged { logs, bytes, unreadable, refused, untold, unmet, too_new, notes, ..Salvaged::default() };

@@ -2,7 +2,7 @@
 
 use crate::format::{BLOCK, FRAME, LINK, frame_size};
 use crate::lsn::Lsn;
-use crate::recovery::words::hex;
+use crate::recovery::words::{UNSURE, hex};
 
 use super::SalvagedLog;
 use super::hunt::{Frame, MORE};
@@ -15,6 +15,8 @@ pub(super) struct Logs {
     pub(super) logs: Vec<SalvagedLog>,
     /// Those of them that have no name, and how far they reach.
     pub(super) reaches: Vec<(usize, u64)>,
+    /// What else there is to know of them.
+    pub(super) notes: Vec<String>,
     /// Those with `MARK` that had records, and of which there is none.
     pub(super) unmet: Vec<Unmet>,
 }
@@ -38,6 +40,8 @@ pub(super) struct Tally<'a> {
     durable: u64,
     /// How far the last segment can reach, if it breaks off in a frame that is told to be damaged.
     torn_to: u64,
+    /// Where the last segment ends in a frame that is not whole, of which nothing says that it was durable.
+    torn: Option<u64>,
     /// Where the segment before lies, and how many records of the log lie up to its end, as far as that is known.
     last: Option<u64>,
     counted: Option<u64>,
@@ -78,6 +82,7 @@ impl<'a> Tally<'a> {
             reach: 0,
             durable,
             torn_to: 0,
+            torn: None,
             last: None,
             newest: past.front,
             counted,
@@ -131,17 +136,23 @@ impl<'a> Tally<'a> {
             }
             next = frame.end();
         }
+        self.durable = self.durable.max(life.claim);
+        // First there is only a link.
+        let is_open = life.end.is_none() && next != BLOCK && is_torn(next);
+        // Only beside MARK it matters that nothing says more.
+        let is_torn_tail = is_open && self.past.is_marked && life.lsn(next) >= self.durable;
         let is_told = match life.end {
             Some(end) => end > u64::from(next) && miss(next),
-            // First there is only a link.
-            None => next != BLOCK && is_torn(next) && miss(next),
+            None => is_open && !is_torn_tail && miss(next),
         };
+        if !frames.is_empty() {
+            self.torn = Some(life.lsn(next)).filter(|_| is_torn_tail);
+        }
         let (base, end) = (life.base.unwrap_or(0), life.end.unwrap_or(0).max(u64::from(next)));
         if life.end.is_some() || !frames.is_empty() {
             self.reach = before.max(base.saturating_add(end));
             self.torn_to = if is_told && life.end.is_none() { base.saturating_add(life.limit) } else { 0 };
         }
-        self.durable = self.durable.max(life.claim);
         for frame in frames.iter().filter(|frame| frame.is_record) {
             let lsn = life.lsn(frame.offset);
             log.records += 1;
@@ -309,6 +320,9 @@ impl<'a> Tally<'a> {
         self.log.frames = frames;
         if self.log.records > 0 {
             self.log.unmarked = !self.past.is_marked;
+            let torn =
+                self.torn.filter(|lsn| *lsn >= durable && !self.past.is_late(*lsn) && !self.past.is_cut_off(*lsn));
+            told.notes.extend(torn.map(|lsn| format!("{}: torn tail at LSN {lsn}, {UNSURE}", self.log.name)));
             told.reaches.extend(self.log.log_id.is_none().then_some((told.logs.len(), self.reach)));
             told.logs.push(self.log);
         } else if self.past.is_marked && (is_cut || is_linked) {
