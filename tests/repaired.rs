@@ -321,8 +321,10 @@ fn a_checkpoint_before_all_that_is_left_is_none() {
     let names = closed_in_two_more(&wal, &disk);
     assert!(disk.remove(&names[0]));
     spoil(&disk, &names[1], BLOCK..BLOCK + 40);
-    let (_, left) = repair(&disk, &Repair::new());
+    let (plan, left) = repair(&disk, &Repair::new());
     assert_eq!(left, [1, 2]);
+    // It is told here, and nowhere later.
+    assert!(is_checkpoint_lost(&plan), "{plan}");
     let wal = open(&disk.fork()).unwrap();
     assert!(wal.checkpoint().unwrap().is_none());
     assert_eq!(wal.clean_before_lsn(Lsn::MAX).unwrap().removed, names[1..]);
@@ -334,6 +336,32 @@ fn a_checkpoint_before_all_that_is_left_is_none() {
     disk.crash(Keep::All);
     let view = Options::new().open_read_only_on(disk.mount()).unwrap();
     assert!(view.checkpoint().unwrap().is_none());
+}
+
+fn is_checkpoint_lost(plan: &RepairPlan) -> bool {
+    plan.notes.iter().any(|note| note.contains("checkpoint") && note.contains("is lost"))
+}
+
+/// Of a checkpoint only the frame's header is left. Asking for it is an error then, and where it was cut off there is none.
+#[test]
+fn a_checkpoint_that_is_cut_off_is_none() {
+    let disk = Disk::new(1);
+    let wal = open(&disk).unwrap();
+    wal.append(&[0; 100]).unwrap().wait().unwrap();
+    let checkpoint = wal.append_checkpoint(&[1; 100]).unwrap().wait().unwrap();
+    let last = wal.append(&[2; 100]).unwrap().wait().unwrap();
+    wal.append(&[3; 100]).unwrap().wait().unwrap();
+    wal.close().unwrap();
+    disk.crash(Keep::All);
+    let at = usize::try_from(checkpoint.0).unwrap() + 30;
+    spoil(&disk, &used(&disk)[0], at..at + 4);
+    for (cut, is_none) in [(Lsn(last.0 + 124), false), (checkpoint, true)] {
+        let disk = disk.fork();
+        let (plan, _) = repair(&disk, &Repair::new().cut(cut));
+        assert!(is_checkpoint_lost(&plan), "{plan}");
+        let found = open(&disk).unwrap().checkpoint();
+        assert_eq!(found.is_ok_and(|found| found.is_none()), is_none, "{plan}");
+    }
 }
 
 /// Verifying said "clean", and opening counted what had been passed over as there.

@@ -311,3 +311,23 @@ fn swapped_segments_are_put_back_without_a_mark() {
     let plan = Repair::new().run_on(disk.mount()).unwrap();
     assert_eq!((plan.kept_records, plan.dropped_records), (records, 0), "{plan}");
 }
+
+/// What was cleaned leaves nothing in its place: where another log's segment lies in it, the log's own is lost, and the next
+/// link tells how much, also without MARK.
+#[test]
+fn what_another_logs_segment_lies_in_the_place_of_was_not_cleaned() {
+    let (whole, names, _) = log(true);
+    whole.remove("MARK");
+    let gone = whole.fork();
+    gone.remove(&names[0]);
+    let other = Disk::new(77);
+    let wal = open(&other).unwrap();
+    wal.append(b"another log's").unwrap().wait().unwrap();
+    wal.close().unwrap();
+    whole.put(&names[0], other.file(&names[0]).unwrap());
+    for (disk, lost) in [(gone, None), (whole, Some(12))] {
+        let report = Verify::new().run_on(disk.mount()).unwrap();
+        let first = report.faults.iter().find(|fault| fault.lsn.0 == 0).unwrap();
+        assert_eq!(first.lost_records, lost, "{report}");
+    }
+}

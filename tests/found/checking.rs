@@ -215,3 +215,25 @@ fn segments_that_are_written_anew_do_not_take_one_anothers_names() {
     let read: Vec<Lsn> = wal.read(..).unwrap().map(|record| record.unwrap().lsn).collect();
     assert_eq!(read, [&lsns[1..2], &lsns[3..]].concat());
 }
+
+/// Of a checkpoint that nobody was told of a power cut leaves the frame's header: it is a torn tail, and none that is lost. A
+/// repair of what lies before tells the log so too.
+#[test]
+fn a_torn_checkpoint_is_not_a_lost_one() {
+    let disk = Disk::new(3);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let damaged = wal.append(&[1; 100]).unwrap().wait().unwrap();
+    wal.append(&[2; 100]).unwrap().wait().unwrap();
+    let torn = wal.append_checkpoint(&[3; 100]).unwrap();
+    let [at, torn_at] = [damaged, torn.lsn()].map(|lsn| usize::try_from(lsn.0).unwrap() + 30);
+    disk.crash_at(2);
+    assert!(torn.wait().is_err());
+    disk.crash(Keep::All);
+    let name = format!("{:020}.wal", 0);
+    flip(&disk, &name, torn_at);
+    let seen = inspect_on(disk.mount()).unwrap();
+    assert!(seen.faults.is_empty() && !seen.notes.iter().any(|note| note.contains("checkpoint")), "{seen:?}");
+    flip(&disk, &name, at);
+    Repair::new().run_on(disk.mount()).unwrap();
+    assert!(small().open_on(disk.mount()).unwrap().checkpoint().unwrap().is_none());
+}
