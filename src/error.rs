@@ -218,6 +218,11 @@ impl Error {
     /// What it is made of stands in [`Damage`], and the command line tool lays it out.
     pub(crate) fn damage(operation: &'static str, directory: &Path, damage: Damage) -> Error {
         let message = format!("damaged: {damage}; `seawall repair` lists all that is damaged, and the ways out");
+        Error::damage_told(operation, directory, damage, message)
+    }
+
+    /// The same in other words.
+    pub(crate) fn damage_told(operation: &'static str, directory: &Path, damage: Damage, message: String) -> Error {
         let place = match damage.segment.is_empty() {
             true => (directory.to_path_buf(), None),
             false => (directory.join(&damage.segment), Some(damage.offset)),

@@ -1,5 +1,7 @@
 //! The errors of reading for what is not there as it was written.
 
+use std::path::PathBuf;
+
 use crate::error::{Damage, Error};
 use crate::format::BLOCK;
 use crate::lsn::Lsn;
@@ -14,10 +16,16 @@ pub(super) fn passed_over(segments: &impl Segments, open: &Open, lsn: Lsn, end: 
     let damage = Damage {
         what: "what was here was lost and passed over by a repair".to_owned(),
         found: format!("a gap up to LSN {}", segment.base + end),
-        bytes: end - offset,
+        records: Some(0),
         ..if lsn.0 < open.end() { Damage::at(&segment.name, offset, lsn.0) } else { Damage::at("", 0, lsn.0) }
     };
-    damage_in(segments, open, damage, end)
+    let (directory, damage) = damage_in(segments, open, damage, end);
+    let message = format!(
+        "{}: found {}; LSN {lsn}; nothing more is lost and nothing was changed: read on from there; what the repair copied \
+         aside is among what `seawall salvage` finds",
+        damage.what, damage.found
+    );
+    Error::damage_told("read", &directory, damage, message)
 }
 
 /// The error for a place where a durable frame should be.
@@ -33,12 +41,14 @@ pub(super) fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: 
     let lsn = segment.base + offset;
     let (mut damage, only) = found.unwrap_or_else(|_| (Damage::at(&segment.name, offset, lsn), None));
     damage.lose(damage.next.map_or(open.end(), |next| next.0).saturating_sub(lsn), only);
-    damage_in(segments, open, Damage { what: "no valid frame here".to_owned(), ..damage }, open.place.limit)
+    let damage = Damage { what: "no valid frame here".to_owned(), ..damage };
+    let (directory, damage) = damage_in(segments, open, damage, open.place.limit);
+    Error::damage("read", &directory, damage)
 }
 
-/// The error for damage in the open segment, which is seen as far as `seen`, with what is valid beyond.
+/// Damage in the open segment, which is seen as far as `seen`, with what is valid beyond, and the directory.
 #[cold]
-fn damage_in(segments: &(impl Segments + ?Sized), open: &Open, mut damage: Damage, seen: u64) -> Error {
+fn damage_in(segments: &(impl Segments + ?Sized), open: &Open, mut damage: Damage, seen: u64) -> (PathBuf, Damage) {
     damage.durable = Lsn(segments.shown());
     // What cannot be read is not counted: it is damage that is to be told.
     _ = look_beyond(&mut damage, &*open.segment.file, &open.place, seen);
@@ -52,5 +62,5 @@ fn damage_in(segments: &(impl Segments + ?Sized), open: &Open, mut damage: Damag
         next = segments.after(later.base);
     }
     let path = segments.path(&open.segment.name);
-    Error::damage("read", path.parent().unwrap_or(&path), damage)
+    (path.parent().unwrap_or(&path).to_path_buf(), damage)
 }
