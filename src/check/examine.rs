@@ -194,8 +194,8 @@ fn durable(plan: &Plan, walks: &Walks, lone: bool) -> u64 {
     claimed.max(ends.filter(|_| lone).max().unwrap_or(0))
 }
 
-/// Up to where each piece of the log is known to have been durable. What was dropped as a torn tail may lie in it again, until
-/// the link of the segment that was begun then is there to say so: where a link is lost, only those up to there claim.
+/// Up to where each piece of the log is known to have been durable. What an opening dropped as a torn tail may lie in it, and
+/// only the link of the segment that was begun then tells: below a lost link only claims below it count.
 fn proven(plan: &Plan, pieces: &[Piece], walks: &Walks, durable: u64) -> Vec<u64> {
     let claim = |piece: &Piece| {
         let index = piece.member()?;

@@ -42,8 +42,10 @@ struct Stray {
 /// | aside: it may have been cut off | taken if a link names it | the same, unless that is what a repair left |
 /// | unfinished | taken if it holds a record and no repair wrote it: no maker leaves one | not taken |
 ///
-/// What was unfinished before it was moved aside is both. A repair that wrote one did not get to putting it in its place, so
-/// what it passed over may be whole elsewhere, and what it left is. None is taken that holds more records than a link says that names it, or than a repair left in its place: that tells of
+/// What was unfinished before it was moved aside is both. A repair that wrote one did not get to putting it in its place: all
+/// that it kept is elsewhere, and what it passed over may be.
+///
+/// None is taken that holds more records than a link says that names it, or than a repair left in its place: that tells of
 /// what was left of it since. Only whole batches count, for a repair keeps no others.
 pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopted> {
     let mut adopted = Adopted::default();
@@ -82,10 +84,8 @@ fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Re
     let there = survey.at(stray.place.base).filter(|_| !free);
     let is_other = |there: &Found| there.header.as_ref().is_ok_and(|(_, seed)| *seed != stray.place.seed);
     // Its header may be damaged.
-    let left = match there {
-        Some(there) => Left::decode(&read_head(&*there.file)?, stray.place.seed),
-        None => None,
-    };
+    let head = there.map(|there| read_head(&*there.file)).transpose()?;
+    let left = head.and_then(|head| Left::decode(&head, stray.place.seed));
     // What lies aside beside what a repair left is what that passed over.
     let stays = |there: &Found| unfinished || is_other(there) || aside && left.is_some();
     if link.is_none() && (aside || there.is_some()) || there.is_some_and(stays) {

@@ -16,7 +16,7 @@ use super::layout::room_for_filler;
 use super::stand::{NewLink, Stand};
 
 /// A segment of the log as far as it is known.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) base: u64,
     pub(super) seed: u32,
@@ -91,19 +91,7 @@ fn open(storage: &dyn Storage, name: &str, used: bool) -> Result<Source> {
 impl Known {
     /// One of which only its place is known.
     fn lost(base: u64, seed: u32) -> Known {
-        let (seal, left_damaged, uncut) = (None, false, OnceCell::new());
-        Known {
-            base,
-            seed,
-            header: None,
-            source: None,
-            link: None,
-            seal,
-            before: None,
-            left: None,
-            left_damaged,
-            uncut,
-        }
+        Known { base, seed, ..Known::default() }
     }
 
     /// One that checking goes by; `None` if nothing tells how to read it.
