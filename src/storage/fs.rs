@@ -126,9 +126,10 @@ pub(crate) fn open_any(path: &Path) -> io::Result<(Box<dyn File>, u64)> {
     Ok((Box::new(FsFile(file)), length))
 }
 
-/// When a file was last written to.
-pub(crate) fn changed_at(path: &Path) -> io::Result<SystemTime> {
-    fs::metadata(path)?.modified()
+/// How long a file is, and when it was last written to.
+pub(crate) fn looked_at(path: &Path) -> io::Result<(u64, SystemTime)> {
+    let found = fs::metadata(path)?;
+    Ok((found.len(), found.modified()?))
 }
 
 /// The directory's lock.

@@ -39,7 +39,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::HEAD;
 
 pub use fs::Fs;
-pub(crate) use fs::{changed_at, open_any};
+pub(crate) use fs::{looked_at, open_any};
 pub(crate) use gate::{Gate, is_broken};
 
 /// One directory that holds one log.

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use crc32fast::Hasher;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, base_in, segment_name, was_unfinished};
-use crate::storage::{File, Fs, Storage, changed_at, open_any, read_full};
+use crate::storage::{File, Fs, Storage, open_any, read_full};
 
 /// Bytes read at once.
 pub(super) const CHUNK: usize = 256 << 10;
@@ -21,8 +20,6 @@ pub(super) struct Image {
     pub(super) length: u64,
     /// The base that its name says.
     pub(super) base: Option<u64>,
-    /// When it was last written to before it was read.
-    pub(super) changed: Option<SystemTime>,
     /// The CRC-32 of all before each block. So the checksum of any stretch costs two blocks, however long it is: the
     /// length of a frame that is none may be anything.
     pub(super) sums: Vec<u32>,
@@ -120,11 +117,10 @@ pub(super) fn images(sources: &[impl AsRef<Path>]) -> Result<Images> {
         return Err(Error::new(ErrorKind::Invalid, "salvage", message));
     }
     for path in paths {
-        let changed = changed_at(&path).ok();
         match open_any(&path) {
             Ok((_, length)) => {
                 let base = path.file_name().and_then(|name| base_in(name.to_str()?));
-                all.images.push(Image { path, length, base, changed, sums: Vec::new() });
+                all.images.push(Image { path, length, base, sums: Vec::new() });
             }
             // A writer cleaned it, and then nothing is missing, or it will be seen to be.
             Err(e) if e.kind() == io::ErrorKind::NotFound && !sources.iter().any(|own| own.as_ref() == path) => {}
@@ -216,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_a_dying_disk_refuses_is_counted_and_the_rest_is_read() {
-        let mut image = Image { path: PathBuf::new(), length: LENGTH, base: None, changed: None, sums: Vec::new() };
+        let mut image = Image { path: PathBuf::new(), length: LENGTH, base: None, sums: Vec::new() };
         let mut seen = super::super::survey::Seen::default();
         let mut meter = super::super::Meter::new(LENGTH, &|_| std::ops::ControlFlow::Continue(()));
         super::super::survey::survey(0, &mut image, &Dying, &mut seen, &mut meter).unwrap();

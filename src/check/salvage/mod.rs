@@ -17,6 +17,7 @@ mod index;
 mod join;
 mod live;
 mod lives;
+mod meter;
 mod survey;
 mod tally;
 mod unmet;
@@ -26,9 +27,10 @@ use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::slice;
-use std::time::Instant;
+use std::thread;
+use std::time::Duration;
 
-use crate::error::{Error, Result, cancelled, plural};
+use crate::error::{Error, Result, plural};
 use crate::format::{FRAME, FrameHeader, FrameKind, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
@@ -40,8 +42,9 @@ use super::overview::PATIENCE;
 use hunt::{Finds, Frame, MORE, PART, agreed_seed};
 use image::{Files, Image, Images, images};
 use join::{Breaks, frame_bytes, join};
-use live::{Watched, let_times_settle, watch};
+use live::{Watched, watch};
 use lives::Lives;
+use meter::Meter;
 use survey::{Seen, survey};
 
 /// How to salvage.
@@ -122,10 +125,11 @@ impl<'a> Salvage<'a> {
     /// files; `Cancelled`. What the system does not let be read is no error, but counted.
     pub fn run(&self, sources: &[impl AsRef<Path>]) -> Result<Salvaged> {
         let mut meter = Meter::new(0, self.progress);
-        let (mut found, mut is_overtaken) = search(sources, &mut meter)?;
+        let mut wait = thread::sleep;
+        let (mut found, mut is_overtaken) = search(sources, &mut meter, &mut wait)?;
         // A writer goes on, so the next search is another chance.
         while is_overtaken && meter.begun.elapsed() < PATIENCE {
-            (found, is_overtaken) = match search(sources, &mut meter) {
+            (found, is_overtaken) = match search(sources, &mut meter, &mut wait) {
                 // One of the sources was a file, and is gone too.
                 Err(e) if missing(&e) => break,
                 again => again?,
@@ -136,10 +140,13 @@ impl<'a> Salvage<'a> {
 }
 
 /// Also tells whether a writer went on with a log of which no record is found: it cleaned all that was there.
-fn search(sources: &[impl AsRef<Path>], meter: &mut Meter<'_>) -> Result<(Salvaged, bool)> {
-    let watched = watch(sources);
+fn search(
+    sources: &[impl AsRef<Path>],
+    meter: &mut Meter<'_>,
+    wait: &mut dyn FnMut(Duration),
+) -> Result<(Salvaged, bool)> {
+    let watched = watch(sources, wait);
     let Images { mut images, mut notes, mut refused } = images(sources)?;
-    let_times_settle(&images);
     let bytes = images.iter().map(|image| image.length).sum();
     meter.total += 2 * bytes;
     let seen = survey_all(&mut images, meter)?;
@@ -233,10 +240,9 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
             finds.torn.truncate(torn);
             finds.too_new = too_new;
             // Read once more than was said.
-            let mut again = Meter { total: meter.total + image.length, ..*meter };
-            finds.hunt(index, image, &*file, lives, &mut again)?;
+            meter.total += image.length;
+            finds.hunt(index, image, &*file, lives, meter)?;
             finds.sift(before, lives);
-            *meter = again;
         } else if !is_found && image.is_named() {
             let what = match (life, cut_short(image.length)) {
                 (None, _) => Some("nothing tells any more what it held, if anything".to_owned()),
@@ -246,30 +252,6 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
         }
     }
     Ok(hunted)
-}
-
-/// Tells how far it is.
-#[derive(Clone, Copy)]
-struct Meter<'a> {
-    done: u64,
-    total: u64,
-    begun: Instant,
-    progress: &'a dyn Fn(Progress) -> ControlFlow<()>,
-}
-
-impl<'a> Meter<'a> {
-    fn new(total: u64, progress: &'a dyn Fn(Progress) -> ControlFlow<()>) -> Meter<'a> {
-        Meter { done: 0, total, begun: Instant::now(), progress }
-    }
-
-    fn add(&mut self, bytes: u64) -> Result<()> {
-        self.done += bytes;
-        let (bytes, total_bytes, elapsed) = (self.done, self.total, self.begun.elapsed());
-        match (self.progress)(Progress { bytes, total_bytes, records: 0, elapsed }) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(cancelled("salvage")),
-        }
-    }
 }
 
 /// What was found. From [`Salvage::run`].
