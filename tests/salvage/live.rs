@@ -282,3 +282,30 @@ fn a_torn_tail_that_nobody_was_told_of_is_no_damage() {
         fs::copy(dir.path().join("MARK"), killed.path().join("MARK")).unwrap();
     }
 }
+
+/// A power cut before anything of it was synced may take a link and leave what follows: nothing durable lay between.
+#[test]
+fn a_torn_tail_in_which_a_link_is_torn_hides_nothing_that_was_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(64 << 10).open(dir.path()).unwrap();
+    wal.append(&[1; 3000]).unwrap().wait().unwrap();
+    let mark = fs::read(dir.path().join("MARK")).unwrap();
+    // Nothing of it claims that it was durable, for it is one round.
+    drop(wal.append_batch(&vec![[2; 3000]; 15]).unwrap());
+    wal.append_batch(&vec![[3; 3000]; 10]).unwrap().wait().unwrap();
+    for (is_told, is_whole) in [(false, true), (true, false)] {
+        let cut = tempfile::tempdir().unwrap();
+        made::copy(dir.path(), cut.path());
+        if !is_told {
+            fs::write(cut.path().join("MARK"), &mark).unwrap();
+        }
+        let newest = &made::segments(cut.path())[1];
+        let mut bytes = fs::read(newest).unwrap();
+        bytes[4096 + 30..4096 + 60].fill(0);
+        fs::write(newest, bytes).unwrap();
+        let found = salvaged(&[cut.path()]);
+        let told = lone(&found);
+        assert_eq!((told.records, told.damaged, found.is_whole()), (26, 0, is_whole), "{told}");
+        assert_eq!(told.lost_records, is_whole.then_some(0), "{told}");
+    }
+}

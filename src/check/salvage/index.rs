@@ -131,16 +131,20 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Logs {
     for family in order.chunk_by(|a, b| a.0 == b.0) {
         let Some((name, ..)) = family.first() else { continue };
         let empty = Past::default();
-        let mut tally = Tally::new(*name, lives.pasts.get(name).unwrap_or(&empty));
-        let first = frames.len();
+        let mut members = Vec::new();
         for (.., index) in family {
             let Some(life) = lives.all.get(*index) else { continue };
             let number = u32::try_from(*index).unwrap_or(u32::MAX);
             let own = of_life(&finds.frames, number);
             let is_empty = own.iter().all(|frame| !frame.is_record);
-            if lives.is_taken(number, life) || is_empty && lives.is_unmade(number, life) {
-                continue;
+            if !lives.is_taken(number, life) && !(is_empty && lives.is_unmade(number, life)) {
+                members.push((number, life, own));
             }
+        }
+        let claim = members.iter().map(|(_, life, _)| life.claim).max().unwrap_or(0);
+        let mut tally = Tally::new(*name, lives.pasts.get(name).unwrap_or(&empty), claim);
+        let first = frames.len();
+        for (number, life, own) in members {
             let own = tally.met(life, own);
             let torn = of_life(&finds.torn, number);
             tally.add(life, own, |offset| torn.binary_search_by_key(&offset, |torn| torn.offset).is_ok());
@@ -151,7 +155,7 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Logs {
     // Of these nothing is left but `MARK`.
     let is_known = |name: &Family| order.binary_search_by_key(name, |(name, ..)| *name).is_ok();
     for (name, past) in lives.pasts.iter().filter(|(name, _)| !is_known(name)) {
-        Tally::new(*name, past).finish(0..0, &mut told);
+        Tally::new(*name, past, 0).finish(0..0, &mut told);
     }
     finds.frames = frames;
     told

@@ -40,7 +40,7 @@ pub(super) struct Tally<'a> {
     durable: u64,
     /// How far the last segment can reach, if it breaks off in a frame that is told to be damaged.
     torn_to: u64,
-    /// Where the last segment ends in a frame that is not whole, of which nothing says that it was durable.
+    /// Where in the last segment a frame is not whole of which nothing says that it was durable.
     torn: Option<u64>,
     /// Where the segment before lies, and how many records of the log lie up to its end, as far as that is known.
     last: Option<u64>,
@@ -65,7 +65,8 @@ pub(super) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn new(family: Family, past: &'a Past) -> Tally<'a> {
+    /// `claim`: the highest of its frames.
+    pub(super) fn new(family: Family, past: &'a Past, claim: u64) -> Tally<'a> {
         let log_id = if let Family::Id(id) = family { Some(id) } else { None };
         let name = match family {
             Family::Id(id) => hex(&id),
@@ -74,7 +75,7 @@ impl<'a> Tally<'a> {
         let log = SalvagedLog { name, log_id, first: Lsn::MAX, lost_records: Some(0), ..SalvagedLog::default() };
         // Of what was cleaned nobody knows how much it was; else the links count from the first record on.
         let counted = (past.front == 0).then_some(0);
-        let (sure, durable) = (0, past.durable);
+        let (sure, durable) = (0, past.durable.max(claim));
         Tally {
             family,
             past,
@@ -102,10 +103,14 @@ impl<'a> Tally<'a> {
         let is_below = |frame: &Frame| life.end.is_none_or(|end| u64::from(frame.end()) <= end);
         let found = frames.iter().filter(|frame| frame.is_record && is_below(frame)).count() as u64;
         self.begin(life, !frames.is_empty());
-        let is_durable = life.base.is_some_and(|base| base.saturating_add(u64::from(BLOCK)) < self.past.durable);
+        // What was durable ended in it.
+        let is_durable = life.base.and_then(|base| self.past.durable.checked_sub(base));
+        let is_durable = is_durable.is_some_and(|upto| upto > u64::from(BLOCK) && upto <= life.size());
         self.hold(life, is_durable || !frames.is_empty() || life.records.is_some() || is_torn(BLOCK));
         self.pass_gone(life, frames);
-        let (log, before) = (&mut self.log, self.reach);
+        // Only beside MARK it matters that nothing says more.
+        let is_tail = |lsn: u64| life.end.is_none() && self.past.is_marked && lsn >= self.durable;
+        let (log, before, mut torn) = (&mut self.log, self.reach, None);
         log.segments += usize::from(!frames.is_empty());
         if let Some(last) = frames.last() {
             log.segment_size = log.segment_size.max(life.size()).max(u64::from(last.end()));
@@ -122,8 +127,12 @@ impl<'a> Tally<'a> {
             if life.records == Some(found) || is_no_loss {
                 return false;
             }
-            is_short = true;
             is_sure &= life.records.is_some() || lsn < life.claim;
+            if is_tail(lsn) {
+                torn = torn.or(Some(lsn));
+                return false;
+            }
+            is_short = true;
             // No more than that the log began before what was given.
             let is_absent = frames.is_empty() && log.records == 0 && !self.past.is_marked;
             log.absent |= is_absent;
@@ -136,17 +145,13 @@ impl<'a> Tally<'a> {
             }
             next = frame.end();
         }
-        self.durable = self.durable.max(life.claim);
-        // First there is only a link.
-        let is_open = life.end.is_none() && next != BLOCK && is_torn(next);
-        // Only beside MARK it matters that nothing says more.
-        let is_torn_tail = is_open && self.past.is_marked && life.lsn(next) >= self.durable;
         let is_told = match life.end {
             Some(end) => end > u64::from(next) && miss(next),
-            None => is_open && !is_torn_tail && miss(next),
+            // First there is only a link.
+            None => next != BLOCK && is_torn(next) && miss(next),
         };
         if !frames.is_empty() {
-            self.torn = Some(life.lsn(next)).filter(|_| is_torn_tail);
+            self.torn = torn;
         }
         let (base, end) = (life.base.unwrap_or(0), life.end.unwrap_or(0).max(u64::from(next)));
         if life.end.is_some() || !frames.is_empty() {
@@ -272,7 +277,9 @@ impl<'a> Tally<'a> {
             return;
         }
         let Some((prev, before)) = life.before else {
-            let is_free = self.free.is_some_and(|free| base >= free.saturating_add(u64::from(FRAME)));
+            // What nothing says was durable is a torn tail beside MARK.
+            let may_be = |free: u64| self.durable > free || !self.past.is_marked;
+            let is_free = self.free.is_some_and(|free| base >= free.saturating_add(u64::from(FRAME)) && may_be(free));
             self.is_untold |= is_there && is_free && base > self.past.front && !self.past.is_late(base);
             return;
         };
