@@ -137,7 +137,7 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Logs {
             let number = u32::try_from(*index).unwrap_or(u32::MAX);
             let own = of_life(&finds.frames, number);
             let is_empty = own.iter().all(|frame| !frame.is_record);
-            if !lives.is_taken(number, life) && !(is_empty && lives.is_unmade(number, life)) {
+            if !(lives.is_taken(number, life) || is_empty && lives.is_unmade(number, life)) {
                 members.push((number, life, own));
             }
         }

@@ -158,16 +158,7 @@ impl<'a> Tally<'a> {
             self.reach = before.max(base.saturating_add(end));
             self.torn_to = if is_told && life.end.is_none() { base.saturating_add(life.limit) } else { 0 };
         }
-        for frame in frames.iter().filter(|frame| frame.is_record) {
-            let lsn = life.lsn(frame.offset);
-            log.records += 1;
-            log.bytes += u64::from(frame.length);
-            log.first = log.first.min(Lsn(lsn));
-            log.last = log.last.max(Lsn(lsn));
-            log.cleaned += u64::from(lsn < self.past.front);
-            log.cut_off += u64::from(self.past.is_cut_off(lsn));
-            log.doubled += u64::from(lsn < before);
-        }
+        self.show(life, frames, before);
         if is_short {
             self.lose(life.records.map(|records| records.saturating_sub(found)));
         }
@@ -180,6 +171,21 @@ impl<'a> Tally<'a> {
             self.free = life.base.map(|base| base.saturating_add(if is_full { end.max(life.size()) } else { end }));
         }
         self.newest = life.base.filter(|base| *base < self.past.durable).unwrap_or(self.newest);
+    }
+
+    /// Adds the records that are found. `before`: the end of those before.
+    fn show(&mut self, life: &Life, frames: &[Frame], before: u64) {
+        let log = &mut self.log;
+        for frame in frames.iter().filter(|frame| frame.is_record) {
+            let lsn = life.lsn(frame.offset);
+            log.records += 1;
+            log.bytes += u64::from(frame.length);
+            log.first = log.first.min(Lsn(lsn));
+            log.last = log.last.max(Lsn(lsn));
+            log.cleaned += u64::from(lsn < self.past.front);
+            log.cut_off += u64::from(self.past.is_cut_off(lsn));
+            log.doubled += u64::from(lsn < before);
+        }
     }
 
     /// Whether it counts for nothing that follows in the log: it was cut off, or cleaned before its file was another's.
