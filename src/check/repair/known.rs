@@ -187,9 +187,16 @@ impl Known {
     /// and no other segment can have held them.
     pub(super) fn missing(&self, above: &Known, link: &Link, sifted: &Sifted) -> u64 {
         let untold = self.seal.is_none() && !sifted.last && above.link.is_none();
-        let filled = room_for_filler(self.base + sifted.end, above.base).is_some();
+        let filled = room_for_filler(self.limit(sifted.end), above.base).is_some();
         let before = above.before.filter(|_| untold && !filled).unwrap_or(0);
         before.saturating_sub(link.records_before.saturating_add(sifted.whole.records))
+    }
+
+    /// The least base of the segment after it, where it ends at the offset `end`. A crash may leave it as it was: what is made
+    /// above lies beyond that too.
+    pub(super) fn limit(&self, end: u64) -> u64 {
+        let capacity = self.header.map_or(self.length(), |header| header.capacity);
+        self.base.saturating_add(capacity.max(end))
     }
 
     /// The offset that no frame of it reaches beyond. A stand-in of an earlier repair was made with less than there is room

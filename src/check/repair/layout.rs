@@ -176,9 +176,10 @@ fn next_base(storage: &dyn Storage, plan: &Plan, durable: u64) -> Result<u64> {
     })
 }
 
-/// Where a segment that is nothing but a gap lies between this end and the next one's base, if there is room for it.
-pub(super) fn room_for_filler(end: u64, next: u64) -> Option<u64> {
-    next.checked_sub(*CAPACITY.start()).filter(|from| *from >= end)
+/// Where a segment that is nothing but a gap lies between the least base that it can have and the next one's, if there is
+/// room for it.
+pub(super) fn room_for_filler(limit: u64, next: u64) -> Option<u64> {
+    next.checked_sub(*CAPACITY.start()).filter(|from| *from >= limit)
 }
 
 /// The log up to some segment, as it will stand.
@@ -187,6 +188,8 @@ struct Upto {
     prev_base: u64,
     prev_seed: u32,
     seal: Seal,
+    /// The least base of the next segment.
+    limit: u64,
     checkpoint: u64,
     records: u64,
     batch_time: u64,
@@ -198,8 +201,9 @@ struct Upto {
 impl Upto {
     fn none(front: u64) -> Upto {
         let seal = Summary::default().seal(0, 0);
-        let (cursors, lost) = (Vec::new(), Vec::new());
-        Upto { front, prev_base: NO_BASE, prev_seed: 0, seal, checkpoint: 0, records: 0, batch_time: 0, cursors, lost }
+        let (limit, checkpoint, records, batch_time) = (0, 0, 0, 0);
+        let (prev_base, prev_seed, cursors, lost) = (NO_BASE, 0, Vec::new(), Vec::new());
+        Upto { front, prev_base, prev_seed, seal, limit, checkpoint, records, batch_time, cursors, lost }
     }
 
     /// What the next segment's link says. `before`: how many records lie before it, if that is known better.
@@ -224,7 +228,7 @@ impl Upto {
     /// is nothing but a gap.
     fn fill(&mut self, storage: &dyn Storage, log_id: [u8; 16], base: u64, before: u64) -> Result<Option<Stand>> {
         let records = before.saturating_sub(self.records);
-        let Some(from) = room_for_filler(self.seal.end, base) else { return Ok(None) };
+        let Some(from) = room_for_filler(self.limit, base) else { return Ok(None) };
         if self.prev_base == NO_BASE || records == 0 {
             return Ok(None);
         }
@@ -235,7 +239,7 @@ impl Upto {
         filler.left = Some(Summary::default().left());
         self.lost.push(self.seal.end..base);
         self.seal = Seal { records, last_record: end - 4, ..Summary::default().seal(end, 0) };
-        (self.prev_base, self.prev_seed, self.records) = (from, filler.seed, before);
+        (self.prev_base, self.prev_seed, self.limit, self.records) = (from, filler.seed, end, before);
         Ok(Some(filler))
     }
 
@@ -262,6 +266,7 @@ impl Upto {
         } else if let Some(spoiled) = spoiled.filter(|_| !is_left(self.checkpoint)) {
             self.checkpoint = spoiled;
         }
+        self.limit = segment.limit(sifted.end);
         // What is passed over may have been records, up to its end.
         let lost = sifted.gaps().map(|gap| segment.base + gap.end - 4).max().unwrap_or(0);
         let seal = sifted.whole.seal(segment.base + sifted.end, link.last_record.max(lost));
