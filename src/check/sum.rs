@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use crate::error::{Error, ErrorKind, Result, plural};
 use crate::format::{BLOCK, CAPACITY, segment_name};
 use crate::lsn::Lsn;
-use crate::recovery::{Found, words};
+use crate::recovery::Found;
 
 use super::count::{Count, Gone, Nth, Rest};
 use super::examine::Walks;
@@ -98,7 +98,7 @@ impl<'a> Sum<'a> {
             proven: 0,
             end: first,
             limit: first,
-            count: Count::new(front == 0 && !begins && plan.survey.mark.is_some()),
+            count: Count::new(front == 0 && !begins && plan.survey.is_marked()),
             sure: Place { lsn: front, ..Place::default() },
             open: None,
             owed: None,
@@ -162,10 +162,10 @@ impl<'a> Sum<'a> {
         }
         if self.top.is_empty() {
             self.report.first = fault.lsn;
-            if self.plan.survey.mark.is_none() && instead == words::GONE {
-                fault.what += ", or it was cleaned, which MARK would tell";
-                fault.lost_records = None;
-            }
+        }
+        if self.plan.survey.may_be_cleaned(base) {
+            fault.what += ", or it was cleaned, which MARK would tell";
+            fault.lost_records = None;
         }
         fault.doubt(end, self.proven);
         self.report.faults.push(fault);

@@ -447,6 +447,18 @@ impl Survey {
         (own.1 == seed).then(|| format!("{}: a copy of {}, not part of the log", found.name, segment_name(base)))
     }
 
+    /// Whether MARK tells how far the log was cleaned. The slot that does may be the one that is damaged.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.mark.is_some() && !self.half_mark
+    }
+
+    /// Whether a segment of which nothing is left may have been cleaned for all that is known, be others below it left: spares
+    /// go in any order, or are made into others.
+    pub(crate) fn may_be_cleaned(&self, base: u64) -> bool {
+        let ours = |found: &Found| found.other.is_some_and(|(header, _)| Some(header.log_id) == self.log_id);
+        !self.is_marked() && !self.blocked.contains(&segment_name(base)) && self.at(base).is_none_or(ours)
+    }
+
     /// The file in the place of the segment at `base`.
     pub(crate) fn at(&self, base: u64) -> Option<&Found> {
         self.segments.get(self.index(base)?)

@@ -237,3 +237,61 @@ fn a_torn_checkpoint_is_not_a_lost_one() {
     Repair::new().run_on(disk.mount()).unwrap();
     assert!(small().open_on(disk.mount()).unwrap().checkpoint().unwrap().is_none());
 }
+
+fn fill(wal: &Wal, records: u8) -> Vec<Lsn> {
+    (0..records).map(|n| wal.append(&[n; 700]).unwrap().wait().unwrap()).collect()
+}
+
+/// No record is lost here: neither by verifying nor by opening a number of them is told, but that nobody knows.
+fn assert_untold(disk: &Disk, what: &str) {
+    let report = Verify::new().threads(1).run_on(disk.fork().mount()).unwrap();
+    assert!(report.faults.iter().all(|fault| fault.lost_records.unwrap_or(0) == 0), "{what}: {report}");
+    let Err(error) = small().open_on(disk.fork().mount()) else { return };
+    let ErrorKind::Damage(damage) = error.kind() else { panic!("{what}: {error}") };
+    assert_eq!(damage.records.unwrap_or(0), 0, "{what}: {error}");
+}
+
+/// The slot of MARK that says so is damaged, and the other one is from before.
+#[test]
+fn what_was_cleaned_is_not_lost_with_the_slot_that_says_so() {
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    fill(&wal, 40);
+    wal.close().unwrap();
+    let wal = small().open_on(disk.mount()).unwrap();
+    let last = fill(&wal, 3)[2];
+    assert!(!wal.clean_before_lsn(last).unwrap().removed.is_empty());
+    disk.kill();
+    drop(wal);
+    for slot in [0, 4096] {
+        let hurt = disk.fork();
+        let mut mark = disk.file("MARK").unwrap();
+        mark[slot..slot + 64].fill(0);
+        hurt.put("MARK", &mark);
+        assert_untold(&hurt, &format!("slot at {slot}"));
+    }
+}
+
+/// A cleaned segment is made into another, or was, and one below it is still there; then MARK goes.
+#[test]
+fn what_was_cleaned_is_not_lost_above_what_was_cleaned_too() {
+    for nth in 1.. {
+        let disk = Disk::new(1);
+        let wal = small().open_on(disk.mount()).unwrap();
+        let last = fill(&wal, 40)[39];
+        wal.clean_before_lsn(last).unwrap();
+        disk.crash_at(nth);
+        let all = (0..30).all(|n| {
+            disk.step();
+            wal.append(&[n; 700]).and_then(|ticket| ticket.wait()).is_ok()
+        });
+        disk.kill();
+        drop(wal);
+        disk.remove("MARK");
+        assert_untold(&disk, &format!("killed at {nth}"));
+        if all {
+            assert!(nth > 50, "{nth}");
+            break;
+        }
+    }
+}

@@ -113,7 +113,16 @@ pub fn salvage(sources: &[impl AsRef<Path>], log: Option<&str>) -> String {
 
 /// A path as a shell takes it.
 pub fn shell(path: &Path) -> String {
-    let text = path.display().to_string();
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let Some(text) = path.to_str().map(str::to_owned) else {
+        let chunks = path.as_os_str().as_bytes().utf8_chunks();
+        let text = |valid: &str| valid.chars().map(escaped).collect::<String>();
+        let bytes = |invalid: &[u8]| invalid.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+        let words = chunks.map(|chunk| text(chunk.valid()) + &bytes(chunk.invalid()));
+        let dash = if path.as_os_str().as_bytes().starts_with(b"-") { "./" } else { "" };
+        return format!("$'{dash}{}'", words.collect::<String>());
+    };
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     let text = if text.starts_with('-') { format!("./{text}") } else { text };
     match !text.is_empty() && text.chars().all(plain) {

@@ -77,8 +77,10 @@ pub(super) struct Past {
     pub(super) cuts: Vec<(u64, u64)>,
     /// From the base of a segment to that of the one that links to it: no other lies there.
     spans: Vec<(u64, u64)>,
-    /// Whether its `MARK` is among the sources.
+    /// Whether its `MARK` is among the sources, with both its slots: the one that says all may be the one that is lost.
     pub(super) is_marked: bool,
+    /// Which slots of it are found, a bit each.
+    slots: u8,
     /// The source that is its `MARK`, if that is a file of its own.
     pub(super) mark: Option<u16>,
     /// Where a writer goes on with it meanwhile: all below was written before, and is changed by nothing but cleaning.
@@ -324,7 +326,8 @@ impl Lives {
             let past = self.pasts.entry(Family::Id(mark.log_id)).or_default();
             past.front = past.front.max(mark.front);
             past.durable = past.durable.max(mark.synced);
-            past.is_marked = true;
+            past.slots |= 1 << (mark.sequence & 1);
+            past.is_marked = past.slots == 0b11;
             past.mark = past.mark.or(*image);
         }
     }

@@ -308,9 +308,9 @@ pub struct SalvagedLog {
     /// missing.
     pub damaged: u64,
     /// Whether segments lay before the first that is found, or may have, of which nothing is among the sources, nor
-    /// `MARK`: then they do not count as damage, for it may be that they were cleaned, or not given.
+    /// all of `MARK`: then they do not count as damage, for it may be that they were cleaned, or not given.
     pub absent: bool,
-    /// Whether its `MARK` is not among the sources: then nothing tells whether more followed the last record.
+    /// Whether its `MARK` is not among the sources, or only one of the two slots of it: then nothing tells whether more followed the last record.
     pub unmarked: bool,
     /// How many records are missing, or at most so many: as the links count them, before the first that is found too, and
     /// where a repair had passed some over in a segment that is damaged again, those as well. `None`: that cannot be told,

@@ -334,4 +334,7 @@ fn a_path_is_quoted_as_a_shell_takes_it() {
     ] {
         assert_eq!(super::shell(Path::new(path)), quoted);
     }
+    use std::os::unix::ffi::OsStrExt;
+    let path = Path::new(std::ffi::OsStr::from_bytes(b"-b\xffd\n'"));
+    assert_eq!(super::shell(path), r"$'./-b\xffd\x0a\''");
 }
