@@ -66,8 +66,14 @@ fn pauses_that_do_not_hold_and_resumes_that_fail_lose_nothing() {
         broker.fail(call, 5);
         let mut config = small_blocks();
         config.queue_blocks = 1;
-        let life = Life::start(&broker, fs(dir.path()), config);
+        let failing = Failing::new(fs(dir.path()));
+        let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
+        // However fast the disk is.
+        let hold = failing.hold(Operation::Sync);
         produce(&broker, "t", 3, 300);
+        hold.wait_for(1);
+        std::thread::sleep(ms(100));
+        drop(hold);
         life.expect_all_committed();
         let status = life.stop();
         assert!(status.pauses > 0 && status.source_errors > 0, "{call:?} {status:?}");
