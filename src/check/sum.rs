@@ -140,8 +140,7 @@ impl<'a> Sum<'a> {
         self.owed = None;
         let Gone { records: lost, known, others, at_end } = self.count.gone(self.is_room(base), records, before);
         let bytes = end.saturating_sub(base.saturating_add(u64::from(BLOCK)));
-        let instead = self.plan.survey.instead(base);
-        let mut fault = Fault::at(&segment_name(base), base, 0, instead);
+        let mut fault = Fault::at(&segment_name(base), base, 0, self.plan.survey.instead(base));
         (fault.lost_bytes, fault.lost_records) = (bytes, known.then_some(lost));
         let open = self.open.take().filter(|_| at_end);
         let unread = || self.plan.unread(self.limit..base).map(|_| self.between(self.limit));
@@ -272,8 +271,7 @@ impl<'a> Sum<'a> {
         }
         self.open = None;
         (self.top, self.base) = (found.name.clone(), found.base);
-        let limit = found.header.as_ref().map_or(found.length, |(header, _)| header.capacity);
-        self.limit = found.base.saturating_add(limit);
+        self.limit = self.plan.limit(&Piece::Member(index));
         untold
     }
 

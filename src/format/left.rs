@@ -39,10 +39,9 @@ impl Left {
         holds.then_some(Left { records, min_time, max_time })
     }
 
-    /// Whether there was one in a header's block, and it is damaged: nothing else writes there.
-    pub(crate) fn is_damaged(block: &[u8], seed: u32) -> bool {
-        let written = block.get(AT..AT + SIZE).is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0));
-        written && Left::decode(block, seed).is_none()
+    /// Whether there is one in a header's block, be it damaged: nothing else writes there.
+    pub(crate) fn is_written(block: &[u8]) -> bool {
+        block.get(AT..AT + SIZE).is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))
     }
 
     /// How the segment ended, of which the next link says `seal`: with what is left, unless the log ended earlier since.
@@ -78,12 +77,11 @@ mod tests {
         let (_, bytes) = left.encode(0x0123_4567);
         let mut block = vec![0; 4096];
         assert_eq!(Left::decode(&block, 0x0123_4567), None);
-        assert!(!Left::is_damaged(&block, 0x0123_4567));
+        assert!(!Left::is_written(&block));
         block.splice(AT..AT + bytes.len(), bytes);
         assert_eq!((Left::decode(&block, 0x0123_4567), Left::decode(&block, 7)), (Some(left), None));
-        assert!(!Left::is_damaged(&block, 0x0123_4567));
         block[520] ^= 1;
         assert_eq!(Left::decode(&block, 0x0123_4567), None);
-        assert!(Left::is_damaged(&block, 0x0123_4567));
+        assert!(Left::is_written(&block));
     }
 }

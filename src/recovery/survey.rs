@@ -282,7 +282,7 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
         }
     };
     let left = header.as_ref().ok().and_then(|(_, seed)| Left::decode(&head, *seed));
-    let left_damaged = header.as_ref().is_ok_and(|(_, seed)| Left::is_damaged(&head, *seed));
+    let left_damaged = header.is_ok() && left.is_none() && Left::is_written(&head);
     let mut found = Found { name, base, length, file, header, other, link: None, left, left_damaged };
     found.link = found.place(bugs).and_then(|place| read_link(&head, place, bugs));
     Ok(found)

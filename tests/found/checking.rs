@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use seawall::check::{Item, Repair, Verify, frames_on, inspect_on};
+use seawall::check::{Item, Repair, Salvage, Verify, frames_on, inspect_on};
 use seawall::sim::{Disk, Failing, Keep, Operation};
 use seawall::{ErrorKind, Lsn, Wal};
 
@@ -269,6 +269,10 @@ fn what_was_cleaned_is_not_lost_with_the_slot_that_says_so() {
         mark[slot..slot + 64].fill(0);
         hurt.put("MARK", &mark);
         assert_untold(&hurt, &format!("slot at {slot}"));
+        let dir = tempfile::tempdir().unwrap();
+        hurt.names().iter().for_each(|name| std::fs::write(dir.path().join(name), hurt.file(name).unwrap()).unwrap());
+        let salvaged = Salvage::new().run(&[dir.path()]).unwrap();
+        assert!(salvaged.logs()[0].unmarked && salvaged.logs()[0].damaged == 0, "slot at {slot}: {salvaged:?}");
     }
 }
 

@@ -1,6 +1,5 @@
 //! Logs of records that are known, and what salvage makes of them.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{fmt, fs};
@@ -9,6 +8,10 @@ use seawall::check::{Salvage, Salvaged, SalvagedLog};
 use seawall::{Kind, Lsn, Options, Record};
 
 use crate::random::Random;
+
+#[path = "../common/live.rs"]
+mod live;
+pub use live::copy;
 
 /// What was appended.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,17 +105,6 @@ pub fn flip(path: &Path, at: usize) {
 
 pub fn base(path: &Path) -> u64 {
     path.file_stem().unwrap().to_str().unwrap().parse().unwrap()
-}
-
-/// Copies the files of a log that may be open: one that is being made goes to another name meanwhile.
-pub fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        match fs::copy(&path, to.join(path.file_name().unwrap())) {
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            copied => drop(copied.unwrap()),
-        }
-    }
 }
 
 pub fn hex(id: [u8; 16]) -> String {

@@ -2,8 +2,10 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::io::ErrorKind as Kind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::str::Utf8Chunk;
 
 use seawall::{Damage, Error, ErrorKind, Lsn, check};
 use serde_json::{Value, json};
@@ -113,22 +115,19 @@ pub fn salvage(sources: &[impl AsRef<Path>], log: Option<&str>) -> String {
 
 /// A path as a shell takes it.
 pub fn shell(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt as _;
-
-    let Some(text) = path.to_str().map(str::to_owned) else {
-        let chunks = path.as_os_str().as_bytes().utf8_chunks();
-        let text = |valid: &str| valid.chars().map(escaped).collect::<String>();
-        let bytes = |invalid: &[u8]| invalid.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
-        let words = chunks.map(|chunk| text(chunk.valid()) + &bytes(chunk.invalid()));
-        let dash = if path.as_os_str().as_bytes().starts_with(b"-") { "./" } else { "" };
-        return format!("$'{dash}{}'", words.collect::<String>());
-    };
+    let (text, bytes) = (path.to_string_lossy(), path.as_os_str().as_bytes());
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    let text = if text.starts_with('-') { format!("./{text}") } else { text };
+    let dash = if bytes.starts_with(b"-") { "./" } else { "" };
+    if path.to_str().is_none() || text.contains(char::is_control) {
+        let byte = |byte: &u8| format!("\\x{byte:02x}");
+        let escape = |chunk: Utf8Chunk<'_>| -> String {
+            chunk.valid().chars().map(escaped).chain(chunk.invalid().iter().map(byte)).collect()
+        };
+        return format!("$'{dash}{}'", bytes.utf8_chunks().map(escape).collect::<String>());
+    }
     match !text.is_empty() && text.chars().all(plain) {
-        true => text,
-        false if text.contains(char::is_control) => format!("$'{}'", text.chars().map(escaped).collect::<String>()),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
+        true => format!("{dash}{text}"),
+        false => format!("'{dash}{}'", text.replace('\'', "'\\''")),
     }
 }
 

@@ -54,10 +54,10 @@ Tell what was found as one JSON object
               bytes (of their payloads) that are whole, first and last (LSNs of records), segment_size
               (of the largest), damaged (places where records were and are not found), absent (whether
               segments before the first may be missing and MARK is too, which tells what was cleaned),
-              unmarked (whether its MARK is missing, or half of it, so that nothing tells whether more followed),
-              lost_records (how many are missing, or at most so many; null where it cannot be told, or not
-              whether any are, for a link is lost that would tell), and of the records: cut_off (where recovery or a repair cut the log off), cleaned (had been
-              cleaned away), gone (places between or behind these where others were cleaned away
+              unmarked (whether its MARK is missing, or half of it, so that nothing tells whether more
+              followed), lost_records (how many are missing, or at most so many; null where it cannot be
+              told, or not whether any are, for a link is lost that would tell), and of the records:
+              cut_off (where recovery or a repair cut the log off), cleaned (had been cleaned away), gone (places between or behind these where others were cleaned away
               that are not here), doubled (in the place of others)
   bytes       of all sources; unreadable: how many of these the system refuses to read
   refused     files and directories that cannot be read; untold: files named as segments in which
