@@ -143,6 +143,11 @@ impl Mark {
         let Mark { synced, shown, front, .. } = *self;
         Said { synced, shown, front }
     }
+
+    /// Whether there was a record once, or the name of one at least, which is synced before: no crash takes all segments.
+    pub(crate) fn is_used(&self) -> bool {
+        self.synced > 0 || self.shown > 0 || self.front > 0
+    }
 }
 
 /// How often whoever waits for more looks at MARK, and a writer of whom only MARK tells writes it.

@@ -537,6 +537,8 @@ impl Script {
     fn unharmed(&self, harmed: &Disk, before: &Report) -> impl Iterator<Item = Lsn> {
         // Several files that are missing may be one fault.
         let is_one = before.faults.len() < 2 && !before.faults.iter().any(|fault| fault.what.contains("others may be"));
+        // Nothing says so where no segment is left.
+        let is_one = is_one && harmed.names().iter().any(|name| name.ends_with(".wal"));
         let counts = |name: &String| is_one || !name.contains(".aside");
         let files: Vec<_> =
             harmed.names().iter().filter(|name| counts(name)).filter_map(|name| harmed.file(name)).collect();
@@ -607,6 +609,10 @@ fn hurt(disk: &Disk, random: &mut Random) -> Option<String> {
     }
     match what {
         0..=4 => disk.put(&name, &bytes),
+        5 if random.below(8) == 0 => {
+            files.iter().filter(|name| *name != "MARK").for_each(|name| assert!(disk.remove(name)));
+            return Some("remove all but MARK".to_owned());
+        }
         5 => _ = disk.remove(&name),
         6 => _ = disk.remove("MARK"),
         7 => _ = disk.rename(&name, if random.below(2) == 0 { &other } else { &fresh }),

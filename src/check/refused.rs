@@ -89,7 +89,8 @@ impl Examined {
     fn in_no_file(&self, fault: &Fault) -> Damage {
         let gone =
             |piece: &&Piece| matches!(piece, Piece::Missing { base, .. } if segment_name(*base) == fault.segment);
-        let end = self.pieces.iter().find(gone).and_then(|piece| self.plan.end_of(piece)).unwrap_or(self.durable);
+        let end = self.pieces.iter().find(gone).and_then(|piece| self.plan.end_of(piece));
+        let end = end.unwrap_or_else(|| self.durable.max(self.plan.survey.mark.map_or(0, |mark| mark.shown)));
         let expected = |there| format!("{there}, expected records up to LSN {end}");
         let found = match self.plan.survey.segments.len() as u64 {
             _ if !fault.segment.is_empty() => expected("no such file".to_owned()),

@@ -166,6 +166,9 @@ pub fn recover(files: &BTreeMap<String, Vec<u8>>) -> Found {
     let Tail { bad, beyond, evidence } = directory.tail(&chain);
     let Some((at, x)) = bad.last().copied() else {
         return match evidence {
+            0 if directory.segments.is_empty() && directory.shown > 0 => {
+                Found::Damage(format!("no segments, and readers saw records up to {}", directory.shown))
+            }
             0 if directory.front == 0 && beyond == 0 => Found::Nothing,
             0 if directory.front == 0 => Found::Log(Log { torn: true, padded: true, ..Log::default() }),
             _ => Found::Damage(format!("no segments, and {evidence} was durable, {} cleaned", directory.front)),
@@ -200,6 +203,7 @@ pub fn recover(files: &BTreeMap<String, Vec<u8>>) -> Found {
 struct Directory {
     /// What MARK says.
     synced: u64,
+    shown: u64,
     front: u64,
     /// By their names; `None` without a header that may be under this name.
     segments: BTreeMap<u64, Option<Segment>>,
@@ -227,7 +231,7 @@ impl Directory {
         let front = links.values().map(|link| link.front).chain([spec::front(mark)]).max().unwrap_or(0);
         segments.retain(|base, _| *base >= front);
         links.retain(|base, _| *base >= front);
-        Directory { synced: spec::synced(mark), front, segments, links }
+        Directory { synced: spec::synced(mark), shown: spec::shown(mark), front, segments, links }
     }
 
     /// One whose header is sound.

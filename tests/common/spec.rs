@@ -189,6 +189,11 @@ pub fn synced(mark: &[u8]) -> u64 {
     in_mark(mark, 32)
 }
 
+/// The same of what readers were shown.
+pub fn shown(mark: &[u8]) -> u64 {
+    in_mark(mark, 40)
+}
+
 /// The same of the front.
 pub fn front(mark: &[u8]) -> u64 {
     in_mark(mark, 48)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use seawall::check::{Repair, Salvage, Verify, frames, inspect, inspect_on, verify};
 use seawall::sim::{Bug, Disk, Keep, Unit};
-use seawall::{Error, ErrorKind, Lsn};
+use seawall::{Durability, Error, ErrorKind, Lsn, RecoveryMode};
 
 use crate::common::{CAPACITY, everything, fill, filled, is_damage, kind, payload, payloads, segments, small, with};
 use crate::spec::{self, BLOCK};
@@ -71,6 +71,25 @@ fn row_18_a_segment_removed() {
         let told = format!("MARK alone, expected records up to LSN {}", damage.durable);
         assert_eq!((&damage.found, damage.bytes > 5 * 2500), (&told, true), "{error}");
     }
+}
+
+/// A segment's name is durable before MARK shows a frame of it, so no power cut takes all of them.
+#[test]
+fn row_18_all_segments_removed_of_a_log_that_never_synced() {
+    let disk = Disk::new(18);
+    let wal = small().durability(Durability::Os).open_on(disk.mount()).unwrap();
+    fill(&wal, 0..3, 100);
+    disk.crash(Keep::All);
+    let hurt = disk.fork();
+    segments(&hurt).iter().for_each(|name| assert!(hurt.remove(name)));
+    is_refused(&hurt, "without any segment");
+    let report = Verify::new().run_on(hurt.mount()).unwrap();
+    assert_eq!(report.faults.len(), 1, "{report}");
+    let told = "every segment is gone: readers saw records up to LSN";
+    assert!(report.faults[0].to_string().contains(told), "{report}");
+    assert_eq!(report.faults[0].lost_records, None, "{report}");
+    let strict = small().recovery_mode(RecoveryMode::Strict).open_on(hurt.mount());
+    assert!(is_damage(&strict), "{strict:?}");
 }
 
 #[test]

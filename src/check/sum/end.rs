@@ -1,7 +1,7 @@
 //! The end of a check's report: a torn tail, what lies above the log, and whether all that was durable is below its end.
 
 use crate::error::plural;
-use crate::format::{BLOCK, segment_name};
+use crate::format::{BLOCK, Mark, segment_name};
 use crate::lsn::Lsn;
 use crate::recovery::{short, words};
 
@@ -38,17 +38,16 @@ impl Sum<'_> {
     pub(super) fn above(&mut self) {
         let (plan, top) = (self.plan, self.pieces.last().and_then(Piece::member));
         self.unread_above(top);
-        let used = plan.survey.mark.is_some_and(|mark| mark.synced > 0 || mark.front > 0);
-        let front = plan.survey.front;
+        let (mark, front) = (plan.survey.mark, plan.survey.front);
         if self.end < self.durable {
             self.durable_above(top);
-        } else if top.is_none() && (front > 0 || used) {
-            self.report.faults.push(Fault::at(
-                "",
-                front,
-                0,
-                format!("no segment leads down to the front, LSN {front}"),
-            ));
+        } else if top.is_none() && front > 0 {
+            let what = format!("no segment leads down to the front, LSN {front}");
+            self.report.faults.push(Fault::at("", front, 0, what));
+        } else if let (Some(Mark { shown, .. }), []) = (mark.filter(Mark::is_used), &*plan.survey.segments) {
+            let what = format!("{}: readers saw records up to LSN {shown}", words::all_gone(0));
+            let lost_bytes = shown.saturating_sub(u64::from(BLOCK));
+            self.report.faults.push(Fault { lost_bytes, ..Fault::at("", 0, 0, what) });
         }
         // Where nothing else is wrong, it is the one that opening comes to. One that another followed was trimmed.
         let newest = if self.is_whole() { plan.tip } else { top };
