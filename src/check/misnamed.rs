@@ -40,10 +40,10 @@ struct Stray {
 /// |---|---|---|
 /// | under another name | taken | taken if a link names it |
 /// | aside: it may have been cut off | taken if a link names it | the same, unless that is what a repair left |
-/// | unfinished | taken if it holds a record and no repair wrote it: no maker leaves one | not taken |
+/// | unfinished | taken if it holds a record, for no maker leaves one, and all that a repair left in it, if one wrote it | not taken |
 ///
-/// What was unfinished before it was moved aside is both. A repair that wrote one did not get to putting it in its place: all
-/// that it kept is elsewhere, and what it passed over may be.
+/// What was unfinished before it was moved aside is both, and not taken if a repair wrote it: all that this kept is elsewhere
+/// then, and what it passed over may be.
 ///
 /// None is taken that holds more records than a link says that names it, or than a repair left in its place: that tells of
 /// what was left of it since. Only whole batches count, for a repair keeps no others.
@@ -101,7 +101,9 @@ fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Re
         }
         least = valid;
     }
-    let is_none = unfinished && (records == 0 || stray.found.left.is_some())
+    // Of one that a repair wrote, only what is as whole as it was to be, and that opening has not moved aside since.
+    let is_half = |left: Left| aside || records != left.records;
+    let is_none = unfinished && (records == 0 || stray.found.left.is_some_and(is_half))
         || link.is_some_and(|link| records > link.prev_records);
     Ok((!is_none && bytes > least).then_some((link.is_some(), bytes)))
 }
