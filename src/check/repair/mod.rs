@@ -184,8 +184,8 @@ impl<'a> Repair<'a> {
     }
 
     /// Ends the log before the first batch that reaches above `lsn`, be the log damaged or sound: the plan says how many
-    /// valid records that drops. If the log is sound and none reaches above, there is nothing to do, nor if all of it was
-    /// cut off already.
+    /// valid records that drops. Where none reaches above, it passes over what is damaged, and no more; if nothing is, or all
+    /// was cut off already, there is nothing to do.
     pub fn cut(mut self, lsn: Lsn) -> Repair<'a> {
         self.cut = Some(lsn);
         self
@@ -302,13 +302,12 @@ impl<'a> Repair<'a> {
         case.examined.report.is_clean() && !cuts && !self.quarantine.iter().any(asks)
     }
 
-    /// Whether what was asked for is there, or was done: a crash may have ended an earlier run late, or have taken what no
-    /// sync had reached above a cut.
+    /// Whether what was asked for is there, or was done, as by an earlier run that a crash ended late. What lay above a cut is
+    /// not asked for: that run, a torn tail or the damage may have taken it.
     fn check(&self, storage: &dyn Storage, examined: &Examined) -> Result<()> {
-        let Report { first, end, ref faults, .. } = examined.report;
+        let Report { first, end, .. } = examined.report;
         let invalid = |message| Err(Error::new(ErrorKind::Invalid, "repair", message).at(storage.path(), None));
-        let is_there = |cut: &Lsn| (first..=end).contains(cut) || *cut > end && faults.is_empty();
-        if let Some(cut) = self.cut.filter(|cut| !is_there(cut) && !self.has_cut_all(examined)) {
+        if let Some(cut) = self.cut.filter(|cut| *cut < first && !self.has_cut_all(examined)) {
             return invalid(format!("the log reaches from LSN {first} to {end} and cannot be cut at {cut}"));
         }
         let is_aside = |name: &String| examined.plan.survey.aside.iter().any(|aside| is_aside_of(aside, name));
