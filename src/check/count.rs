@@ -6,10 +6,10 @@
 //!
 //! | met since the last link | the rest at the next |
 //! |---|---|
-//! | segments that account for all that is seen | is lost |
-//! | one of which nobody knows how much it held | cannot be told |
-//! | one in which a repair passed over records, and no place for other losses | was passed over: links go on counting it |
-//! | the same, and a place for other losses | cannot be told: some was passed over, some lost |
+//! | no place for losses of which only that tells | is none: a repair passed over it, or knew less when it made the last link |
+//! | one, and segments that account for all that is seen | is lost |
+//! | one, and a segment of which nobody knows how much it held | cannot be told |
+//! | one, and a segment in which a repair passed over records | cannot be told: some was passed over, some lost |
 //!
 //! Where no link is left above, nothing tells of such a place at all: [`Count::is_untold`].
 
@@ -87,7 +87,7 @@ impl Count {
         let (passed, place) = (take(&mut self.passed), take(&mut self.place));
         let upto = self.upto.replace(before)?;
         let records = before.saturating_sub(upto);
-        (records > 0 && (!passed || place)).then_some(Rest { records, known: !passed })
+        (records > 0 && place).then_some(Rest { records, known: !passed })
     }
 
     /// A segment's link is lost. Says whether there is a place for losses below it, of which the next link tells.

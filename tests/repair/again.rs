@@ -199,3 +199,34 @@ fn orders() -> Vec<[usize; 4]> {
     let all = (0..256).map(|n| [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6]);
     all.filter(|order| (0..4).all(|n| order.contains(&n))).collect()
 }
+
+/// The first segment is cleaned, the third one quarantined: it lies aside. Then the link of the second and that of the stand-in
+/// of the third are damaged, so that nothing tells any more how many records were cleaned, and the stand-in is removed: what
+/// lies aside comes back, and its link counts them.
+#[test]
+fn a_repair_comes_to_an_end_where_a_link_counts_more_than_an_earlier_one_knew() {
+    let (disk, names) = four();
+    let wal = Options::new().segment_size(16 << 10).open_on(disk.mount()).unwrap();
+    wal.clean_before_lsn(Lsn(16384 + BLOCK as u64 + 1)).unwrap();
+    wal.close().unwrap();
+    disk.crash(Keep::All);
+    let repair = |way: Repair<'_>| {
+        let plan = way.run_on(disk.mount()).unwrap();
+        let report = Verify::new().threads(1).run_on(disk.mount()).unwrap();
+        assert!(report.is_clean(), "{plan}\n{report}");
+        plan
+    };
+    let flip = |name: &str, at: usize| {
+        let mut bytes = disk.file(name).unwrap();
+        bytes[at] ^= 1;
+        disk.put(name, bytes);
+    };
+    assert_eq!(repair(Repair::new().quarantine(&names[2])).kept_records, 10);
+    flip(&names[1], BLOCK + 34);
+    flip(&names[2], BLOCK + 4);
+    assert_eq!(repair(Repair::new()).kept_records, 10);
+    assert!(disk.remove(&names[2]));
+    let back = repair(Repair::new());
+    assert_eq!((back.kept_records, back.lost_records), (15, Some(0)), "{back}");
+    assert!(repair(Repair::new()).steps.is_empty());
+}
