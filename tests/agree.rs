@@ -12,7 +12,9 @@
 //! - of what opening accepts, verifying has no fault but in a place that opening does not read: behind the link of a
 //!   segment that another follows, or of a repair's count, of which it has a note;
 //! - once repaired, it opens, verifies clean and needs no further repair; and every acknowledged record that lay below
-//!   the end that verifying told is there, but for as many as were counted as lost or dropped.
+//!   the end that verifying told is there, but for as many as were counted as lost or dropped;
+//! - a repair that a power cut ended keeps as many records when it is run again, or more: what an earlier one dropped comes
+//!   back from beside the log if its stand-in is not in its place then.
 //!
 //! `SEAWALL_STATES=100000 cargo test --release --features sim --test agree` looks at more states than it does by itself,
 //! `SEAWALL_SEED=n` at those of one script; `SEAWALL_KEEP=DIR` keeps the logs that are judged differently.
@@ -417,7 +419,7 @@ impl Script {
         let differs = self
             .judge(&disk, harm == 0 && !self.tainted, seen)
             .and_then(|()| twice())
-            .and_then(|()| self.repair(&disk, seen));
+            .and_then(|()| self.repair(&disk, harm, seen));
         let Err(what) = differs else { return };
         if let Some(dir) = std::env::var_os("SEAWALL_KEEP") {
             let dir = Path::new(&dir).join(format!("{}-{harm}", self.seed));
@@ -481,7 +483,7 @@ impl Script {
     }
 
     /// Repairing, and what is left then.
-    fn repair(&self, disk: &Disk, seen: &mut Seen) -> Agrees {
+    fn repair(&self, disk: &Disk, harm: u64, seen: &mut Seen) -> Agrees {
         let Ok(before) = verify(disk) else { return Ok(()) };
         let harmed = disk.fork();
         let plan = match Repair::new().run_on(disk.mount()) {
@@ -499,6 +501,7 @@ impl Script {
         let wal = self.open(&disk.fork()).map_err(|e| told(e.to_string()))?;
         let left = read(&wal).map_err(|e| told(e.to_string()))?;
         check(left.len() as u64 == plan.kept_records, || told(format!("{} records", left.len())))?;
+        crashed(&harmed, self.seed << 8 | harm, &plan).map_err(told)?;
         self.nothing_else_is_lost(&harmed, &before, &plan, &left).map_err(told)
     }
 
@@ -583,6 +586,19 @@ fn tells(fault: &Fault, damage: &Damage) -> bool {
     let why = what == "no valid frame here, not a torn tail" && fault.what.contains(found);
     let place = (&fault.segment, fault.offset, fault.lsn) == (segment, *offset, *lsn);
     place && (fault.lost_bytes, fault.lost_records) == (*bytes, *records) && (why || fault.what.starts_with(what))
+}
+
+/// Repairs with a power cut in it, and again.
+fn crashed(harmed: &Disk, seed: u64, straight: &RepairPlan) -> Agrees {
+    let (disk, nth) = (harmed.fork(), 1 + Random::new(seed).below(10 + 16 * straight.steps.len() as u64));
+    disk.crash_at(nth);
+    _ = Repair::new().run_on(disk.mount());
+    disk.crash(Keep::All);
+    let told = |what: String| format!("crashed at operation {nth}, and again: {what}");
+    let plan = Repair::new().run_on(disk.mount()).map_err(|e| told(e.to_string()))?;
+    let report = verify(&disk).map_err(|e| told(e.to_string()))?;
+    let kept = plan.kept_records == report.records && plan.kept_records >= straight.kept_records;
+    check(report.is_clean() && kept, || told(format!("{plan}\n{report}")))
 }
 
 fn check(holds: bool, what: impl FnOnce() -> String) -> Agrees {

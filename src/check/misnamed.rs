@@ -1,6 +1,13 @@
 //! Segments of the log whose files have other names: read as what their headers say, where nothing else can be.
 //!
 //! The one rule for all that check: what is taken here is the log's to verifying, reading and repairing alike.
+//!
+//! | word | file |
+//! |---|---|
+//! | *misnamed* | a segment of the log under another name than its own, by a hand |
+//! | *aside* | `NAME.aside`: what opening or a repair moved there, or copied before it wrote a segment anew |
+//! | *stand-in* | what a repair wrote anew under a segment's name and seed, with gaps for what is lost |
+//! | *adopted* | any of these, or an unfinished one, that is read here in the place of its segment |
 
 use std::collections::HashMap;
 use std::io;

@@ -1,4 +1,16 @@
 //! The chain of links: which segments the log is made of, and what of that no crash leaves.
+//!
+//! A segment is made with all its bytes, and cut to its header or to where its frames end. So there are these lengths that no
+//! crash leaves:
+//!
+//! | | fewer bytes than | of |
+//! |---|---|---|
+//! | [`Found::too_short`] | a header and a link | each |
+//! | [`Found::cut_before`] | the next one's link says that it held | one that another follows |
+//! | [`Found::trimmed`] | it was made with, and no link | one above the tip |
+//! | [`short`] | it was made with, and MARK does not say that it was closed there | the tip |
+//!
+//! One that was cut to its header is as a recovery leaves it.
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::plural;

@@ -75,7 +75,8 @@ fn a_crash_costs_no_record_whichever_files_are_swapped() {
     let files: Vec<_> = names.iter().map(|name| disk.file(name).unwrap()).collect();
     let (mut crashes, mut worse) = (0, Vec::new());
     let gone = (0..4).map(|n| (Some(n), None)).chain((0..4).map(|n| (None, Some(n))));
-    for (order, (gone, unlinked)) in orders().into_iter().flat_map(|order| gone.clone().map(move |harm| (order, harm))) {
+    for (order, (gone, unlinked)) in orders().into_iter().flat_map(|order| gone.clone().map(move |harm| (order, harm)))
+    {
         let harmed = disk.fork();
         for (name, &file) in names.iter().zip(&order) {
             let mut bytes = files[file].clone();
