@@ -386,6 +386,10 @@ fn word(kind: &ErrorKind) -> &'static str {
 fn steps(error: &Error, file: &Path, dir: &Path, again: &str) -> Vec<String> {
     let mend = format!("mend what the system says, then {again} again");
     match error.kind() {
+        // What a repair passed over is lost already; a copy of it may lie aside.
+        ErrorKind::Damage(damage) if error.operation() == "read" && (damage.bytes, damage.records) == (0, Some(0)) => {
+            vec![salvage(&[dir], None)]
+        }
         ErrorKind::Damage(damage) => ways(dir, Some(damage.lsn)),
         ErrorKind::NotStrict => {
             let verify = format!("seawall verify {}", shell(dir));
