@@ -352,6 +352,31 @@ fn entries_without_a_table_go_only_once_there_is_one() {
     life.stop();
 }
 
+/// The same on a disk that has no room for the first table.
+#[test]
+fn entries_stay_where_a_full_disk_takes_no_table() {
+    let (broker, disk) = (broker(1), Disk::new(1));
+    disk.threads(true);
+    let life = Life::start(&broker, disk.mount(), without_tables());
+    produce_large(&broker, 40);
+    life.expect_all_committed();
+    life.cut_off(&disk);
+    let failing = Failing::new(disk.mount());
+    let mut config = without_tables();
+    (config.retain, config.clean_interval) = (Some(ms(1)), ms(5));
+    failing.fail(Fault::new(Operation::Allocate).kind(std::io::ErrorKind::StorageFull).for_good());
+    let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
+    let tried = || failing.count(Operation::Allocate);
+    life.expect("a table is tried again and again", |_| tried() > 5);
+    assert_eq!((life.status().checkpoints, life.status().cleaned), (0, 0));
+    failing.heal();
+    life.expect("old segments go", |life| life.status().cleaned > 0);
+    life.stop();
+    let life = Life::start(&broker, disk.mount(), without_tables());
+    assert_eq!(life.recovered.table.iter().map(|(_, _, mark)| mark.next).collect::<Vec<_>>(), [40]);
+    life.stop();
+}
+
 /// What an earlier life had recorded after its last table counted for nothing: the full log wrote no newer table, and
 /// the older one kept all segments.
 #[test]
