@@ -211,7 +211,8 @@ impl View {
             else {
                 continue;
             };
-            if header.log_id != self.log_id || link.prev_base != newest.base || link.prev_seed != newest.seed {
+            // The seed is made of the log's identity too.
+            if (link.prev_base, link.prev_seed) != (newest.base, newest.seed) {
                 continue;
             }
             let seal = link.seal();
