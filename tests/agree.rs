@@ -13,8 +13,7 @@
 //!   segment that another follows, or of a repair's count, of which it has a note;
 //! - once repaired, it opens, verifies clean and needs no further repair; and every acknowledged record that lay below
 //!   the end that verifying told is there, but for as many as were counted as lost or dropped;
-//! - a repair that a power cut ended keeps as many records when it is run again, or more: what an earlier one dropped comes
-//!   back from beside the log if its stand-in is not in its place then.
+//! - a repair that a power cut ended keeps each acknowledged record when it is run again that it keeps otherwise.
 //!
 //! `SEAWALL_STATES=100000 cargo test --release --features sim --test agree` looks at more states than it does by itself,
 //! `SEAWALL_SEED=n` at those of one script; `SEAWALL_KEEP=DIR` keeps the logs that are judged differently.
@@ -253,16 +252,22 @@ struct Script {
     options: Options,
     /// Records that were acknowledged and are there: payloads by LSN.
     acknowledged: BTreeMap<Lsn, Vec<u8>>,
+    /// Where it begins.
+    first: Lsn,
     /// Went on with something harmed in it that nothing depended on then.
     tainted: bool,
 }
 
 impl Script {
+    fn new(seed: u64, options: Options) -> Script {
+        Script { seed, disk: Disk::new(0), options, acknowledged: BTreeMap::new(), first: Lsn(0), tainted: false }
+    }
+
     fn run(seed: u64) -> Script {
         let mut random = Random::new(seed);
         let durability = if random.below(2) == 0 { Durability::Os } else { Durability::Disk };
         let options = Options::new().segment_size(16 << 10).durability(durability);
-        let mut script = Script { seed, disk: Disk::new(seed), options, acknowledged: BTreeMap::new(), tainted: false };
+        let mut script = Script { disk: Disk::new(seed), ..Script::new(seed, options) };
         for _ in 0..1 + random.below(4) {
             if random.below(3) == 0 {
                 script.disk.crash_torn_at(1 + random.below(150));
@@ -284,7 +289,9 @@ impl Script {
         if seed.is_multiple_of(3) {
             script.live_on_repaired(&mut random);
         }
-        let there = script.open(&script.disk.fork()).map(|wal| read(&wal).unwrap()).unwrap_or_default();
+        let opened = script.open(&script.disk.fork()).map(|wal| (wal.recovery().first, read(&wal).unwrap()));
+        let (first, there) = opened.unwrap_or_default();
+        script.first = first;
         script.acknowledged.retain(|lsn, _| there.contains_key(lsn));
         script
     }
@@ -320,6 +327,10 @@ impl Script {
             }
             self.tainted |= done.ok().is_none_or(|plan| plan.steps.is_empty());
             self.disk = disk;
+            if !self.disk.names().iter().any(|name| name.ends_with(".wal")) {
+                // Nothing told that there ever was one: another log begins.
+                self.acknowledged.clear();
+            }
             if random.below(2) == 0
                 && let Ok(wal) = self.open(&self.disk)
             {
@@ -334,7 +345,7 @@ impl Script {
     /// another log with the same identity.
     fn of_every_shape(closed: bool, seed: u64) -> Script {
         let options = Options::new().segment_size(16 << 10);
-        let script = Script { seed: 0, disk: Disk::new(0), options, acknowledged: BTreeMap::new(), tainted: false };
+        let script = Script::new(0, options);
         let wal = script.open(&script.disk).unwrap();
         script.disk.reseed(seed);
         let wait = |ticket: seawall::Result<Ticket<'_>>| _ = ticket.unwrap().wait().unwrap();
@@ -501,8 +512,24 @@ impl Script {
         let wal = self.open(&disk.fork()).map_err(|e| told(e.to_string()))?;
         let left = read(&wal).map_err(|e| told(e.to_string()))?;
         check(left.len() as u64 == plan.kept_records, || told(format!("{} records", left.len())))?;
-        crashed(&harmed, self.seed << 8 | harm, &plan).map_err(told)?;
+        self.crashed(&harmed, harm, &left).map_err(told)?;
         self.nothing_else_is_lost(&harmed, &before, &plan, &left).map_err(told)
+    }
+
+    /// Repairing with a power cut in it, and again. `left`: what is left without.
+    fn crashed(&self, harmed: &Disk, harm: u64, left: &Records) -> Agrees {
+        let (disk, nth) = (harmed.fork(), 1 + Random::new(self.seed << 8 | harm).below(60));
+        disk.crash_at(nth);
+        _ = Repair::new().run_on(disk.mount());
+        disk.crash(Keep::All);
+        let told = |what: String| format!("crashed at operation {nth}, and again: {what}");
+        let plan = Repair::new().run_on(disk.mount()).map_err(|e| told(e.to_string()))?;
+        let report = verify(&disk.fork()).map_err(|e| told(e.to_string()))?;
+        let wal = self.open(&disk).map_err(|e| told(e.to_string()))?;
+        let again = read(&wal).map_err(|e| told(e.to_string()))?;
+        let mut kept = self.acknowledged.keys().filter(|lsn| left.contains_key(lsn));
+        let missing = kept.find(|lsn| !again.contains_key(lsn));
+        check(report.is_clean() && missing.is_none(), || told(format!("{missing:?} is missing\n{plan}\n{report}")))
     }
 
     fn nothing_else_is_lost(&self, harmed: &Disk, before: &Report, plan: &RepairPlan, left: &Records) -> Agrees {
@@ -536,15 +563,16 @@ impl Script {
 
     /// The acknowledged records below the first segment that is whole in no file, whatever that is called, or only in
     /// copies beside its own, which is damaged: the log ends nowhere before. What was moved aside counts where nothing else is
-    /// damaged, for only a link says that it is the log's.
+    /// damaged and there is a segment above, for only its link says that it is the log's.
     fn unharmed(&self, harmed: &Disk, before: &Report) -> impl Iterator<Item = Lsn> {
         // Several files that are missing may be one fault.
         let is_one = before.faults.len() < 2 && !before.faults.iter().any(|fault| fault.what.contains("others may be"));
-        // Nothing says so where no segment is left.
-        let is_one = is_one && harmed.names().iter().any(|name| name.ends_with(".wal"));
-        let counts = |name: &String| is_one || !name.contains(".aside");
-        let files: Vec<_> =
-            harmed.names().iter().filter(|name| counts(name)).filter_map(|name| harmed.file(name)).collect();
+        let is_linked =
+            |name: &str| is_one && harmed.names().iter().any(|other| other.ends_with(".wal") && **other > *name);
+        let names = harmed.names();
+        let held = |bytes: &[u8], aside: bool| {
+            names.iter().any(|name| name.contains(".aside") == aside && harmed.file(name).is_some_and(|it| it == bytes))
+        };
         // A copy of another segment was no part of the log before.
         let is_it = |name: &String, base: &u64| spec::segment(&self.disk.file(name)?).filter(|it| it.base == *base);
         let base =
@@ -555,10 +583,9 @@ impl Script {
             let name = format!("{base:020}.wal");
             let (was, is) = (self.disk.file(&name).unwrap(), harmed.file(&name));
             let damaged = is.is_some_and(|is| is != was && is.get(..64) == was.get(..64));
-            files.contains(&was) && !damaged
+            (held(&was, false) || is_linked(&name) && held(&was, true)) && !damaged
         };
-        let first = self.acknowledged.keys().next().map_or(0, |first| first.0);
-        let from = bases.partition_point(|base| *base <= first).saturating_sub(1);
+        let from = bases.partition_point(|base| *base <= self.first.0).saturating_sub(1);
         let upto = bases[from..].iter().find(|base| !whole(base)).map_or(u64::MAX, |base| *base);
         self.acknowledged.range(..Lsn(upto)).map(|(lsn, _)| *lsn)
     }
@@ -586,19 +613,6 @@ fn tells(fault: &Fault, damage: &Damage) -> bool {
     let why = what == "no valid frame here, not a torn tail" && fault.what.contains(found);
     let place = (&fault.segment, fault.offset, fault.lsn) == (segment, *offset, *lsn);
     place && (fault.lost_bytes, fault.lost_records) == (*bytes, *records) && (why || fault.what.starts_with(what))
-}
-
-/// Repairs with a power cut in it, and again.
-fn crashed(harmed: &Disk, seed: u64, straight: &RepairPlan) -> Agrees {
-    let (disk, nth) = (harmed.fork(), 1 + Random::new(seed).below(10 + 16 * straight.steps.len() as u64));
-    disk.crash_at(nth);
-    _ = Repair::new().run_on(disk.mount());
-    disk.crash(Keep::All);
-    let told = |what: String| format!("crashed at operation {nth}, and again: {what}");
-    let plan = Repair::new().run_on(disk.mount()).map_err(|e| told(e.to_string()))?;
-    let report = verify(&disk).map_err(|e| told(e.to_string()))?;
-    let kept = plan.kept_records == report.records && plan.kept_records >= straight.kept_records;
-    check(report.is_clean() && kept, || told(format!("{plan}\n{report}")))
 }
 
 fn check(holds: bool, what: impl FnOnce() -> String) -> Agrees {

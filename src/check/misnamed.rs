@@ -62,14 +62,15 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
         let stray = find(storage, name, base, false, Bugs::default())?;
         found.extend(stray.place(Bugs::default()).map(|place| Stray { found: stray, place }));
     }
-    let (late, renamed): (Vec<_>, Vec<_>) = found.into_iter().partition(is_late);
-    // What a hand renamed goes before what was moved aside: since then a repair may have passed over some of it. And before
-    // what looks unfinished: it may be half of a copy that a repair was making of any of the others.
-    for mut strays in [renamed, late] {
-        // From above, for links name those below.
-        while let Some(base) = strays.iter().map(|stray| stray.place.base).max() {
+    // From above, for links name those below.
+    while let Some(base) = found.iter().map(|stray| stray.place.base).max() {
+        let here = found.extract_if(.., |stray| stray.place.base == base);
+        let (late, renamed): (Vec<_>, Vec<_>) = here.partition(is_late);
+        // What a hand renamed goes before what was moved aside: since then a repair may have passed over some of it. And
+        // before what looks unfinished: it may be half of a copy that a repair was making of any of the others.
+        for strays in [renamed, late] {
             let mut best: Option<(Stray, (bool, u64))> = None;
-            for stray in strays.extract_if(.., |stray| stray.place.base == base) {
+            for stray in strays {
                 let io = |e| Error::io("read", storage.path().join(&stray.found.name), e);
                 let Some(worth) = worth(survey, &stray, &mut adopted.told).map_err(io)? else { continue };
                 // Of several copies the one in which most is left.
