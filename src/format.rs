@@ -91,7 +91,7 @@
 //! # MARK
 //!
 //! A file of two slots, at 0 and 4096; the slot with the higher valid sequence holds. `sequence & 1` is the slot. What is
-//! not synced is never written over the slot that was synced last.
+//! not synced is never written over the slot that the front was synced in last.
 //!
 //! ```text
 //!   0  magic     8   89 53 45 41 4d 0d 0a 1a

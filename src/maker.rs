@@ -199,7 +199,7 @@ impl Maker {
             let spare = state.spares.pop();
             let bound = state.bound(need, pinned, self.max_disk_bytes, self.segment_size);
             if used.saturating_add(wanted) > bound {
-                let Some(spare) = spare else { return Err(Failed::Refused(self.log_full(&state, used, wanted))) };
+                let Some(spare) = spare else { return Err(Failed::Refused(self.log_full(&state, need, used, wanted))) };
                 // A spare does not help here, it only takes room.
                 drop(state);
                 let Spare { name, file, length, .. } = spare;
@@ -254,12 +254,15 @@ impl Maker {
         }
     }
 
-    fn log_full(&self, state: &State, used: u64, wanted: u64) -> Error {
-        let first = if state.first_link.is_some() {
-            ""
-        } else {
-            "; where that removes nothing, release the cursors, append a checkpoint, for which room is kept, and clean \
-             again"
+    fn log_full(&self, state: &State, need: Need, used: u64, wanted: u64) -> Error {
+        let first = match (state.first_link, need) {
+            (Some(_), _) => "",
+            // It was one.
+            (None, Need::Reserve) => "; where that removes nothing, release the cursors and clean again",
+            (None, _) => {
+                "; where that removes nothing, release the cursors, append a checkpoint, for which room is kept, and clean \
+                 again"
+            }
         };
         let message = format!(
             "the log holds {used} of at most {} bytes and takes {wanted} more to go on; clean, and appends resume{first}",

@@ -25,7 +25,8 @@ struct State {
     /// Another log's lies in its place.
     foreign: bool,
     mark: Mark,
-    /// The slot that was synced last, as `sequence & 1`. What is written without a sync goes to the other one.
+    /// The slot that was synced last in this life, as `sequence & 1`, or before in a log that was cleaned. What is written
+    /// without a sync goes to the other one.
     synced: u64,
 }
 
@@ -47,7 +48,8 @@ impl MarkFile {
         };
         if let Some(file) = file.as_ref().filter(|_| mark.front > 0) {
             // Crash: either slot may be the one that the front is durable in. The newer one, written again with the bytes
-            // that it has, is from here on, and the other may be overwritten.
+            // that it has, is from here on, and the other may be overwritten. Without a front both may be lost to a crash:
+            // what MARK says of what is durable, recovery has synced before this is written to.
             let (slot, at) = mark.encode();
             write_full(&**file, &slot, at).and_then(|()| file.sync()).map_err(|e| io(storage, "settle", e))?;
         }

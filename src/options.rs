@@ -113,9 +113,9 @@ impl Options {
     ///
     /// These may lie beyond it, and nothing else:
     ///
-    /// - the first checkpoint since opening, where larger segments or a lower bound leave no room, so that the log can be
-    ///   cleaned: by one segment, or beyond what the log holds, where that is more and nothing can be cleaned without a new
-    ///   checkpoint
+    /// - the first checkpoint since opening, so that a full log can be cleaned: by one segment. After larger segments or a
+    ///   lower bound by one beyond what the log holds, if nothing can be cleaned without a new checkpoint. Lives that each
+    ///   take one and never clean come to that too, and the next checkpoint is refused then: clean up to the last
     /// - what a power cut cut off, until the first commit of a life clears it away: a segment for each power cut before that
     /// - what a life wrote that was killed after an append and before its first commit: a segment, until the next life but
     ///   one trims it, or the next that commits

@@ -100,10 +100,10 @@ impl Wal {
     /// [`checkpoint`](Wal::checkpoint), and cleaning never passes it.
     ///
     /// # Errors
-    /// As [`append`](Wal::append); a segment is held back for it, so that a full log can still say where it stands. A log
-    /// at its bound that was killed several times between a checkpoint and the clean, or that took checkpoints while a
-    /// cursor kept everything, may have used that up: clean up to the last checkpoint then. And a life that begins on a disk without a single free block needs one, or more
-    /// where the file system takes some for names.
+    /// As [`append`](Wal::append); a segment is held back for it, so that a full log can still say where it stands. A log at
+    /// its bound that took checkpoints and was not cleaned since may have used that up: clean up to the last checkpoint
+    /// then. And a life that begins on a disk without a single free block needs one, or more where the file system takes
+    /// some for names.
     pub fn append_checkpoint(&self, snapshot: &[u8]) -> Result<Ticket<'_>> {
         self.push(FrameKind::Checkpoint, &One::new(snapshot), None, Patience::Wait)
     }

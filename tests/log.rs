@@ -182,12 +182,16 @@ fn a_log_is_dropped_by_the_thread_that_wakes_a_future() {
 fn threads_share_syncs_and_keep_their_order() {
     let dir = tempfile::tempdir().unwrap();
     let wal = Options::new().segment_size(64 << 10).open(dir.path()).unwrap();
+    // However fast the disk is, the records of all are there before one of them syncs.
+    let appended = std::sync::Barrier::new(8);
     std::thread::scope(|scope| {
         for thread in 0..8_u32 {
-            let wal = &wal;
+            let (wal, appended) = (&wal, &appended);
             scope.spawn(move || {
                 for n in 0..300_u32 {
-                    let lsn = wal.append(&[thread.to_le_bytes(), n.to_le_bytes()].concat()).unwrap().wait().unwrap();
+                    let ticket = wal.append(&[thread.to_le_bytes(), n.to_le_bytes()].concat()).unwrap();
+                    appended.wait();
+                    let lsn = ticket.wait().unwrap();
                     assert!(wal.durable_lsn() > lsn);
                 }
             });
@@ -201,7 +205,7 @@ fn threads_share_syncs_and_keep_their_order() {
         *next += 1;
     }
     assert_eq!(next, [300; 8]);
-    assert!(wal.stats().syncs < 2400, "{:?}", wal.stats());
+    assert!(wal.stats().syncs <= 600, "{:?}", wal.stats());
 }
 
 #[test]

@@ -48,6 +48,9 @@ fn id(bytes: &[u8]) -> Id {
     Id { life: word(0), thread: word(4), n: word(8) }
 }
 
+/// Segments from which on a process appends slowly.
+const MANY: u64 = 300;
+
 fn options(durability: Durability) -> Options {
     Options::new().segment_size(32 << 10).durability(durability)
 }
@@ -98,6 +101,10 @@ fn append(wal: &Wal, life: u32, count: u32, cleaning: bool) {
             scope.spawn(move || {
                 let mut n = 0;
                 while n < count {
+                    if wal.stats().segments > MANY {
+                        // Each takes an open file, and a fast disk would come to the limit of those.
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
                     let batch = if n % 7 == 4 { 3 } else { 1 };
                     let payloads: Vec<_> = (n..n + batch).map(|n| payload(Id { life, thread, n })).collect();
                     let lsn = match batch {

@@ -2,6 +2,7 @@
 //!
 //! The steps and the table stand in `DESIGN.md`; the bytes in `src/format.rs`.
 
+mod beside;
 mod chain;
 mod decide;
 mod report;
@@ -18,13 +19,13 @@ use crate::options::RecoveryMode;
 use crate::scan::{Scan, Summary, apply_notes, look_ahead, scan};
 use crate::storage::{File, Storage, read_full, write_full};
 
+pub(crate) use beside::{TRIES, survey_beside, too_fast};
 use chain::Broken;
 pub(crate) use chain::{Chain, short};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{
-    Found, Survey, TRIES, blocked, ceiling, cut_short, find, front, missing, read_link, read_marks, strays, survey,
-    survey_beside,
+    Found, Survey, blocked, ceiling, cut_short, find, front, missing, read_link, read_marks, strays, survey,
 };
 
 /// Bytes written again at once.

@@ -222,20 +222,6 @@ pub(crate) fn blocked(storage: &dyn Storage, operation: &'static str, name: &str
     Error::io(operation, storage.path().join(name), std::io::Error::new(std::io::ErrorKind::InvalidInput, what))
 }
 
-/// How often a directory is looked at again that a writer changed meanwhile.
-pub(crate) const TRIES: usize = 10;
-
-/// As [`survey`], beside a writer, which may take a file away between the listing and the look at it.
-pub(crate) fn survey_beside(storage: &dyn Storage) -> Result<Survey> {
-    let mut tries = 0;
-    loop {
-        match survey(storage, false, Bugs::default()) {
-            Err(e) if missing(&e) && tries < TRIES => tries += 1,
-            surveyed => return surveyed,
-        }
-    }
-}
-
 /// The front that MARK gives this log now; 0 without one. A segment is recycled only once it lies below.
 pub(crate) fn front(storage: &dyn Storage, log_id: Option<[u8; 16]>) -> Result<u64> {
     let marks = match read_marks(storage) {

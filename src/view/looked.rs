@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Cursor;
 use crate::lsn::Lsn;
 use crate::options::RecoveryMode;
-use crate::recovery::{Recovered, Recovery, Sealed, TRIES, front, missing, recover};
+use crate::recovery::{Recovered, Recovery, Sealed, TRIES, front, missing, recover, too_fast};
 use crate::segment::Segment;
 use crate::storage::{Storage, not_found};
 
@@ -111,9 +111,7 @@ impl Looks {
     /// What is damaged in two looks in the same place is nowhere to be found: a writer went on meanwhile.
     fn look_again(&mut self, seen: &Error) -> Result<()> {
         if self.again == TRIES {
-            let message =
-                format!("a writer goes on faster than this can be looked at; try again, nothing was changed: {seen}");
-            return Err(Error::new(ErrorKind::Io, "open", message));
+            return Err(too_fast("open", seen));
         }
         (self.again, self.damaged) = (self.again + 1, None);
         Ok(())
@@ -127,8 +125,11 @@ impl Looks {
             _ => return Err(error),
         };
         let place = damage.map(|(lsn, _)| lsn);
-        if self.again == TRIES || place.is_some() && place == self.damaged {
+        if place.is_some() && place == self.damaged {
             return Err(error);
+        }
+        if self.again == TRIES {
+            return Err(if place.is_some() { error } else { too_fast("open", &error) });
         }
         self.again += 1;
         if let Some((_, durable)) = damage {
