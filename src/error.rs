@@ -106,13 +106,16 @@ pub struct Damage {
     pub next: Option<Lsn>,
     /// The last valid record beyond it, where that can be told without reading sealed segments.
     pub last: Option<Lsn>,
-    /// Bytes of frames, at most, that are lost if the damage is passed over.
+    /// Bytes of frames, at most, that are lost if the damage is passed over; what is valid is not among them.
     pub bytes: u64,
     /// Records that are lost then, where that can be told: of a whole segment as many as the next link says, with what an
     /// earlier repair passed over in it.
     pub records: Option<u64>,
     /// Valid records before it in the same batch: they go with it if the log is repaired or cut.
     pub before: u64,
+    /// Valid records right behind it, a part of those beyond, that go with it too if the log is repaired: of the same batch,
+    /// or of one of which nothing tells that it is another.
+    pub behind: u64,
     /// Valid records beyond it, lost too if the log is cut where it begins. Of a segment that another follows, as many as the
     /// next link says.
     pub beyond: u64,
@@ -134,6 +137,7 @@ impl Damage {
             bytes: 0,
             records: None,
             before: 0,
+            behind: 0,
             beyond: 0,
         }
     }

@@ -113,6 +113,7 @@
 mod check;
 mod left;
 mod link;
+mod mend;
 mod names;
 
 use std::sync::LazyLock;

@@ -1,6 +1,7 @@
 //! Reads frames out of one segment's bytes: one by one, up to the first bad place, and ahead of it.
 
 mod bad;
+mod begun;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,6 +12,7 @@ use crate::bugs::{Bug, Bugs};
 use crate::format::{BLOCK, Cursor, FRAME, FrameHeader, FrameKind, Left, Seal, frame_size, sum};
 use crate::storage::{File, read_full};
 pub(crate) use bad::{Bad, bad, damage_at, look_beyond};
+pub(crate) use begun::Begun;
 
 /// Bytes read at once where one frame is read after the other.
 const CHUNK: usize = 256 << 10;

@@ -4,6 +4,8 @@
 
 #[path = "repair/again.rs"]
 mod again;
+#[path = "repair/batches.rs"]
+mod batches;
 #[path = "common/live.rs"]
 mod live;
 #[path = "repair/reads.rs"]

@@ -83,7 +83,7 @@ fn records<'a>(file: &'a dyn File, place: &Place) -> impl Iterator<Item = io::Re
     let (mut walk, base) = (Walk::new(place, None), place.base);
     let steps = iter::from_fn(move || walk.next(file).transpose());
     steps.filter_map(move |step| match step {
-        Ok(Step::Frame(offset, header)) if header.is_record() => Some(Ok(base + offset)),
+        Ok(Step::Frame(offset, header, _)) if header.is_record() => Some(Ok(base + offset)),
         Ok(_) => None,
         Err(e) => Some(Err(e)),
     })

@@ -119,27 +119,13 @@ enum Batch {
     Next,
     Whole,
     Part,
-    /// It may have begun in the hole before.
-    Doubt,
 }
 
 impl Batch {
-    fn behind(hole: &Hole) -> Batch {
-        match hole.goes_on {
-            Some(false) => Batch::Next,
-            Some(true) => Batch::Part,
-            None => Batch::Doubt,
-        }
-    }
-
-    /// Whether a frame is of a batch that is not whole. As a repair decides: behind a lost header only a claim that
-    /// everything before the frame was durable says that a batch begins there, for a batch is framed at once.
-    fn go_on(&mut self, header: &FrameHeader, lsn: u64, ends: impl FnOnce() -> io::Result<bool>) -> io::Result<bool> {
-        if *self == Batch::Doubt {
-            *self = if header.claim(lsn) == Some(lsn) { Batch::Next } else { Batch::Part };
-        }
+    /// Whether a frame is of a batch that is not whole. `lost`: its beginning is, for all that is known.
+    fn go_on(&mut self, header: &FrameHeader, lost: bool, ends: impl FnOnce() -> io::Result<bool>) -> io::Result<bool> {
         if *self == Batch::Next {
-            *self = if !header.more || ends()? { Batch::Whole } else { Batch::Part };
+            *self = if !lost && (!header.more || ends()?) { Batch::Whole } else { Batch::Part };
         }
         let part = *self == Batch::Part;
         if !header.more {
@@ -281,7 +267,7 @@ impl Frames {
             let Some(found) = self.examined.plan.survey.segments.get(index) else { return Ok(None) };
             let io = |e| Error::io("read", self.subject.path(&found.name), e);
             match walk.next(&*found.file).map_err(io)? {
-                Some(Step::Frame(offset, header)) => {
+                Some(Step::Frame(offset, header, lost)) => {
                     let lsn = found.base + offset;
                     if let Some(from) = self.overtaken.take() {
                         let link = self.examined.plan.parts.get(index).and_then(|part| part.link.as_ref());
@@ -299,7 +285,7 @@ impl Frames {
                         }
                         continue;
                     }
-                    self.part = self.batch.go_on(&header, lsn, || walk.ends_whole(&*found.file)).map_err(io)?;
+                    self.part = self.batch.go_on(&header, lost, || walk.ends_whole(&*found.file)).map_err(io)?;
                     let kind = match header.kind {
                         Some(FrameKind::Record) => Kind::Record,
                         Some(FrameKind::Checkpoint) => Kind::Checkpoint,
@@ -326,7 +312,7 @@ impl Frames {
                     self.pieces.clear();
                 }
                 Some(Step::Hole(hole)) => {
-                    self.batch = Batch::behind(&hole);
+                    self.batch = Batch::Next;
                     if !self.is_known(found.base, &hole) {
                         self.meet_damage(index, hole.from)?;
                     }

@@ -15,7 +15,7 @@ use std::io;
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::{Header, Left, aside_of, segment_name, was_unfinished};
-use crate::recovery::{Found, Survey, ceiling, find, strays};
+use crate::recovery::{Found, Survey, ceiling, find, missing, strays};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, read_head};
 
@@ -59,7 +59,11 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
     let is_late = |stray: &Stray| aside_of(&stray.found.name).is_some() || was_unfinished(&stray.found.name);
     let mut found = Vec::new();
     for (name, Header { base, .. }, _) in strays(storage, survey)? {
-        let stray = find(storage, name, base, false, Bugs::default())?;
+        let stray = match find(storage, name, base, false, Bugs::default()) {
+            // A writer makes a spare into another segment under its old name.
+            Err(e) if missing(&e) => continue,
+            stray => stray?,
+        };
         found.extend(stray.place(Bugs::default()).map(|place| Stray { found: stray, place }));
     }
     // From above, for links name those below.

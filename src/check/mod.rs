@@ -193,6 +193,9 @@ pub struct Fault {
     pub lost_records: Option<u64>,
     /// Valid records beyond it in the same segment.
     pub beyond: u64,
+    /// Valid records that go with it if a repair passes over it: the rest of its batch, before it and behind, and right behind
+    /// it a batch of which nothing tells that it is another.
+    pub dropped: u64,
     /// What was found.
     pub what: String,
 }
@@ -201,7 +204,7 @@ impl Fault {
     /// One of which only the place is known.
     fn at(segment: &str, base: u64, offset: u64, what: impl Into<String>) -> Fault {
         let (segment, lsn, what) = (segment.to_owned(), Lsn(base.saturating_add(offset)), what.into());
-        Fault { segment, offset, lsn, lost_bytes: 0, lost_records: None, beyond: 0, what }
+        Fault { segment, offset, lsn, lost_bytes: 0, lost_records: None, beyond: 0, dropped: 0, what }
     }
 
     /// Nobody can tell how many records are lost up to `to` where that lies above what is `proven` durable: it may have been a
@@ -265,6 +268,12 @@ impl fmt::Display for Fault {
             (None, 0) => write!(f, "nothing that is known of")?,
             (None, bytes) => write!(f, "{bytes} bytes, it cannot be told how many records")?,
         }
-        write!(f, "; behind it in the segment: {}", plural(self.beyond, "valid record"))
+        write!(f, "; behind it in the segment: {}", plural(self.beyond, "valid record"))?;
+        match self.dropped {
+            0 => Ok(()),
+            dropped => {
+                write!(f, "; a repair that passes over it drops {} of its batch", plural(dropped, "valid record"))
+            }
+        }
     }
 }

@@ -53,7 +53,8 @@ fn first(storage: &Arc<dyn Storage>) -> Result<Option<Damage>> {
         let Some(index) = piece.member() else { continue };
         examined.pass(index, &mut damage).map_err(|e| Error::io("read", storage.path(), e))?;
     }
-    Ok(Some(Damage { what, bytes: fault.lost_bytes, records: fault.lost_records, ..damage }))
+    let behind = fault.dropped.saturating_sub(damage.before);
+    Ok(Some(Damage { what, bytes: fault.lost_bytes, records: fault.lost_records, behind, ..damage }))
 }
 
 impl Examined {

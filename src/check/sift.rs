@@ -74,17 +74,6 @@ impl Sifted {
     }
 }
 
-/// What becomes of the batch that comes next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Next {
-    #[default]
-    Keep,
-    /// It may have begun in the hole before it.
-    Doubt,
-    /// It did.
-    Drop,
-}
-
 /// Reads a segment. `end`: where the log says that it ended, if it says so; otherwise it ends with its last batch.
 ///
 /// Of a batch that is not whole nothing is kept. Behind a frame whose header is lost nobody can tell whether a batch
@@ -100,20 +89,17 @@ pub(super) fn sift(
 ) -> io::Result<Option<Sifted>> {
     let mut walk = Walk::new(place, end);
     let mut sifted = Sifted::default();
-    let (mut batch, mut open, mut fate) = (u64::from(BLOCK), Summary::default(), Next::Keep);
+    let (mut batch, mut open) = (u64::from(BLOCK), Summary::default());
     while let Some(step) = walk.next(file)? {
         if !walk.tell(&mut progress) {
             break;
         }
         match step {
-            Step::Frame(offset, header) => {
+            Step::Frame(offset, header, lost) => {
                 let (lsn, next) = (place.base + offset, offset + frame_size(u64::from(header.length)));
                 if place.base + next > bounds.cut {
                     (sifted.last, sifted.cut) = (true, true);
                     break;
-                }
-                if fate == Next::Doubt {
-                    fate = if header.claim(lsn) == Some(lsn) { Next::Keep } else { Next::Drop };
                 }
                 if let Some(kind) = header.kind {
                     open.add(kind, 1, header.batch_time, lsn);
@@ -131,7 +117,7 @@ pub(super) fn sift(
                     continue;
                 }
                 let whole = std::mem::take(&mut open);
-                if std::mem::take(&mut fate) == Next::Keep && batch >= bounds.from {
+                if !lost && batch >= bounds.from {
                     sifted.keep(batch..next);
                     sifted.blank += if header.kind == Some(FrameKind::Gap) { next - offset } else { 0 };
                     sifted.whole.merge(whole);
@@ -145,14 +131,7 @@ pub(super) fn sift(
                 break;
             }
             Step::Hole(hole) if end.is_none() && !hole.followed => break,
-            Step::Hole(hole) => {
-                (batch, open) = (hole.to, Summary::default());
-                fate = match hole.goes_on {
-                    Some(false) => Next::Keep,
-                    Some(true) => Next::Drop,
-                    None => Next::Doubt,
-                };
-            }
+            Step::Hole(hole) => (batch, open) = (hole.to, Summary::default()),
             Step::TooNew(..) => return Ok(None),
         }
     }

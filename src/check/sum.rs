@@ -189,7 +189,7 @@ impl<'a> Sum<'a> {
         };
         let Place { segment, offset, lsn, .. } = place;
         let (lsn, lost_records) = (Lsn(lsn), known.then_some(records));
-        let mut fault = Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, what };
+        let mut fault = Fault { segment, offset, lsn, lost_bytes, lost_records, beyond: 0, dropped: 0, what };
         fault.doubt(base, self.proven);
         self.report.faults.push(fault);
     }

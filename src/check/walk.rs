@@ -5,8 +5,8 @@ use std::io;
 use bytes::Bytes;
 
 use crate::bugs::Bugs;
-use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, LINK, Link, frame_size};
-use crate::scan::{Bad, Chunk, Place, Source, Summary, Window, bad, frame_at, next_frame};
+use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Link, frame_size};
+use crate::scan::{Bad, Begun, Chunk, Place, Source, Summary, Window, bad, frame_at, next_frame};
 use crate::storage::File;
 
 use super::plan::Part;
@@ -17,7 +17,8 @@ const STRIDE: u64 = 1 << 20;
 /// What comes next in a segment.
 #[derive(Debug)]
 pub(super) enum Step {
-    Frame(u64, FrameHeader),
+    /// And whether the beginning of its batch is lost, for all that is known.
+    Frame(u64, FrameHeader, bool),
     Hole(Hole),
     /// A valid frame of a newer version.
     TooNew(u64, FrameHeader),
@@ -33,8 +34,6 @@ pub(super) struct Hole {
     pub(super) followed: bool,
     /// Frames whose headers hold lie at its start: where the last of them ends, and how many records they are.
     pub(super) spoiled: Option<(u64, u64)>,
-    /// Whether a batch goes on behind it, where the last frame's header still tells.
-    pub(super) goes_on: Option<bool>,
     /// Where the batch begins that is not whole.
     pub(super) batch: u64,
     /// How many records were here, where the frames' headers still tell.
@@ -50,6 +49,9 @@ pub(super) struct Hole {
     pub(super) before: (u64, u64),
     /// Valid records beyond it.
     pub(super) beyond: u64,
+    /// Valid records that go with it if it is passed over: before it in its batch, and behind it if the beginning of theirs
+    /// is lost.
+    pub(super) dropped: u64,
 }
 
 impl Hole {
@@ -73,6 +75,7 @@ pub(super) struct Walk {
     sealed: bool,
     offset: u64,
     batch: u64,
+    begun: Begun,
     /// Up to which offset was told.
     told: u64,
     chunk: Chunk,
@@ -85,7 +88,7 @@ impl Walk {
         let limit = end.map_or(place.limit, |end| end.min(place.limit));
         let place = Place { limit, ..*place };
         let (sealed, end, chunk) = (end.is_some(), end.unwrap_or(limit), Chunk::default());
-        Walk { place, end, sealed, offset: first, batch: first, told: first, chunk }
+        Walk { place, end, sealed, offset: first, batch: first, begun: Begun::default(), told: first, chunk }
     }
 
     /// Tells of the bytes that were passed since it last did, where they are many; whether to go on.
@@ -122,7 +125,8 @@ impl Walk {
         if !header.more {
             self.batch = self.offset;
         }
-        Ok(Some(Step::Frame(offset, header)))
+        let lost = self.begun.is_lost(&header, place.base + offset);
+        Ok(Some(Step::Frame(offset, header, lost)))
     }
 
     /// Whether the batch that goes on behind the frame that `next` gave is whole up to its end.
@@ -160,12 +164,12 @@ impl Walk {
     fn hole(&mut self, file: &dyn File) -> io::Result<Hole> {
         let (place, from) = (&self.place, self.offset);
         let mut window = Window::new(file, place.limit, &mut self.chunk);
-        let Bad { found: mut what, header, zeros } = bad(&mut window, place, from)?;
+        let Bad { found: mut what, header, mended, zeros } = bad(&mut window, place, from)?;
         if let Some(header) = &header {
             what = format!("payload with {what}, batch time {}", header.batch_time);
         }
         // Of frames whose headers hold, and only the payloads do not, is known how many they are and what comes behind.
-        let (mut end, mut records, mut notes, mut more, mut damaged) = (from, 0, false, false, header);
+        let (mut end, mut records, mut notes, mut more, mut damaged) = (from, 0, false, false, header.or(mended));
         let mut checkpoint = None;
         while let Some(header) = damaged {
             checkpoint = Some(end).filter(|_| header.kind == Some(FrameKind::Checkpoint)).or(checkpoint);
@@ -176,35 +180,20 @@ impl Walk {
             let is_valid = end >= self.end || frame_at(&mut window, place, end, Bugs::default())?.is_some();
             damaged = if is_valid { None } else { bad(&mut window, place, end)?.header };
         }
-        let spoiled = (end > from).then_some((end, records));
+        let known = (end > from).then_some((end, records));
+        let spoiled = known.filter(|_| header.is_some());
         let search = if end > from { end } else { from + 4 };
         let next = next_frame(&mut window, place, search, Bugs::default())?.map(|(offset, _)| offset);
         let (to, batch) = (next.unwrap_or(self.end), self.batch);
         (self.offset, self.batch) = (to, to);
         // Where the file ends the segment need not have ended: it may have been cut.
-        let only_it = spoiled.filter(|(end, _)| *end == to && (next.is_some() || self.sealed));
+        let only_it = known.filter(|(end, _)| *end == to && (next.is_some() || self.sealed));
         let notes = notes || only_it.is_none();
-        let (records, mut goes_on) = (only_it.map(|(_, records)| records), only_it.map(|_| more));
-        if from == u64::from(BLOCK) && to < from + frame_size(LINK as u64) + u64::from(FRAME) {
-            // Only the link was here.
-            goes_on = Some(false);
-        }
+        let records = only_it.map(|(_, records)| records);
+        self.begun = Begun::behind(from, to, only_it.map(|_| more));
         let followed = next.is_some();
         let unwritten = !followed && batch == from && zeros == to - from;
-        Ok(Hole {
-            from,
-            to,
-            followed,
-            spoiled,
-            goes_on,
-            batch,
-            records,
-            notes,
-            checkpoint,
-            what,
-            unwritten,
-            ..Hole::default()
-        })
+        Ok(Hole { from, to, followed, spoiled, batch, records, notes, checkpoint, what, unwritten, ..Hole::default() })
     }
 }
 
@@ -266,10 +255,11 @@ pub(super) fn walk(
 ) -> io::Result<Walked> {
     let mut walk = Walk::new(place, end);
     let mut walked = Walked { end: u64::from(BLOCK), ..Walked::default() };
-    let mut whole = (0, 0);
+    // Valid records in whole batches and the bytes of their frames, and valid records since.
+    let (mut whole, mut open) = ((0, 0), 0);
     while let Some(step) = walk.next(file)? {
         match step {
-            Step::Frame(offset, header) => {
+            Step::Frame(offset, header, lost) => {
                 if let Some(kind) = header.kind {
                     walked.found.add(kind, 1, header.batch_time, place.base + offset);
                 }
@@ -283,14 +273,20 @@ pub(super) fn walk(
                 }
                 walked.claim = walked.claim.max(header.claim(place.base + offset).unwrap_or(0));
                 walked.end = walk.offset;
+                match walked.holes.last_mut().filter(|_| lost) {
+                    Some(hole) => hole.dropped += u64::from(header.is_record()),
+                    None => open += u64::from(header.is_record()),
+                }
                 if !header.more {
+                    open = 0;
                     walked.batch_time = walked.batch_time.max(header.batch_time);
                     whole = (walked.found.records, walked.bytes);
                 }
             }
             Step::Hole(hole) => {
                 // Beyond, for now: how many records lie before.
-                walked.holes.push(Hole { before: whole, beyond: walked.found.records, ..hole });
+                let dropped = std::mem::take(&mut open);
+                walked.holes.push(Hole { before: whole, beyond: walked.found.records, dropped, ..hole });
                 whole = (walked.found.records, walked.bytes);
             }
             Step::TooNew(offset, header) => {

@@ -25,8 +25,8 @@ With --json a command that fails writes a last line to standard output, beside w
                     offset, lsn, batch_time, what, found (both in words), durable (all below that LSN
                     was), next and last (LSNs of what is valid beyond), lost_bytes (at most) and
                     lost_records if it is passed over, before (valid records before it in the same
-                    batch), beyond (valid records after it), lost_records_if_cut; null where it is
-                    not known
+                    batch), behind (those right after it that may be of its batch), beyond (all valid
+                    records after it), lost_records_if_cut; null where it is not known
 Of `seawall receive` it is a line with the event `failed`. Arguments that no command takes are told on standard error
 alone. Further fields and words may come.";
 
@@ -252,7 +252,8 @@ fn facts(damage: &Damage) -> Value {
         "segment": damage.segment, "offset": damage.offset, "lsn": damage.lsn.0,
         "batch_time": damage.batch_time.map(|time| time.0), "what": damage.what, "found": damage.found,
         "durable": damage.durable.0, "next": lsn(damage.next), "last": lsn(damage.last), "lost_bytes": damage.bytes,
-        "lost_records": damage.records, "before": damage.before, "beyond": damage.beyond,
+        "lost_records": damage.records, "before": damage.before, "behind": damage.behind,
+        "beyond": damage.beyond,
         "lost_records_if_cut": damage.cut(),
     })
 }
@@ -356,9 +357,13 @@ fn lost(damage: &Damage) -> String {
             more => format!("{} more", counted(more, "valid record")),
         },
     };
-    let batch = match damage.before {
-        0 => String::new(),
-        before => format!("; its batch goes as a whole, {} before it too", counted(before, "record")),
+    let batch = match (damage.before, damage.behind) {
+        (0, 0) => String::new(),
+        (before, 0) => format!("; its batch goes as a whole, {} before it too", counted(before, "record")),
+        (0, behind) => format!("; {} behind it too, which may be of its batch", counted(behind, "record")),
+        (before, behind) => {
+            format!("; its batch goes as a whole, {before} before it and {} behind it too", counted(behind, "record"))
+        }
     };
     format!("{passed} if passed over; {cut} if cut here{batch}")
 }

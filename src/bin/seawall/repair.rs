@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Pass over what is damaged, and no more: the way that loses least
+    /// Pass over what is damaged with the rest of its batch, and no more: the way that loses least
     #[arg(long, conflicts_with_all = ["quarantine", "cut"])]
     pass_over: bool,
     /// Pass over all of a segment; may be given several times

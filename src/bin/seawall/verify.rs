@@ -36,7 +36,8 @@ Tell what was found as one JSON object
   first     where the log begins
   end       where it ends (both LSNs)
   faults    what is damaged: segment, offset (the byte in it), lsn, what (in words), lost_bytes,
-            lost_records (null where it cannot be told), beyond (valid records after it in the segment)
+            lost_records (null where it cannot be told), beyond (valid records after it in the segment),
+            dropped (valid records that go with it if a repair passes over it, as of its batch)
   notes     what else there is to know, in words
 Further fields may come. What is told of an error: `seawall --help`.";
 
@@ -84,6 +85,7 @@ pub fn fault(fault: &Fault) -> Value {
     json!({
         "segment": fault.segment, "offset": fault.offset, "lsn": fault.lsn.0, "what": fault.what,
         "lost_bytes": fault.lost_bytes, "lost_records": fault.lost_records, "beyond": fault.beyond,
+        "dropped": fault.dropped,
     })
 }
 
@@ -109,7 +111,12 @@ pub fn fault_text(fault: &Fault, out: &mut Out) -> anyhow::Result<()> {
         None => format!("{}; how many records, cannot be told", counted(fault.lost_bytes, "byte")),
     };
     out.line(format_args!("  lost   {lost}"))?;
-    out.line(format_args!("  after  {} in the segment", counted(fault.beyond, "valid record")))
+    out.line(format_args!("  after  {} in the segment", counted(fault.beyond, "valid record")))?;
+    if fault.dropped > 0 {
+        let dropped = counted(fault.dropped, "valid record");
+        out.line(format_args!("  drops  {dropped} if a repair passes over it, as of its batch"))?;
+    }
+    Ok(())
 }
 
 fn text(path: &Path, report: &Report, out: &mut Out) -> anyhow::Result<()> {

@@ -32,7 +32,8 @@ use stand::Stand;
 ///
 /// Everything else stays where it is, under its LSN. Where bytes are passed over, the segment is written anew with a gap
 /// in their place; where a file is gone, one takes its place that is nothing but a gap. Then the log goes on in a new
-/// segment, 2^40 LSNs above all that was ever handed out. Of a batch that is damaged nothing stays. What is replaced
+/// segment, 2^40 LSNs above all that was ever handed out. Of a batch that is damaged nothing stays, nor of one behind it where
+/// nothing tells that it is another: where more than a bit of a frame's header is lost. What is replaced
 /// is copied aside before, what is no longer part of the log is moved aside; nothing is deleted. A cursor that was made or
 /// moved in what is lost is gone, or stands where it stood before: make it again before anything cleans.
 ///
@@ -73,7 +74,7 @@ pub struct RepairPlan {
     /// Valid records that stay.
     pub kept_records: u64,
     /// Valid records that go, those in files under other names included: in a segment that is quarantined, from the cut
-    /// on, or of a batch that is not whole.
+    /// on, or of a batch that is not whole or not known to be ([`Fault::dropped`]).
     pub dropped_records: u64,
     /// Records that were lost before and do not come back, as the faults tell them; `None` where it cannot be told.
     pub lost_records: Option<u64>,
@@ -170,7 +171,7 @@ impl Default for Repair<'_> {
 }
 
 impl<'a> Repair<'a> {
-    /// Passes over what is damaged, and no more; without progress.
+    /// Passes over what is damaged, with the rest of its batch ([`Fault::dropped`]), and no more; without progress.
     pub fn new() -> Repair<'a> {
         Repair { quarantine: Vec::new(), cut: None, progress: &|_| ControlFlow::Continue(()) }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
-use std::{iter, slice};
+use std::slice;
 
 use crc32fast::Hasher;
 
@@ -171,13 +171,8 @@ fn mended_frame(
     seed: u32,
     masks: impl Iterator<Item = u8> + Clone,
 ) -> Option<[u8; FRAME as usize]> {
-    let wrong = (0..frame.len()).flat_map(|at| masks.clone().map(move |mask| (at, mask)));
-    let mended = |(at, mask)| {
-        let mut bytes = frame;
-        bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= mask);
-        bytes
-    };
-    iter::once((0, 0)).chain(wrong).map(mended).find(|bytes| FrameHeader::decode(bytes, seed, BLOCK).is_some())
+    let holds = FrameHeader::decode(&frame, seed, BLOCK).is_some();
+    if holds { Some(frame) } else { FrameHeader::mended(&frame, seed, BLOCK, masks) }
 }
 
 /// A header of which one bit is wrong: its checksum tells which.

@@ -142,6 +142,7 @@ pub(in crate::check) fn fault(found: &Found, hole: &Hole, end: Option<u64>, seal
         lost_bytes: to.saturating_sub(base + hole.from),
         lost_records: hole.records.or(only),
         beyond: hole.beyond,
+        dropped: hole.dropped,
         what: why + &hole.what,
     }
 }
