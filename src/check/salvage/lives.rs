@@ -394,8 +394,8 @@ impl Lives {
         // Of the newest, and of what lies above, MARK tells that anything was durable.
         let bases = self.all.iter().filter(|life| life.family == Some(family)).filter_map(|life| life.base);
         let newest = bases.filter(|base| *base < past.durable).max();
-        let is_marked = newest.is_some_and(|newest| (newest..past.durable).contains(&base));
-        base < past.front || past.is_cut_off(base) || is_within || is_marked
+        let is_told = newest.is_some_and(|newest| (newest..past.durable).contains(&base));
+        base < past.front || past.is_cut_off(base) || is_within || is_told
     }
 
     fn tabulate(&mut self) {

@@ -338,7 +338,8 @@ impl<'a> Tally<'a> {
             told.notes.extend(torn.map(|lsn| format!("{}: torn tail at LSN {lsn}, {UNSURE}", self.log.name)));
             told.reaches.extend(self.log.log_id.is_none().then_some((told.logs.len(), self.reach)));
             told.logs.push(self.log);
-        } else if self.past.is_marked && (is_cut || is_linked) {
+        } else if self.past.mark.is_some() && (is_cut || is_linked) {
+            // One slot is enough for that: what it says was durable, and the newest segment is never cleaned.
             told.unmet.push(Unmet { family: self.family, durable: durable.max(self.reach), is_linked });
         }
     }
