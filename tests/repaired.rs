@@ -382,7 +382,7 @@ fn damage_to_what_a_repair_says_it_left_is_told_and_mended() {
         assert_eq!(told, [(&names[1], 512, Some(0))], "{report}");
         let wal = open(&disk.fork()).unwrap();
         let notes = wal.recovery().notes.join("\n");
-        assert!(notes.contains("what a repair says of the records that it left here is damaged"), "{notes}");
+        assert!(notes.contains("damaged where a repair says how many records it left"), "{notes}");
         assert_eq!(repair(&disk, &Repair::new()).1.len(), 47);
     }
 }

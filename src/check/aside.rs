@@ -23,9 +23,14 @@ pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
                 let records = plural(records, "valid record");
                 let missing = match missing {
                     0 => "all of them in the log too".to_owned(),
-                    _ => format!(
-                        "{missing} of them not in the log: `seawall export --out NEWDIR` writes what it holds into a new log"
-                    ),
+                    _ => {
+                        let path = storage.path().join(name);
+                        format!(
+                            "{missing} of them not in the log: `seawall export --out NEWDIR {}` writes what it holds into a \
+                             new log",
+                            path.display()
+                        )
+                    }
                 };
                 notes.push(format!("{name}: moved aside earlier, holds {records}, {missing}"));
             }

@@ -53,8 +53,8 @@ pub(crate) fn hex(id: &[u8; 16]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A segment that a repair wrote anew.
-pub(crate) const LEFT: &str = "what a repair says of the records that it left here is damaged";
+/// Bytes of a header's block in which only a repair writes.
+pub(crate) const LEFT: &str = "damaged where a repair says how many records it left, or zeros lie if there was none";
 
 /// A sealed segment has that many bytes left.
 pub(crate) fn cut(length: u64, end: u64) -> String {

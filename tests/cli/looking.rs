@@ -220,7 +220,7 @@ fn a_file_in_the_place_of_a_log_is_told_with_what_to_give_instead() {
         let said = said(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
         let (file, dir) = (text(&file), text(temp.path()));
-        assert!(said.starts_with(&format!("error: {file} is a file, and a log is a directory\n")), "{said}");
+        assert!(said.starts_with(&format!("error: {file} is no directory, and a log is one\n")), "{said}");
         let next =
             format!("next     the same command with the directory that holds the log: {dir}   |   seawall dump {file}");
         assert!(said.contains(&next) && said.contains("touched  nothing\n"), "{said}");

@@ -337,6 +337,25 @@ fn row_18_a_prepared_segment_of_another_log_does_not_outweigh_mark() {
     }
 }
 
+/// A segment with frames outvotes MARK, and what is left of the log that MARK is of was told as another's, with no loss.
+#[test]
+fn row_18_the_only_used_segment_is_replaced_by_another_logs() {
+    let used = |seed| {
+        let disk = Disk::new(seed);
+        let wal = small().open_on(disk.mount()).unwrap();
+        fill(&wal, 0..10, 100);
+        wal.close().unwrap();
+        disk
+    };
+    let (disk, other) = (used(1), used(2));
+    let first = segments(&disk)[0].clone();
+    disk.put(&first, other.file(&first).unwrap());
+    is_refused(&disk, "another log's in the place of the only one");
+    let plan = Repair::new().run_on(disk.mount()).unwrap();
+    assert_eq!((plan.kept_records, plan.lost_records), (10, None), "{plan}");
+    assert!(plan.notes.iter().any(|note| note.contains("is the log that belongs here")), "{plan}");
+}
+
 #[test]
 fn row_19_foreign_files_are_reported_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -211,7 +211,7 @@ fn headline(error: &anyhow::Error) -> String {
     let mut text = String::new();
     let log = exit::of_log(error);
     if let Some(path) = log.filter(|log| is_file(log)).and_then(Error::path) {
-        return format!("{} is a file, and a log is a directory", path.display());
+        return format!("{} is no directory, and a log is one", path.display());
     }
     for cause in error.chain() {
         let cause = match log.and_then(damage) {

@@ -58,6 +58,7 @@ const JSON: &str = "Tell the plan as one JSON object:
   {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"lost_records\":N,\"end\":LSN,\"before\":LSN,
    \"faults\":[..as verify..],
    \"notes\":[STRING,..],
+   \"next\":[COMMAND,..],
    \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"make\":SEGMENT,\"passed_over\":BYTES}|
              {\"put_back\":FILE,\"as\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
 lost_records were lost before and come back in no way; null where it cannot be told. The log ends at `before` now, and
@@ -103,14 +104,17 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let plan = if act { repair.run(&arguments.dir) } else { repair.plan(&arguments.dir) };
     drop(meter);
     let plan = plan?;
+    let next = next(&plan, arguments);
     if arguments.json {
-        out.json(&object(&plan, act))?;
+        out.json(&object(&plan, act, &next))?;
     } else {
         text(&plan, act, arguments, out)?;
-        match asked {
-            _ if act || plan.steps.is_empty() => {}
-            true => out.line(failure::next(&[arguments.acting()]))?,
-            false => ways(&plan, arguments, out)?,
+        match next.as_slice() {
+            [(only, what)] if what.is_empty() => out.line(failure::next(std::slice::from_ref(only)))?,
+            next => next.iter().enumerate().try_for_each(|(n, (command, what))| {
+                let lead = if n == 0 { "next  " } else { "    or" };
+                out.line(format_args!("{lead}   {command}     {what}"))
+            })?,
         }
     }
     let lost = plan.dropped_records > 0 || plan.lost_records != Some(0);
@@ -122,7 +126,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn object(plan: &RepairPlan, done: bool) -> Value {
+fn object(plan: &RepairPlan, done: bool, next: &[(String, String)]) -> Value {
     let step = |step: &Step| match step {
         Step::Rewrite { segment, passed_over } => json!({ "rewrite": segment, "passed_over": passed_over }),
         Step::PutBack { file, segment, passed_over } => {
@@ -139,6 +143,7 @@ fn object(plan: &RepairPlan, done: bool) -> Value {
         "lost_records": plan.lost_records, "end": plan.end.0, "before": plan.before.0,
         "faults": plan.faults.iter().map(crate::verify::fault).collect::<Vec<_>>(),
         "notes": plan.notes,
+        "next": next.iter().map(|(command, _)| command).collect::<Vec<_>>(),
         "steps": plan.steps.iter().map(step).collect::<Vec<_>>(),
     })
 }
@@ -174,32 +179,36 @@ fn text(plan: &RepairPlan, done: bool, arguments: &Arguments, out: &mut Out) -> 
                 _ => false,
             });
             let beside = if aside { "; what was replaced is beside it as *.aside" } else { "" };
-            out.line(format_args!("touched  the log{beside}"))?;
-            out.line(failure::next(&[format!("seawall verify {}", failure::shell(&arguments.dir))]))
+            out.line(format_args!("touched  the log{beside}"))
         }
         false => out.line("touched  nothing"),
     }
 }
 
-/// The commands to choose from, with what each loses.
-fn ways(plan: &RepairPlan, arguments: &Arguments, out: &mut Out) -> anyhow::Result<()> {
+/// The commands to choose from, each with what it does and loses, where there are several.
+fn next(plan: &RepairPlan, arguments: &Arguments) -> Vec<(String, String)> {
     let dir = failure::shell(&arguments.dir);
-    out.line(format_args!(
-        "next     seawall repair {dir} --pass-over     does this; first copy the directory, if you can"
-    ))?;
+    if plan.steps.is_empty() {
+        return Vec::new();
+    }
+    if arguments.acts() {
+        let is_done = !arguments.dry_run;
+        let command = if is_done { format!("seawall verify {dir}") } else { arguments.acting() };
+        return vec![(command, String::new())];
+    }
+    let this = "does this; first copy the directory, if you can".to_owned();
+    let mut next = vec![(format!("seawall repair {dir} --pass-over"), this)];
     for way in plan.others.iter().filter(|way| !is_same(plan, way)) {
         let (way, dropped) = match way {
             Way::Cut { lsn, dropped_records } => (format!("--cut {lsn}"), dropped_records),
             Way::Quarantine { segment, dropped_records } => (format!("--quarantine {segment}"), dropped_records),
             _ => continue,
         };
-        let dropped = counted(*dropped, "valid record");
-        out.line(format_args!("    or   seawall repair {dir} {way}     drops {dropped}"))?;
+        next.push((format!("seawall repair {dir} {way}"), format!("drops {}", counted(*dropped, "valid record"))));
     }
-    let ways = salvages(plan, &arguments.dir);
-    ways.iter().try_for_each(|way| {
-        out.line(format_args!("    or   {way}     writes what is left into a new log, and leaves this one"))
-    })
+    let left = "writes what is left into a new log, and leaves this one";
+    next.extend(salvages(plan, &arguments.dir).into_iter().map(|way| (way, left.to_owned())));
+    next
 }
 
 /// Whether another way is the one of the plan once more: all of a segment goes in which nothing is left to keep.

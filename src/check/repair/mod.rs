@@ -84,7 +84,7 @@ pub struct RepairPlan {
     pub before: Lsn,
     /// What else an operator should know, as [`verify`](super::verify) tells it, and what becomes of the cursors.
     pub notes: Vec<String>,
-    /// The other ways out of the damage, where none was asked for. None of what was done.
+    /// The other ways out of the damage, where none was asked for and this one costs a record. None of what was done.
     pub others: Vec<Way>,
 }
 
@@ -372,6 +372,10 @@ impl Case<'_> {
                 .and_then(|()| way.lay_out(self))
                 .map(|(plan, _)| plan.dropped_records)
         };
+        if plan.dropped_records == 0 && plan.lost_records == Some(0) {
+            // It costs nothing.
+            return Ok(Vec::new());
+        }
         let Some(lsn) = plan.faults.iter().map(|fault| fault.lsn).min() else { return Ok(Vec::new()) };
         let cut = dropped(Repair::new().cut(lsn)).ok().map(|dropped_records| Way::Cut { lsn, dropped_records });
         let names = self.storage.list().map_err(|e| Error::io("list", self.storage.path(), e))?;

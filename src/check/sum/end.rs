@@ -72,7 +72,9 @@ impl Sum<'_> {
             let from = found.base.saturating_add(u64::from(BLOCK));
             let lost_bytes = if held { self.durable.saturating_sub(from) } else { 0 };
             let is_blank = self.plan.parts.get(index).is_some_and(|part| part.blank);
-            let lost_records = (is_blank && lost_bytes == 0).then_some(0);
+            // Where MARK is another log's, this may be what is left of the log that belongs here.
+            let is_sure = is_blank && lost_bytes == 0 && !self.plan.survey.foreign_mark;
+            let lost_records = is_sure.then_some(0);
             let fault = Fault::at(&found.name, found.base, 0, what);
             self.report.faults.push(Fault { lost_bytes, lost_records, ..fault });
             self.end = if lost_bytes > 0 { self.durable } else { self.end };

@@ -19,7 +19,7 @@ One JSON object
                     segments that cannot be cleaned because of it)
   aside, foreign    files moved aside, and those that are not the log's: name, length
   faults            damage that was met, as of verify: segment, offset, lsn, what, lost_bytes,
-                    lost_records, beyond
+                    lost_records, beyond, dropped
   notes             what else there is to know, in words
   at                with --at: lsn, segment, offset (null where there is none), found (record, inside,
                     damage or nothing), and before, here, next: the records there (lsn, end,

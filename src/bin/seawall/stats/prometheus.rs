@@ -41,7 +41,9 @@ fn head(name: &str, kind: &str, help: &str, out: &mut Out) -> anyhow::Result<()>
     out.raw(format_args!("# HELP seawall_{name} {help}\n# TYPE seawall_{name} {kind}"))
 }
 
-/// As the value of a label.
+/// As the value of a label. What a terminal would obey is not told.
 fn label(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    let text: String = text.chars().map(shown).collect();
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
