@@ -73,6 +73,28 @@ fn row_18_a_segment_removed() {
     }
 }
 
+/// What one slot of MARK says of a closed log the other says too: where nothing else tells of its only used segment.
+#[test]
+fn row_18_a_closed_log_that_lost_its_segment_and_a_slot_of_mark() {
+    let disk = Disk::new(18);
+    let wal = small().open_on(disk.mount()).unwrap();
+    fill(&wal, 0..3, 100);
+    wal.close().unwrap();
+    let names = segments(&disk);
+    let removed = |disk: &Disk| names.iter().for_each(|name| assert!(disk.remove(name)));
+    let cut = |disk: &Disk| disk.put(&names[0], &disk.file(&names[0]).unwrap()[..BLOCK]);
+    for (harm, what) in [(&removed as &dyn Fn(&Disk), "without segments"), (&cut, "cut to its header")] {
+        for slot in [0, BLOCK] {
+            let hurt = disk.fork();
+            harm(&hurt);
+            let mut mark = hurt.file("MARK").unwrap();
+            mark[slot + 40] ^= 1;
+            hurt.put("MARK", mark);
+            is_refused(&hurt, &format!("{what}, without the slot at {slot}"));
+        }
+    }
+}
+
 /// A segment's name is durable before MARK shows a frame of it, so no power cut takes all of them.
 #[test]
 fn row_18_all_segments_removed_of_a_log_that_never_synced() {
