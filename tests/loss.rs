@@ -405,21 +405,15 @@ fn a_closed_log_without_mark_loses_nothing_that_is_known_of() {
     assert!(damage.to_string().contains("nothing that is known of"), "{damage}");
     assert_eq!(lost(&report).0, 0);
     assert!(report.to_string().contains("the MARK is gone that says that it was closed there"), "{report}");
-    // One of its slots does too; of the other the log is sound.
-    let hurt = |at: usize| {
+    // Each of its slots says it.
+    for at in [10, 4106] {
         let closed = Closed::new();
         let mark = closed.dir.path().join("MARK");
         let mut bytes = fs::read(&mark).unwrap();
         bytes[at] ^= 1;
         fs::write(&mark, bytes).unwrap();
-        closed
-    };
-    let damaged: Vec<_> =
-        [10, 4106].map(hurt).into_iter().filter(|log| small().open(log.dir.path()).is_err()).collect();
-    let [closed] = &damaged[..] else { panic!("{}", damaged.len()) };
-    let (damage, report) = closed.damage();
-    assert!(report.faults[0].what.contains("or the slot of MARK is damaged that says that"), "{report}");
-    assert_eq!((damage.bytes, lost(&report).0), (0, 0));
+        small().open(closed.dir.path()).unwrap();
+    }
 }
 
 /// What else is done to a log, in words, and how; of its newest segment.

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use seawall::check::{Repair, RepairPlan, Verify};
-use seawall::sim::Disk;
+use seawall::sim::{Disk, Keep};
 use seawall::{Lsn, Options, Wal};
 
 fn open(disk: &Disk) -> Wal {
@@ -129,4 +129,22 @@ fn cursors_that_do_not_fit_are_not_forgotten() {
     flip((note / 16384 + 1) * 16384 + 4096 + 24);
     repair(&disk, "two cursors");
     assert!(open(&disk).cursors().contains_key("kept"));
+}
+
+/// Cleaned up to its newest segment, which is gone then, beside what was prepared: told once.
+#[test]
+fn a_cleaned_log_whose_newest_segment_is_gone_is_told_as_one_loss() {
+    let disk = Disk::new(11);
+    let wal = Options::new().segment_size(16 << 10).open_on(disk.mount()).unwrap();
+    for n in 0..30 {
+        wal.append(&[n; 3000]).unwrap().wait().unwrap();
+    }
+    wal.clean_before_lsn(wal.durable_lsn()).unwrap();
+    wal.prepare().unwrap();
+    let newest = wal.kept().last().unwrap().segment.clone();
+    disk.crash(Keep::All);
+    drop(wal);
+    assert!(disk.remove(&newest));
+    let report = Verify::new().run_on(disk.mount()).unwrap();
+    assert_eq!(report.faults.len(), 1, "{report}");
 }

@@ -137,11 +137,6 @@ pub(crate) fn short(survey: &Survey, free: Option<u64>, end: u64, length: u64, c
             "{} behind LSN {closed}, where MARK says that the log ended: appended to the file, or left of it by a cut",
             plural(end - closed, "byte")
         ),
-        Some(_) if survey.half_mark => {
-            format!(
-                "{length} bytes of {capacity}: it was cut, or the slot of MARK is damaged that says that it was closed there"
-            )
-        }
         Some(_) => format!("cut to {length} bytes, it was made with {capacity}"),
         None => {
             format!("{length} bytes of {capacity}: it was cut, or the MARK is gone that says that it was closed there")

@@ -20,8 +20,7 @@ use crate::scan::{Scan, Summary, apply_notes, look_ahead, scan};
 use crate::storage::{File, Storage, read_full, write_full};
 
 pub(crate) use beside::{TRIES, survey_beside, too_fast};
-use chain::Broken;
-pub(crate) use chain::{Chain, short};
+pub(crate) use chain::{Broken, Chain, short};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{

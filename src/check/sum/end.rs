@@ -3,7 +3,7 @@
 use crate::error::plural;
 use crate::format::{BLOCK, Mark, segment_name};
 use crate::lsn::Lsn;
-use crate::recovery::{short, words};
+use crate::recovery::{Broken, short, words};
 
 use super::super::Fault;
 use super::super::plan::Piece;
@@ -55,8 +55,11 @@ impl Sum<'_> {
             self.cut_newest(newest);
         }
         // Whatever else opening refuses.
-        let is_told = |name: &String| self.report.faults.iter().any(|fault| fault.segment == *name);
-        if let Some(broken) = plan.chain.broken.as_ref().filter(|broken| self.is_whole() || !is_told(&broken.segment)) {
+        let is_told = |name: &str| self.report.faults.iter().any(|fault| fault.segment == *name);
+        // That all is gone from the front on.
+        let is_gone = |broken: &Broken| self.pieces.is_empty() && broken.from == front && is_told("");
+        let is_new = |broken: &&Broken| (self.is_whole() || !is_told(&broken.segment)) && !is_gone(broken);
+        if let Some(broken) = plan.chain.broken.as_ref().filter(is_new) {
             let (lost_bytes, offset) = (broken.to.saturating_sub(broken.from), broken.from.saturating_sub(broken.base));
             let fault = Fault::at(&broken.segment, broken.base, offset, &*broken.what);
             self.report.faults.push(Fault { lost_bytes, ..fault });
