@@ -212,3 +212,31 @@ fn what_a_repair_had_begun_stands_in_for_nothing() {
     }
     assert!(met > 10, "{met}");
 }
+
+/// One page was written to the wrong place: the header of a segment lies over that of another, behind which all is as it was.
+/// It was taken for a copy of the other, and what it holds was passed over, and said to be nothing once it lay aside.
+#[test]
+fn a_header_in_the_wrong_place_costs_nothing() {
+    let (disk, names) = log();
+    let other = Disk::new(77);
+    fill(&open(&other));
+    other.crash(Keep::All);
+    for (over, page) in [(1, disk.file(&names[2])), (2, disk.file(&names[1])), (0, other.file(&names[0]))] {
+        let hurt = disk.fork();
+        let mut bytes = hurt.file(&names[over]).unwrap();
+        bytes[..BLOCK].copy_from_slice(&page.unwrap()[..BLOCK]);
+        hurt.put(&names[over], bytes);
+        let dir = tempfile::tempdir().unwrap();
+        let lone = dir.path().join(&names[over]);
+        std::fs::write(&lone, hurt.file(&names[over]).unwrap()).unwrap();
+        if over > 0 {
+            assert_eq!(seawall::check::verify(&lone).unwrap().records, EACH);
+        }
+        let report = Verify::new().run_on(hurt.mount()).unwrap();
+        assert!(!report.notes.iter().any(|note| note.contains("a copy of")), "{report}");
+        let (kept, lost, plan) = repaired(&hurt);
+        assert_eq!((kept, lost), (3 * EACH, Some(0)), "{over}: {plan}");
+        let report = Verify::new().run_on(hurt.mount()).unwrap();
+        assert!(report.notes.iter().any(|note| note.contains("holds 13 valid records, all of them")), "{report}");
+    }
+}

@@ -4,6 +4,7 @@ use std::{io, iter};
 
 use crate::error::{listed, plural};
 use crate::format::{Header, base_in};
+use crate::recovery::misplaced;
 use crate::scan::Place;
 use crate::storage::{File, Storage, is_zero, read_head};
 
@@ -23,14 +24,10 @@ pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
                 let records = plural(records, "valid record");
                 let missing = match missing {
                     0 => "all of them in the log too".to_owned(),
-                    _ => {
-                        let path = storage.path().join(name);
-                        format!(
-                            "{missing} of them not in the log: `seawall export --out NEWDIR {}` writes what it holds into a \
-                             new log",
-                            path.display()
-                        )
-                    }
+                    _ => format!(
+                        "{missing} of them not in the log: `seawall export --out NEWDIR FILE` writes what it holds into a new \
+                         log"
+                    ),
                 };
                 notes.push(format!("{name}: moved aside earlier, holds {records}, {missing}"));
             }
@@ -52,7 +49,10 @@ pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
 fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<Option<(u64, u64)>> {
     let file = storage.open(name, false)?;
     let head = read_head(&*file)?;
-    let decoded = Header::decode(&head);
+    let decoded = Header::decode(&head).map_err(|_| ()).and_then(|sound| {
+        let is_misplaced = base_in(name).is_some_and(|base| misplaced(&head, base).is_some());
+        if is_misplaced { Err(()) } else { Ok(sound) }
+    });
     // Of another log's there is nothing to miss, nor of what is not there.
     let nothing = (decoded.is_ok() || is_zero(&*file, 0)?).then_some((0, 0));
     let header = decoded.ok().filter(|(header, _)| examined.plan.survey.log_id == Some(header.log_id));

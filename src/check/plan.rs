@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, FrameHeader, HEAD, Header, Left, Link, NO_BASE, is_elsewhere, seeds, segment_name};
-use crate::recovery::{Chain, Found, Survey, read_link, survey};
+use crate::recovery::{Chain, Found, Survey, misplaced, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, is_zero, read_head};
 
@@ -99,6 +99,7 @@ impl Plan {
 
     /// What the segments of a survey are. `told`: seeds by base, of which frames are known to be there.
     pub(super) fn of(storage: &dyn Storage, mut survey: Survey, told: &HashMap<u64, u32>) -> Result<Plan> {
+        let misplaced = misplaced_headers(storage, &mut survey)?;
         let mut seals: HashMap<u64, Seal> = HashMap::new();
         let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
         let mut bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
@@ -121,7 +122,10 @@ impl Plan {
                 let first = u64::from(BLOCK);
                 part.blank = found.length >= first && is_zero(&*found.file, first).map_err(io)?;
                 let told = told.get(&found.base).copied();
-                (part.place, part.link) = mend(found, &head, seal, told, own).map_err(io)?;
+                let is_other = Header::decode(&head).is_ok() && !misplaced.contains(&found.base);
+                if !is_other {
+                    (part.place, part.link) = mend(found, &head, seal, told, own).map_err(io)?;
+                }
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
                 && place.seed != seal.seed
@@ -315,6 +319,29 @@ impl Plan {
     }
 }
 
+/// The bases of segments in which nothing but the page of the header is another's, as a page that was written to the wrong
+/// place leaves it: a link names what lies there, or what lies there goes on from a segment below.
+fn misplaced_headers(storage: &dyn Storage, survey: &mut Survey) -> Result<HashSet<u64>> {
+    let mut here = HashSet::new();
+    for found in survey.segments.iter().filter(|found| found.header.is_err()) {
+        let head = read_head(&*found.file).map_err(|e| Error::io("read", storage.path().join(&found.name), e))?;
+        let Some((seed, link)) = misplaced(&head, found.base) else { continue };
+        let limit = found.length;
+        let is_named = survey.link_to(&Place { base: found.base, seed, limit }).is_some();
+        let below = survey.at(link.prev_base).and_then(|below| below.header.as_ref().ok());
+        let goes_on = link.prev_base == NO_BASE || below.is_some_and(|(_, seed)| *seed == link.prev_seed);
+        if is_named || goes_on || survey.segments.len() == 1 {
+            here.insert(found.base);
+        }
+    }
+    for found in survey.segments.iter_mut().filter(|found| here.contains(&found.base)) {
+        found.other = None;
+        let is_copy = format!("{}: a copy of", found.name);
+        survey.notes.retain(|note| !note.starts_with(&is_copy));
+    }
+    Ok(here)
+}
+
 /// The highest front that a link tells, be its own header lost. It leads to a segment whose header is sound then: behind a
 /// lost one another log's link may lie.
 fn front(survey: &Survey, parts: &[Part]) -> u64 {
@@ -339,7 +366,7 @@ fn mend(
     let (base, limit) = (found.base, found.length.min(u64::from(u32::MAX)));
     // A name that no segment was given: its LSNs would go beyond the last.
     let beyond = base.checked_add(limit.max(HEAD as u64)).is_none();
-    if beyond || Header::decode(head).is_ok() {
+    if beyond {
         return Ok((None, None));
     }
     let at = |seed| Place { base, seed, limit };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BadHeader, Header, segment_base};
-use crate::recovery::{Survey, TRIES, find, missing, survey_beside};
+use crate::recovery::{Survey, TRIES, find, misplaced, missing, survey_beside};
 use crate::storage::{Fs, Storage, not_found, read_head};
 
 use super::plan::Plan;
@@ -90,8 +90,9 @@ impl Subject {
         let file = self.storage.open(name, false).map_err(|e| Error::io("open", &path, e))?;
         let head = read_head(&*file).map_err(|e| Error::io("read", &path, e))?;
         let decoded = Header::decode(&head);
-        let header = decoded.ok().map(|(header, _)| header);
         let named = || name.split_once('.').and_then(|(base, _)| segment_base(&format!("{base}.wal")));
+        let is_misplaced = named().is_some_and(|base| misplaced(&head, base).is_some());
+        let header = decoded.ok().map(|(header, _)| header).filter(|_| !is_misplaced);
         // Of a newer version's the name is not asked: `find` refuses it.
         let newer = (decoded == Err(BadHeader::TooNew)).then_some(0);
         let Some(base) = header.map(|header| header.base).or(newer).or_else(named) else {

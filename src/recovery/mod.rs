@@ -24,7 +24,7 @@ pub(crate) use chain::{Broken, Chain, short};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{
-    Found, Survey, blocked, ceiling, cut_short, find, front, missing, read_link, read_marks, strays, survey,
+    Found, Survey, blocked, ceiling, cut_short, find, front, misplaced, missing, read_link, read_marks, strays, survey,
 };
 
 /// Bytes written again at once.

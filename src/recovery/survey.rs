@@ -300,6 +300,17 @@ pub(crate) fn read_link(mut head: &[u8], place: Place, bugs: Bugs) -> Option<(Li
     link_of(&header, head.get((BLOCK + FRAME) as usize..)?, place.base.checked_add(first)?)
 }
 
+/// The seed under which the link of a segment at `base` holds behind a sound header of another seed: only its page is another
+/// segment's, unless it is what a file held before it was used again.
+pub(crate) fn misplaced(head: &[u8], base: u64) -> Option<(u32, Link)> {
+    let (_, other) = Header::decode(head).ok()?;
+    let first = head.get(BLOCK as usize..)?.first_chunk()?;
+    let seed = FrameHeader::seed_xor_offset(first) ^ BLOCK;
+    let place = Place { base, seed, limit: head.len() as u64 };
+    let (link, _) = read_link(head, place, Bugs::default()).filter(|_| seed != other)?;
+    Some((seed, link))
+}
+
 fn link_of(header: &FrameHeader, payload: &[u8], lsn: u64) -> Option<(Link, u64)> {
     if header.kind != Some(FrameKind::Link) || header.more {
         return None;
