@@ -344,6 +344,11 @@ fn ranges_chain_on_the_table_or_change_nothing() {
         assert_eq!((error.from, error.table), (Some(broken.from), Some(1010)));
         assert_eq!(table, before);
     }
+    // Of one partition twice in a block the second goes on from the first.
+    let before = table.clone();
+    let error = table.apply_ranges(&[range(1010, 1015), range(1010, 1013)], Lsn(300)).unwrap_err();
+    assert_eq!((error.from, error.table, &table), (Some(1010), Some(1015), &before));
+    table.apply_ranges(&[range(1010, 1015), range(1015, 1016)], Lsn(300)).unwrap();
 }
 
 #[test]

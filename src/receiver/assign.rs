@@ -40,7 +40,7 @@ pub(super) struct Assignment {
     lowest_read: BTreeMap<Arc<str>, Option<i32>>,
     /// Of the first partitions, in their order.
     decided: Vec<Decided>,
-    /// All are decided; to be read once the entries of that number are durable.
+    /// All are decided; to be read once the beginnings of that number are durable.
     recorded: Option<u64>,
 }
 
@@ -177,7 +177,8 @@ impl Assignment {
         // range in the log has the beginning of its chain below it.
         let beginnings: Vec<_> = self.decided.iter().flat_map(Decided::beginnings).collect();
         check_table(desk.intake.planned().clone(), &beginnings, desk.config)?;
-        self.recorded = Some(if beginnings.is_empty() { 0 } else { desk.intake.begin(beginnings) });
+        // Those of an assignment that was revoked meanwhile may be under way still, and be what this one resumes at.
+        self.recorded = Some(if beginnings.is_empty() { desk.intake.begun } else { desk.intake.begin(beginnings) });
         Ok(())
     }
 

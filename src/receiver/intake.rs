@@ -62,6 +62,8 @@ pub(super) struct Intake {
     last: usize,
     /// What the log will hold once the line is durable.
     planned: OffsetTable,
+    /// The number of the last beginnings that were handed over; 0 before the first.
+    pub(super) begun: u64,
     builder: BlockBuilder,
     opened_at: Duration,
     batch_time: u64,
@@ -85,6 +87,7 @@ impl Intake {
             gone: Vec::new(),
             last: 0,
             planned: table,
+            begun: 0,
             builder: BlockBuilder::new(),
             opened_at: Duration::ZERO,
             batch_time,
@@ -266,7 +269,8 @@ impl Intake {
             debug_assert!(chained.is_ok(), "{chained:?}");
         }
         let batch_time = self.batch_time();
-        self.line.push(batch_time, Item::Starts(beginnings))
+        self.begun = self.line.push(batch_time, Item::Starts(beginnings));
+        self.begun
     }
 
     /// The time now, but never below one given before.

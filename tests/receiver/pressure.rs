@@ -68,10 +68,13 @@ fn pauses_that_do_not_hold_and_resumes_that_fail_lose_nothing() {
         config.queue_blocks = 1;
         let failing = Failing::new(fs(dir.path()));
         let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
-        // However fast the disk is.
+        // However fast the disk is: what is held is no origin's sync.
+        produce(&broker, "t", 3, 3);
+        life.expect_all_committed();
         let hold = failing.hold(Operation::Sync);
         produce(&broker, "t", 3, 300);
         hold.wait_for(1);
+        life.expect("the queue is full", |life| life.status().taken >= 3 + 5);
         std::thread::sleep(ms(100));
         drop(hold);
         life.expect_all_committed();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use seawall::receiver::Config;
 use seawall::receiver::scripted::{Broker, Call, CommitFault, ScriptedSource, Stored};
 use seawall::receiver::{Mode, SourceError};
-use seawall::sim::{Failing, Hold, Operation};
+use seawall::sim::{Disk, Failing, Hold, Keep, Operation};
 
 use crate::world::*;
 
@@ -178,6 +178,36 @@ fn a_partition_is_read_only_when_its_origin_is_durable_and_polling_goes_on_meanw
     life.expect_all_committed();
     life.stop();
     assert_exactly_once(&broker, fs(dir.path()));
+}
+
+/// The group was set back, and the origin that says so is under way when the partition is lost and comes back: it was read at
+/// once, and what the log had before was committed over the operator's offset.
+#[test]
+fn a_partition_that_is_back_before_its_origin_is_durable_waits_for_that() {
+    let (broker, disk) = (broker(1), Disk::new(1));
+    disk.threads(true);
+    let mut config = quick();
+    (config.mode, config.drain_timeout) = (Mode::AtLeastOnce, ms(50));
+    produce(&broker, "t", 1, 60);
+    let life = Life::start(&broker, disk.mount(), config.clone());
+    life.expect_all_committed();
+    life.stop();
+    broker.set_committed("g", commit(0, 40, ""));
+    let failing = Failing::new(disk.mount());
+    let wal = Arc::new(options().open_on(Arc::<Failing>::clone(&failing)).unwrap());
+    let hold = failing.hold(Operation::Sync);
+    let life = Life::on(&broker, wal, config.clone(), Arc::default()).unwrap();
+    hold.wait_for(1);
+    broker.fence(life.member);
+    // Its answers about the second assignment.
+    std::thread::sleep(ms(500));
+    assert_eq!((life.status().taken, life.status().assigned, committed(&broker, 0)), (0, 0, Some(40)));
+    disk.crash(Keep::None);
+    drop(hold);
+    life.cut_off(&disk);
+    let life = Life::start(&broker, disk.mount(), config);
+    life.expect_all_committed();
+    assert_eq!(life.stop().recorded, 20, "what the group was set back to");
 }
 
 #[test]
