@@ -354,7 +354,8 @@ impl<'a> Sum<'a> {
     /// What the next link is like, which would tell where the last segment ended.
     fn next_link(&self, next: &Piece) -> &'static str {
         match next.member() {
-            None => "is missing with its file",
+            None if self.plan.survey.at(self.plan.base_of(next)).is_none() => "is missing with its file",
+            None => "is damaged or missing",
             Some(_) if self.plan.base_of(next) > self.limit => "is damaged or missing",
             Some(_) => "is damaged",
         }

@@ -136,7 +136,7 @@ pub fn notes(frames: &Frames) {
         let (records, from) = (counted(frames.unproven(), "valid record"), frames.end());
         warn(format_args!(
             "note: not shown: {records} at LSN {from} or above, of which nothing says that they are durable; the writer \
-             that has the log makes them so, or opening it"
+             that has the log makes them so, or opening it, where nothing is damaged"
         ));
     }
 }

@@ -233,9 +233,11 @@ impl Known {
             return Ok(None);
         }
         let least = *CAPACITY.start();
-        let length = self.length().max(sifted.end).next_multiple_of(u64::from(BLOCK));
+        // No longer than it is: MARK may say that a newest segment was closed there.
+        let length = self.length().max(sifted.end);
         let header = self.header.unwrap_or_else(|| {
-            let capacity = length.clamp(least, room.unwrap_or(*CAPACITY.end()).max(least));
+            let capacity =
+                length.next_multiple_of(u64::from(BLOCK)).clamp(least, room.unwrap_or(*CAPACITY.end()).max(least));
             Header { log_id, base: self.base, capacity, salt: 0 }.with_seed(self.seed)
         });
         let mut stand = Stand::new(header, source, length.min(header.capacity).max(sifted.end));
