@@ -22,6 +22,9 @@ pub(crate) fn all_gone(files: usize) -> String {
 /// What there is to say where nothing of a segment is left but its header.
 pub(crate) const UNTOLD: &str = "whether it held records cannot be told";
 
+/// Where nothing tells under which seed a segment's frames hold, so that none of them counts.
+pub(crate) const UNKNOWN: &str = "nothing tells how to read what is behind that; a salvage may find it";
+
 /// What is said of a torn tail.
 pub(crate) const UNSURE: &str = "of which nothing says that it was durable";
 

@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Pass over what is damaged with the rest of its batch, and no more: the way that loses least
+    /// Pass over what is damaged with the rest of its batch, and no more: of what can be read, the way that loses least
     #[arg(long, conflicts_with_all = ["quarantine", "cut"])]
     pass_over: bool,
     /// Pass over all of a segment; may be given several times
@@ -198,7 +198,7 @@ fn next(plan: &RepairPlan, arguments: &Arguments) -> Vec<(String, String)> {
     }
     let this = "does this; first copy the directory, if you can".to_owned();
     let mut next = vec![(format!("seawall repair {dir} --pass-over"), this)];
-    for way in plan.others.iter().filter(|way| !is_same(plan, way)) {
+    for way in &plan.others {
         let (way, dropped) = match way {
             Way::Cut { lsn, dropped_records } => (format!("--cut {lsn}"), dropped_records),
             Way::Quarantine { segment, dropped_records } => (format!("--quarantine {segment}"), dropped_records),
@@ -209,16 +209,6 @@ fn next(plan: &RepairPlan, arguments: &Arguments) -> Vec<(String, String)> {
     let left = "writes what is left into a new log, and leaves this one";
     next.extend(salvages(plan, &arguments.dir).into_iter().map(|way| (way, left.to_owned())));
     next
-}
-
-/// Whether another way is the one of the plan once more: all of a segment goes in which nothing is left to keep.
-fn is_same(plan: &RepairPlan, way: &Way) -> bool {
-    let Way::Quarantine { segment: of, dropped_records } = way else { return false };
-    let passes_over = |step: &Step| match step {
-        Step::Rewrite { segment, .. } | Step::PutBack { segment, .. } => segment == of,
-        _ => false,
-    };
-    *dropped_records <= plan.dropped_records && plan.steps.iter().any(passes_over)
 }
 
 /// The commands that write into new logs what is left. Where it is in doubt whether anything is, it is looked for.

@@ -84,7 +84,8 @@ pub struct RepairPlan {
     pub before: Lsn,
     /// What else an operator should know, as [`verify`](super::verify) tells it, and what becomes of the cursors.
     pub notes: Vec<String>,
-    /// The other ways out of the damage, where none was asked for and this one costs a record. None of what was done.
+    /// The other ways out of the damage that drop more, where none was asked for and this one costs a record. None of what
+    /// was done.
     pub others: Vec<Way>,
 }
 
@@ -380,10 +381,13 @@ impl Case<'_> {
         let cut = dropped(Repair::new().cut(lsn)).ok().map(|dropped_records| Way::Cut { lsn, dropped_records });
         let names = self.storage.list().map_err(|e| Error::io("list", self.storage.path(), e))?;
         let is_there = |fault: &&Fault| names.iter().any(|(name, plain)| *plain && *name == *fault.segment);
+        // One that drops no more leaves the same.
+        let cut = cut
+            .filter(|way| matches!(way, Way::Cut { dropped_records, .. } if *dropped_records > plan.dropped_records));
         let quarantine = plan.faults.iter().find(is_there).and_then(|fault| {
             let segment = fault.segment.clone();
             let dropped_records = dropped(Repair::new().quarantine(&segment)).ok()?;
-            Some(Way::Quarantine { segment, dropped_records })
+            (dropped_records > plan.dropped_records).then_some(Way::Quarantine { segment, dropped_records })
         });
         self.tally.check()?;
         Ok(cut.into_iter().chain(quarantine).collect())

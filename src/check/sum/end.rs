@@ -69,12 +69,20 @@ impl Sum<'_> {
     /// Adds the segments above the log's newest of which nothing can be read.
     fn unread_above(&mut self, top: Option<usize>) {
         for (index, found) in self.plan.survey.segments.iter().enumerate().skip(top.map_or(0, |top| top + 1)) {
-            let Some(what) = found.unreadable() else { continue };
+            let Some(mut what) = found.unreadable() else { continue };
             // What was durable above the last segment lay in it.
             let held = top.is_some() && self.end < self.durable && found.base >= self.limit;
             let from = found.base.saturating_add(u64::from(BLOCK));
             let lost_bytes = if held { self.durable.saturating_sub(from) } else { 0 };
-            let is_blank = self.plan.parts.get(index).is_some_and(|part| part.blank);
+            let part = self.plan.parts.get(index);
+            let is_blank = part.is_some_and(|part| part.blank);
+            if !is_blank
+                && found.length > u64::from(BLOCK)
+                && found.other.is_none()
+                && part.is_some_and(|part| part.place.is_none())
+            {
+                what = format!("{what}; {}", words::UNKNOWN);
+            }
             // Where MARK is another log's, this may be what is left of the log that belongs here.
             let is_sure = is_blank && lost_bytes == 0 && !self.plan.survey.foreign_mark;
             let lost_records = is_sure.then_some(0);
