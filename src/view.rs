@@ -23,7 +23,7 @@ use crate::format::{BLOCK, FRAME, FrameHeader, FrameKind, Mark, Seal, frame_size
 use crate::mark::{LOOK, Said};
 use crate::options::RecoveryMode;
 use crate::read::Segments;
-use crate::recovery::{find, missing, read_marks, survey_beside};
+use crate::recovery::{find, front, missing, read_marks, survey_beside};
 use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::segment::Segment;
 use crate::storage::{Background, File, Next, Storage, read_full};
@@ -150,8 +150,10 @@ impl View {
                 return Ok(true);
             }
             let Some((next, seal)) = self.successor(&newest, durable, shown, tip.end)? else {
+                // It may have been cleaned since MARK was read, and what comes next with it.
+                let is_cleaned = known > tip.end && front(&*self.storage, Some(self.log_id))? > newest.base;
                 // Damage, unless the directory changed meanwhile.
-                return Ok(known <= tip.end || tip.idle < STUCK);
+                return Ok(known <= tip.end || !is_cleaned && tip.idle < STUCK);
             };
             newest.seal(seal);
             // What was read beyond was cut off.

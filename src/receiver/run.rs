@@ -116,7 +116,8 @@ impl Receiver {
     }
 
     /// Receives until `stop` is set, then stops in order: everything read is durable and committed, the group is
-    /// left, the log closed. `stop` is looked at every 100 ms at least.
+    /// left, the log closed. `stop` is looked at every 100 ms, or every [`Config::retry_interval`] if that is longer, but not
+    /// while the source is asked something or a revocation waits for the disk ([`Config::drain_timeout`]).
     ///
     /// # Errors
     /// What ended it. Whatever is in the log stays; what is not will be read again.

@@ -1,6 +1,6 @@
 //! Faults of readers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use seawall::sim::{Disk, Failing, Operation};
@@ -281,4 +281,34 @@ fn a_view_lets_go_of_what_was_cleaned() {
     view.look().unwrap();
     assert_eq!((segments, view.split(usize::MAX).len()), (12, 1));
     assert!(used - disk.used() >= 4 * (16 << 10), "{used} bytes, and {} then", disk.used());
+}
+
+/// A writer cleaned all that a view knew, and what came next, between its look at MARK and the listing: the look was done, and
+/// showed no more than before.
+#[test]
+fn a_look_that_a_clean_overtakes_shows_what_was_durable_before_it() {
+    let disk = Disk::new(7);
+    let wal = Arc::new(small().open_on(disk.mount()).unwrap());
+    wal.append(b"one").unwrap().wait().unwrap();
+    let failing = Failing::new(disk.mount());
+    let view = small().open_read_only_on(Arc::<Failing>::clone(&failing)).unwrap();
+    let mut last = Lsn(0);
+    for payload in [b"two", b"thr"] {
+        wal.rotate().unwrap();
+        last = wal.append(payload).unwrap().wait().unwrap();
+    }
+    let durable = wal.durable_lsn();
+    let (writer, done) = (Arc::clone(&wal), AtomicBool::new(false));
+    failing.before(Operation::List, move || {
+        if !done.swap(true, Ordering::SeqCst) {
+            writer.clean_before_lsn(last).unwrap();
+            for _ in 0..3 {
+                writer.rotate().unwrap();
+                writer.append(b"on").unwrap().wait().unwrap();
+            }
+        }
+    });
+    let shown = view.look().unwrap();
+    assert!(shown >= durable, "{shown}, durable before: {durable}");
+    assert_eq!(view.get(last).unwrap().payload, b"thr"[..]);
 }

@@ -62,7 +62,8 @@ pub struct Arguments {
     /// Size of the log's segments, 16KiB to 1GiB
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::size)]
     segment_size: u64,
-    /// Never take more than this on disk, at least four segments: intake pauses until there is room
+    /// Take no further segment beyond this on disk, at least four segments: intake pauses until there is room. An offset
+    /// table that lets the log be cleaned may take one more
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     max_disk_bytes: Option<u64>,
     /// Remove segments all of whose records were received longer ago than this; the newest stays until more is received
