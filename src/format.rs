@@ -123,6 +123,7 @@ use crc32fast::Hasher;
 use check::{check, undo};
 pub(crate) use left::Left;
 pub(crate) use link::{Cursor, Link, Seal};
+pub(crate) use mend::{bits, mendings};
 pub(crate) use names::{aside_of, base_in, is_unfinished, segment_base, segment_name, unfinished_name, was_unfinished};
 
 /// Bytes of the block that holds a header; the offset of the first frame.
@@ -293,15 +294,9 @@ pub(crate) fn seeds(block: &[u8], base: u64) -> impl Iterator<Item = u32> {
 /// with at most one other byte put right the seed is its checksum. Of more damage it is not known which bytes still hold.
 pub(crate) fn is_elsewhere(block: &[u8], seed: u32, base: u64) -> bool {
     let Some(header) = block.first_chunk::<HEADER>() else { return false };
-    let mut others = (0..HEADER).filter(|at| !(48..56).contains(at));
+    let others = (0..HEADER).filter(|at| !(48..56).contains(at));
     u64_at(header, 48) != Some(base)
-        && others.any(|at| {
-            let mut mended = *header;
-            (0..=u8::MAX).any(|byte| {
-                mended.iter_mut().skip(at).take(1).for_each(|place| *place = byte);
-                header_checksum(&mended) == Some(seed)
-            })
-        })
+        && mendings(*header, others, 0..=u8::MAX).any(|mended| header_checksum(&mended) == Some(seed))
 }
 
 /// What a frame is.

@@ -325,7 +325,8 @@ impl Writer {
         }
         // Crash: a segment shorter than it was made is damage, unless MARK says durably that the log ended there.
         self.write_mark(true)?;
-        // In the other slot too: what rots of a log that is closed takes one.
+        // In the other slot too, for what rots of a log that is closed takes one. Crash: the first is synced before that is
+        // written over.
         self.write_mark(true)?;
         if let Some((segment, end)) = tip {
             self.maker.cut(&segment, end);

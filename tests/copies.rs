@@ -240,3 +240,31 @@ fn a_header_in_the_wrong_place_costs_nothing() {
         assert!(report.notes.iter().any(|note| note.contains("holds 13 valid records, all of them")), "{report}");
     }
 }
+
+/// A spare was made ready as another segment, and a hand gave it another name: in it still lies the link of the segment that it
+/// was before, which is no part of the log.
+#[test]
+fn what_a_file_held_before_it_was_used_again_is_no_segment_with_a_header_in_the_wrong_place() {
+    let disk = Disk::new(4);
+    let wal = open(&disk);
+    for _ in 0..3 {
+        fill(&wal);
+        wal.rotate().unwrap();
+    }
+    fill(&wal);
+    wal.clean_before_lsn(wal.durable_lsn()).unwrap();
+    wal.prepare().unwrap();
+    let (kept, newest) = (wal.stats().segments, used(&disk));
+    let log: Vec<_> = wal.kept().iter().map(|kept| kept.segment.clone()).collect();
+    let again: Vec<_> = newest.into_iter().filter(|name| !log.contains(name)).collect();
+    assert!(!again.is_empty() && kept == 1, "nothing was used again");
+    disk.crash(Keep::All);
+    drop(wal);
+    let above = "00000000000001048576.wal";
+    disk.rename(again.last().unwrap(), above);
+    let report = Verify::new().run_on(disk.mount()).unwrap();
+    assert_eq!((report.records, report.segments), (EACH, 1), "{report}");
+    let fault = report.faults.iter().find(|fault| fault.segment == above).unwrap();
+    assert_eq!((fault.what.as_str(), fault.beyond), ("the header is another segment's", 0), "{report}");
+    assert_eq!(repaired(&disk).0, EACH);
+}

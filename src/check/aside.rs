@@ -3,8 +3,8 @@
 use std::{io, iter};
 
 use crate::error::{listed, plural};
-use crate::format::{Header, base_in};
-use crate::recovery::misplaced;
+use crate::format::base_in;
+use crate::recovery::own_header;
 use crate::scan::Place;
 use crate::storage::{File, Storage, is_zero, read_head};
 
@@ -49,13 +49,10 @@ pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
 fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<Option<(u64, u64)>> {
     let file = storage.open(name, false)?;
     let head = read_head(&*file)?;
-    let decoded = Header::decode(&head).map_err(|_| ()).and_then(|sound| {
-        let is_misplaced = base_in(name).is_some_and(|base| misplaced(&head, base).is_some());
-        if is_misplaced { Err(()) } else { Ok(sound) }
-    });
+    let sound = own_header(&head, base_in(name));
     // Of another log's there is nothing to miss, nor of what is not there.
-    let nothing = (decoded.is_ok() || is_zero(&*file, 0)?).then_some((0, 0));
-    let header = decoded.ok().filter(|(header, _)| examined.plan.survey.log_id == Some(header.log_id));
+    let nothing = (sound.is_some() || is_zero(&*file, 0)?).then_some((0, 0));
+    let header = sound.filter(|(header, _)| examined.plan.survey.log_id == Some(header.log_id));
     let Some(base) = header.map(|(header, _)| header.base).or_else(|| base_in(name)) else { return Ok(nothing) };
     let log = member(examined, base);
     // A segment is written anew under its seed, so that tells how to read one that was copied aside without a header.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::bugs::Bugs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BadHeader, Header, segment_base};
-use crate::recovery::{Survey, TRIES, find, misplaced, missing, survey_beside};
+use crate::recovery::{Survey, beside, find, missing, own_header, survey_beside};
 use crate::storage::{Fs, Storage, not_found, read_head};
 
 use super::plan::Plan;
@@ -52,13 +52,9 @@ impl Subject {
             return self.lone(name);
         }
         let storage = &*self.storage;
-        let mut tries = 0;
-        let plan = loop {
-            match Plan::read(storage) {
-                Err(e) if missing(&e) && e.path() == Some(storage.path()) => return Err(not_found(storage)),
-                Err(e) if missing(&e) && tries < TRIES => tries += 1,
-                plan => break plan?,
-            }
+        let plan = match beside(storage, || Plan::read(storage)) {
+            Err(e) if missing(&e) => return Err(not_found(storage)),
+            plan => plan?,
         };
         if plan.survey.log_id.is_none() && plan.survey.segments.is_empty() {
             return Err(not_found(storage));
@@ -91,8 +87,7 @@ impl Subject {
         let head = read_head(&*file).map_err(|e| Error::io("read", &path, e))?;
         let decoded = Header::decode(&head);
         let named = || name.split_once('.').and_then(|(base, _)| segment_base(&format!("{base}.wal")));
-        let is_misplaced = named().is_some_and(|base| misplaced(&head, base).is_some());
-        let header = decoded.ok().map(|(header, _)| header).filter(|_| !is_misplaced);
+        let header = own_header(&head, named()).map(|(header, _)| header);
         // Of a newer version's the name is not asked: `find` refuses it.
         let newer = (decoded == Err(BadHeader::TooNew)).then_some(0);
         let Some(base) = header.map(|header| header.base).or(newer).or_else(named) else {

@@ -1,6 +1,25 @@
-//! The header of a frame of which one byte is wrong: its check tells which.
+//! Headers of which one byte is wrong: their checks tell which.
 
 use super::{FRAME, FrameHeader};
+
+/// The bytes with one of the masks laid over one of the places, in turn.
+pub(crate) fn mendings<const N: usize>(
+    bytes: [u8; N],
+    places: impl Iterator<Item = usize>,
+    masks: impl Iterator<Item = u8> + Clone,
+) -> impl Iterator<Item = [u8; N]> {
+    let wrong = places.flat_map(move |at| masks.clone().map(move |mask| (at, mask)));
+    wrong.map(move |(at, mask)| {
+        let mut mended = bytes;
+        mended.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= mask);
+        mended
+    })
+}
+
+/// The masks of which each is one bit.
+pub(crate) fn bits() -> impl Iterator<Item = u8> + Clone {
+    (0..8).map(|bit| 1 << bit)
+}
 
 impl FrameHeader {
     /// Its bytes at `offset` of a segment with `seed`, if one of the `masks` makes the check hold in one place. That other
@@ -11,12 +30,6 @@ impl FrameHeader {
         offset: u32,
         masks: impl Iterator<Item = u8> + Clone,
     ) -> Option<[u8; FRAME as usize]> {
-        let wrong = (0..frame.len()).flat_map(|at| masks.clone().map(move |mask| (at, mask)));
-        let mended = |(at, mask)| {
-            let mut bytes = *frame;
-            bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= mask);
-            bytes
-        };
-        wrong.map(mended).find(|bytes| FrameHeader::decode(bytes, seed, offset).is_some())
+        mendings(*frame, 0..frame.len(), masks).find(|bytes| FrameHeader::decode(bytes, seed, offset).is_some())
     }
 }

@@ -11,16 +11,21 @@ pub(crate) const TRIES: usize = 10;
 
 /// As [`survey`], beside a writer.
 pub(crate) fn survey_beside(storage: &dyn Storage) -> Result<Survey> {
+    beside(storage, || survey(storage, false, Bugs::default()))
+}
+
+/// Looks again where a file was gone meanwhile. That the directory is, is no writer's doing.
+pub(crate) fn beside<T>(storage: &dyn Storage, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let mut tries = 0;
     loop {
-        match survey(storage, false, Bugs::default()) {
+        match look() {
             Err(e) if missing(&e) && e.path() != Some(storage.path()) => {
                 tries += 1;
                 if tries > TRIES {
                     return Err(too_fast("read", &e));
                 }
             }
-            surveyed => return surveyed,
+            looked => return looked,
         }
     }
 }

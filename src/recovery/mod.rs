@@ -19,12 +19,13 @@ use crate::options::RecoveryMode;
 use crate::scan::{Scan, Summary, apply_notes, look_ahead, scan};
 use crate::storage::{File, Storage, read_full, write_full};
 
-pub(crate) use beside::{TRIES, survey_beside, too_fast};
+pub(crate) use beside::{TRIES, beside, survey_beside, too_fast};
 pub(crate) use chain::{Broken, Chain, short};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
 pub(crate) use survey::{
-    Found, Survey, blocked, ceiling, cut_short, find, front, misplaced, missing, read_link, read_marks, strays, survey,
+    Found, Survey, blocked, ceiling, cut_short, find, front, misplaced, missing, own_header, read_link, read_marks,
+    strays, survey,
 };
 
 /// Bytes written again at once.

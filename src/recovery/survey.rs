@@ -311,6 +311,12 @@ pub(crate) fn misplaced(head: &[u8], base: u64) -> Option<(u32, Link)> {
     Some((seed, link))
 }
 
+/// The sound header of a file that is named for the segment at `base`, unless only its page is another's.
+pub(crate) fn own_header(head: &[u8], base: Option<u64>) -> Option<(Header, u32)> {
+    let is_misplaced = base.is_some_and(|base| misplaced(head, base).is_some());
+    Header::decode(head).ok().filter(|_| !is_misplaced)
+}
+
 fn link_of(header: &FrameHeader, payload: &[u8], lsn: u64) -> Option<(Link, u64)> {
     if header.kind != Some(FrameKind::Link) || header.more {
         return None;

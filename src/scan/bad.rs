@@ -4,7 +4,7 @@ use std::io;
 
 use crate::bugs::Bugs;
 use crate::error::Damage;
-use crate::format::{BLOCK, FRAME, FrameHeader, frame_size, sum};
+use crate::format::{BLOCK, FRAME, FrameHeader, bits, frame_size, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::storage::File;
 
@@ -65,8 +65,7 @@ fn mended(
     frame: &[u8; FRAME as usize],
 ) -> io::Result<Option<FrameHeader>> {
     let short = u32::try_from(offset).unwrap_or(u32::MAX);
-    let bits = (0..8).map(|bit| 1 << bit);
-    let mended = FrameHeader::mended(frame, place.seed, short, bits).and_then(|frame| FrameHeader::unchecked(&frame));
+    let mended = FrameHeader::mended(frame, place.seed, short, bits()).and_then(|frame| FrameHeader::unchecked(&frame));
     let Some(header) = mended.filter(|header| header.kind.is_some()) else { return Ok(None) };
     let end = offset + frame_size(u64::from(header.length));
     let goes_on = end == place.limit || frame_at(window, place, end, Bugs::default())?.is_some();

@@ -45,6 +45,10 @@ fn the_figures_are_those_of_the_live_log() {
     // What only grows is no gauge.
     assert_eq!(value("seawall_appended_records_total"), Some(2001), "{shown}");
     assert!(!shown.contains("seawall_appended_records "), "{shown}");
+    // Nothing that a terminal would obey.
+    wal.cursor("z\u{1b}[2J").unwrap().release(wal.durable_lsn()).unwrap();
+    let shown = String::from_utf8(seawall(&["stats", "--prometheus", dir]).stdout).unwrap();
+    assert!(shown.contains("cursor=\"z\u{fffd}[2J\"") && !shown.contains('\u{1b}'), "{shown}");
 }
 
 #[test]

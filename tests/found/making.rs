@@ -337,3 +337,29 @@ fn a_log_that_holds_more_than_its_new_bound_is_cleaned_by_a_checkpoint() {
         wal.append(&[3; 5000]).unwrap().wait().unwrap();
     }
 }
+
+/// Each life takes a checkpoint and none cleans, until the bound refuses one: what it was told to do was to append one.
+#[test]
+fn a_checkpoint_that_a_full_log_refuses_is_not_told_to_append_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || small().max_disk_bytes(4 * (16 << 10));
+    let mut refused = None;
+    for _ in 0..40 {
+        let wal = options().open(dir.path()).unwrap();
+        refused = wal.append_checkpoint(b"where I stand").err();
+        if refused.is_some() {
+            break;
+        }
+        wal.sync().unwrap();
+        wal.close().unwrap();
+    }
+    let error = refused.expect("the bound holds");
+    assert_eq!(*error.kind(), ErrorKind::LogFull);
+    assert!(!error.to_string().contains("append a checkpoint"), "{error}");
+    // What it says instead.
+    let wal = options().open(dir.path()).unwrap();
+    let record = wal.append(b"no room").unwrap_err();
+    assert!(record.to_string().contains("append a checkpoint, for which room is kept"), "{record}");
+    wal.clean_before_lsn(Lsn::MAX).unwrap();
+    wal.append_checkpoint(b"room again").unwrap().wait().unwrap();
+}

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use seawall::sim::{Disk, Failing, Operation};
+use seawall::check::{Verify, frames_on, inspect_on};
+use seawall::sim::{Disk, Failing, Fault, Operation};
 use seawall::{ErrorKind, Lsn, Options};
 
 use super::small;
@@ -311,4 +312,26 @@ fn a_look_that_a_clean_overtakes_shows_what_was_durable_before_it() {
     let shown = view.look().unwrap();
     assert!(shown >= durable, "{shown}, durable before: {durable}");
     assert_eq!(view.get(last).unwrap().payload, b"thr"[..]);
+}
+
+/// A file that is gone at each look was told as that, by the system's own words.
+#[test]
+fn who_is_overtaken_by_a_writer_at_each_look_says_so() {
+    let disk = Disk::new(7);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(b"one").unwrap().wait().unwrap();
+    let failing = Failing::new(disk.mount());
+    failing.fail(Fault::new(Operation::Open).on(".wal").kind(std::io::ErrorKind::NotFound).for_good());
+    let storage = || Arc::<Failing>::clone(&failing);
+    let told = [
+        small().open_read_only_on(storage()).map(|_| ()),
+        Verify::new().run_on(storage()).map(|_| ()),
+        inspect_on(storage()).map(|_| ()),
+        frames_on(storage()).map(|_| ()),
+    ];
+    for told in told {
+        let error = told.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Io, "{error}");
+        assert!(error.to_string().contains("a writer goes on faster than this can be looked at; try again"), "{error}");
+    }
 }

@@ -333,10 +333,8 @@ fn produce_large(broker: &Broker, count: usize) {
     }
 }
 
-/// A life that was killed before its first table, and one that only cleaned: the beginnings of the chains were gone, and
-/// nothing stood for them.
-#[test]
-fn entries_without_a_table_go_only_once_there_is_one() {
+/// A log of forty records that was killed before its first table, and how to clean it.
+fn killed_without_a_table() -> (Broker, Disk, Config) {
     let (broker, disk) = (broker(1), Disk::new(1));
     disk.threads(true);
     let life = Life::start(&broker, disk.mount(), without_tables());
@@ -345,39 +343,42 @@ fn entries_without_a_table_go_only_once_there_is_one() {
     life.cut_off(&disk);
     let mut config = without_tables();
     (config.retain, config.clean_interval) = (Some(ms(1)), ms(5));
-    let life = Life::start(&broker, disk.mount(), config);
-    assert!(life.recovered.checkpoint.is_none());
+    (broker, disk, config)
+}
+
+/// Old segments go, and what is left is read by the table that stands for them.
+#[track_caller]
+fn is_cleaned_to_a_table(life: Life, broker: &Broker, disk: &Disk) {
     life.expect("old segments go", |life| life.status().cleaned > 0);
     assert_eq!(life.status().checkpoints, 1);
     life.stop();
-    let life = Life::start(&broker, disk.mount(), without_tables());
+    let life = Life::start(broker, disk.mount(), without_tables());
     assert_eq!(life.recovered.table.iter().map(|(_, _, mark)| mark.next).collect::<Vec<_>>(), [40]);
     life.stop();
+}
+
+/// A life that was killed before its first table, and one that only cleaned: the beginnings of the chains were gone, and
+/// nothing stood for them.
+#[test]
+fn entries_without_a_table_go_only_once_there_is_one() {
+    let (broker, disk, config) = killed_without_a_table();
+    let life = Life::start(&broker, disk.mount(), config);
+    assert!(life.recovered.checkpoint.is_none());
+    is_cleaned_to_a_table(life, &broker, &disk);
 }
 
 /// The same on a disk that has no room for the first table.
 #[test]
 fn entries_stay_where_a_full_disk_takes_no_table() {
-    let (broker, disk) = (broker(1), Disk::new(1));
-    disk.threads(true);
-    let life = Life::start(&broker, disk.mount(), without_tables());
-    produce_large(&broker, 40);
-    life.expect_all_committed();
-    life.cut_off(&disk);
+    let (broker, disk, config) = killed_without_a_table();
     let failing = Failing::new(disk.mount());
-    let mut config = without_tables();
-    (config.retain, config.clean_interval) = (Some(ms(1)), ms(5));
     failing.fail(Fault::new(Operation::Allocate).kind(std::io::ErrorKind::StorageFull).for_good());
     let life = Life::start(&broker, Arc::<Failing>::clone(&failing), config);
     let tried = || failing.count(Operation::Allocate);
     life.expect("a table is tried again and again", |_| tried() > 5);
     assert_eq!((life.status().checkpoints, life.status().cleaned), (0, 0));
     failing.heal();
-    life.expect("old segments go", |life| life.status().cleaned > 0);
-    life.stop();
-    let life = Life::start(&broker, disk.mount(), without_tables());
-    assert_eq!(life.recovered.table.iter().map(|(_, _, mark)| mark.next).collect::<Vec<_>>(), [40]);
-    life.stop();
+    is_cleaned_to_a_table(life, &broker, &disk);
 }
 
 /// What an earlier life had recorded after its last table counted for nothing: the full log wrote no newer table, and

@@ -97,3 +97,26 @@ fn what_goes_with_a_lost_header_is_told() {
     let plan = Repair::new().run_on(disk.mount()).unwrap();
     assert_eq!((plan.kept_records, plan.dropped_records), (RECORDS - BATCH, BATCH - 1), "{plan}");
 }
+
+/// With one bit put right it would be a header, of a frame that no other follows: of what lies within its length all counts.
+#[test]
+fn a_header_that_one_bit_makes_is_none_where_nothing_follows_it() {
+    let (disk, lone) = log();
+    let name = "00000000000000000000.wal";
+    let mut bytes = disk.file(name).unwrap();
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let at = lone[0].0 as usize;
+    let (seed, length) = (number(12), number(at + 4) + 300);
+    bytes[at + 4..at + 8].copy_from_slice(&length.to_le_bytes());
+    let mut check = crc32fast::Hasher::new_with_initial(seed);
+    check.update(&(at as u32).to_le_bytes());
+    check.update(&bytes[at + 4..at + FRAME]);
+    bytes[at..at + 4].copy_from_slice(&(check.finalize() ^ 1).to_le_bytes());
+    disk.put(name, bytes);
+    let report = Verify::new().run_on(disk.mount()).unwrap();
+    assert_eq!(
+        (report.records, report.faults[0].lost_bytes, report.faults[0].dropped),
+        (RECORDS - 1, 32, BATCH),
+        "{report}"
+    );
+}

@@ -207,12 +207,13 @@ fn next(plan: &RepairPlan, arguments: &Arguments) -> Vec<(String, String)> {
         next.push((format!("seawall repair {dir} {way}"), format!("drops {}", counted(*dropped, "valid record"))));
     }
     let left = "writes what is left into a new log, and leaves this one";
-    next.extend(salvages(plan, &arguments.dir).into_iter().map(|way| (way, left.to_owned())));
+    next.extend(salvages(plan, arguments).into_iter().map(|way| (way, left.to_owned())));
     next
 }
 
 /// The commands that write into new logs what is left. Where it is in doubt whether anything is, it is looked for.
-fn salvages(plan: &RepairPlan, dir: &Path) -> Vec<String> {
+fn salvages(plan: &RepairPlan, arguments: &Arguments) -> Vec<String> {
+    let dir = arguments.dir.as_path();
     let way = |log: &str| failure::salvage(&[dir], Some(log));
     let overview = check::inspect(dir).ok();
     // Salvage knows a log by a header.
@@ -226,7 +227,7 @@ fn salvages(plan: &RepairPlan, dir: &Path) -> Vec<String> {
     if let Some(id) = ours.filter(|_| all_named) {
         return vec![way(&hex(&id))];
     }
-    let meter = Meter::new(false);
+    let meter = Meter::new(arguments.json);
     let progress = |progress| meter.told(progress);
     let found = Salvage::new().progress(&progress).run(&[dir]);
     let logs = found.iter().flat_map(|found| found.logs());

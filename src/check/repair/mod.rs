@@ -368,26 +368,23 @@ impl Case<'_> {
 
     /// The ways out but for the one of this plan. One that cannot be planned is left out.
     fn others(&self, plan: &RepairPlan) -> Result<Vec<Way>> {
+        // One that drops no more leaves the same.
         let dropped = |way: Repair<'_>| {
-            way.check(self.storage, &self.examined)
-                .and_then(|()| way.lay_out(self))
-                .map(|(plan, _)| plan.dropped_records)
+            let laid_out = way.check(self.storage, &self.examined).and_then(|()| way.lay_out(self));
+            laid_out.ok().map(|(other, _)| other.dropped_records).filter(|dropped| *dropped > plan.dropped_records)
         };
         if plan.dropped_records == 0 && plan.lost_records == Some(0) {
             // It costs nothing.
             return Ok(Vec::new());
         }
         let Some(lsn) = plan.faults.iter().map(|fault| fault.lsn).min() else { return Ok(Vec::new()) };
-        let cut = dropped(Repair::new().cut(lsn)).ok().map(|dropped_records| Way::Cut { lsn, dropped_records });
+        let cut = dropped(Repair::new().cut(lsn)).map(|dropped_records| Way::Cut { lsn, dropped_records });
         let names = self.storage.list().map_err(|e| Error::io("list", self.storage.path(), e))?;
         let is_there = |fault: &&Fault| names.iter().any(|(name, plain)| *plain && *name == *fault.segment);
-        // One that drops no more leaves the same.
-        let cut = cut
-            .filter(|way| matches!(way, Way::Cut { dropped_records, .. } if *dropped_records > plan.dropped_records));
         let quarantine = plan.faults.iter().find(is_there).and_then(|fault| {
             let segment = fault.segment.clone();
-            let dropped_records = dropped(Repair::new().quarantine(&segment)).ok()?;
-            (dropped_records > plan.dropped_records).then_some(Way::Quarantine { segment, dropped_records })
+            let dropped_records = dropped(Repair::new().quarantine(&segment))?;
+            Some(Way::Quarantine { segment, dropped_records })
         });
         self.tally.check()?;
         Ok(cut.into_iter().chain(quarantine).collect())

@@ -7,7 +7,9 @@ use std::slice;
 use crc32fast::Hasher;
 
 use crate::error::Result;
-use crate::format::{BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_LEN, MARK_SLOT, Mark, sum};
+use crate::format::{
+    BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_LEN, MARK_SLOT, Mark, bits, mendings, sum,
+};
 use crate::recovery::missing;
 use crate::storage::File;
 
@@ -178,20 +180,12 @@ fn mended_frame(
 /// A header of which one bit is wrong: its checksum tells which.
 fn mended(bytes: &[u8]) -> Option<(Header, u32)> {
     let (sample, _) = Header { log_id: [0; 16], base: 0, capacity: 0, salt: 0 }.encode();
-    let mut bytes: [u8; 72] = bytes.first_chunk().copied()?;
+    let bytes: [u8; 72] = bytes.first_chunk().copied()?;
     let same = (0..12).chain(16..32);
     if same.filter(|at| bytes.get(*at) != sample.get(*at)).count() > 1 {
         return None;
     }
-    for bit in 0..bytes.len() * 8 {
-        let mask = 1 << (bit % 8);
-        *bytes.get_mut(bit / 8)? ^= mask;
-        if let Ok(found) = Header::decode(&bytes) {
-            return Some(found);
-        }
-        *bytes.get_mut(bit / 8)? ^= mask;
-    }
-    None
+    mendings(bytes, 0..bytes.len(), bits()).find_map(|mended| Header::decode(&mended).ok())
 }
 
 /// A payload of which one bit is wrong: its checksum tells which.

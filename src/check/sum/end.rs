@@ -76,11 +76,8 @@ impl Sum<'_> {
             let lost_bytes = if held { self.durable.saturating_sub(from) } else { 0 };
             let part = self.plan.parts.get(index);
             let is_blank = part.is_some_and(|part| part.blank);
-            if !is_blank
-                && found.length > u64::from(BLOCK)
-                && found.other.is_none()
-                && part.is_some_and(|part| part.place.is_none())
-            {
+            let is_unread = part.is_some_and(|part| part.place.is_none()) && found.other.is_none();
+            if is_unread && !is_blank && found.length > u64::from(BLOCK) {
                 what = format!("{what}; {}", words::UNKNOWN);
             }
             // Where MARK is another log's, this may be what is left of the log that belongs here.
