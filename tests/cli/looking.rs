@@ -94,6 +94,18 @@ fn a_lone_file_is_verified_and_dumped_by_its_header() {
     for command in ["verify", "dump"] {
         assert_eq!(seawall(&[command, text(&copy)]).status.code(), Some(2));
     }
+    // Where it lies in its log, that tells more.
+    let (dir, first) = (text(temp.path()), first_segment(temp.path()));
+    flip(&first, 20_000);
+    let way = format!("next     seawall verify {dir}   |   seawall salvage ");
+    for (file, is_in_log) in [(&first, true), (&copy, false)] {
+        let told = String::from_utf8(seawall(&["verify", text(file)]).stdout).unwrap();
+        assert_eq!(
+            (told.contains(&way), told.contains("next     seawall salvage ")),
+            (is_in_log, !is_in_log),
+            "{told}"
+        );
+    }
     // From beside it, without a directory.
     let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
     let output = command.args(["verify", "sent"]).current_dir(elsewhere.path()).output().unwrap();

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::exit;
 use crate::inspect::directory;
 use crate::out::{self, Plain, counted};
-use crate::target::{beside_log, is_logs, is_used, log_around};
+use crate::target::{beside_log, is_logs, is_used, log_around, log_of_segment};
 
 /// The help of `--json` for what fails.
 pub const JSON: &str = "\
@@ -82,7 +82,9 @@ pub fn next(ways: &[String]) -> String {
 pub fn ways(path: &Path, at: Option<Lsn>) -> Vec<String> {
     let dir = shell(path);
     if path.is_file() {
-        return vec![salvage(&[path], None)];
+        // The whole log tells more, and can be brought back in its place.
+        let verify = log_of_segment(path).map(|dir| format!("seawall verify {}", shell(dir)));
+        return verify.into_iter().chain([salvage(&[path], None)]).collect();
     }
     let look = at.map_or_else(|| format!("seawall verify {dir}"), |lsn| format!("seawall inspect {dir} --at {lsn}"));
     vec![look, format!("seawall repair --dry-run {dir}")]
