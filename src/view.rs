@@ -37,7 +37,8 @@ pub(crate) use looked::Looked;
 /// a segment durably and not have come to say so in MARK.
 const IDLE_LOOKS: u32 = 100;
 
-/// Looks after which what is durable and not there is looked into.
+/// Looks that find nothing of what the writer says is durable, in a row, after which the directory is looked at anew: one
+/// may fall between two steps of the writer, so many do not.
 const STUCK: u32 = 4;
 
 /// The segments known, and how far they may be shown.
@@ -137,7 +138,8 @@ impl View {
         Ok(now)
     }
 
-    /// Reads on from the newest segment that is known; `false` if what is durable is not there.
+    /// Reads on in the newest segment that is known, and in those that were begun since. `false` if the directory is to be
+    /// looked at anew: what is known to be durable is not there, and was cleaned, or has not come for `STUCK` looks.
     fn go_on(&self, tip: &mut Tip, mut newest: Arc<Segment>, marked: Said) -> Result<bool> {
         loop {
             let moved = tip.read_on(self, &newest)?;
@@ -152,7 +154,6 @@ impl View {
             let Some((next, seal)) = self.successor(&newest, durable, shown, tip.end)? else {
                 // It may have been cleaned since MARK was read, and what comes next with it.
                 let is_cleaned = known > tip.end && front(&*self.storage, Some(self.log_id))? > newest.base;
-                // Damage, unless the directory changed meanwhile.
                 return Ok(known <= tip.end || !is_cleaned && tip.idle < STUCK);
             };
             newest.seal(seal);

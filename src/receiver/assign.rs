@@ -97,7 +97,7 @@ impl Assignment {
     /// Forgets partitions that were taken away again; `false` if none are left.
     pub(super) fn without(&mut self, gone: &[Partition]) -> bool {
         self.partitions.retain(|partition| !gone.contains(partition));
-        // Those decided stay the first of the rest.
+        // Those decided stay the first of the rest, which are as many as are asked for again: the answer's are in their order.
         self.decided.retain(|decided| !gone.contains(&decided.partition));
         self.committed = None;
         !self.partitions.is_empty()

@@ -61,6 +61,7 @@ struct State {
     queue: VecDeque<Numbered>,
     pushed: u64,
     done: u64,
+    /// What is durable.
     table: OffsetTable,
     full: Option<Error>,
     failure: Option<ReceiveError>,

@@ -3,6 +3,14 @@
 //! Each entry chains on the one before: a range's `from` is the `next` the table holds. The head of a chain is
 //! an [`Origin`], or a table that a checkpoint kept. So blocks whose beginnings were cleaned away, with no table
 //! to stand for them, do not chain on anything and are refused rather than guessed at.
+//!
+//! A running receiver has it three times, each a step behind the one before, for each thread needs its own:
+//!
+//! | table | holds | for |
+//! |---|---|---|
+//! | the intake's `planned` | what was handed to the append thread | where an assignment resumes |
+//! | the append thread's | what was appended | what chains, and what a checkpoint says |
+//! | the line's | what is durable | commits |
 
 use std::collections::BTreeMap;
 use std::fmt;
