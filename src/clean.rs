@@ -15,7 +15,7 @@ use crate::writer::{Writer, closed};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Cleaned {
-    /// The first LSN that is left. Where nothing was removed it need not be durable that the log begins there.
+    /// All below was cleaned. Where nothing was removed it need not be durable that the log begins there.
     pub first: Lsn,
     /// The segments that are gone from the log.
     pub removed: Vec<String>,

@@ -67,7 +67,9 @@ impl Cursor {
             let lsn = log.first() + u64::from(BLOCK);
             framing.cursors.push(format::Cursor { lsn, name: name.to_owned() });
             Ok(lsn)
-        })?;
+        });
+        // Whoever asks again is not to take it for one that was noted.
+        let framed = framed.inspect_err(|_| writer.framing.lock().cursors.retain(|cursor| cursor.name != name))?;
         writer.framing.lock().cursor_made = framed.end;
         drop((one, hush));
         if !writer.options.bugs.has(Bug::CursorNotSynced) {

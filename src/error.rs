@@ -23,7 +23,16 @@ struct Inner {
     offset: Option<u64>,
     message: String,
     source: Option<io::Error>,
+    /// What poisoned the log.
+    cause: Option<Error>,
     touched: Vec<String>,
+}
+
+impl Inner {
+    fn new(kind: ErrorKind, operation: &'static str) -> Inner {
+        let (message, touched) = (String::new(), Vec::new());
+        Inner { kind, operation, path: None, offset: None, message, source: None, cause: None, touched }
+    }
 }
 
 /// What sort of error it is, and so what can be done about it.
@@ -50,7 +59,8 @@ pub enum ErrorKind {
     LogFull,
     /// Too much is in memory and not yet written, and the call may not wait. Nothing was appended.
     Backpressure,
-    /// A batch or a payload that no segment can hold, or a segment beyond the last LSN there is. Nothing was appended.
+    /// A batch that no segment of the log can hold, a payload that no frame can, or a segment beyond the last LSN there is.
+    /// Nothing was appended.
     TooLarge {
         /// What it takes on disk, in bytes.
         needs: u64,
@@ -206,16 +216,14 @@ pub(crate) fn listed(names: &[String]) -> String {
 impl Error {
     /// An error of `kind` met by `operation`.
     pub(crate) fn new(kind: ErrorKind, operation: &'static str, message: impl Into<String>) -> Error {
-        let (message, touched) = (message.into(), Vec::new());
-        Error(Arc::new(Inner { kind, operation, path: None, offset: None, message, source: None, touched }))
+        Error(Arc::new(Inner { message: message.into(), ..Inner::new(kind, operation) }))
     }
 
     /// What the system said to `operation` on `path`; a full disk becomes [`ErrorKind::DiskFull`].
     pub(crate) fn io(operation: &'static str, path: impl AsRef<Path>, source: io::Error) -> Error {
         let kind = if is_full(&source) { ErrorKind::DiskFull } else { ErrorKind::Io };
         let (path, source) = (Some(path.as_ref().to_path_buf()), Some(source));
-        let (message, touched) = (String::new(), Vec::new());
-        Error(Arc::new(Inner { kind, operation, path, offset: None, message, source, touched }))
+        Error(Arc::new(Inner { path, source, ..Inner::new(kind, operation) }))
     }
 
     /// The error for damage to the log in `directory`. On one line, as all of them are: it goes into somebody's log file.
@@ -262,15 +270,14 @@ impl Error {
 
     /// The error that a poisoned log gives from now on, for its first failure.
     pub(crate) fn poisoned(&self) -> Error {
-        Error(Arc::new(Inner {
-            kind: ErrorKind::Poisoned,
-            operation: self.0.operation,
-            path: self.0.path.clone(),
-            offset: self.0.offset,
-            message: format!("{self}; what was not yet durable is unknown: close the log and open it again"),
-            source: None,
-            touched: Vec::new(),
-        }))
+        let message = format!("{self}; what was not yet durable is unknown: close the log and open it again");
+        let (path, offset, cause) = (self.0.path.clone(), self.0.offset, Some(self.clone()));
+        Error(Arc::new(Inner { path, offset, message, cause, ..Inner::new(ErrorKind::Poisoned, self.0.operation) }))
+    }
+
+    /// Of what a poisoned log gives, the failure that poisoned it; any other as it is.
+    pub(crate) fn unpoisoned(self) -> Error {
+        self.0.cause.clone().unwrap_or(self)
     }
 
     /// What the system said, if it is about that.
@@ -303,7 +310,8 @@ impl Error {
         &self.0.touched
     }
 
-    /// Whether the same call may succeed later without anything being mended: answer 429, pause the source.
+    /// Whether nothing is wrong but that there is no room, in memory, on the disk or within the bound, so that the same call
+    /// succeeds once there is: answer 429, pause the source.
     pub fn is_backpressure(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Backpressure | ErrorKind::DiskFull | ErrorKind::LogFull)
     }
@@ -347,7 +355,7 @@ impl fmt::Debug for Error {
         if !f.alternate() {
             return fmt::Display::fmt(self, f);
         }
-        let Inner { kind, operation, path, offset, message, source, touched } = &*self.0;
+        let Inner { kind, operation, path, offset, message, source, cause: _, touched } = &*self.0;
         f.debug_struct("Error")
             .field("kind", kind)
             .field("operation", operation)

@@ -65,7 +65,8 @@ impl Log {
             None => new_log_id(&*storage)?,
         };
         let mut recovery = std::mem::take(&mut recovered.report);
-        let writer = take_over(storage, options, recovered, log_id, &mut recovery.notes)?;
+        // Nobody has the log yet: what failed is told, and not that it poisoned it.
+        let writer = take_over(storage, options, recovered, log_id, &mut recovery.notes).map_err(Error::unpoisoned)?;
         recovery.elapsed = writer.storage.now().saturating_sub(begun);
         let closing = Mutex::new(Some(lock));
         let log = Arc::new(Log { writer, recovery, log_id, closed: AtomicBool::new(false), closing });

@@ -24,6 +24,8 @@ struct State {
     file: Option<Box<dyn File>>,
     /// Another log's lies in its place.
     foreign: bool,
+    /// One lies there that could not be made, and not be removed.
+    spoiled: bool,
     mark: Mark,
     /// The slot that was synced last in this life, as `sequence & 1`, or before in a log that was cleaned. What is written
     /// without a sync goes to the other one.
@@ -53,7 +55,7 @@ impl MarkFile {
             let (slot, at) = mark.encode();
             write_full(&**file, &slot, at).and_then(|()| file.sync()).map_err(|e| io(storage, "settle", e))?;
         }
-        let state = Mutex::new(State { file, foreign, synced: mark.sequence & 1, mark });
+        let state = Mutex::new(State { file, foreign, spoiled: false, synced: mark.sequence & 1, mark });
         // One that says nothing may take some all the same.
         let length = || storage.open(MARK, false).and_then(|file| file.len()).unwrap_or(0);
         let bytes = if found.is_some() { MARK_LEN } else { length() };
@@ -73,6 +75,9 @@ impl MarkFile {
             sync_dir(storage)?;
             state.foreign = false;
         }
+        if state.spoiled {
+            self.remove_spoiled(&mut state, storage).map_err(|e| Failed::Refused(io(storage, "remove", e)))?;
+        }
         let file = match storage.create(MARK) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => storage.open(MARK, true),
             made => made,
@@ -90,16 +95,26 @@ impl MarkFile {
         });
         // Crash: with no segment named yet a torn MARK is a new log; beside segments it would weaken evidence.
         made.map_err(|e| {
-            // Made anew the next time: a sync that failed is not tried again on the same pages.
-            if storage.remove(MARK).is_ok() {
-                self.bytes.store(0, Ordering::Release);
-            }
+            // Made anew the next time: a sync that failed is not tried again on the same file. What cannot be removed now is
+            // tried then.
+            _ = self.remove_spoiled(&mut state, storage);
             Failed::Refused(io(storage, "make", e))
         })?;
         sync_dir(storage)?;
         state.synced = state.mark.sequence & 1;
         state.file = Some(file);
         self.bytes.store(MARK_LEN, Ordering::Release);
+        Ok(())
+    }
+
+    /// Removes what could not be made.
+    fn remove_spoiled(&self, state: &mut State, storage: &dyn Storage) -> std::io::Result<()> {
+        state.spoiled = true;
+        match storage.remove(MARK) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => state.spoiled = false,
+        }
+        self.bytes.store(0, Ordering::Release);
         Ok(())
     }
 

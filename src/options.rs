@@ -77,8 +77,8 @@ impl Options {
         }
     }
 
-    /// Bytes of a segment file: 16 KiB to 1 GiB, a multiple of 4 KiB. A batch takes at most 8 KiB less.
-    /// It may differ from open to open.
+    /// Bytes of a segment file: 16 KiB to 1 GiB, a multiple of 4 KiB. A batch takes at most 8 KiB less,
+    /// a payload less than 256 MiB. It may differ from open to open.
     pub fn segment_size(mut self, bytes: u64) -> Options {
         self.segment_size = bytes;
         self

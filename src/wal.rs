@@ -249,10 +249,10 @@ impl Wal {
         }
     }
 
-    /// The cursor of this name, made if there is none: then it stands at the first LSN that is left. Of at most 16,
-    /// with names of 1 to 200 bytes.
+    /// The cursor of this name, made if there is none: then it stands where the first record that is left is, or
+    /// would be. Of at most 16, with names of 1 to 200 bytes.
     ///
-    /// A new one is durable when this returns. Waits for a clean that runs.
+    /// When this returns a new one is as durable as an append is once its ticket says so. Waits for a clean that runs.
     ///
     /// # Errors
     /// `Invalid` for the name, or if there are 16 already; as [`append`](Wal::append).

@@ -201,6 +201,25 @@ fn a_cursor_that_another_thread_is_making_is_durable_too_when_it_is_given() {
     });
 }
 
+/// Its note was framed, and could not be written: the second to ask was given a cursor that no opening would find.
+#[test]
+fn a_cursor_whose_note_could_not_be_written_is_none() {
+    let disk = Disk::new(7);
+    let wal = small().open_on(disk.mount()).unwrap();
+    wal.append(b"one").unwrap().wait().unwrap();
+    // Leaves a full piece, which whoever frames next writes.
+    _ = wal.append(b"two").unwrap();
+    wal.rotate().unwrap();
+    disk.fail(Fault::new(Operation::Write).on(".wal"));
+    for _ in 0..3 {
+        assert_eq!(wal.cursor("billing").unwrap_err().kind(), &ErrorKind::Poisoned);
+        assert!(wal.cursors().is_empty());
+    }
+    drop(wal);
+    disk.heal();
+    assert!(small().open_on(disk.mount()).unwrap().cursors().is_empty());
+}
+
 /// Without room for a note, what was removed came back over an orderly close and held the log for ever, and what was
 /// released went back, although a clean had made room.
 #[test]

@@ -195,6 +195,41 @@ fn a_mark_that_could_not_be_synced_is_made_anew() {
     wal.close().unwrap();
 }
 
+/// It was synced again all the same where it could not be removed.
+#[test]
+fn a_mark_that_could_be_neither_synced_nor_removed_is_not_synced_again() {
+    let disk = Disk::new(8);
+    let wal = small().open_on(disk.mount()).unwrap();
+    disk.fail(Fault::new(Operation::Sync).on("MARK").kind(io::ErrorKind::Other));
+    for failing in [Operation::Sync, Operation::Remove] {
+        disk.fail(Fault::new(Operation::Remove).on("MARK").kind(io::ErrorKind::Other));
+        let syncs = disk.count(Operation::Sync);
+        assert_eq!(*wal.append(b"no").unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(disk.count(Operation::Sync) - syncs, u64::from(failing == Operation::Sync), "{failing:?}");
+    }
+    wal.append(b"yes").unwrap().wait().unwrap();
+    wal.close().unwrap();
+}
+
+/// It was told that the log is poisoned and is to be closed, which nobody had.
+#[test]
+fn what_fails_while_a_log_is_opened_is_told_as_it_was() {
+    let disk = Disk::new(8);
+    let wal = small().durability(Durability::Os).open_on(disk.mount()).unwrap();
+    wal.append(b"x").unwrap().wait().unwrap();
+    wal.sync().unwrap();
+    wal.append(b"y").unwrap().wait().unwrap();
+    let disk = disk.fork();
+    drop(wal);
+    disk.kill();
+    // Nothing says that the last record is durable: MARK is to, once it is.
+    disk.fail(Fault::new(Operation::Write).on("MARK").kind(io::ErrorKind::Other));
+    let error = small().open_on(disk.mount()).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Io, "{error}");
+    assert!(!error.to_string().contains("poisoned"), "{error}");
+    assert_eq!(small().open_on(disk.mount()).unwrap().recovery().records, 2);
+}
+
 /// Segments below the limit behind one that is not were not told at all.
 #[test]
 fn a_clean_tells_what_lies_behind_a_segment_above_the_limit() {
