@@ -2,6 +2,12 @@
 //!
 //! [`Commit`] knows nothing of files. Whoever waits and finds no leader leads: the caller brings [`Lead`], which
 //! writes and syncs. Futures cannot lead; their wakers are kept here and the log's syncer leads for them.
+//!
+//! ```text
+//! Ticket::wait > Writer::wait > Commit::wait > lead_or_sleep --- nobody leads -> lead > Leader::round: writes, syncs
+//!                                                            `-- else ---------> sleeps until that round ends
+//! Ticket::poll > Commit::poll: keeps the waker      the syncer > try_lead -----> lead, as above
+//! ```
 
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -221,7 +227,8 @@ impl Commit {
 
     /// With the token: leads, publishes, gives the token back, wakes.
     fn lead(&self, lead: &impl Lead) -> Result<Led> {
-        // Woken last, with no lock held and the token given back.
+        // Who is woken may do anything, so that comes last, with the token given back and the hush over: what a panic leaves
+        // to be dropped goes in the order from below.
         let mut due = Due::default();
         let hush = self.hush();
         let mut token = Some(Token(self, &mut due));
@@ -243,7 +250,7 @@ impl Commit {
         if led.is_ok() {
             lead.moved(due.awaited);
         }
-        drop((in_hand, hush));
+        drop((in_hand, hush, due));
         led
     }
 

@@ -129,7 +129,7 @@ impl Segments for Log {
         self.writer.storage.path().join(name)
     }
 
-    fn removed(&self, _: u64) -> Result<Option<u64>> {
+    fn taken_away(&self, _: u64) -> Result<Option<u64>> {
         // Whoever reads holds the segment, and what is held is not recycled.
         Ok(None)
     }

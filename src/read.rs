@@ -61,7 +61,7 @@ pub(crate) trait Segments: Send + Sync {
 
     /// Whether the segment was taken away under the reader, after its bytes were not what they should be: then the first
     /// LSN that is left now.
-    fn removed(&self, base: u64) -> Result<Option<u64>>;
+    fn taken_away(&self, base: u64) -> Result<Option<u64>>;
 
     /// An error if nothing may be read any more.
     fn check(&self) -> Result<()>;
@@ -198,7 +198,7 @@ fn too_new(segments: &(impl Segments + ?Sized), open: &Open, offset: u64) -> Err
 }
 
 /// The segments from `first` on that begin below `end`: their bases, and the bytes of their frames up to there.
-fn from(segments: &dyn Segments, first: Option<Arc<Segment>>, end: u64) -> impl Iterator<Item = (u64, u64)> {
+fn stretches(segments: &dyn Segments, first: Option<Arc<Segment>>, end: u64) -> impl Iterator<Item = (u64, u64)> {
     let all = std::iter::successors(first, |segment| segments.after(segment.base));
     let below = all.take_while(move |segment| segment.base < end);
     below.map(move |segment| (segment.base, segment.place(end).limit.saturating_sub(u64::from(BLOCK))))
@@ -208,7 +208,7 @@ fn from(segments: &dyn Segments, first: Option<Arc<Segment>>, end: u64) -> impl 
 pub(crate) fn split(segments: &dyn Segments, parts: usize) -> Vec<Range<Lsn>> {
     let end = segments.shown();
     let first = segments.below(segments.first());
-    let all: Vec<_> = from(segments, first, end).collect();
+    let all: Vec<_> = stretches(segments, first, end).collect();
     let total: u128 = all.iter().map(|(_, bytes)| u128::from(*bytes)).sum();
     let mut ranges: Vec<Range<Lsn>> = Vec::new();
     let mut before = 0;
@@ -373,7 +373,7 @@ impl<'a> Records<'a> {
         if let Some(open) = &self.open {
             bytes += self.offset - self.entered;
             left = open.end().min(self.end).saturating_sub(open.segment.base + self.offset);
-            left += from(self.segments, self.segments.after(open.segment.base), self.end)
+            left += stretches(self.segments, self.segments.after(open.segment.base), self.end)
                 .map(|(_, bytes)| bytes)
                 .sum::<u64>();
         }

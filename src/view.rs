@@ -342,7 +342,7 @@ impl Segments for Arc<View> {
         self.storage.path().join(name)
     }
 
-    fn removed(&self, base: u64) -> Result<Option<u64>> {
+    fn taken_away(&self, base: u64) -> Result<Option<u64>> {
         let now = survey_beside(&*self.storage)?;
         let gone = base < now.front || now.segments.iter().all(|found| found.base != base);
         Ok(gone.then_some(now.front))

@@ -9,7 +9,7 @@ use crate::scan::Place;
 use crate::storage::{File, Storage, is_zero, read_head};
 
 use super::examine::Examined;
-use super::walk::{Step, Walk};
+use super::walk::{Stretch, Walk};
 
 /// A note for each file that was moved aside and holds valid records, and one for the others.
 pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
@@ -85,7 +85,7 @@ fn records<'a>(file: &'a dyn File, place: &Place) -> impl Iterator<Item = io::Re
     let (mut walk, base) = (Walk::new(place, None), place.base);
     let steps = iter::from_fn(move || walk.next(file).transpose());
     steps.filter_map(move |step| match step {
-        Ok(Step::Frame(offset, header, _)) if header.is_record() => Some(Ok(base + offset)),
+        Ok(Stretch::Frame(offset, header, _)) if header.is_record() => Some(Ok(base + offset)),
         Ok(_) => None,
         Err(e) => Some(Err(e)),
     })

@@ -20,7 +20,7 @@ use super::plan::Piece;
 use super::subject::Subject;
 use super::sum::{fault, passed_over};
 use super::tally::Tally;
-use super::walk::{Hole, Step, Walk, walk};
+use super::walk::{Hole, Stretch, Walk, walk};
 
 /// What [`Frames`] yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,7 +267,7 @@ impl Frames {
             let Some(found) = self.examined.plan.survey.segments.get(index) else { return Ok(None) };
             let io = |e| Error::io("read", self.subject.path(&found.name), e);
             match walk.next(&*found.file).map_err(io)? {
-                Some(Step::Frame(offset, header, lost)) => {
+                Some(Stretch::Frame(offset, header, lost)) => {
                     let lsn = found.base + offset;
                     if let Some(from) = self.overtaken.take() {
                         let link = self.examined.plan.parts.get(index).and_then(|part| part.link.as_ref());
@@ -307,17 +307,17 @@ impl Frames {
                     return Ok(Some(Record { lsn: Lsn(lsn), batch_time, kind, ends_batch, payload }));
                 }
                 // The log ends here: what lies beyond was torn off.
-                Some(Step::Hole(hole)) if found.base + hole.from >= self.examined.shown => {
+                Some(Stretch::Hole(hole)) if found.base + hole.from >= self.examined.shown => {
                     self.leave();
                     self.pieces.clear();
                 }
-                Some(Step::Hole(hole)) => {
+                Some(Stretch::Hole(hole)) => {
                     self.batch = Batch::Next;
                     if !self.is_known(found.base, &hole) {
                         self.meet_damage(index, hole.from)?;
                     }
                 }
-                Some(Step::TooNew(offset, _)) => {
+                Some(Stretch::TooNew(offset, _)) => {
                     let error = Error::new(ErrorKind::TooNew, "read", "a frame of a newer version; read it with that");
                     return Err(error.at(self.subject.path(&found.name), offset));
                 }

@@ -73,7 +73,7 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
         // What a hand renamed goes before what was moved aside: since then a repair may have passed over some of it. And
         // before what looks unfinished: it may be half of a copy that a repair was making of any of the others.
         for strays in [renamed, late] {
-            let mut best: Option<(Stray, (bool, u64))> = None;
+            let mut best: Option<(Stray, Worth)> = None;
             for stray in strays {
                 let io = |e| Error::io("read", storage.path().join(&stray.found.name), e);
                 let Some(worth) = worth(survey, &stray, &mut adopted.told).map_err(io)? else { continue };
@@ -88,36 +88,43 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
     Ok(adopted)
 }
 
-/// Whether a link names it and how many bytes are left in it, if it is to be taken.
-fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Result<Option<(bool, u64)>> {
+/// Of several copies the highest is taken: one that a link names, then the one in which most is left.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Worth {
+    named: bool,
+    bytes: u64,
+}
+
+/// What a file is worth, if it is to be taken: see [`adopt`] for the rules.
+fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Result<Option<Worth>> {
     let (aside, unfinished) = (aside_of(&stray.found.name).is_some(), was_unfinished(&stray.found.name));
     let link = survey.link_to(&stray.place);
+    let named = link.is_some();
     let free = is_free(survey, &stray.place, told)?;
     let there = survey.at(stray.place.base).filter(|_| !free);
     let is_other = |there: &Found| there.header.as_ref().is_ok_and(|(_, seed)| *seed != stray.place.seed);
-    // Its header may be damaged.
+    // What a repair left there. Its header may be damaged.
     let head = there.map(|there| read_head(&*there.file)).transpose()?;
     let left = head.and_then(|head| Left::decode(&head, stray.place.seed));
-    // What lies aside beside what a repair left is what that passed over.
-    let stays = |there: &Found| unfinished || is_other(there) || aside && left.is_some();
-    if link.is_none() && (aside || there.is_some()) || there.is_some_and(stays) {
+    // The table's columns. What lies aside beside what a repair left is what that passed over.
+    let stays = match there {
+        None => aside && !named,
+        Some(there) => unfinished || !named || is_other(there) || aside && left.is_some(),
+    };
+    if stays {
         return Ok(None);
     }
     let end = link.map(|link| link.prev_end.saturating_sub(link.prev_base));
     let (bytes, records) = left_in(&stray.found, &stray.place, end)?;
-    let mut least = 0;
-    if let Some(there) = there {
-        let (valid, held) = left_in(there, &stray.place, end)?;
-        if left.is_some_and(|left| held == left.records || records > left.records) {
-            return Ok(None);
-        }
-        least = valid;
-    }
+    let (bytes_there, records_there) = there.map_or(Ok((0, 0)), |there| left_in(there, &stray.place, end))?;
+    // Each of these tells of what was left of it since.
+    let more_than_left = left.is_some_and(|left| records_there == left.records || records > left.records);
+    let more_than_named = link.is_some_and(|link| records > link.prev_records);
     // Of one that a repair wrote, only what is as whole as it was to be, and that opening has not moved aside since.
     let is_half = |left: Left| aside || records != left.records;
-    let is_none = unfinished && (records == 0 || stray.found.left.is_some_and(is_half))
-        || link.is_some_and(|link| records > link.prev_records);
-    Ok((!is_none && bytes > least).then_some((link.is_some(), bytes)))
+    let not_done = unfinished && (records == 0 || stray.found.left.is_some_and(is_half));
+    let taken = bytes > bytes_there && !more_than_left && !more_than_named && !not_done;
+    Ok(taken.then_some(Worth { named, bytes }))
 }
 
 /// The bytes and the records of whole batches that a file holds of a segment, but for gaps.

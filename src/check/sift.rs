@@ -7,7 +7,7 @@ use crate::format::{BLOCK, FRAME, FrameKind, Link, frame_size};
 use crate::scan::{Place, Summary};
 use crate::storage::File;
 
-use super::walk::{Step, Walk};
+use super::walk::{Stretch, Walk};
 
 /// What is kept at all.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +95,7 @@ pub(super) fn sift(
             break;
         }
         match step {
-            Step::Frame(offset, header, lost) => {
+            Stretch::Frame(offset, header, lost) => {
                 let (lsn, next) = (place.base + offset, offset + frame_size(u64::from(header.length)));
                 if place.base + next > bounds.cut {
                     (sifted.last, sifted.cut) = (true, true);
@@ -125,14 +125,14 @@ pub(super) fn sift(
                 }
                 batch = next;
             }
-            Step::Hole(hole) if place.base + hole.batch >= bounds.certain || place.base + hole.to > bounds.cut => {
+            Stretch::Hole(hole) if place.base + hole.batch >= bounds.certain || place.base + hole.to > bounds.cut => {
                 sifted.last = true;
                 sifted.cut = hole.followed && place.base + hole.batch < bounds.certain;
                 break;
             }
-            Step::Hole(hole) if end.is_none() && !hole.followed => break,
-            Step::Hole(hole) => (batch, open) = (hole.to, Summary::default()),
-            Step::TooNew(..) => return Ok(None),
+            Stretch::Hole(hole) if end.is_none() && !hole.followed => break,
+            Stretch::Hole(hole) => (batch, open) = (hole.to, Summary::default()),
+            Stretch::TooNew(..) => return Ok(None),
         }
     }
     sifted.end = match end {

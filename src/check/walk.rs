@@ -16,7 +16,7 @@ const STRIDE: u64 = 1 << 20;
 
 /// What comes next in a segment.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum Stretch {
     /// And whether the beginning of its batch is lost, for all that is known.
     Frame(u64, FrameHeader, bool),
     Hole(Hole),
@@ -101,24 +101,24 @@ impl Walk {
         progress(passed)
     }
 
-    pub(super) fn next(&mut self, file: &dyn File) -> io::Result<Option<Step>> {
+    pub(super) fn next(&mut self, file: &dyn File) -> io::Result<Option<Stretch>> {
         let (place, offset) = (&self.place, self.offset);
         if offset >= self.end {
             return Ok(self.open_batch());
         }
         let mut window = Window::new(file, place.limit, &mut self.chunk);
         let Some(header) = frame_at(&mut window, place, offset, Bugs::default())? else {
-            return self.hole(file).map(|hole| Some(Step::Hole(hole)));
+            return self.hole(file).map(|hole| Some(Stretch::Hole(hole)));
         };
         if header.kind.is_none() {
             (self.offset, self.batch) = (self.end, self.end);
-            return Ok(Some(Step::TooNew(offset, header)));
+            return Ok(Some(Stretch::TooNew(offset, header)));
         }
         if header.kind == Some(FrameKind::Link) && offset == u64::from(BLOCK) {
             // One that is none is as good as damaged, for opening and for a repair.
             let payload = window.bytes(offset + u64::from(FRAME), header.length as usize)?;
             if !payload.and_then(Link::decode).is_some_and(|link| link.lies_at(place.base)) {
-                return self.hole(file).map(|hole| Some(Step::Hole(hole)));
+                return self.hole(file).map(|hole| Some(Stretch::Hole(hole)));
             }
         }
         self.offset += frame_size(u64::from(header.length));
@@ -126,7 +126,7 @@ impl Walk {
             self.batch = self.offset;
         }
         let lost = self.begun.is_lost(&header, place.base + offset);
-        Ok(Some(Step::Frame(offset, header, lost)))
+        Ok(Some(Stretch::Frame(offset, header, lost)))
     }
 
     /// Whether the batch that goes on behind the frame that `next` gave is whole up to its end.
@@ -151,12 +151,12 @@ impl Walk {
     }
 
     /// At the end of the segment: a batch whose last frame is not there.
-    fn open_batch(&mut self) -> Option<Step> {
+    fn open_batch(&mut self) -> Option<Stretch> {
         let (batch, from) = (self.batch, self.offset);
         self.batch = from;
         (batch < from).then(|| {
             let what = "the segment ends inside a batch".to_owned();
-            Step::Hole(Hole { from, to: from, batch, what, ..Hole::default() })
+            Stretch::Hole(Hole { from, to: from, batch, what, ..Hole::default() })
         })
     }
 
@@ -260,7 +260,7 @@ pub(super) fn walk(
     let (mut whole, mut open) = ((0, 0), 0);
     while let Some(step) = walk.next(file)? {
         match step {
-            Step::Frame(offset, header, lost) => {
+            Stretch::Frame(offset, header, lost) => {
                 if let Some(kind) = header.kind {
                     walked.found.add(kind, 1, header.batch_time, place.base + offset);
                 }
@@ -284,13 +284,13 @@ pub(super) fn walk(
                     whole = (walked.found.records, walked.bytes);
                 }
             }
-            Step::Hole(hole) => {
+            Stretch::Hole(hole) => {
                 // Beyond, for now: how many records lie before.
                 let dropped = std::mem::take(&mut open);
                 walked.holes.push(Hole { before: whole, beyond: walked.found.records, dropped, ..hole });
                 whole = (walked.found.records, walked.bytes);
             }
-            Step::TooNew(offset, header) => {
+            Stretch::TooNew(offset, header) => {
                 // It claims as any frame does.
                 walked.claim = walked.claim.max(header.claim(place.base + offset).unwrap_or(0));
                 walked.too_new = Some(offset);

@@ -32,7 +32,7 @@ pub(super) fn passed_over(segments: &impl Segments, open: &Open, lsn: Lsn, end: 
 #[cold]
 pub(super) fn damaged(segments: &(impl Segments + ?Sized), open: &Open, offset: u64) -> Error {
     let segment = &open.segment;
-    match segments.removed(segment.base) {
+    match segments.taken_away(segment.base) {
         Ok(None) => {}
         Ok(Some(first)) => return removed(segment.base + offset, first),
         Err(e) => return e,

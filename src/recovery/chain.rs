@@ -88,18 +88,21 @@ impl Survey {
         cut.or_else(|| Some((found.trimmed()?, found.base.saturating_add(found.length))))
     }
 
-    /// What no crash leaves: the third row of the table, but for the tip's length.
+    /// What no crash leaves: rows 3a to 3e of DESIGN's decision table. 3f is [`short`], 3g the table's own.
     fn broken(&self, members: &[usize], bugs: Bugs) -> Option<Broken> {
         let above = members.last().map_or(0, |tip| tip + 1);
         for found in self.segments.iter().skip(above) {
             let (segment, base) = (found.name.clone(), found.base);
+            // 3a.
             if let Err(what) = found.header {
                 let to = self.sealed_end(base).unwrap_or(base.saturating_add(found.length));
                 return Some(Broken { segment, base, from: base, to, what: what.to_owned() });
             }
+            // 3b.
             if let Some((what, to)) = self.cut(found, bugs) {
                 return Some(Broken { segment, base, from: base.saturating_add(found.length), to, what });
             }
+            // 3c.
             if let Some((link, _)) = &found.link
                 && self.predecessor(link, bugs).is_err()
             {
@@ -112,11 +115,13 @@ impl Survey {
             let [lower, upper] = *pair else { continue };
             let (Some(found), Some(above)) = (self.segments.get(lower), self.segments.get(upper)) else { continue };
             let to = above.link.as_ref().map_or(0, |(link, _)| link.prev_end);
+            // 3d.
             if let Some(what) = found.cut_before(to) {
                 let from = found.base.saturating_add(found.length);
                 return Some(Broken { segment: found.name.clone(), base: found.base, from, to, what });
             }
         }
+        // 3e.
         let first = self.segments.first()?;
         (members.is_empty() && self.front > 0).then(|| {
             let what = format!("no segment leads down to the front, LSN {}", self.front);
@@ -125,7 +130,7 @@ impl Survey {
     }
 }
 
-/// What is wrong with a newest segment that is shorter than it was made and did not end there, at the LSN `end`, when
+/// Row 3f: what is wrong with a newest segment that is shorter than it was made and did not end there, at the LSN `end`, when
 /// the log was closed. `free`: the LSN behind its last frame, if no other begins there.
 pub(crate) fn short(survey: &Survey, free: Option<u64>, end: u64, length: u64, capacity: u64) -> Option<String> {
     let closed = survey.mark.map(|mark| mark.synced);

@@ -8,7 +8,7 @@
 pub(super) struct Seen {
     /// A valid frame of a newer version at the first bad place. A header of one ended the survey before.
     pub(super) too_new: bool,
-    /// Segments are not as any crash leaves them.
+    /// Segments are not as any crash leaves them: rows 3a to 3f of DESIGN's table.
     pub(super) broken: bool,
     /// Something readable claims that more was durable than is there.
     pub(super) claimed: bool,

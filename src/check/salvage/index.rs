@@ -6,7 +6,7 @@ use crate::format::{BLOCK, FRAME};
 
 use super::hunt::{Finds, Frame, GAP, MORE, PART, SURE};
 use super::lives::{Family, Lives, Past};
-use super::tally::{Logs, Tally, is_link};
+use super::reckoning::{Logs, Reckoning, is_link};
 
 /// Each frame once, by segment and offset, without those that cannot be there beside others.
 pub(super) fn settle(finds: &mut Finds, lives: &Lives) {
@@ -142,20 +142,20 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Logs {
             }
         }
         let claim = members.iter().map(|(_, life, _)| life.claim).max().unwrap_or(0);
-        let mut tally = Tally::new(*name, lives.pasts.get(name).unwrap_or(&empty), claim);
+        let mut reckoning = Reckoning::new(*name, lives.pasts.get(name).unwrap_or(&empty), claim);
         let first = frames.len();
         for (number, life, own) in members {
-            let own = tally.met(life, own);
+            let own = reckoning.met(life, own);
             let torn = of_life(&finds.torn, number);
-            tally.add(life, own, |offset| torn.binary_search_by_key(&offset, |torn| torn.offset).is_ok());
+            reckoning.add(life, own, |offset| torn.binary_search_by_key(&offset, |torn| torn.offset).is_ok());
             frames.extend(own.iter().filter(|frame| frame.is_record));
         }
-        tally.finish(first..frames.len(), &mut told);
+        reckoning.finish(first..frames.len(), &mut told);
     }
     // Of these nothing is left but `MARK`.
     let is_known = |name: &Family| order.binary_search_by_key(name, |(name, ..)| *name).is_ok();
     for (name, past) in lives.pasts.iter().filter(|(name, _)| !is_known(name)) {
-        Tally::new(*name, past, 0).finish(0..0, &mut told);
+        Reckoning::new(*name, past, 0).finish(0..0, &mut told);
     }
     finds.frames = frames;
     told

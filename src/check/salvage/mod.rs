@@ -18,8 +18,8 @@ mod join;
 mod live;
 mod lives;
 mod meter;
+mod reckoning;
 mod survey;
-mod tally;
 mod unmet;
 
 use std::fmt;

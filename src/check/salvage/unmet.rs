@@ -7,7 +7,7 @@ use crate::lsn::Lsn;
 use super::hunt::Frame;
 use super::image::Image;
 use super::lives::{Family, Lives};
-use super::tally::{Logs, Unmet};
+use super::reckoning::{Logs, Unmet};
 
 /// What there is to say of each that none of the logs that are found can be. Of a log that none of their `MARK`s can be of
 /// nobody knows how much it misses.

@@ -31,7 +31,7 @@ pub(super) struct Unmet {
 }
 
 /// Adds up the segments of one log, in order.
-pub(super) struct Tally<'a> {
+pub(super) struct Reckoning<'a> {
     family: Family,
     past: &'a Past,
     log: SalvagedLog,
@@ -64,9 +64,9 @@ pub(super) struct Tally<'a> {
     is_ended: bool,
 }
 
-impl<'a> Tally<'a> {
+impl<'a> Reckoning<'a> {
     /// `claim`: the highest of its frames.
-    pub(super) fn new(family: Family, past: &'a Past, claim: u64) -> Tally<'a> {
+    pub(super) fn new(family: Family, past: &'a Past, claim: u64) -> Reckoning<'a> {
         let log_id = if let Family::Id(id) = family { Some(id) } else { None };
         let name = match family {
             Family::Id(id) => hex(&id),
@@ -76,7 +76,7 @@ impl<'a> Tally<'a> {
         // Of what was cleaned nobody knows how much it was; else the links count from the first record on.
         let counted = (past.front == 0).then_some(0);
         let (sure, durable) = (0, past.durable.max(claim));
-        Tally {
+        Reckoning {
             family,
             past,
             log,
