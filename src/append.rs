@@ -149,7 +149,7 @@ impl Writer {
         let (needs, limit, what) = if longest < MAX_PAYLOAD {
             (size, limit, "the batch takes")
         } else {
-            (longest, MAX_PAYLOAD - 1, "a payload has")
+            (frame_size(longest), limit.min(frame_size(MAX_PAYLOAD - 1)), "a record takes")
         };
         let message = format!("{what} {needs} bytes, at most {limit} are possible; nothing was appended");
         Err(Error::new(ErrorKind::TooLarge { needs, limit }, "append", message))
@@ -164,9 +164,10 @@ impl Writer {
         if self.is_open(framing) {
             return Ok(());
         }
-        if framing.closed || self.commit.is_poisoned() {
-            return Err(self.commit.poison().unwrap_or_else(closed));
+        if framing.closed {
+            return Err(closed());
         }
+        self.sound()?;
         let message = "the disk is full and earlier appends wait to be written; nothing was appended";
         Err(Error::new(ErrorKind::DiskFull, "append", message))
     }

@@ -13,7 +13,8 @@ use crate::read::Segments;
 /// A named place that cleaning does not pass. From [`Wal::cursor`](crate::Wal::cursor).
 ///
 /// A reader keeps one below what it has still to do, and releases what it has done. It is part of the log and outlives
-/// the process; dropping this handle removes nothing.
+/// the process; dropping this handle removes nothing. Handles go by the name: one that is left of a cursor that was removed
+/// is of the next that is made under it.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -86,7 +87,7 @@ impl Cursor {
     /// Where it stands: everything below was released. Where to go on reading.
     ///
     /// # Errors
-    /// `Invalid` if it was removed.
+    /// `Invalid` if there is none of its name any more.
     pub fn lsn(&self) -> Result<Lsn> {
         self.find(&self.log.writer.framing.lock()).map(Lsn)
     }
@@ -99,7 +100,7 @@ impl Cursor {
     /// changes nothing.
     ///
     /// # Errors
-    /// `NotDurable` above what readers may see; `Invalid` if it was removed; `Poisoned`, `Closed`. That it could not be
+    /// `NotDurable` above what readers may see; `Invalid` if there is none of its name any more; `Poisoned`, `Closed`. That it could not be
     /// noted yet is none.
     pub fn release(&self, lsn: Lsn) -> Result<()> {
         self.log.check()?;
@@ -126,7 +127,7 @@ impl Cursor {
     /// Counts at once, as a release does.
     ///
     /// # Errors
-    /// `Invalid` if it was removed before; `Poisoned`, `Closed`.
+    /// `Invalid` if there is none of its name any more; `Poisoned`, `Closed`.
     pub fn remove(self) -> Result<()> {
         self.log.check()?;
         {

@@ -52,7 +52,8 @@ pub enum ErrorKind {
     NotFound,
     /// Another writer has the log.
     Locked,
-    /// The disk has no room for a further segment; nothing was appended. Appends resume once there is room.
+    /// The disk has no room for a further segment; nothing was appended. Appends resume once there is room. Of a
+    /// [`close`](crate::Wal::close): there was none for what waited for it, and that is lost.
     DiskFull,
     /// The bound on bytes on disk allows no further segment; nothing was appended. Clean, and appends resume; where that
     /// removes nothing, append a checkpoint first.
@@ -335,7 +336,10 @@ impl fmt::Display for Error {
         }
         write!(f, "{}", inner.operation)?;
         if let Some(path) = &inner.path {
-            write!(f, " {}", path.display())?;
+            match path.as_os_str().is_empty() {
+                true => f.write_str(" \"\"")?,
+                false => write!(f, " {}", path.display())?,
+            }
         }
         if let Some(offset) = inner.offset {
             write!(f, " byte {offset}")?;

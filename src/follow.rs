@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::format::BLOCK;
 use crate::lsn::Lsn;
 use crate::read::{Records, Segments};
 use crate::record::Record;
@@ -58,7 +59,8 @@ impl<'a> Follower<'a> {
         Follower { segments, records: None, position: from.0, read: 0, id }
     }
 
-    /// Past the last record that was given: where another follower would go on, and what a cursor may be released to.
+    /// Past the last record that was given, or where it begins: where another follower would go on, and what a cursor may be
+    /// released to.
     pub fn position(&self) -> Lsn {
         Lsn(self.position)
     }
@@ -79,7 +81,12 @@ impl<'a> Follower<'a> {
                 self.read = records.end().0;
                 self.records = None;
             }
-            if self.segments.look()? <= self.read {
+            let shown = self.segments.look()?;
+            if self.position == 0 {
+                // From here on it says what cleaning takes. No record begins in a segment's first block.
+                self.position = self.segments.first() + u64::from(BLOCK);
+            }
+            if shown <= self.read {
                 return Ok(None);
             }
             // What follows the last record and was read, such as notes of cursors, may have been cleaned.

@@ -73,14 +73,14 @@ impl State {
             let lengths = self.voids.iter().filter(|void| goes(void)).map(|void| void.length);
             lengths.fold(0, u64::saturating_add)
         };
-        // The rows of DESIGN's table "Out of a log that is beyond its bound". The first: what a power cut has cut off.
+        // For anything: the bound, and what a power cut has cut off while it is there.
         if need != Need::Reserve || self.first_link.is_some() {
             return max_disk_bytes.saturating_add(length(|void| void.kind == VoidKind::CutOff));
         }
-        // The second: a segment more, and all that the first link lets go.
+        // For a checkpoint before this life's first link is framed: a segment more, and all that this link lets go.
         let excess = self.uncut.as_ref().map_or(0, |(_, excess)| *excess);
         let more = segment_size.saturating_add(excess).saturating_add(length(|_| true));
-        // The third: that beyond what was found.
+        // Where nothing can be cleaned without it: that beyond what was found.
         let bound = if pinned { max_disk_bytes.max(self.found_bytes) } else { max_disk_bytes };
         bound.saturating_add(more)
     }

@@ -29,7 +29,7 @@ struct State {
     mark: Mark,
     /// The slot that was synced last in this life, as `sequence & 1`, or before in a log that was cleaned. What is written
     /// without a sync goes to the other one.
-    synced: u64,
+    kept: u64,
 }
 
 impl MarkFile {
@@ -55,7 +55,7 @@ impl MarkFile {
             let (slot, at) = mark.encode();
             write_full(&**file, &slot, at).and_then(|()| file.sync()).map_err(|e| io(storage, "settle", e))?;
         }
-        let state = Mutex::new(State { file, foreign, spoiled: false, synced: mark.sequence & 1, mark });
+        let state = Mutex::new(State { file, foreign, spoiled: false, kept: mark.sequence & 1, mark });
         // One that says nothing may take some all the same.
         let length = || storage.open(MARK, false).and_then(|file| file.len()).unwrap_or(0);
         let bytes = if found.is_some() { MARK_LEN } else { length() };
@@ -101,7 +101,7 @@ impl MarkFile {
             Failed::Refused(io(storage, "make", e))
         })?;
         sync_dir(storage)?;
-        state.synced = state.mark.sequence & 1;
+        state.kept = state.mark.sequence & 1;
         state.file = Some(file);
         self.bytes.store(MARK_LEN, Ordering::Release);
         Ok(())
@@ -121,7 +121,7 @@ impl MarkFile {
     /// Says more, if it is more: `synced` and `front` never go down. Unsynced unless `sync`.
     pub(crate) fn write(&self, storage: &dyn Storage, said: Said, sync: bool) -> Result<()> {
         let mut state = self.state.lock();
-        let State { file: Some(file), mark, synced: kept, .. } = &mut *state else { return Ok(()) };
+        let State { file: Some(file), mark, kept, .. } = &mut *state else { return Ok(()) };
         let before = mark.said();
         let more = before.max(said);
         if !sync && more == before {

@@ -218,7 +218,8 @@ pub(crate) fn split(segments: &dyn Segments, parts: usize) -> Vec<Range<Lsn>> {
             if let Some(last) = ranges.last_mut() {
                 last.end = Lsn(base);
             }
-            ranges.push(Lsn(base)..Lsn(end));
+            // No record lies below, and from `Lsn::ZERO` would be from the front, wherever that is when it is read.
+            ranges.push(Lsn(base.max(u64::from(BLOCK)))..Lsn(end));
         }
         before += u128::from(bytes);
     }

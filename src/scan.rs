@@ -172,14 +172,14 @@ fn spoiled(window: &mut Window<'_>, place: &Place, offset: u64) -> io::Result<bo
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scan {
     /// The offset of the first bad place.
+    pub(crate) bad: u64,
+    /// The offset past the last whole batch; the same if it lies between batches.
     pub(crate) end: u64,
-    /// The offset of the batch that it lies in; `end` if it lies between batches.
-    pub(crate) batch: u64,
     /// Whether a valid frame of a newer version is there.
     pub(crate) too_new: bool,
     /// Whether a frame is there whose header holds: it was appended, and is torn.
     pub(crate) spoiled: bool,
-    /// Valid frames up to `end`.
+    /// Valid frames up to the first bad place.
     pub(crate) frames: u64,
     /// The highest claim among them.
     pub(crate) claim: u64,
@@ -261,30 +261,30 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
     let mut chunk = Chunk::default();
     let mut window = Window::new(file, place.limit, &mut chunk);
     let first = u64::from(BLOCK);
-    let mut scan = Scan { end: first, batch: first, ..Scan::default() };
+    let mut scan = Scan { bad: first, end: first, ..Scan::default() };
     let (mut open, mut batch_time) = (Summary::default(), 0);
-    while let Some(header) = frame_at(&mut window, place, scan.end, bugs)? {
+    while let Some(header) = frame_at(&mut window, place, scan.bad, bugs)? {
         let Some(kind) = header.kind else {
             scan.too_new = true;
             break;
         };
-        let lsn = place.base + scan.end;
+        let lsn = place.base + scan.bad;
         scan.frames += 1;
         batch_time = batch_time.max(header.batch_time);
         scan.claim = scan.claim.max(header.claim(lsn).unwrap_or(0));
         open.add(kind, 1, header.batch_time, lsn);
         if kind == FrameKind::CursorNote && !bugs.has(Bug::NotesNotRead) {
-            let payload = window.bytes(scan.end + u64::from(FRAME), header.length as usize)?;
+            let payload = window.bytes(scan.bad + u64::from(FRAME), header.length as usize)?;
             open.note(payload.unwrap_or_default());
         }
-        scan.end += frame_size(u64::from(header.length));
+        scan.bad += frame_size(u64::from(header.length));
         if !header.more || bugs.has(Bug::BatchCutInside) {
-            scan.batch = scan.end;
+            scan.end = scan.bad;
             scan.batch_time = batch_time;
             scan.whole.merge(std::mem::take(&mut open));
         }
     }
-    scan.spoiled = !scan.too_new && spoiled(&mut window, place, scan.end)?;
+    scan.spoiled = !scan.too_new && spoiled(&mut window, place, scan.bad)?;
     Ok(scan)
 }
 

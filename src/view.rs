@@ -28,7 +28,7 @@ use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::segment::Segment;
 use crate::storage::{Background, File, Next, Storage, read_full};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, OnceLock, RwLock, RwLockReadGuard};
+use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 use crate::wakers::Wakers;
 
 pub(crate) use looked::Looked;
@@ -51,8 +51,8 @@ pub(crate) struct View {
     tip: Mutex<Tip>,
     /// Who waits, by an id, for more than it has seen.
     watchers: Mutex<BTreeMap<u64, (u64, Waker)>>,
-    /// `None`: there could be no thread for it.
-    poller: OnceLock<Option<Box<dyn Background>>>,
+    /// Looks on behalf of those who wait, once somebody does.
+    poller: Mutex<Option<Box<dyn Background>>>,
 }
 
 /// How far the newest segment was read.
@@ -90,7 +90,7 @@ impl View {
             shown: shown.into(),
             tip: Mutex::new(tip),
             watchers: Mutex::default(),
-            poller: OnceLock::new(),
+            poller: Mutex::default(),
         };
         if looks {
             view.look()?;
@@ -145,6 +145,7 @@ impl View {
             let moved = tip.read_on(self, &newest)?;
             tip.idle = if moved { 0 } else { tip.idle.saturating_add(1) };
             let lists = tip.idle > 0 && tip.idle.is_multiple_of(IDLE_LOOKS);
+            // Of what a power cut took after it was let out MARK says no more until a writer says more.
             let shown = if marked.shown == tip.unreached { 0 } else { marked.shown };
             let durable = tip.claim.max(marked.synced);
             let known = durable.max(shown);
@@ -254,30 +255,23 @@ impl View {
 
     /// Has somebody look on behalf of those who wait.
     fn start(self: &Arc<Self>) -> Result<()> {
-        let mut failed = None;
-        let poller = self.poller.get_or_init(|| {
+        let mut poller = self.poller.lock();
+        if poller.is_none() {
             let weak: Weak<View> = Arc::downgrade(self);
             let step = move || weak.upgrade().map_or(Next::Stop, |view| view.poll());
-            match self.storage.background("seawall-look", Box::new(step)) {
-                Ok(poller) => Some(poller),
-                Err(e) => {
-                    failed = Some(e);
-                    None
-                }
-            }
-        });
-        if let Some(poller) = poller {
-            poller.wake();
-            return Ok(());
+            let started = self.storage.background("seawall-look", Box::new(step));
+            *poller = Some(started.map_err(|e| Error::io("start a thread for", self.storage.path(), e))?);
         }
-        let e = failed.unwrap_or_else(|| std::io::ErrorKind::WouldBlock.into());
-        Err(Error::io("start a thread for", self.storage.path(), e))
+        if let Some(poller) = &*poller {
+            poller.wake();
+        }
+        Ok(())
     }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        if let Some(Some(poller)) = self.poller.get() {
+        if let Some(poller) = &*self.poller.lock() {
             poller.wake();
         }
     }

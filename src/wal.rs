@@ -47,7 +47,8 @@ impl Wal {
     /// Opens the log in the directory `path` with default [`Options`]: durable on disk, made if there is none.
     ///
     /// Takes as long as reading the newest segment, what is not known durable before it, segments prepared by a killed
-    /// process, and 8 KiB of each other. Holds a descriptor for each segment while it is open.
+    /// process, and 8 KiB of each other. Holds a descriptor for each segment until it is
+    /// dropped, and so is every [`Cursor`] and owned [`Ticket`] of it.
     ///
     /// # Errors
     /// `Locked` if another writer has it; `Damage` if anything known durable is damaged; `TooNew`; `NotStrict`;
@@ -138,7 +139,7 @@ impl Wal {
     /// room, as [`Ticket::wait`] does.
     ///
     /// # Errors
-    /// `Poisoned` if it failed, or anything did before.
+    /// `Poisoned` if it failed, or anything did before; `Closed`.
     pub fn sync(&self) -> Result<Lsn> {
         self.log.check()?;
         self.log.writer.sync().map(Lsn)
@@ -198,7 +199,8 @@ impl Wal {
     /// [`ReadOnly`](crate::ReadOnly) reads without maps.
     ///
     /// # Errors
-    /// `Removed` if a record of the range was cleaned away (`Lsn::ZERO` begins at the front); `Io`, `Closed`.
+    /// `Removed` if a record of the range was cleaned away (`Lsn::ZERO` begins at the front); `Damage` if what would tell is
+    /// damaged; `TooNew`, `Io`, `Closed`.
     pub fn read(&self, range: impl RangeBounds<Lsn>) -> Result<Records<'_>> {
         Records::new(&*self.log, range)
     }
@@ -249,8 +251,8 @@ impl Wal {
         }
     }
 
-    /// The cursor of this name, made if there is none: then it stands where the first record that is left is, or
-    /// would be. Of at most 16, with names of 1 to 200 bytes.
+    /// The cursor of this name, made if there is none: then it stands below the first record that is left. Of at
+    /// most 16, with names of 1 to 200 bytes.
     ///
     /// When this returns a new one is as durable as an append is once its ticket says so. Waits for a clean that runs.
     ///

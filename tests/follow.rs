@@ -261,6 +261,52 @@ fn a_follower_that_found_no_record_says_what_it_missed() {
     assert!(matches!(error.kind(), ErrorKind::Removed { .. }), "{error}");
 }
 
+/// One that looked into a log that held nothing at all was not told either.
+#[test]
+fn a_follower_that_found_nothing_says_what_it_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    wal.prepare().unwrap();
+    let view = small().open_read_only(dir.path()).unwrap();
+    let mut followers = [wal.follow(Lsn::ZERO), view.follow(Lsn::ZERO), wal.follow(Lsn::ZERO)];
+    for follower in &mut followers[..2] {
+        assert_eq!(follower.try_next().unwrap(), None);
+    }
+    append(&wal, 0);
+    wal.rotate().unwrap();
+    let last = append(&wal, 1);
+    assert_eq!(wal.clean_before_lsn(last).unwrap().removed.len(), 1);
+    for follower in &mut followers[..2] {
+        let error = follower.try_next().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Removed { .. }), "{error}");
+    }
+    // This one looks for the first time.
+    assert_eq!(followers[2].try_next().unwrap().unwrap().lsn, last);
+}
+
+/// The first range of a log that begins at 0 began at the front, wherever that was by then.
+#[test]
+fn parts_of_a_replay_say_what_was_cleaned_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    for n in 0..5 {
+        append(&wal, n);
+        wal.rotate().unwrap();
+    }
+    let last = append(&wal, 5);
+    let parts = wal.split(4);
+    let records =
+        |part: &std::ops::Range<Lsn>| wal.read(part.clone()).and_then(|records| records.collect::<Result<Vec<_>, _>>());
+    assert_eq!(parts.iter().map(|part| records(part).unwrap().len()).sum::<usize>(), 6);
+    wal.clean_before_lsn(last).unwrap();
+    let cleaned: Vec<_> = parts.iter().filter(|part| part.end <= wal.recovery().first.max(last)).collect();
+    assert!(!cleaned.is_empty());
+    for part in cleaned {
+        let error = records(part).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Removed { .. }), "{error}");
+    }
+}
+
 /// The files of a log that was removed are still open: a follower waited for ever, and showed nothing of another log that
 /// was made in its place.
 #[test]

@@ -362,6 +362,21 @@ fn one_writer_at_a_time() {
     small().open(dir.path()).unwrap();
 }
 
+/// Appending answered with the poison.
+#[cfg(feature = "sim")]
+#[test]
+fn a_log_that_could_not_be_closed_well_is_closed_all_the_same() {
+    use seawall::sim::{Disk, Fault, Operation};
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    disk.fail(Fault::new(Operation::Sync).on(".wal"));
+    assert_eq!(kind(wal.append(b"first").unwrap().wait()), ErrorKind::Poisoned);
+    assert_eq!(kind(wal.close()), ErrorKind::Poisoned);
+    assert_eq!(kind(wal.append(b"late")), ErrorKind::Closed);
+    assert_eq!(kind(wal.rotate()), ErrorKind::Closed);
+    assert_eq!(kind(wal.get(Lsn(5000))), ErrorKind::Closed);
+}
+
 #[test]
 fn options_out_of_range_are_refused() {
     let dir = tempfile::tempdir().unwrap();

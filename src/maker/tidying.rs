@@ -102,7 +102,7 @@ impl Maker {
         storage.sync_dir().map_err(|e| Error::io("sync", storage.path(), e))
     }
 
-    /// Clears away void files below the tip. An earlier life's durable link passed over them, so they need not wait for a
+    /// Clears away void files below `front`, the log's or, at opening, the tip's base. An earlier life's durable link passed over them, so they need not wait for a
     /// link of ours. None with frames may stay that a clean is about to leave behind: below the front it would be taken for
     /// a segment that was cleaned, and removed.
     ///

@@ -288,7 +288,7 @@ impl BlockBuilder {
         self.ranges.len() - 1
     }
 
-    /// Takes a record into `range`. It is not below the range's `next`.
+    /// Takes a record into `range`. Its offset is not below the range's `next`, and not the last that there is.
     pub fn push(&mut self, range: usize, message: &Message<'_>) {
         let Some(open) = self.ranges.get_mut(range) else { return };
         debug_assert!(message.offset >= open.next, "offsets rise within a range");

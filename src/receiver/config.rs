@@ -141,7 +141,7 @@ impl Config {
 
 /// The receiver's two clocks.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// Never goes back, from any starting point.
+    /// Never goes back, from any starting point below `Duration::MAX / 2`.
     fn monotonic(&self) -> Duration;
 
     /// Milliseconds since 1970, as far as this machine knows.

@@ -6,9 +6,7 @@ use super::block::Block;
 use super::mark::hex;
 use super::offsets::OffsetTable;
 use super::source::{Partition, TopicId};
-use super::wire::{DecodeErrorKind, Decoded, Fields, put_topic};
-
-pub use super::wire::DecodeError;
+use super::wire::{DecodeError, DecodeErrorKind, Decoded, Fields, put_topic};
 
 const MAGIC: [u8; 4] = [0xB5, b'S', b'W', b'B'];
 const VERSION: u8 = 1;

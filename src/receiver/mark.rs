@@ -42,7 +42,7 @@ impl CommitMark {
         format!("sw1:{}:{}:{}:{}{read}", self.log, hex(&self.topic_id.0), self.lsn, self.from)
     }
 
-    /// `None` for anything that [`encode`](CommitMark::encode) does not write: it is some other program's.
+    /// `None` for what is no such mark: it is some other program's.
     pub fn parse(metadata: &str) -> Option<CommitMark> {
         let mut parts = metadata.split(':');
         (parts.next()? == "sw1").then_some(())?;

@@ -36,7 +36,8 @@ const REPORT: Duration = Duration::from_secs(1);
 /// One thread, the caller of [`run`](Receiver::run), polls the source and never waits for the disk, except,
 /// bounded, where partitions are taken away. A second appends and syncs.
 ///
-/// The log is the receiver's own: it refuses one that holds anything else.
+/// The log is the receiver's own: it refuses one that holds anything else since its last offset table, and nobody else may
+/// append to it, nor may another receiver have it while this one lives: the offset table of neither would be of all.
 pub struct Receiver {
     wal: Arc<Wal>,
     source: Box<dyn Source>,
@@ -62,6 +63,17 @@ struct Pace {
     full_told_at: Option<Duration>,
     /// Stopping, and until when.
     stop_by: Option<Duration>,
+}
+
+/// Ends the append thread, which keeps the log open, where the polling thread panics.
+struct Unwinding(Arc<Line>);
+
+impl Drop for Unwinding {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.finish(true, Duration::ZERO);
+        }
+    }
 }
 
 impl Receiver {
@@ -125,6 +137,7 @@ impl Receiver {
         let (wal, line) = (Arc::clone(&self.wal), Arc::clone(&self.line));
         let appender = Appender::new(wal, line, self.config.clone(), self.board.clone(), &self.recovered);
         let spawned = thread::Builder::new().name("seawall-append".into()).spawn(move || appender.run());
+        let _unwinding = Unwinding(Arc::clone(&self.line));
         let served = match spawned {
             Ok(_) => self.serve(stop),
             Err(_) => {

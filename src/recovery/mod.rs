@@ -221,9 +221,9 @@ impl Tail {
     fn find_end(&mut self, survey: &Survey) {
         for (n, Member { index, sealed, scanned }) in self.chain.iter().enumerate() {
             let (Some(found), Some(scan)) = (survey.segments.get(*index), scanned) else { continue };
-            self.end = found.base + scan.batch;
+            self.end = found.base + scan.end;
             self.bad = Some(*index);
-            self.offset = scan.end;
+            self.offset = scan.bad;
             (self.too_new, self.spoiled) = (scan.too_new, scan.spoiled);
             self.kept = n + 1;
             if *sealed != Some(self.end) {
@@ -236,7 +236,7 @@ impl Tail {
     fn look_beyond(&mut self, storage: &dyn Storage, survey: &Survey, bugs: Bugs) -> Result<()> {
         let mut froms = Vec::new();
         for member in self.chain.iter().filter(|member| Some(member.index) >= self.bad) {
-            froms.extend(member.scanned.as_ref().map(|scan| (member.index, scan.end, scan.frames)));
+            froms.extend(member.scanned.as_ref().map(|scan| (member.index, scan.bad, scan.frames)));
         }
         let tip = self.chain.last().map(|tip| tip.index);
         let above = tip.map_or(0, |tip| tip + 1);

@@ -27,6 +27,9 @@ fn row_26_records_of_no_bytes_and_of_the_most_there_may_be() {
         let ErrorKind::TooLarge { needs, limit } = kind(refused) else { panic!("not TooLarge") };
         assert_eq!((needs, limit), (LIMIT as u64 + 4, LIMIT as u64));
     }
+    // What no segment of any size holds is told by what those of this log do.
+    let ErrorKind::TooLarge { limit, .. } = kind(wal.append(&vec![0; 1 << 28])) else { panic!("not TooLarge") };
+    assert_eq!(limit, LIMIT as u64);
     let stats = wal.stats();
     assert_eq!((stats.appended_records, stats.buffered_bytes), (10, 0), "nothing was appended");
     assert_eq!(payloads(&wal), expected);

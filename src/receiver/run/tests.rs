@@ -304,3 +304,27 @@ fn a_commit_that_failed_goes_again_at_once_with_what_is_durable_since() {
     clock.advance(Config::default().commit_retry);
     assert_eq!((sent().0, sent().0), (3, 3));
 }
+
+/// The append thread went on for ever, and held the log.
+#[test]
+fn a_panic_in_the_polling_thread_lets_the_log_go() {
+    struct Panics;
+    impl Observer for Panics {
+        fn notice(&self, notice: &Notice) {
+            assert!(!matches!(notice, Notice::Assigned { .. }), "planned");
+        }
+    }
+    let (broker, disk) = (Broker::new(), Disk::new(1));
+    broker.create_topic("t", 1);
+    disk.threads(true);
+    let options = Options::new().segment_size(64 << 10);
+    let wal = Arc::new(options.open_on(disk.mount()).unwrap());
+    let receiver = Receiver::new(wal, broker.join("g", &["t"]), Config::default()).unwrap().observe(Arc::new(Panics));
+    let run = std::panic::AssertUnwindSafe(|| receiver.run(&AtomicBool::new(false)));
+    assert!(std::panic::catch_unwind(run).is_err());
+    let until = Instant::now() + Duration::from_secs(10);
+    while let Err(e) = options.open_on(disk.mount()) {
+        assert!(*e.kind() == ErrorKind::Locked && Instant::now() < until, "{e}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
