@@ -284,6 +284,23 @@ fn a_follower_that_found_nothing_says_what_it_missed() {
     assert_eq!(followers[2].try_next().unwrap().unwrap().lsn, last);
 }
 
+/// Where the thread could not be had once, nobody could wait any more.
+#[test]
+fn a_view_whose_thread_could_not_be_had_tries_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    append(&wal, 0);
+    let failing = Failing::new(Arc::new(Fs::new(dir.path())));
+    let view = small().open_read_only_on(failing.clone()).unwrap();
+    let mut follower = view.follow(Lsn::ZERO);
+    assert_eq!(number(&mut follower), Some(0));
+    failing.fail(Fault::new(Operation::Background));
+    assert_eq!(*follower.next_timeout(LONG).unwrap_err().kind(), ErrorKind::Io);
+    append(&wal, 1);
+    assert_eq!(number(&mut follower), Some(1));
+    assert_eq!(follower.next_timeout(Duration::from_millis(20)).unwrap(), None);
+}
+
 /// The first range of a log that begins at 0 began at the front, wherever that was by then.
 #[test]
 fn parts_of_a_replay_say_what_was_cleaned_of_them() {
