@@ -406,7 +406,7 @@ impl Survey {
         if self.foreign_mark {
             let theirs = marks.iter().max_by_key(|mark| mark.synced).map(words::foreign_mark);
             let theirs = theirs.unwrap_or_default();
-            return Some(format!("{MARK}: another log's, not used; moved aside once a MARK is needed{theirs}"));
+            return Some(format!("{MARK}: another log's, not used; moved aside once a MARK is needed; {LESS}{theirs}"));
         }
         match self.mark {
             _ if self.half_mark => {
