@@ -9,6 +9,8 @@ mod links;
 mod live;
 #[path = "salvage/made.rs"]
 mod made;
+#[path = "salvage/misplaced.rs"]
+mod misplaced;
 #[path = "salvage/missing.rs"]
 mod missing;
 #[path = "common/random.rs"]

@@ -1,6 +1,9 @@
 //! The second reading of a source: every frame of a known segment, wherever its bytes lie.
 
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::{ControlFlow, Range};
 
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, CAPACITY, FRAME, FrameHeader, FrameKind, frame_size, sum};
@@ -10,6 +13,10 @@ use super::Meter;
 use super::image::{CHUNK, Image, read_past};
 use super::lives::Lives;
 use super::survey::SECTOR;
+
+/// Of more seeds that frames of one source agree on the others are not tried: each is tried at every place that is read
+/// from then on, and whoever makes payloads can make many.
+const AGREED: usize = 16;
 
 /// A frame that was found. There may be very many of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +98,7 @@ impl Finds {
                 let Some(frame) = bytes.first_chunk() else { break };
                 // Kind 0 is never valid: zeros cost nothing.
                 let found = frame[7] & 0x70 != 0;
-                let place = Place { index, image, file, at: at + done as u64, bytes };
+                let place = Place { index, source: Source { image, file }, at: at + done as u64, bytes };
                 let size = if found { self.try_place(&place, frame, lives).map_err(io)? } else { None };
                 done += size.unwrap_or(4);
             }
@@ -114,7 +121,7 @@ impl Finds {
             let (length, is_record, image) = (header.length, header.is_record(), place.index);
             let batch = batch(&header, known.lsn(offset));
             let frame = Frame { at: place.at, life, offset, length, image, is_record, batch };
-            if whole.is_none() && !place.holds(&header)? {
+            if whole.is_none() && !place.source.holds(place.at, place.bytes, &header)? {
                 self.torn.push(frame);
                 continue;
             }
@@ -158,22 +165,28 @@ type Head = [u8; FRAME as usize];
 /// A place in an image.
 struct Place<'a> {
     index: u16,
-    image: &'a Image,
-    file: &'a dyn File,
+    source: Source<'a>,
     at: u64,
     /// What was read from there on.
     bytes: &'a [u8],
 }
 
-impl Place<'_> {
-    /// Whether the payload that follows is the header's.
-    fn holds(&self, header: &FrameHeader) -> io::Result<bool> {
-        let from = self.at + u64::from(FRAME);
+/// An image that is open.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) image: &'a Image,
+    pub(super) file: &'a dyn File,
+}
+
+impl Source<'_> {
+    /// Whether the payload behind the header at a place is the header's. `bytes`: what was read from there on.
+    fn holds(&self, at: u64, bytes: &[u8], header: &FrameHeader) -> io::Result<bool> {
+        let from = at + u64::from(FRAME);
         let to = from + u64::from(header.length);
         if to > self.image.length {
             return Ok(false);
         }
-        let payload = self.bytes.get(FRAME as usize..).and_then(|rest| rest.get(..header.length as usize));
+        let payload = bytes.get(FRAME as usize..).and_then(|rest| rest.get(..header.length as usize));
         let found = match payload {
             Some(payload) if header.length <= BLOCK => sum(payload),
             _ => self.image.sum(self.file, from, to)?,
@@ -183,33 +196,81 @@ impl Place<'_> {
 }
 
 /// The seed of a segment of which neither the header nor the link is left as it was: that which two frames side by side
-/// agree on, each having it by its own place. The segment begins at `begin` and reaches up to `end` at most. Frames of
-/// more than half a chunk do not count.
-pub(super) fn agreed_seed(file: &dyn File, begin: u64, end: u64) -> Option<u32> {
-    let head = FRAME as usize;
+/// agree on, each having it by its own place. The segment begins at `begin` and reaches up to `end` at most.
+pub(super) fn agreed_seed(source: &Source<'_>, begin: u64, end: u64) -> io::Result<Option<u32>> {
+    let mut agreed = None;
+    pairs(source, begin..end, [].iter(), |seed, _| {
+        agreed = Some(seed);
+        ControlFlow::Break(())
+    })?;
+    Ok(agreed)
+}
+
+/// All such seeds of a source that is one segment, and of which these frames are known: another piece of the log may lie in
+/// the place of the segment's own. Those that most agree on come first. Of frames that lie there twice, be it at another
+/// place, only the seed counts that more agree on.
+pub(super) fn agreed_seeds<'f>(source: &Source<'_>, known: impl Iterator<Item = &'f Frame>) -> io::Result<Vec<u32>> {
+    let mut told: HashMap<u32, Vec<u32>> = HashMap::new();
+    pairs(source, 0..source.image.length, known, |seed, word| {
+        told.entry(seed).or_default().push(word);
+        ControlFlow::Continue(())
+    })?;
+    let mut told: Vec<_> = told.into_iter().collect();
+    told.sort_unstable_by_key(|(seed, words)| (Reverse(words.len()), *seed));
+    let mut met = HashSet::new();
+    // All of the words, not up to the first that is new.
+    let is_new = |(_, words): &(u32, Vec<u32>)| words.iter().filter(|word| met.insert(**word)).count() > 0;
+    Ok(told.into_iter().filter(is_new).map(|(seed, _)| seed).take(AGREED).collect())
+}
+
+/// Tells of frames side by side, which are whole but for the second one's payload, what seed they agree on, and the first
+/// one's seed XOR offset. What lies in a frame does not count, be it one of those that are known. Frames of more than half
+/// a chunk do not count.
+fn pairs<'f>(
+    source: &Source<'_>,
+    within: Range<u64>,
+    known: impl Iterator<Item = &'f Frame>,
+    mut tell: impl FnMut(u32, u32) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let Range { start: begin, end } = within;
+    let mut known = known.map(|frame| (frame.at, frame.at + u64::from(frame.end() - frame.offset))).peekable();
     let mut at = begin + u64::from(BLOCK);
     let mut buf = vec![0; usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(CHUNK)];
     while at < end.min(begin + *CAPACITY.end()) {
         let left = usize::try_from(end - at).unwrap_or(usize::MAX);
         let chunk = buf.get_mut(..left.min(CHUNK)).unwrap_or_default();
-        read_past(file, chunk, at);
+        read_past(source.file, chunk, at);
         let seed = |from: usize| {
             let frame: &Head = chunk.get(from..)?.first_chunk()?;
             let offset = u32::try_from(at - begin + from as u64).ok()?;
-            let header = FrameHeader::unchecked(frame)?;
-            header.kind.is_some().then(|| (FrameHeader::seed_xor_offset(frame) ^ offset, header))
+            let header = FrameHeader::unchecked(frame).filter(|header| header.kind.is_some())?;
+            let word = FrameHeader::seed_xor_offset(frame);
+            Some((word ^ offset, word, header))
         };
-        for from in (0..chunk.len().min(CHUNK / 2)).step_by(4) {
-            let Some((first, header)) = seed(from).filter(|(_, header)| header.length as usize <= CHUNK / 2) else {
+        let mut from = 0;
+        while from < chunk.len().min(CHUNK / 2) {
+            let here = at + from as u64;
+            while known.next_if(|(_, to)| *to <= here).is_some() {}
+            if let Some((_, to)) = known.peek().filter(|(at, _)| *at <= here) {
+                from += usize::try_from(to - here).unwrap_or(CHUNK);
                 continue;
-            };
-            let Some(payload) = chunk.get(from + head..from + head + header.length as usize) else { continue };
-            let next = from + head + payload.len().next_multiple_of(4);
-            if seed(next).is_some_and(|(second, _)| second == first) && sum(payload) == header.sum {
-                return Some(first);
+            }
+            let frame = seed(from).filter(|(.., header)| header.length as usize <= CHUNK / 2);
+            let next =
+                frame.map(|(.., header)| from + usize::try_from(frame_size(u64::from(header.length))).unwrap_or(CHUNK));
+            if let (Some((first, word, header)), Some(next)) = (frame, next)
+                && seed(next).is_some_and(|(second, ..)| second == first)
+                && source.holds(here, chunk.get(from..).unwrap_or_default(), &header)?
+            {
+                if tell(first, word).is_break() {
+                    return Ok(());
+                }
+                from = next;
+            } else {
+                from += 4;
             }
         }
-        at += CHUNK as u64 / 2;
+        at += from as u64;
     }
-    None
+    Ok(())
 }

@@ -117,6 +117,8 @@ pub(super) struct Lives {
     by_seed: HashMap<u32, Vec<usize>>,
     /// Where the header or the link of a life says that it begins.
     homes: HashSet<(u16, u64, u32)>,
+    /// The most that a segment is known to hold.
+    pub(super) longest: u64,
     /// Where in a block all that are in an image begin.
     aligned: HashMap<u16, HashSet<u64>>,
     /// Files whose names say that they were never done.
@@ -146,6 +148,7 @@ impl Lives {
         // A file that is named as a segment is as long as one, unless it was trimmed.
         let lengths = images.iter().filter(|image| image.base.is_some()).map(|image| image.length);
         let sizes = seen.headers.iter().map(|found| found.header.capacity).chain(lengths).collect();
+        lives.longest = HashSet::iter(&sizes).max().copied().unwrap_or(0);
         for link in &seen.links {
             if !lives.by_seed.contains_key(&link.seed) {
                 let base = images.get(usize::from(link.image)).and_then(|image| by_name(image, link, &sizes));
@@ -217,15 +220,17 @@ impl Lives {
         self.all.len() - 1
     }
 
-    /// Adds a life of which nothing is known but the seed, and that its file is the source, unless the seed is known.
-    pub(super) fn add(&mut self, seed: u32, image: u16) -> bool {
-        let is_new = !self.by_seed.contains_key(&seed);
-        if is_new {
-            let index = self.push(seed, None);
+    /// Adds lives of which nothing is known but the seed, and that their file is the source, unless the seed is known.
+    pub(super) fn add(&mut self, mut seeds: Vec<u32>, image: u16) -> bool {
+        seeds.retain(|seed| !self.by_seed.contains_key(seed));
+        for seed in &seeds {
+            let index = self.push(*seed, None);
             self.add_home(image, 0, index);
+        }
+        if !seeds.is_empty() {
             self.tabulate();
         }
-        is_new
+        !seeds.is_empty()
     }
 
     fn add_home(&mut self, image: u16, at: u64, index: usize) {
@@ -245,8 +250,18 @@ impl Lives {
     }
 
     /// Whether a header tells of a life.
-    pub(super) fn is_headed(&self, life: u32) -> bool {
+    fn is_headed(&self, life: u32) -> bool {
         self.all.get(life as usize).is_some_and(|life| life.is_headed)
+    }
+
+    /// Whether a header tells that a file is this life's, and the name of the file does not tell against it: it may be
+    /// another's only where what the header tells of was cleaned, for then its file is used again.
+    pub(super) fn is_sure(&self, image: &Image, life: u32) -> bool {
+        let life = self.all.get(life as usize).filter(|life| life.is_headed);
+        life.is_some_and(|life| {
+            let front = self.pasts.get(&life.family()).map_or(0, |past| past.front);
+            image.base.is_none() || image.base == life.base || life.base.is_some_and(|base| base < front)
+        })
     }
 
     /// Whether a frame lies where it must if the file is in one piece, from where its header or its link says that it
@@ -424,7 +439,7 @@ impl Lives {
             // Where the file begins, or would if the bytes before were there too.
             let begin = at.wrapping_sub(u64::from(offset));
             let in_block = begin % u64::from(BLOCK);
-            let is_aligned = || self.aligned.get(&image).is_none_or(|known| known.contains(&in_block));
+            let is_aligned = || begin == 0 || self.aligned.get(&image).is_none_or(|known| known.contains(&in_block));
             let is_own = fits && is_aligned() && (!life.is_twin || self.is_home(image, begin, *index));
             is_own.then_some((*index, life, offset))
         })

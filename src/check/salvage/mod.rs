@@ -39,7 +39,7 @@ use crate::recovery::words::UNTOLD;
 use crate::recovery::{cut_short, missing};
 
 use super::overview::PATIENCE;
-use hunt::{Finds, Frame, MORE, PART, agreed_seed};
+use hunt::{Finds, Frame, MORE, PART, Source, agreed_seeds};
 use image::{Files, Image, Images, images};
 use join::{Breaks, frame_bytes, join};
 use live::{Watched, watch};
@@ -216,6 +216,7 @@ struct Untold<'i> {
 /// Looks for frames in all sources.
 fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Result<Hunted<'i>> {
     let mut hunted = Hunted::default();
+    let told = lives.all.len();
     for (index, image) in (0_u16..).zip(images) {
         let file = match image.open() {
             Err(e) if missing(&e) => {
@@ -228,14 +229,19 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
         let finds = &mut hunted.finds;
         let (before, torn, too_new) = (finds.frames.len(), finds.torn.len(), finds.too_new);
         finds.hunt(index, image, &*file, lives, meter)?;
-        finds.sift(before, lives);
+        let life = lives.fills(index);
+        // Where they lie at their offsets they may be an earlier life's, and a link tells a false seed if it is damaged. Those
+        // that lie elsewhere may have been written over what lay there, if the source is no image of a disk.
         let found = finds.frames.get(before..).unwrap_or_default();
-        let (life, is_found) = (lives.fills(index), !found.is_empty());
-        // Where they lie at their offsets they may be an earlier life's, and a link tells a false seed if it is damaged.
-        let is_elsewhere = found.iter().any(|frame| frame.at != u64::from(frame.offset));
-        let is_sure = is_elsewhere || life.is_some_and(|life| lives.is_headed(life));
-        let seed = if is_sure { None } else { agreed_seed(&*file, 0, image.length) };
-        if seed.is_some_and(|seed| lives.add(seed, index)) {
+        let may_be_one = image.length <= lives.longest || found.iter().all(|frame| frame.at == u64::from(frame.offset));
+        let is_open = may_be_one && life.is_none_or(|life| !lives.is_sure(image, life));
+        // What frames of another file agreed on may be this one's, seen from elsewhere.
+        let known = found.iter().filter(|frame| (frame.life as usize) < told);
+        let seeds = if is_open { agreed_seeds(&Source { image, file: &*file }, known) } else { Ok(Vec::new()) };
+        let seeds = seeds.map_err(|e| Error::io("read", &image.path, e))?;
+        finds.sift(before, lives);
+        let is_found = finds.frames.len() > before;
+        if lives.add(seeds, index) {
             finds.frames.truncate(before);
             finds.torn.truncate(torn);
             finds.too_new = too_new;

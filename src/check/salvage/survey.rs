@@ -6,7 +6,7 @@ use std::slice;
 
 use crc32fast::Hasher;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{
     BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_LEN, MARK_SLOT, Mark, bits, mendings, sum,
 };
@@ -14,7 +14,7 @@ use crate::recovery::missing;
 use crate::storage::File;
 
 use super::Meter;
-use super::hunt::agreed_seed;
+use super::hunt::{Source, agreed_seed};
 use super::image::{CHUNK, Files, Image, read_past};
 
 /// Files of a file system begin at a multiple of this, and so does each of their extents.
@@ -149,7 +149,11 @@ impl Seen {
             let end = next.map(|(_, at)| *at).next().unwrap_or(image.length);
             let agreed = match files.get(images, seen.image) {
                 Err(e) if missing(&e) => continue,
-                file => agreed_seed(file?.1, begin, end),
+                opened => {
+                    let (image, file) = opened?;
+                    let agreed = agreed_seed(&Source { image, file }, begin, end);
+                    agreed.map_err(|e| Error::io("read", &image.path, e))?
+                }
             };
             if agreed == Some(seen.seed) {
                 continue;
