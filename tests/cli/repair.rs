@@ -322,7 +322,14 @@ fn the_salvage_that_is_proposed_works_as_it_is_printed() {
         let bytes = fs::read(newest).unwrap();
         fs::write(newest, [&[0x5a; 8192], &bytes[8192..]].concat()).unwrap();
     };
-    let hurts: [(Option<u64>, Hurt); 5] = [
+    // In a file that is none of the log's by its name, nor by its header.
+    let misname = |dir: &Path, files: &[PathBuf]| {
+        let newest = files.last().unwrap();
+        let bytes = fs::read(newest).unwrap();
+        fs::write(dir.join("newest.bak"), [&[0; 4096], &bytes[4096..]].concat()).unwrap();
+        fs::remove_file(newest).unwrap();
+    };
+    let hurts: [(Option<u64>, Hurt); 6] = [
         (None, |dir, files| {
             files[1..].iter().for_each(|file| fs::remove_file(file).unwrap());
             fs::rename(dir.join("MARK"), &files[0]).unwrap();
@@ -331,6 +338,7 @@ fn the_salvage_that_is_proposed_works_as_it_is_printed() {
         (Some(1), behead),
         (Some(1), |_, files| flip(&files[1], 9000)),
         (Some(2), scribble),
+        (Some(2), misname),
     ];
     for (number, (found, hurt)) in hurts.into_iter().enumerate() {
         let (temp, _, plan) = planned(hurt);

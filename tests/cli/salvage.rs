@@ -119,6 +119,13 @@ fn only_one_log_goes_into_a_new_one_and_only_where_nothing_is() {
     assert!(said(&output).starts_with(&expected), "{}", said(&output));
     let output = seawall(&["salvage", text(&one), text(&two), "--to", text(&new), "--log", &ids[0]]);
     assert_eq!((output.status.code(), written(&new).len()), (Some(0), count), "{}", said(&output));
+    // Whoever takes the one is told of the other.
+    let note = format!("another log is in the sources: {}, {count} records", ids[1]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains(&format!("note     {note}\n")), "{output:?}");
+    let output = seawall(&["salvage", text(&one), text(&two), "--log", &ids[0], "--json"]);
+    assert_eq!(lines(&output)[0]["notes"], json!([note]));
+    let output = seawall(&["salvage", text(&one), "--log", &ids[0], "--json"]);
+    assert_eq!(lines(&output)[0]["notes"], json!([]));
 }
 
 #[test]

@@ -222,7 +222,9 @@ fn salvages(plan: &RepairPlan, arguments: &Arguments) -> Vec<String> {
     let sound = overview.filter(|overview| plan.kept_records > 0 && overview.segments.iter().any(is_used));
     // What lost its header may be found without the log's name. Another log's records bring nothing of this one back.
     let is_named = |segment: &SegmentInfo| segment.capacity.is_some() || !matches!(segment.state, State::Damaged(_));
-    let all_named = sound.as_ref().is_some_and(|overview| overview.segments.iter().all(is_named));
+    // And so may one in a file that is none of the log's by its name.
+    let all_named =
+        sound.as_ref().is_some_and(|overview| overview.foreign.is_empty() && overview.segments.iter().all(is_named));
     let ours = sound.and_then(|overview| overview.log_id);
     if let Some(id) = ours.filter(|_| all_named) {
         return vec![way(&hex(&id))];

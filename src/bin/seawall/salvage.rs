@@ -103,6 +103,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         found.notes.iter().for_each(|note| out::warn(format_args!("note: {note}")));
     }
     let logs = chosen(&found, arguments.log.as_deref())?;
+    let notes = notes(&found, &logs);
     let written = match (&arguments.to, &logs[..]) {
         // Where there is none, a newer version wrote all of it.
         (None, _) | (_, []) => None,
@@ -120,9 +121,9 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         }
     };
     if arguments.json {
-        out.json(&object(&found, &logs, arguments.to.as_deref(), written.as_ref()))?;
+        out.json(&object(&found, &logs, &notes, arguments.to.as_deref(), written.as_ref()))?;
     } else {
-        text(&found, &logs, arguments, written.as_ref(), out)?;
+        text(&found, &logs, &notes, arguments, written.as_ref(), out)?;
     }
     let read = found.unreadable == 0 && found.refused == 0 && found.untold == 0 && found.unmet == 0;
     let is_whole = read && logs.iter().all(|log| log.is_whole());
@@ -145,6 +146,14 @@ fn chosen<'a>(found: &'a Salvaged, name: Option<&str>) -> anyhow::Result<Vec<&'a
         bail!(Listing::new(what, found.logs().iter().map(ToString::to_string)));
     }
     Ok(logs)
+}
+
+/// What was found has notes, and so have the logs that were not chosen.
+fn notes(found: &Salvaged, chosen: &[&SalvagedLog]) -> Vec<String> {
+    let others = found.logs().iter().filter(|log| chosen.iter().all(|chosen| chosen.name != log.name));
+    let note =
+        |log: &SalvagedLog| format!("another log is in the sources: {}, {}", log.name, counted(log.records, "record"));
+    found.notes.iter().cloned().chain(others.map(note)).collect()
 }
 
 /// What went into the new log.
@@ -203,7 +212,13 @@ fn write(found: &Salvaged, log: &SalvagedLog, to: &Path) -> anyhow::Result<Writt
     Ok(written)
 }
 
-fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: Option<&Written>) -> Value {
+fn object(
+    found: &Salvaged,
+    logs: &[&SalvagedLog],
+    notes: &[String],
+    to: Option<&Path>,
+    written: Option<&Written>,
+) -> Value {
     let log = |log: &&SalvagedLog| {
         json!({
             "log": log.name, "segments": log.segments, "records": log.records, "bytes": log.bytes,
@@ -223,7 +238,7 @@ fn object(found: &Salvaged, logs: &[&SalvagedLog], to: Option<&Path>, written: O
     json!({
         "logs": logs.iter().map(log).collect::<Vec<_>>(), "bytes": found.bytes, "unreadable": found.unreadable,
         "refused": found.refused, "untold": found.untold, "unmet": found.unmet,
-        "too_new": found.too_new, "notes": found.notes, "written": written,
+        "too_new": found.too_new, "notes": notes, "written": written,
     })
 }
 
@@ -274,6 +289,7 @@ fn text_of(log: &SalvagedLog, out: &mut Out) -> anyhow::Result<()> {
 fn text(
     found: &Salvaged,
     logs: &[&SalvagedLog],
+    notes: &[String],
     arguments: &Arguments,
     written: Option<&Written>,
     out: &mut Out,
@@ -282,7 +298,7 @@ fn text(
     for log in logs {
         text_of(log, out)?;
     }
-    for note in &found.notes {
+    for note in notes {
         out.line(format_args!("note     {note}"))?;
     }
     if found.unreadable > 0 {
