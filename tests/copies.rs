@@ -268,3 +268,36 @@ fn what_a_file_held_before_it_was_used_again_is_no_segment_with_a_header_in_the_
     assert_eq!((fault.what.as_str(), fault.beyond), ("the header is another segment's", 0), "{report}");
     assert_eq!(repaired(&disk).0, EACH);
 }
+
+/// What verifying says of a file that was moved aside.
+fn note_of(disk: &Disk, name: &str) -> String {
+    let report = Verify::new().run_on(disk.mount()).unwrap();
+    let mut notes = report.notes.iter().filter(|note| note.contains(&format!("{name}.aside")));
+    notes.next().unwrap_or_else(|| panic!("nothing of {name}.aside: {report}")).clone()
+}
+
+/// In it lies the link of the segment that it was before, which was taken to tell that its header is another's.
+#[test]
+fn what_was_made_ready_in_a_file_used_again_holds_nothing() {
+    let disk = Disk::new(4);
+    let wal = open(&disk);
+    for _ in 0..3 {
+        fill(&wal);
+        wal.rotate().unwrap();
+    }
+    fill(&wal);
+    wal.clean_before_lsn(wal.durable_lsn()).unwrap();
+    wal.prepare().unwrap();
+    let log: Vec<_> = wal.kept().iter().map(|kept| kept.segment.clone()).collect();
+    disk.crash(Keep::All);
+    drop(wal);
+    let (newest, used) = (log.last().unwrap(), used(&disk));
+    let again: Vec<_> = used.into_iter().filter(|name| name > newest).collect();
+    assert!(!again.is_empty(), "nothing was used again");
+    flip(&disk, newest, RECORD);
+    repaired(&disk);
+    for name in again {
+        let note = note_of(&disk, &name);
+        assert!(note.contains("no valid record"), "{note}");
+    }
+}

@@ -311,10 +311,11 @@ pub(crate) fn misplaced(head: &[u8], base: u64) -> Option<(u32, Link)> {
     Some((seed, link))
 }
 
-/// The sound header of a file that is named for the segment at `base`, unless only its page is another's.
+/// The sound header of a file that is named for the segment at `base`, unless it is another's and only its page is there.
 pub(crate) fn own_header(head: &[u8], base: Option<u64>) -> Option<(Header, u32)> {
-    let is_misplaced = base.is_some_and(|base| misplaced(head, base).is_some());
-    Header::decode(head).ok().filter(|_| !is_misplaced)
+    let (header, seed) = Header::decode(head).ok()?;
+    let is_misplaced = base.is_some_and(|base| base != header.base && misplaced(head, base).is_some());
+    (!is_misplaced).then_some((header, seed))
 }
 
 fn link_of(header: &FrameHeader, payload: &[u8], lsn: u64) -> Option<(Link, u64)> {
