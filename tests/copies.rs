@@ -269,11 +269,83 @@ fn what_a_file_held_before_it_was_used_again_is_no_segment_with_a_header_in_the_
     assert_eq!(repaired(&disk).0, EACH);
 }
 
+/// What a write to the wrong place brought: the header of another segment, or of another log, with its link and part of a record.
+const HEAD: usize = BLOCK + 512;
+
+fn put_over(disk: &Disk, name: &str, from: &[u8], length: usize) {
+    let mut bytes = disk.file(name).unwrap();
+    bytes[..length].copy_from_slice(&from[..length]);
+    disk.put(name, bytes);
+}
+
 /// What verifying says of a file that was moved aside.
 fn note_of(disk: &Disk, name: &str) -> String {
     let report = Verify::new().run_on(disk.mount()).unwrap();
     let mut notes = report.notes.iter().filter(|note| note.contains(&format!("{name}.aside")));
     notes.next().unwrap_or_else(|| panic!("nothing of {name}.aside: {report}")).clone()
+}
+
+/// The whole segment was passed over, said to be a copy, and to hold nothing once it lay aside.
+#[test]
+fn a_header_and_a_link_in_the_wrong_place_cost_what_lay_there() {
+    let (disk, names) = log();
+    let other = Disk::new(77);
+    fill(&open(&other));
+    other.crash(Keep::All);
+    let theirs = other.file(&names[0]);
+    let head_lost = disk.fork();
+    flip(&head_lost, &names[2], 50);
+    let heads = [disk.file(&names[0]), disk.file(&names[1]), disk.file(&names[2]), theirs];
+    for (disk, over, from) in [0, 1]
+        .into_iter()
+        .flat_map(|over| (0..4).map(move |from| (over, from)))
+        .flat_map(|(over, from)| [(&disk, over, from), (&head_lost, over, from)])
+    {
+        if over == from {
+            continue;
+        }
+        let hurt = disk.fork();
+        put_over(&hurt, &names[over], heads[from].as_ref().unwrap(), HEAD);
+        let report = Verify::new().run_on(hurt.mount()).unwrap();
+        let overview = inspect_on(hurt.mount()).unwrap();
+        let notes = [&report.notes[..], &overview.notes[..]].concat();
+        assert!(!notes.iter().any(|note| note.contains("a copy of")), "{over} {from}: {report}");
+        assert_eq!(overview.records, 3 * EACH - 1, "{over} {from}");
+        let away = hurt.fork();
+        let (kept, lost, plan) = repaired(&hurt);
+        assert_eq!((kept, lost), (3 * EACH - 1, Some(1)), "{over} {from}: {plan}");
+        // All payloads are alike, so that the first record of the other segment is whole there.
+        let held = if from < 3 { 13 } else { 12 };
+        let note = note_of(&hurt, &names[over]);
+        let told = format!("holds {held} valid records, all of them in the log too");
+        assert!(note.contains(&told), "{over} {from}: {note}");
+        Repair::new().quarantine(&names[over]).run_on(away.mount()).unwrap();
+        let note = note_of(&away, &names[over]);
+        let told = format!("holds {held} valid records, 12 of them not in the log");
+        assert!(note.contains(&told), "{over} {from}: {note}");
+    }
+}
+
+/// Some of its records are left in the file that they were written over, and the rest of that file's own.
+#[test]
+fn a_file_may_be_what_is_left_of_two_segments() {
+    let (disk, names) = log();
+    put_over(&disk, &names[1], &disk.file(&names[0]).unwrap(), BLOCK + 2048);
+    disk.remove(&names[0]);
+    let (kept, lost, plan) = repaired(&disk);
+    assert_eq!((kept, lost), (5 + 8 + EACH, Some(8 + 5)), "{plan}");
+}
+
+/// What lies there holds more of the segment than a copy does.
+#[test]
+fn a_copy_with_less_in_it_takes_no_place_behind_another_header() {
+    let (disk, names) = log();
+    let mut copy = disk.file(&names[1]).unwrap();
+    copy[RECORD..].fill(0);
+    disk.put("copy", copy);
+    put_over(&disk, &names[1], &disk.file(&names[0]).unwrap(), HEAD);
+    let (kept, lost, plan) = repaired(&disk);
+    assert_eq!((kept, lost), (3 * EACH - 1, Some(1)), "{plan}");
 }
 
 /// In it lies the link of the segment that it was before, which was taken to tell that its header is another's.

@@ -3,8 +3,8 @@
 use std::{io, iter};
 
 use crate::error::{listed, plural};
-use crate::format::base_in;
-use crate::recovery::own_header;
+use crate::format::{Header, base_in};
+use crate::recovery::misplaced;
 use crate::scan::Place;
 use crate::storage::{File, Storage, is_zero, read_head};
 
@@ -17,7 +17,8 @@ pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
     for name in &examined.plan.survey.aside {
         match held(storage, examined, name) {
             Ok(None) => unknown.push(format!(
-                "{name}: moved aside earlier; its header is damaged, and what it holds cannot be told: `seawall salvage` looks"
+                "{name}: moved aside earlier; its header is damaged or another's, and what it holds cannot be told: \
+                 `seawall salvage` looks"
             )),
             Ok(Some((0, _))) => empty.push(name.clone()),
             Ok(Some((records, missing))) => {
@@ -45,22 +46,37 @@ pub(super) fn notes(storage: &dyn Storage, examined: &Examined) -> Vec<String> {
 }
 
 /// How many valid records are in a file that was moved aside, and how many of these are not in the log; `None` where nothing
-/// tells how to read it.
+/// tells how to read it. It may be what is left of two segments: the one that its header says, and that of its name.
 fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<Option<(u64, u64)>> {
     let file = storage.open(name, false)?;
-    let head = read_head(&*file)?;
-    let sound = own_header(&head, base_in(name));
-    // Of another log's there is nothing to miss, nor of what is not there.
-    let nothing = (sound.is_some() || is_zero(&*file, 0)?).then_some((0, 0));
-    let header = sound.filter(|(header, _)| examined.plan.survey.log_id == Some(header.log_id));
-    let Some(base) = header.map(|(header, _)| header.base).or_else(|| base_in(name)) else { return Ok(nothing) };
-    let log = member(examined, base);
+    let (head, limit, named) = (read_head(&*file)?, file.len()?, base_in(name));
+    let survey = &examined.plan.survey;
+    // Of another log's there is nothing to miss.
+    let header = Header::decode(&head).ok().filter(|(header, _)| survey.log_id == Some(header.log_id));
+    let is_own = header.is_some_and(|(header, _)| named.is_none_or(|base| base == header.base));
     // A segment is written anew under its seed, so that tells how to read one that was copied aside without a header.
-    let Some(seed) = header.map(|(_, seed)| seed).or(log.map(|(_, place)| place.seed)) else { return Ok(nothing) };
-    let log = log.filter(|(_, place)| place.seed == seed);
+    let told = named.filter(|_| !is_own).and_then(|base| {
+        let seed = member(examined, base).map(|(_, place)| place.seed);
+        let seed = seed.or_else(|| survey.link_above(base).map(|link| link.prev_seed));
+        Some((base, seed.or_else(|| misplaced(&head, base).map(|(seed, _)| seed))?))
+    });
+    let headed = header.map(|(header, seed)| (header.base, seed)).filter(|place| Some(*place) != told);
+    let (mut held, mut missing) = (0, 0);
+    for (base, seed) in headed.into_iter().chain(told) {
+        let (records, gone) = compared(examined, &*file, &Place { base, seed, limit })?;
+        held += records;
+        missing += gone;
+    }
+    let is_told = held > 0 || is_own || is_zero(&*file, 0)?;
+    Ok(is_told.then_some((held, missing)))
+}
+
+/// How many valid records lie at a place in a file, and how many of these are not in the log.
+fn compared(examined: &Examined, file: &dyn File, place: &Place) -> io::Result<(u64, u64)> {
+    let log = member(examined, place.base).filter(|(_, log)| log.seed == place.seed);
     let mut kept = log.into_iter().flat_map(|(file, place)| records(file, &place)).peekable();
     let (mut held, mut missing) = (0, 0);
-    for lsn in records(&*file, &Place { base, seed, limit: file.len()? }) {
+    for lsn in records(file, place) {
         let lsn = lsn?;
         while let Some(below) = kept.next_if(|at| !at.as_ref().is_ok_and(|at| *at >= lsn)) {
             _ = below?;
@@ -68,7 +84,7 @@ fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<Op
         held += 1;
         missing += u64::from(!kept.peek().is_some_and(|at| at.as_ref().is_ok_and(|at| *at == lsn)));
     }
-    Ok(Some((held, missing)))
+    Ok((held, missing))
 }
 
 /// The segment of the log at a base, if there is one, up to where the log ends.

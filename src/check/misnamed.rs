@@ -161,9 +161,8 @@ fn is_free(survey: &Survey, place: &Place, told: &mut HashMap<u64, u32>) -> io::
         let other = Place { seed, ..*place };
         return Ok(seed != place.seed && survey.link_to(place).is_some() && survey.link_to(&other).is_none());
     }
-    let others = Header::decode(&read_head(&*found.file)?).is_ok();
     let there = Place { limit: place.limit.min(found.length), ..*place };
-    let free = others || !holds_frames(&*found.file, &there)?;
+    let free = !holds_frames(&*found.file, &there)?;
     if !free {
         told.entry(place.base).or_insert(place.seed);
     }

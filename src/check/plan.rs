@@ -99,14 +99,14 @@ impl Plan {
 
     /// What the segments of a survey are. `told`: seeds by base, of which frames are known to be there.
     pub(super) fn of(storage: &dyn Storage, mut survey: Survey, told: &HashMap<u64, u32>) -> Result<Plan> {
-        let misplaced = misplaced_headers(storage, &mut survey)?;
+        let mut misplaced = misplaced_headers(storage, &survey)?;
         let mut seals: HashMap<u64, Seal> = HashMap::new();
         let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
         let mut bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
         bases.extend(survey.segments.iter().filter_map(|found| Some((found.header.as_ref().ok()?.1, found.base))));
         // The bases of segments that lie under the names of others.
-        let swapped: HashSet<u64> =
-            survey.segments.iter().filter_map(|found| found.other).map(|(header, _)| header.base).collect();
+        let others = survey.segments.iter().filter(|found| !misplaced.contains(&found.base));
+        let swapped: HashSet<u64> = others.filter_map(|found| found.other).map(|(header, _)| header.base).collect();
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
             let seal = seals.get(&found.base).copied();
@@ -122,9 +122,11 @@ impl Plan {
                 let first = u64::from(BLOCK);
                 part.blank = found.length >= first && is_zero(&*found.file, first).map_err(io)?;
                 let told = told.get(&found.base).copied();
-                let is_other = Header::decode(&head).is_ok() && !misplaced.contains(&found.base);
-                if !is_other {
+                let known = seal.map(|seal| seal.seed).into_iter().chain(told);
+                let is_here = Header::decode(&head).is_err() || misplaced.contains(&found.base);
+                if is_here || holds_any(found, known).map_err(io)? {
                     (part.place, part.link) = mend(found, &head, seal, told, own).map_err(io)?;
+                    misplaced.insert(found.base);
                 }
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
@@ -157,6 +159,7 @@ impl Plan {
             parts.push(part);
         }
         parts.reverse();
+        survey.forget_others(&misplaced);
         let front = front(&survey, &parts);
         parts.drain(..survey.clean_to(front));
         let chain = survey.chain(Bugs::default());
@@ -321,7 +324,7 @@ impl Plan {
 
 /// The bases of segments in which nothing but the page of the header is another's, as a page that was written to the wrong
 /// place leaves it: a link names what lies there, or what lies there goes on from a segment below.
-fn misplaced_headers(storage: &dyn Storage, survey: &mut Survey) -> Result<HashSet<u64>> {
+fn misplaced_headers(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
     let mut here = HashSet::new();
     for found in survey.segments.iter().filter(|found| found.header.is_err()) {
         let head = read_head(&*found.file).map_err(|e| Error::io("read", storage.path().join(&found.name), e))?;
@@ -334,12 +337,28 @@ fn misplaced_headers(storage: &dyn Storage, survey: &mut Survey) -> Result<HashS
             here.insert(found.base);
         }
     }
-    for found in survey.segments.iter_mut().filter(|found| here.contains(&found.base)) {
-        found.other = None;
-        let is_copy = format!("{}: a copy of", found.name);
-        survey.notes.retain(|note| !note.starts_with(&is_copy));
-    }
     Ok(here)
+}
+
+/// Whether frames hold in a file under one of the seeds.
+fn holds_any(found: &Found, seeds: impl IntoIterator<Item = u32>) -> std::io::Result<bool> {
+    for seed in seeds {
+        if holds_frames(&*found.file, &Place { base: found.base, seed, limit: found.length })? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl Survey {
+    /// The files at these bases are read as what belongs there: they are no copies of what their headers say.
+    fn forget_others(&mut self, bases: &HashSet<u64>) {
+        for found in self.segments.iter_mut().filter(|found| bases.contains(&found.base)) {
+            found.other = None;
+            let is_copy = format!("{}: a copy of", found.name);
+            self.notes.retain(|note| !note.starts_with(&is_copy));
+        }
+    }
 }
 
 /// The highest front that a link tells, be its own header lost. It leads to a segment whose header is sound then: behind a
@@ -376,7 +395,9 @@ fn mend(
         (link, _) => Some((Some(at(seed)), Some(link))),
     };
     let sealed = seal.map(|seal| seal.seed);
-    let stored: Vec<u32> = seeds(head, base).filter(&own).collect();
+    // A sound header is another's.
+    let stored = seeds(head, base).filter(|_| Header::decode(head).is_err());
+    let stored: Vec<u32> = stored.filter(&own).collect();
     if let Some(mended) = sealed.into_iter().chain(told).chain(stored.iter().copied()).find_map(linked) {
         return Ok(mended);
     }
