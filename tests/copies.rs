@@ -348,6 +348,57 @@ fn a_copy_with_less_in_it_takes_no_place_behind_another_header() {
     assert_eq!((kept, lost), (3 * EACH - 1, Some(1)), "{plan}");
 }
 
+fn swap(disk: &Disk, a: &str, b: &str) {
+    let (first, second) = (disk.file(a).unwrap(), disk.file(b).unwrap());
+    disk.put(a, second);
+    disk.put(b, first);
+}
+
+/// A segment of which the header's checksum says which bit is wrong was lost where it lay under another name.
+#[test]
+fn a_header_with_a_wrong_bit_says_what_a_file_under_another_name_is() {
+    let (disk, names) = log();
+    let hurts = [(0, 1), (1, 0), (1, 2), (2, 1)]
+        .into_iter()
+        .flat_map(|(a, b)| [8, 14, 16, 40, 50, 60, 68].map(|at| (a, b, at)));
+    for (a, b, at) in hurts {
+        let swapped = disk.fork();
+        swap(&swapped, &names[a], &names[b]);
+        flip(&swapped, &names[b], at);
+        let mut files: Vec<_> = inspect_on(swapped.mount()).unwrap().segments.into_iter().map(|it| it.file).collect();
+        files.sort();
+        files.dedup();
+        assert!(names.iter().all(|name| files.contains(name)), "{a} {b} {at}: {files:?}");
+        let (kept, lost, plan) = repaired(&swapped);
+        assert_eq!((kept, lost), (3 * EACH, Some(0)), "{a} {b} {at}: {plan}");
+        let note = note_of(&swapped, &names[b]);
+        assert!(note.contains("holds 13 valid records, all of them in the log too"), "{a} {b} {at}: {note}");
+        let renamed = disk.fork();
+        renamed.rename(&names[a], "copy");
+        flip(&renamed, "copy", at);
+        let (kept, lost, plan) = repaired(&renamed);
+        assert_eq!((kept, lost), (3 * EACH, Some(0)), "{a} {at}: {plan}");
+    }
+}
+
+/// Nothing tells what it is, and it was said to hold nothing.
+#[test]
+fn a_file_without_a_header_under_anothers_name_is_not_said_to_hold_nothing() {
+    let (disk, names) = log();
+    swap(&disk, &names[0], &names[1]);
+    let mut bytes = disk.file(&names[1]).unwrap();
+    bytes[..72].fill(0);
+    disk.put(&names[1], bytes);
+    let overview = inspect_on(disk.mount()).unwrap();
+    let mut files: Vec<_> = overview.segments.iter().filter(|it| it.length > 0).map(|it| &it.file).collect();
+    files.extend(overview.foreign.iter().map(|it| &it.name));
+    let named = |name: &String| files.iter().filter(|file| **file == name).count();
+    assert_eq!((named(&names[0]), named(&names[1])), (1, 1), "{files:?}");
+    repaired(&disk);
+    let note = note_of(&disk, &names[1]);
+    assert!(note.contains("what it holds cannot be told"), "{note}");
+}
+
 /// In it lies the link of the segment that it was before, which was taken to tell that its header is another's.
 #[test]
 fn what_was_made_ready_in_a_file_used_again_holds_nothing() {

@@ -58,13 +58,16 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
     let mut adopted = Adopted::default();
     let is_late = |stray: &Stray| aside_of(&stray.found.name).is_some() || was_unfinished(&stray.found.name);
     let mut found = Vec::new();
-    for (name, Header { base, .. }, _) in strays(storage, survey)? {
+    for (name, Header { base, capacity, .. }, seed) in strays(storage, survey)? {
         let stray = match find(storage, name, base, false, Bugs::default()) {
             // A writer makes a spare into another segment under its old name.
             Err(e) if missing(&e) => continue,
             stray => stray?,
         };
-        found.extend(stray.place(Bugs::default()).map(|place| Stray { found: stray, place }));
+        // A header in which a bit is wrong stays damaged, and says the same.
+        let limit = capacity.min(stray.length);
+        let mended = || stray.other.is_none().then_some(Place { base, seed, limit });
+        found.extend(stray.place(Bugs::default()).or_else(mended).map(|place| Stray { found: stray, place }));
     }
     // From above, for links name those below.
     while let Some(base) = found.iter().map(|stray| stray.place.base).max() {

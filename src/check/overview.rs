@@ -11,7 +11,7 @@ use crate::clean::{Holds, Why};
 use crate::error::{Error, Result};
 use crate::format::{self, BLOCK, FrameKind, MARK, Seal, aside_of, is_unfinished, segment_base, segment_name};
 use crate::lsn::{BatchTime, Lsn};
-use crate::recovery::{Found, TRIES, missing, read_marks};
+use crate::recovery::{Found, TRIES, missing, read_marks, words};
 use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::storage::Storage;
 
@@ -227,7 +227,7 @@ fn look_once(subject: &Subject) -> Result<(Overview, bool)> {
     overview.segments = segments(subject, &examined, &newest)?;
     if !subject.is_lone() {
         overview.mark = mark(&*subject.storage, survey.log_id)?;
-        overview.list(&*subject.storage)?;
+        overview.list(&*subject.storage, &examined.plan.displaced)?;
         overview.explain(&newest.cursors(survey.front));
         if newest.is_unlinked(&examined) {
             let what = "the newest segment's link is damaged: where the cursors stand and the last checkpoint is, and how \
@@ -304,6 +304,9 @@ fn segments(subject: &Subject, examined: &Examined, newest: &Newest) -> Result<V
     segments.extend(examined.gone.map(gone));
     for (index, (found, part)) in plan.survey.segments.iter().zip(&plan.parts).enumerate() {
         let (is_member, is_newest) = (members.contains(&index), newest.index == Some(index));
+        if found.header.is_err() && !is_member && plan.is_read_elsewhere(found) {
+            continue;
+        }
         // What was durable beyond it lay in one that is gone.
         let limit = found.header.as_ref().map_or(u64::MAX, |(header, _)| header.capacity);
         let is_active = is_newest && examined.shown <= found.base.saturating_add(limit);
@@ -397,8 +400,8 @@ impl Overview {
         self.log().map(within).sum()
     }
 
-    /// Adds what lies beside the segments of the log, unless a writer takes it away meanwhile.
-    fn list(&mut self, storage: &dyn Storage) -> Result<()> {
+    /// Adds what lies beside the segments of the log, or is `displaced`, unless a writer takes it away meanwhile.
+    fn list(&mut self, storage: &dyn Storage, displaced: &[String]) -> Result<()> {
         let known = |segments: &[SegmentInfo], name: &str| segments.iter().any(|segment| segment.file == name);
         for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
             let name = name.to_string_lossy().into_owned();
@@ -410,6 +413,12 @@ impl Overview {
                     let (end, records, state) = (None, None, State::Spare);
                     let spare = SegmentInfo { end, length, records, state, ..SegmentInfo::missing(base, 0, 0) };
                     self.segments.push(spare);
+                }
+                Some(base) if displaced.contains(&name) && !known(&self.segments, &name) => {
+                    let state = State::Damaged(words::DISPLACED.to_owned());
+                    let (end, records) = (None, None);
+                    let there = SegmentInfo { end, length, records, state, ..SegmentInfo::missing(base, 0, 0) };
+                    self.segments.push(there);
                 }
                 // Of the log, or made since.
                 Some(_) => {}

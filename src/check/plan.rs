@@ -222,6 +222,11 @@ impl Plan {
         self.displaced.contains(&segment_name(self.base(index)))
     }
 
+    /// Whether the file is read as another segment than that in whose place it lies.
+    pub(super) fn is_read_elsewhere(&self, found: &Found) -> bool {
+        self.survey.segments.iter().any(|other| other.name == found.name && other.base != found.base)
+    }
+
     /// Where a piece of the log ended, if that is known.
     pub(super) fn end_of(&self, piece: &Piece) -> Option<u64> {
         match *piece {

@@ -1,6 +1,6 @@
 //! Headers of which one byte is wrong: their checks tell which.
 
-use super::{FRAME, FrameHeader};
+use super::{FRAME, FrameHeader, HEADER, Header};
 
 /// The bytes with one of the masks laid over one of the places, in turn.
 pub(crate) fn mendings<const N: usize>(
@@ -31,5 +31,18 @@ impl FrameHeader {
         masks: impl Iterator<Item = u8> + Clone,
     ) -> Option<[u8; FRAME as usize]> {
         mendings(*frame, 0..frame.len(), masks).find(|bytes| FrameHeader::decode(bytes, seed, offset).is_some())
+    }
+}
+
+impl Header {
+    /// A header of which one bit is wrong, and its seed: its checksum tells which.
+    pub(crate) fn mended(block: &[u8]) -> Option<(Header, u32)> {
+        let (sample, _) = Header { log_id: [0; 16], base: 0, capacity: 0, salt: 0 }.encode();
+        let bytes: [u8; HEADER] = block.first_chunk().copied()?;
+        let same = (0..12).chain(16..32);
+        if same.filter(|at| bytes.get(*at) != sample.get(*at)).count() > 1 {
+            return None;
+        }
+        mendings(bytes, 0..bytes.len(), bits()).find_map(|mended| Header::decode(&mended).ok())
     }
 }

@@ -274,7 +274,7 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
     Ok(found)
 }
 
-/// The files with a sound header of this log that is not their name's: that and its seed.
+/// The files with a header of this log that is not their name's, sound but for one bit at most: that and its seed.
 pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(String, Header, u32)>> {
     let sound = survey.segments.iter().filter(|found| found.header.is_ok()).map(|found| found.name.as_str());
     let sound: HashSet<&str> = sound.collect();
@@ -283,7 +283,7 @@ pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(Stri
         let Some(name) = name.to_str().filter(|name| plain && !sound.contains(name)) else { continue };
         // What cannot be read is told of where it is the log's by its name.
         let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
-        let Ok((header, seed)) = Header::decode(&head) else { continue };
+        let Some((header, seed)) = Header::decode(&head).ok().or_else(|| Header::mended(&head)) else { continue };
         let is_ours = Some(header.log_id) == survey.log_id && header.base >= survey.front;
         if is_ours && segment_name(header.base) != name {
             strays.push((name.to_owned(), header, seed));

@@ -34,6 +34,9 @@ pub(crate) const GONE: &str = "the file is missing";
 /// One has it that was made another time: the link above names another.
 pub(crate) const REPLACED: &str = "another file lies in its place";
 
+/// Of a file in whose place another is read.
+pub(crate) const DISPLACED: &str = "the segment of this name lies under another, and what this holds is not read";
+
 /// The log went on behind the segment `name`, up to the LSN `durable`, and nothing of that is there.
 pub(crate) fn gone_behind(name: &str, durable: u64) -> String {
     format!("the file behind {name} is missing: records up to LSN {durable} were durable")

@@ -7,9 +7,7 @@ use std::slice;
 use crc32fast::Hasher;
 
 use crate::error::{Error, Result};
-use crate::format::{
-    BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_LEN, MARK_SLOT, Mark, bits, mendings, sum,
-};
+use crate::format::{BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_LEN, MARK_SLOT, Mark, sum};
 use crate::recovery::missing;
 use crate::storage::File;
 
@@ -97,7 +95,7 @@ impl Seen {
             Err(BadHeader::TooNew) => self.too_new += 1,
             Ok((header, seed)) => self.headers.push(SeenHeader { image, at, header, seed }),
             Err(BadHeader::Bad) => {
-                if let Some((header, seed)) = mended(bytes) {
+                if let Some((header, seed)) = Header::mended(bytes) {
                     self.headers.push(SeenHeader { image, at, header, seed });
                 }
             }
@@ -179,17 +177,6 @@ fn mended_frame(
 ) -> Option<[u8; FRAME as usize]> {
     let holds = FrameHeader::decode(&frame, seed, BLOCK).is_some();
     if holds { Some(frame) } else { FrameHeader::mended(&frame, seed, BLOCK, masks) }
-}
-
-/// A header of which one bit is wrong: its checksum tells which.
-fn mended(bytes: &[u8]) -> Option<(Header, u32)> {
-    let (sample, _) = Header { log_id: [0; 16], base: 0, capacity: 0, salt: 0 }.encode();
-    let bytes: [u8; 72] = bytes.first_chunk().copied()?;
-    let same = (0..12).chain(16..32);
-    if same.filter(|at| bytes.get(*at) != sample.get(*at)).count() > 1 {
-        return None;
-    }
-    mendings(bytes, 0..bytes.len(), bits()).find_map(|mended| Header::decode(&mended).ok())
 }
 
 /// A payload of which one bit is wrong: its checksum tells which.
