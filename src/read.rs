@@ -338,8 +338,9 @@ impl<'a> Records<'a> {
     /// An error if a record at `lsn` or above was cleaned away before the open segment was entered.
     fn missed(&mut self, lsn: u64) -> Result<()> {
         let above = self.open.as_ref().is_some_and(|open| open.segment.base > lsn);
-        // Its link tells the last record of what was cleaned.
-        if above && self.link()?.is_none_or(|link| link.last_record >= lsn) {
+        // Its link tells the last record of what was cleaned. One that is not shown yet is the log's first, or a clean would
+        // have made it durable: nothing was cleaned.
+        if above && self.link()?.is_some_and(|link| link.last_record >= lsn) {
             return Err(removed(lsn, self.segments.first()));
         }
         Ok(())

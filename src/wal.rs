@@ -187,8 +187,8 @@ impl Wal {
     /// The record at `lsn`, which the log gave: the checks of any other place are against accidents only.
     ///
     /// # Errors
-    /// `NotDurable` above what readers may see; `Removed` below the front; `NoRecord` if none begins there;
-    /// `Damage`, `TooNew`, `Io`, `Closed`.
+    /// `NotDurable` above what readers may see; `Removed` below the front, if records there were cleaned away; `NoRecord` if
+    /// none begins there; `Damage`, `TooNew`, `Io`, `Closed`.
     pub fn get(&self, lsn: Lsn) -> Result<Record> {
         get(&*self.log, lsn)
     }
@@ -199,7 +199,8 @@ impl Wal {
     /// [`ReadOnly`](crate::ReadOnly) reads without maps.
     ///
     /// # Errors
-    /// `Removed` if a record of the range was cleaned away (`Lsn::ZERO` begins at the front); `Damage` if what would tell is
+    /// `Removed` if a record at the range's start or above was cleaned away, be it beyond its end (`Lsn::ZERO` begins at the
+    /// front); `Damage` if what would tell is
     /// damaged; `TooNew`, `Io`, `Closed`.
     pub fn read(&self, range: impl RangeBounds<Lsn>) -> Result<Records<'_>> {
         Records::new(&*self.log, range)

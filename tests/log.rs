@@ -362,6 +362,33 @@ fn one_writer_at_a_time() {
     small().open(dir.path()).unwrap();
 }
 
+/// What was made ready before is no part of the log; and what a power cut took was not cleaned.
+#[cfg(feature = "sim")]
+#[test]
+fn nothing_is_said_to_be_cleaned_that_was_not() {
+    use seawall::sim::{Disk, Keep};
+    let disk = Disk::new(1);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let dropped = wal.append(b"a").unwrap().lsn();
+    disk.crash(Keep::None);
+    drop(wal);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let ticket = wal.append(b"b").unwrap();
+    assert!(ticket.lsn() > Lsn(16 << 10));
+    assert_eq!(wal.read(Lsn(1)..).unwrap().count(), 0);
+    ticket.wait().unwrap();
+    assert_eq!(wal.read(Lsn(1)..).unwrap().count(), 1);
+    assert_eq!(kind(wal.get(dropped)), ErrorKind::NoRecord(dropped));
+    let view = small().open_read_only_on(disk.mount()).unwrap();
+    assert_eq!(kind(view.get(dropped)), ErrorKind::NoRecord(dropped));
+    // Until something is.
+    wal.rotate().unwrap();
+    let last = wal.append(b"c").unwrap().wait().unwrap();
+    wal.clean_before_lsn(last).unwrap();
+    assert!(matches!(kind(wal.get(dropped)), ErrorKind::Removed { .. }));
+    assert!(matches!(kind(wal.read(Lsn(1)..)), ErrorKind::Removed { .. }));
+}
+
 /// Appending answered with the poison.
 #[cfg(feature = "sim")]
 #[test]

@@ -1,7 +1,9 @@
 //! One record by its LSN.
 
+use std::ops::Bound;
+
 use super::damage::passed_over;
-use super::{Found, Open, Segments, kind, removed, too_new};
+use super::{Found, Open, Records, Segments, kind, too_new};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, FRAME, FrameKind, frame_size};
 use crate::lsn::Lsn;
@@ -17,7 +19,10 @@ pub(crate) fn get(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
         return Err(Error::new(kind, "get", format!("LSN {lsn} is not durable, all below {shown} is")));
     }
     let Some(segment) = segments.below(lsn.0) else {
-        return Err(removed(lsn.0, segments.first()));
+        // Whether a record that may have been it was cleaned away, or none was there ever, reading from there tells.
+        return Err(
+            Records::new(segments, (Bound::Included(lsn), Bound::Unbounded)).map_or_else(|e| e, |_| no_record(lsn))
+        );
     };
     let offset = lsn.0 - segment.base;
     let chunk = Chunk::one(segment.got());

@@ -34,7 +34,7 @@ pub enum ReceiveError {
     },
     /// The log's entries do not chain: the offset table that stood for what was cleaned away did not survive.
     Chain {
-        /// The entry.
+        /// The entry; of one that was refused before it was in the log, how far that was durable.
         lsn: Lsn,
         /// What does not fit.
         error: ChainError,

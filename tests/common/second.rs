@@ -250,9 +250,16 @@ impl Directory {
             let base = *way.last()?;
             let link = self.links.get(&base)?;
             let Some(prev) = link.prev.filter(|_| base != self.front) else { return Some(way) };
-            self.segments.get(&prev)?.as_ref().filter(|segment| segment.seed == link.seed)?;
+            if !self.is_meant(prev, link.seed) {
+                return None;
+            }
             way.push(prev);
         }
+    }
+
+    /// Whether the segment that a link means lies at its base.
+    fn is_meant(&self, base: u64, seed: u32) -> bool {
+        self.segments.get(&base).is_some_and(|there| there.as_ref().is_some_and(|segment| segment.seed == seed))
     }
 
     /// Where the chain's segment `n` ends, by the link of the one above it.
@@ -280,8 +287,8 @@ impl Directory {
                 {
                     Some(format!("{base} has no link and is shorter than it was made"))
                 }
-                Some(prev) if !self.segments.contains_key(&prev) => {
-                    Some(format!("{base} follows {prev}, which is missing"))
+                Some(prev) if !self.is_meant(prev, self.links[base].seed) => {
+                    Some(format!("{base} follows {prev}, which is missing or another"))
                 }
                 _ => None,
             }
