@@ -1,9 +1,7 @@
 //! One record by its LSN.
 
-use std::ops::Bound;
-
 use super::damage::passed_over;
-use super::{Found, Open, Records, Segments, kind, too_new};
+use super::{Found, Open, Records, Segments, kind, removed, too_new};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, FRAME, FrameKind, frame_size};
 use crate::lsn::Lsn;
@@ -19,10 +17,12 @@ pub(crate) fn get(segments: &impl Segments, lsn: Lsn) -> Result<Record> {
         return Err(Error::new(kind, "get", format!("LSN {lsn} is not durable, all below {shown} is")));
     }
     let Some(segment) = segments.below(lsn.0) else {
-        // Whether a record that may have been it was cleaned away, or none was there ever, reading from there tells.
-        return Err(
-            Records::new(segments, (Bound::Included(lsn), Bound::Unbounded)).map_or_else(|e| e, |_| no_record(lsn))
-        );
+        // Whether anything was cleaned away below, reading from the lowest LSN tells.
+        return Err(match Records::new(segments, Lsn(1)..) {
+            Err(e) if matches!(e.kind(), ErrorKind::Removed { .. }) => removed(lsn.0, segments.first()),
+            Err(e) => e,
+            Ok(_) => no_record(lsn),
+        });
     };
     let offset = lsn.0 - segment.base;
     let chunk = Chunk::one(segment.got());
