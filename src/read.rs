@@ -35,8 +35,9 @@ pub(crate) trait Segments: Send + Sync {
 
     /// The first LSN that is left.
     fn first(&self) -> u64 {
-        let first = self.segments().front().map(|segment| segment.base);
-        first.unwrap_or_else(|| self.shown())
+        // Asked first: a segment may be begun, and more shown, before the look at the segments.
+        let shown = self.shown();
+        self.segments().front().map_or(shown, |segment| segment.base)
     }
 
     /// The segment with the highest base at or below `lsn`.
@@ -289,7 +290,9 @@ impl<'a> Records<'a> {
         if let Some(segment) = segments.below(from).or_else(|| segments.after(0)) {
             records.enter(segment)?;
         }
-        if asked > 0 {
+        // A segment whose link is not shown yet is the log's first, or a clean would have made it durable.
+        let is_begun = records.open.as_ref().is_some_and(|open| open.place.limit > u64::from(BLOCK));
+        if asked > 0 && is_begun {
             records.missed(asked)?;
         }
         Ok(records)
@@ -338,9 +341,8 @@ impl<'a> Records<'a> {
     /// An error if a record at `lsn` or above was cleaned away before the open segment was entered.
     fn missed(&mut self, lsn: u64) -> Result<()> {
         let above = self.open.as_ref().is_some_and(|open| open.segment.base > lsn);
-        // Its link tells the last record of what was cleaned. One that is not shown yet is the log's first, or a clean would
-        // have made it durable: nothing was cleaned.
-        if above && self.link()?.is_some_and(|link| link.last_record >= lsn) {
+        // Its link tells the last record of what was cleaned.
+        if above && self.link()?.is_none_or(|link| link.last_record >= lsn) {
             return Err(removed(lsn, self.segments.first()));
         }
         Ok(())
