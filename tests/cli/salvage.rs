@@ -407,9 +407,9 @@ fn beside_a_writer_nothing_is_called_damaged_and_what_is_there_is_written_anew()
                     let lsn = ticket.wait().unwrap();
                     wal.clean_before_lsn(Lsn(lsn.0.saturating_sub(16 << 20))).unwrap();
                 }
-                if n % 100 == 0 {
+                if n % 20 == 0 {
                     // In memory all that was found would be cleaned before it is written.
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    std::thread::sleep(std::time::Duration::from_millis(2));
                 }
             }
         });
