@@ -100,8 +100,8 @@ impl Cursor {
     /// changes nothing.
     ///
     /// # Errors
-    /// `NotDurable` above what readers may see; `Invalid` if there is none of its name any more; `Poisoned`, `Closed`. That it could not be
-    /// noted yet is none.
+    /// `NotDurable` above what readers may see; `Invalid` if there is none of its name any more; `Poisoned`, `Closed`. That it
+    /// could not be noted yet is none.
     pub fn release(&self, lsn: Lsn) -> Result<()> {
         self.log.check()?;
         let durable = self.log.shown();

@@ -48,8 +48,8 @@ impl<'a> Ticket<'a> {
         Ticket { log: Held::Borrowed(log), lsn: Lsn(framed.lsn.get()), end: framed.end }
     }
 
-    /// The same ticket, for another thread or a task of its own. It keeps no log open, but its
-    /// files, as those who dropped the log: what is removed takes its room until the ticket is gone.
+    /// The same ticket, for another thread or a task of its own. It keeps no log open, but holds
+    /// its files: what is removed takes its room until the ticket is dropped.
     pub fn into_owned(self) -> Ticket<'static> {
         let log = match self.log {
             Held::Borrowed(log) => Arc::clone(log),

@@ -147,6 +147,28 @@ fn what_lies_above_a_segment_that_is_cut_with_its_link_stays() {
     }
 }
 
+/// Row 3c. It was written so that only a file that is gone counted, and the second recovery took the rest for a torn tail.
+#[test]
+fn another_file_in_the_place_of_the_one_that_a_link_means_is_damage() {
+    let options = || Options::new().segment_size(16 << 10);
+    let disk = Disk::new(1);
+    let wal = options().open_on(disk.mount()).unwrap();
+    for n in 0..14 {
+        drop(wal.append(&[n; 3000]).unwrap());
+    }
+    disk.crash_at(0);
+    drop(wal);
+    disk.kill();
+    let name = "00000000000000016384.wal";
+    let mut bytes = disk.file(name).unwrap();
+    bytes[64] ^= 1;
+    spec::mend_header(&mut bytes);
+    disk.put(name, bytes);
+    let opened = options().open_on(disk.fork().mount());
+    second::look(&disk).agrees(&opened).unwrap();
+    assert!(matches!(opened.unwrap_err().kind(), ErrorKind::Damage(_)));
+}
+
 /// The second recovery misses each safety that is taken out of the first.
 #[test]
 fn a_second_recovery_disagrees_with_one_that_lacks_a_safety() {

@@ -241,10 +241,8 @@ fn a_header_in_the_wrong_place_costs_nothing() {
     }
 }
 
-/// A spare was made ready as another segment, and a hand gave it another name: in it still lies the link of the segment that it
-/// was before, which is no part of the log.
-#[test]
-fn what_a_file_held_before_it_was_used_again_is_no_segment_with_a_header_in_the_wrong_place() {
+/// A log that was cleaned to its newest segment, that, and files in which others were before they were made ready again.
+fn used_again() -> (Disk, String, Vec<String>) {
     let disk = Disk::new(4);
     let wal = open(&disk);
     for _ in 0..3 {
@@ -254,12 +252,18 @@ fn what_a_file_held_before_it_was_used_again_is_no_segment_with_a_header_in_the_
     fill(&wal);
     wal.clean_before_lsn(wal.durable_lsn()).unwrap();
     wal.prepare().unwrap();
-    let (kept, newest) = (wal.stats().segments, used(&disk));
     let log: Vec<_> = wal.kept().iter().map(|kept| kept.segment.clone()).collect();
-    let again: Vec<_> = newest.into_iter().filter(|name| !log.contains(name)).collect();
-    assert!(!again.is_empty() && kept == 1, "nothing was used again");
+    let again: Vec<_> = used(&disk).into_iter().filter(|name| !log.contains(name)).collect();
+    assert!(!again.is_empty() && log.len() == 1, "nothing was used again");
     disk.crash(Keep::All);
-    drop(wal);
+    (disk, log[0].clone(), again)
+}
+
+/// A spare was made ready as another segment, and a hand gave it another name: in it still lies the link of the segment that it
+/// was before, which is no part of the log.
+#[test]
+fn what_a_file_held_before_it_was_used_again_is_no_segment_with_a_header_in_the_wrong_place() {
+    let (disk, _, again) = used_again();
     let above = "00000000000001048576.wal";
     disk.rename(again.last().unwrap(), above);
     let report = Verify::new().run_on(disk.mount()).unwrap();
@@ -402,22 +406,10 @@ fn a_file_without_a_header_under_anothers_name_is_not_said_to_hold_nothing() {
 /// In it lies the link of the segment that it was before, which was taken to tell that its header is another's.
 #[test]
 fn what_was_made_ready_in_a_file_used_again_holds_nothing() {
-    let disk = Disk::new(4);
-    let wal = open(&disk);
-    for _ in 0..3 {
-        fill(&wal);
-        wal.rotate().unwrap();
-    }
-    fill(&wal);
-    wal.clean_before_lsn(wal.durable_lsn()).unwrap();
-    wal.prepare().unwrap();
-    let log: Vec<_> = wal.kept().iter().map(|kept| kept.segment.clone()).collect();
-    disk.crash(Keep::All);
-    drop(wal);
-    let (newest, used) = (log.last().unwrap(), used(&disk));
-    let again: Vec<_> = used.into_iter().filter(|name| name > newest).collect();
-    assert!(!again.is_empty(), "nothing was used again");
-    flip(&disk, newest, RECORD);
+    let (disk, newest, again) = used_again();
+    let again: Vec<_> = again.into_iter().filter(|name| *name > newest).collect();
+    assert!(!again.is_empty(), "none is above");
+    flip(&disk, &newest, RECORD);
     repaired(&disk);
     for name in again {
         let note = note_of(&disk, &name);

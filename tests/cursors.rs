@@ -201,6 +201,19 @@ fn a_cursor_that_another_thread_is_making_is_durable_too_when_it_is_given() {
     });
 }
 
+#[test]
+fn handles_go_by_the_name() {
+    let wal = small().open_on(Disk::new(7).mount()).unwrap();
+    fill(&wal, 3);
+    let first = wal.cursor("billing").unwrap();
+    let left = first.clone();
+    first.remove().unwrap();
+    assert_eq!(*left.lsn().unwrap_err().kind(), ErrorKind::Invalid);
+    let next = wal.cursor("billing").unwrap();
+    left.release(wal.durable_lsn()).unwrap();
+    assert_eq!(next.lsn().unwrap(), wal.durable_lsn());
+}
+
 /// Its note was framed, and could not be written: the second to ask was given a cursor that no opening would find.
 #[test]
 fn a_cursor_whose_note_could_not_be_written_is_none() {

@@ -32,6 +32,15 @@ fn append(wal: &Wal, n: u64) -> Lsn {
     wal.append(&payload).unwrap().wait().unwrap()
 }
 
+/// A log with a record in it, and its directory, which may fail whoever looks beside it.
+fn with_one() -> (tempfile::TempDir, Wal, Arc<Failing>) {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    append(&wal, 0);
+    let failing = Failing::new(Arc::new(Fs::new(dir.path())));
+    (dir, wal, failing)
+}
+
 #[test]
 fn followers_see_every_record_once_beside_rotation_and_cleaning() {
     const COUNT: u64 = 3_000;
@@ -287,10 +296,7 @@ fn a_follower_that_found_nothing_says_what_it_missed() {
 /// Where the thread could not be had once, nobody could wait any more.
 #[test]
 fn a_view_whose_thread_could_not_be_had_tries_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let wal = small().open(dir.path()).unwrap();
-    append(&wal, 0);
-    let failing = Failing::new(Arc::new(Fs::new(dir.path())));
+    let (_dir, wal, failing) = with_one();
     let view = small().open_read_only_on(failing.clone()).unwrap();
     let mut follower = view.follow(Lsn::ZERO);
     assert_eq!(number(&mut follower), Some(0));
@@ -316,7 +322,7 @@ fn parts_of_a_replay_say_what_was_cleaned_of_them() {
         |part: &std::ops::Range<Lsn>| wal.read(part.clone()).and_then(|records| records.collect::<Result<Vec<_>, _>>());
     assert_eq!(parts.iter().map(|part| records(part).unwrap().len()).sum::<usize>(), 6);
     wal.clean_before_lsn(last).unwrap();
-    let cleaned: Vec<_> = parts.iter().filter(|part| part.end <= wal.recovery().first.max(last)).collect();
+    let cleaned: Vec<_> = parts.iter().filter(|part| part.end <= last).collect();
     assert!(!cleaned.is_empty());
     for part in cleaned {
         let error = records(part).unwrap_err();
@@ -433,10 +439,7 @@ fn a_waker_that_panics_leaves_the_other_followers_waiting_for_nothing() {
 
 #[test]
 fn a_view_that_nobody_waits_for_any_more_does_not_look() {
-    let dir = tempfile::tempdir().unwrap();
-    let wal = small().open(dir.path()).unwrap();
-    append(&wal, 0);
-    let failing = Failing::new(Arc::new(Fs::new(dir.path())));
+    let (_dir, wal, failing) = with_one();
     let view = small().open_read_only_on(failing.clone()).unwrap();
     let mut follower = view.follow(Lsn::ZERO);
     assert_eq!(number(&mut follower), Some(0));

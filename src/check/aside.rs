@@ -52,8 +52,7 @@ fn held(storage: &dyn Storage, examined: &Examined, name: &str) -> io::Result<Op
     let (head, limit, named) = (read_head(&*file)?, file.len()?, base_in(name));
     let survey = &examined.plan.survey;
     // Of another log's there is nothing to miss.
-    let header = Header::decode(&head).ok().or_else(|| Header::mended(&head));
-    let header = header.filter(|(header, _)| survey.log_id == Some(header.log_id));
+    let header = Header::read(&head).filter(|(header, _)| survey.log_id == Some(header.log_id));
     let is_own = header.is_some_and(|(header, _)| named.is_none_or(|base| base == header.base));
     // A segment is written anew under its seed, so that tells how to read one that was copied aside without a header.
     let told = named.filter(|_| !is_own).and_then(|base| {

@@ -143,9 +143,7 @@ impl Survey {
     fn take(&mut self, found: Found) -> Option<String> {
         self.ceiling = self.ceiling.max(ceiling(&found));
         self.front = self.front.max(found.link.as_ref().map_or(0, |(link, _)| link.front));
-        let is_no_file = format!("{}: not a file of the log", found.name);
-        let is_copy = format!("{}: a copy of", found.name);
-        self.notes.retain(|note| !note.starts_with(&is_no_file) && !note.starts_with(&is_copy));
+        unnote(&mut self.notes, &found.name);
         self.aside.retain(|name| *name != found.name);
         self.unfinished.retain(|name| *name != found.name);
         let there = self.segments.extract_if(.., |other| other.base == found.base).map(|other| other.name).next();
@@ -153,6 +151,12 @@ impl Survey {
         self.segments.insert(at, found);
         there
     }
+}
+
+/// Takes back that a file is none of the log's: it is read as one.
+pub(super) fn unnote(notes: &mut Vec<String>, name: &str) {
+    let not_ours = ["not a file of the log", "a copy of"].map(|what| format!("{name}: {what}"));
+    notes.retain(|note| !not_ours.iter().any(|not_ours| note.starts_with(not_ours)));
 }
 
 /// Whether no file lies at a place, or one of another segment, or one in which nothing of this one is. `told`: the seed,

@@ -409,18 +409,21 @@ impl Overview {
             let opened = plain.then(|| storage.open(&name, false).and_then(|file| file.len()));
             let length = opened.and_then(|length| length.ok()).unwrap_or(0);
             match segment_base(&name).filter(|_| plain) {
-                Some(base) if Lsn(base) < self.first && !known(&self.segments, &name) => {
-                    let (end, records, state) = (None, None, State::Spare);
-                    let spare = SegmentInfo { end, length, records, state, ..SegmentInfo::missing(base, 0, 0) };
-                    self.segments.push(spare);
+                Some(base) if !known(&self.segments, &name) => {
+                    let state = match Lsn(base) < self.first {
+                        true => Some(State::Spare),
+                        // What is not displaced was made since.
+                        false => displaced.contains(&name).then(|| State::Damaged(words::DISPLACED.to_owned())),
+                    };
+                    let there = |state| SegmentInfo {
+                        end: None,
+                        length,
+                        records: None,
+                        state,
+                        ..SegmentInfo::missing(base, 0, 0)
+                    };
+                    self.segments.extend(state.map(there));
                 }
-                Some(base) if displaced.contains(&name) && !known(&self.segments, &name) => {
-                    let state = State::Damaged(words::DISPLACED.to_owned());
-                    let (end, records) = (None, None);
-                    let there = SegmentInfo { end, length, records, state, ..SegmentInfo::missing(base, 0, 0) };
-                    self.segments.push(there);
-                }
-                // Of the log, or made since.
                 Some(_) => {}
                 // One of the log's segments may lie under any name.
                 None if known(&self.segments, &name) => {}

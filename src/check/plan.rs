@@ -13,7 +13,7 @@ use crate::recovery::{Chain, Found, Survey, misplaced, read_link, survey};
 use crate::scan::{Place, holds_frames};
 use crate::storage::{Storage, is_zero, read_head};
 
-use super::misnamed::{Adopted, adopt, is_misnamed};
+use super::misnamed::{Adopted, adopt, is_misnamed, unnote};
 use super::walk::Walked;
 
 /// A segment file and how to read it.
@@ -99,13 +99,14 @@ impl Plan {
 
     /// What the segments of a survey are. `told`: seeds by base, of which frames are known to be there.
     pub(super) fn of(storage: &dyn Storage, mut survey: Survey, told: &HashMap<u64, u32>) -> Result<Plan> {
-        let mut misplaced = misplaced_headers(storage, &survey)?;
+        // The bases of files that are read as what belongs there, whatever their headers say.
+        let mut here = misplaced_headers(storage, &survey)?;
         let mut seals: HashMap<u64, Seal> = HashMap::new();
         let links = survey.segments.iter().filter_map(|found| found.link.as_ref());
         let mut bases: HashMap<u32, u64> = links.map(|(link, _)| (link.prev_seed, link.prev_base)).collect();
         bases.extend(survey.segments.iter().filter_map(|found| Some((found.header.as_ref().ok()?.1, found.base))));
         // The bases of segments that lie under the names of others.
-        let others = survey.segments.iter().filter(|found| !misplaced.contains(&found.base));
+        let others = survey.segments.iter().filter(|found| !here.contains(&found.base));
         let swapped: HashSet<u64> = others.filter_map(|found| found.other).map(|(header, _)| header.base).collect();
         let mut parts = Vec::new();
         for found in survey.segments.iter().rev() {
@@ -116,17 +117,17 @@ impl Plan {
             part.link = found.link.as_ref().map(|(link, _)| link.clone());
             let io = |e| Error::io("read", storage.path().join(&found.name), e);
             if found.header.is_err() {
-                let here = !swapped.contains(&found.base);
-                let own = |seed: &u32| here && bases.get(seed).is_none_or(|base| *base == found.base);
+                let is_swapped = swapped.contains(&found.base);
+                let own = |seed: &u32| !is_swapped && bases.get(seed).is_none_or(|base| *base == found.base);
                 let head = read_head(&*found.file).map_err(io)?;
                 let first = u64::from(BLOCK);
                 part.blank = found.length >= first && is_zero(&*found.file, first).map_err(io)?;
                 let told = told.get(&found.base).copied();
                 let known = seal.map(|seal| seal.seed).into_iter().chain(told);
-                let is_here = Header::decode(&head).is_err() || misplaced.contains(&found.base);
-                if is_here || holds_any(found, known).map_err(io)? {
+                let is_damaged = Header::decode(&head).is_err();
+                if is_damaged || here.contains(&found.base) || holds_any(found, known).map_err(io)? {
                     (part.place, part.link) = mend(found, &head, seal, told, own).map_err(io)?;
-                    misplaced.insert(found.base);
+                    here.insert(found.base);
                 }
             }
             if let (Some(seal), Some(place)) = (seal, &part.place)
@@ -159,7 +160,7 @@ impl Plan {
             parts.push(part);
         }
         parts.reverse();
-        survey.forget_others(&misplaced);
+        survey.forget_others(&here);
         let front = front(&survey, &parts);
         parts.drain(..survey.clean_to(front));
         let chain = survey.chain(Bugs::default());
@@ -359,9 +360,9 @@ impl Survey {
     /// The files at these bases are read as what belongs there: they are no copies of what their headers say.
     fn forget_others(&mut self, bases: &HashSet<u64>) {
         for found in self.segments.iter_mut().filter(|found| bases.contains(&found.base)) {
-            found.other = None;
-            let is_copy = format!("{}: a copy of", found.name);
-            self.notes.retain(|note| !note.starts_with(&is_copy));
+            if found.other.take().is_some() {
+                unnote(&mut self.notes, &found.name);
+            }
         }
     }
 }
@@ -400,9 +401,9 @@ fn mend(
         (link, _) => Some((Some(at(seed)), Some(link))),
     };
     let sealed = seal.map(|seal| seal.seed);
-    // A sound header is another's.
-    let stored = seeds(head, base).filter(|_| Header::decode(head).is_err());
-    let stored: Vec<u32> = stored.filter(&own).collect();
+    // What a sound header says is another's.
+    let is_others = Header::decode(head).is_ok();
+    let stored: Vec<u32> = seeds(head, base).filter(|seed| !is_others && own(seed)).collect();
     if let Some(mended) = sealed.into_iter().chain(told).chain(stored.iter().copied()).find_map(linked) {
         return Ok(mended);
     }

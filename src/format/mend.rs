@@ -35,7 +35,12 @@ impl FrameHeader {
 }
 
 impl Header {
-    /// A header of which one bit is wrong, and its seed: its checksum tells which.
+    /// A header and its seed, be one bit of it wrong: its checksum tells which.
+    pub(crate) fn read(block: &[u8]) -> Option<(Header, u32)> {
+        Header::decode(block).ok().or_else(|| Header::mended(block))
+    }
+
+    /// A header of which one bit is wrong.
     pub(crate) fn mended(block: &[u8]) -> Option<(Header, u32)> {
         let (sample, _) = Header { log_id: [0; 16], base: 0, capacity: 0, salt: 0 }.encode();
         let bytes: [u8; HEADER] = block.first_chunk().copied()?;

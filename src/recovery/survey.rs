@@ -283,7 +283,7 @@ pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(Stri
         let Some(name) = name.to_str().filter(|name| plain && !sound.contains(name)) else { continue };
         // What cannot be read is told of where it is the log's by its name.
         let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
-        let Some((header, seed)) = Header::decode(&head).ok().or_else(|| Header::mended(&head)) else { continue };
+        let Some((header, seed)) = Header::read(&head) else { continue };
         let is_ours = Some(header.log_id) == survey.log_id && header.base >= survey.front;
         if is_ours && segment_name(header.base) != name {
             strays.push((name.to_owned(), header, seed));

@@ -93,14 +93,17 @@ pub fn is_used(dir: &Path) -> bool {
 
 /// The directory that a file or a directory lies in, if that holds a log. One without MARK is known by its segments.
 pub fn log_around(path: &Path) -> Option<&Path> {
-    let dir = path.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
-    dir.filter(|dir| holds(dir, is_logs))
+    parent(path).filter(|dir| holds(dir, is_logs))
 }
 
 /// The directory that a segment file lies in, if more of a log lies there.
 pub fn log_of_segment(file: &Path) -> Option<&Path> {
     let is_segment = file.extension().is_some_and(|extension| extension == "wal");
-    log_around(file).filter(|dir| is_segment && holds(dir, |name| is_logs(name) && Some(name) != file.file_name()))
+    parent(file).filter(|dir| is_segment && holds(dir, |name| is_logs(name) && Some(name) != file.file_name()))
+}
+
+fn parent(path: &Path) -> Option<&Path> {
+    path.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
 }
 
 fn holds(dir: &Path, is_it: impl Fn(&OsStr) -> bool) -> bool {
