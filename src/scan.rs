@@ -84,32 +84,38 @@ impl<'a> Window<'a> {
 
 impl Window<'_> {
     /// What the chunk holds from `offset` on, at least `length` bytes.
+    #[inline]
     fn rest(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
         let end = offset.saturating_add(length as u64);
         if end > self.limit {
             return Ok(None);
         }
-        let chunk = &mut *self.chunk;
-        if offset < chunk.start || end > chunk.start + chunk.filled as u64 {
-            let left = usize::try_from(self.limit - offset).unwrap_or(usize::MAX);
-            let want = length.max(chunk.least).min(left);
-            if chunk.bytes.len() < want {
-                chunk.bytes.resize(want, 0);
-            }
-            chunk.start = offset;
-            chunk.filled = 0;
-            let room = chunk.bytes.get_mut(..want).unwrap_or_default();
-            chunk.filled = read_full(self.file, room, offset)?;
-            if chunk.filled < length {
-                return Ok(None);
-            }
+        if offset < self.chunk.start || end > self.chunk.start + self.chunk.filled as u64 {
+            self.fill(offset, length)?;
         }
-        let from = usize::try_from(offset - chunk.start).unwrap_or(usize::MAX);
-        Ok(chunk.bytes.get(from..chunk.filled))
+        let from = usize::try_from(offset - self.chunk.start).unwrap_or(usize::MAX);
+        let rest = self.chunk.bytes.get(from..self.chunk.filled);
+        Ok(rest.filter(|rest| rest.len() >= length))
+    }
+
+    /// Reads on at `offset`: `length` bytes or more, as far as the file goes.
+    #[cold]
+    fn fill(&mut self, offset: u64, length: usize) -> io::Result<()> {
+        let left = usize::try_from(self.limit - offset).unwrap_or(usize::MAX);
+        let chunk = &mut *self.chunk;
+        let want = length.max(chunk.least).min(left);
+        if chunk.bytes.len() < want {
+            chunk.bytes.resize(want, 0);
+        }
+        (chunk.start, chunk.filled) = (offset, 0);
+        let room = chunk.bytes.get_mut(..want).unwrap_or_default();
+        chunk.filled = read_full(self.file, room, offset)?;
+        Ok(())
     }
 }
 
 impl Source for Window<'_> {
+    #[inline]
     fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
         Ok(self.rest(offset, length)?.and_then(|rest| rest.get(..length)))
     }
@@ -132,7 +138,8 @@ pub(crate) struct Place {
 }
 
 /// The frame at `offset`, if both of its checks hold. Its length is used only after the first of them does.
-#[inline]
+/// Handing the header on from a call of its own would be a tenth of a check of 100 bytes; so it is in `Walk::next`.
+#[inline(always)]
 pub(crate) fn frame_at<S: Source>(
     source: &mut S,
     place: &Place,

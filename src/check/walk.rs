@@ -101,6 +101,8 @@ impl Walk {
         progress(passed)
     }
 
+    /// What comes next; `None` at the end.
+    #[inline(always)]
     pub(super) fn next(&mut self, file: &dyn File) -> io::Result<Option<Stretch>> {
         let (place, offset) = (&self.place, self.offset);
         if offset >= self.end {
@@ -260,7 +262,8 @@ pub(super) fn walk(
     let (mut whole, mut open) = ((0, 0), 0);
     while let Some(step) = walk.next(file)? {
         match step {
-            Stretch::Frame(offset, header, lost) => {
+            // Not by copy: it would be read wider than it was just written, which waits.
+            Stretch::Frame(offset, ref header, lost) => {
                 if let Some(kind) = header.kind {
                     walked.found.add(kind, 1, header.batch_time, place.base + offset);
                 }
@@ -270,7 +273,7 @@ pub(super) fn walk(
                     _ => walked.bytes += size,
                 }
                 if header.kind == Some(FrameKind::CursorNote) {
-                    walked.found.note(&walk.payload(file, offset, &header)?);
+                    walked.found.note(&walk.payload(file, offset, header)?);
                 }
                 walked.claim = walked.claim.max(header.claim(place.base + offset).unwrap_or(0));
                 walked.end = walk.offset;
