@@ -274,7 +274,7 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
     Ok(found)
 }
 
-/// The files with a header of this log that is not their name's, sound but for one bit at most: that and its seed.
+/// The files with a header of this log that is not their name's, sound but for one byte at most: that and its seed.
 pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(String, Header, u32)>> {
     let sound = survey.segments.iter().filter(|found| found.header.is_ok()).map(|found| found.name.as_str());
     let sound: HashSet<&str> = sound.collect();

@@ -13,7 +13,10 @@ use crate::spec;
 
 const BLOCK: usize = 4096;
 
-/// Some bytes of a header, of each of its fields.
+/// Bytes of a header.
+const HEAD: usize = 72;
+
+/// Some of them, of each of its fields.
 const HEADER: [usize; 13] = [0, 7, 8, 11, 12, 15, 17, 22, 28, 33, 50, 57, 71];
 
 /// A log under other names or damaged, so long ago that no writer can be at it.
@@ -39,7 +42,7 @@ impl Copy {
     /// Turns several bits of bytes in a segment.
     fn hurt(&self, number: usize, places: &[usize]) -> Vec<u8> {
         let mut bytes = self.files[number].1.clone();
-        places.iter().for_each(|at| bytes[*at] ^= 0x67);
+        spoil(&mut bytes, places);
         self.write(number, &bytes);
         bytes
     }
@@ -57,6 +60,12 @@ impl Copy {
         }
         write(to, &image);
     }
+}
+
+/// A byte in each of these places, and in a header the one beside it too: its checksum puts right a single one.
+fn spoil(bytes: &mut [u8], places: &[usize]) {
+    let beside = places.iter().filter(|at| **at < HEAD).map(|at| (at + 1) % HEAD);
+    places.iter().copied().chain(beside).for_each(|at| bytes[at] ^= 0x67);
 }
 
 fn write(path: &Path, bytes: &[u8]) {
@@ -89,7 +98,7 @@ fn is_link(at: usize) -> bool {
 }
 
 #[test]
-fn a_wrong_byte_in_the_header_and_one_in_the_link_lose_no_record() {
+fn wrong_bytes_in_the_header_and_one_in_the_link_lose_no_record() {
     let elsewhere = tempfile::tempdir().unwrap();
     for log in [Log::of(70, 20, 16 << 10, 200), Log::new(71, 150)] {
         let copy = Copy::of(&log);
@@ -242,10 +251,10 @@ fn a_file_that_is_used_again_gives_its_own_records_too() {
         stale += usize::from(whole_of(&salvaged(&[killed.path()])).len() > own.len() + 80);
         for places in [&[3][..], &[3, BLOCK + 9], &[3, BLOCK + 21], &[3, BLOCK + 1, BLOCK + 9], &[3, BLOCK + 60]] {
             let mut bytes = fs::read(&newest).unwrap();
-            places.iter().for_each(|at| bytes[*at] ^= 0x67);
+            spoil(&mut bytes, places);
             fs::write(&newest, &bytes).unwrap();
             let read = whole_of(&salvaged(&[killed.path()]));
-            places.iter().for_each(|at| bytes[*at] ^= 0x67);
+            spoil(&mut bytes, places);
             fs::write(&newest, bytes).unwrap();
             for right in own.iter().filter(|_| own.len() > 1) {
                 let met: Vec<_> = read.iter().filter(|made| made.payload == right.payload).collect();

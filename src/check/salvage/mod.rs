@@ -55,7 +55,7 @@ use survey::{Seen, survey};
 /// said before is looked for, and what was written since is shown as far as it was met; a note says so.
 ///
 /// A record is reached if its bytes are whole and the seed of its segment is known: from the segment's header, even
-/// with one wrong bit, or from its first frame, or from the first frame of the segment that follows; in a file that
+/// with one wrong byte, or from its first frame, or from the first frame of the segment that follows; in a file that
 /// begins as the segment did, also from any two neighbouring records of up to 128 KiB. In an image headers and first
 /// frames are found at multiples of 512 bytes. The file may be fragmented: a record that lies in one extent is found
 /// wherever that is, one that lies in two if the next frame is there too, as long as each extent begins as far behind a
