@@ -1,10 +1,19 @@
 //! Appending: a batch framed into memory under the framing lock, into the next segment where the active one is full.
 //! Only a bound or a missing segment makes it wait, and then without the lock.
+//!
+//! ```text
+//! Wal::append > Wal::push > Writer::append --- as things are -------------------> Framing::frame: into memory
+//!                                           |- too much in memory: make_room -----^      |
+//!                                           `- a full segment: next_segment ------^      v
+//!                                                                                    follow_up: wakes the maker
+//!                                                                                    and the syncer, writes full pieces
+//! Leader::round, the syncer, follow_up > Writer::write_out: from memory into files. Only a round syncs: `commit.rs`
+//! ```
 
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Cursor, FrameKind, MAX_PAYLOAD, OVERHEAD, frame_size};
+use crate::format::{Cursor, FRAME, FrameKind, MAX_PAYLOAD, OVERHEAD, frame_size};
 use crate::framing::{Batch, Framed, Framing, One, batch_size};
 use crate::need::Need;
 use crate::segment::Segment;
@@ -37,7 +46,7 @@ impl Writer {
         }
         let time = time.unwrap_or(framing.batch_time);
         let framed = framing.frame(kind, batch, size, time, self.commit.synced());
-        self.framed(framing, framed, patience)
+        self.follow_up(framing, framed, patience)
     }
 
     /// Frames a note of the cursor `name`: where `lsn` says that it stands, under the lock.
@@ -51,7 +60,7 @@ impl Writer {
         let time = framing.batch_time;
         let framed = framing.frame(kind, &One::new(&payload), size, time, self.commit.synced());
         framing.owed.remove(name);
-        self.framed(framing, framed, Patience::Wait)
+        self.follow_up(framing, framed, Patience::Wait)
     }
 
     /// Frames the notes that had no room, as far as there is room now. Tells whether there were any.
@@ -64,9 +73,9 @@ impl Writer {
     }
 
     /// Has written, made and looked after what a batch that was framed brings with it.
-    /// Here and in `frame` a call of its own would be a twentieth of an append of 100 bytes.
+    /// Here and in `Framing::frame` a call of its own would be a twentieth of an append of 100 bytes.
     #[inline(always)]
-    fn framed(
+    fn follow_up(
         &self,
         mut framing: LatchGuard<'_, Framing>,
         framed: Option<Framed>,
@@ -149,7 +158,9 @@ impl Writer {
         let (needs, limit, what) = if longest < MAX_PAYLOAD {
             (size, limit, "the batch takes")
         } else {
-            (frame_size(longest), limit.min(frame_size(MAX_PAYLOAD - 1)), "a record takes")
+            // Without padding: with it the shortest that is too long is no longer than the longest that is not.
+            let head = u64::from(FRAME);
+            (longest + head, limit.min(MAX_PAYLOAD - 1 + head), "a record takes")
         };
         let message = format!("{what} {needs} bytes, at most {limit} are possible; nothing was appended");
         Err(Error::new(ErrorKind::TooLarge { needs, limit }, "append", message))

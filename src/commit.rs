@@ -227,8 +227,9 @@ impl Commit {
 
     /// With the token: leads, publishes, gives the token back, wakes.
     fn lead(&self, lead: &impl Lead) -> Result<Led> {
-        // Who is woken may do anything, so that comes last, with the token given back and the hush over: what a panic leaves
-        // to be dropped goes in the order from below.
+        // Dropped in this order, after a panic too, which goes from below: `in_hand`, which poisons then; `token`, which
+        // fills `due`; `hush`, which may wake for a poison; `due`, which wakes. Who is woken may do anything, so that comes
+        // last, when nobody leads any more and no lock is held. Without a panic `token` goes first, and what moved is told.
         let mut due = Due::default();
         let hush = self.hush();
         let mut token = Some(Token(self, &mut due));

@@ -2,8 +2,8 @@
 //! partitions being read. Each step returns after some bounded questions that took a moment together, or one that took
 //! longer, so polling goes on between.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::offsets::OffsetTable;
 use super::source::{Commit, Partition, Source, SourceError, TopicId};
 use super::start::{Chain, Facts, GroupMark, LogMark, Start, decide, in_bounds};
 use super::status::{Board, Notice, Step};
+use super::wire::NAME;
 use crate::Lsn;
 
 /// What a record of a batch takes at most beside its payload.
@@ -90,7 +91,10 @@ impl Desk<'_> {
 }
 
 impl Assignment {
-    pub(super) fn new(partitions: Vec<Partition>) -> Assignment {
+    pub(super) fn new(mut partitions: Vec<Partition>) -> Assignment {
+        // Begun twice, one would not chain.
+        let mut met = BTreeSet::new();
+        partitions.retain(|partition| met.insert(partition.clone()));
         Assignment { partitions, ..Assignment::default() }
     }
 
@@ -163,7 +167,7 @@ impl Assignment {
             };
             facts.is_new = lowest.is_some_and(|lowest| lowest < partition.number);
         }
-        (facts.low, facts.high) = desk.source.watermarks(partition, timeout)?;
+        (facts.low, facts.high) = bounds(desk.source, partition, timeout)?;
         let start = decide(&facts).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
         let committed = if let GroupMark::At(next, _) = facts.group { Some(next) } else { None };
         let read_before = facts.group.is_read();
@@ -250,7 +254,21 @@ pub(super) fn check_table(
 fn topic_id(source: &mut dyn Source, partition: &Partition, timeout: Duration) -> Result<TopicId, SourceError> {
     let topic = &*partition.topic;
     let gone = || SourceError::new("UNKNOWN_TOPIC", format!("the topic {topic} does not exist"), false);
+    if topic.len() > NAME {
+        let message = format!("the topic's name has {} bytes, at most {NAME} are possible", topic.len());
+        return Err(SourceError::new("INVALID_TOPIC", message, true));
+    }
     source.topic_id(topic, timeout)?.ok_or_else(gone)
+}
+
+/// From which offset on, and up to which, a partition can be read. Negative ones would be recorded, and never read again.
+fn bounds(source: &mut dyn Source, partition: &Partition, timeout: Duration) -> Result<(i64, i64), SourceError> {
+    let (low, high) = source.watermarks(partition, timeout)?;
+    if low.min(high) >= 0 {
+        return Ok((low, high));
+    }
+    let message = format!("{partition} goes from offset {low} to {high}, and no offset is negative");
+    Err(SourceError::new("INVALID_OFFSET", message, false))
 }
 
 /// What the group has committed for each of these partitions.
@@ -361,7 +379,7 @@ fn ask_topic(desk: &mut Desk<'_>, partition: &Partition, known: TopicId) -> Resu
 }
 
 fn ask_bounds(desk: &mut Desk<'_>, partition: &Partition, next: i64) -> Result<(), ReceiveError> {
-    let (low, high) = desk.source.watermarks(partition, desk.config.request_timeout)?;
+    let (low, high) = bounds(desk.source, partition, desk.config.request_timeout)?;
     in_bounds(next, low, high).map_err(|error| ReceiveError::Start { partition: partition.clone(), error })?;
     desk.source.resume(&[(partition.clone(), next)])?;
     Ok(())

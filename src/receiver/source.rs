@@ -11,7 +11,7 @@ use std::time::Duration;
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {
-    /// The topic's name.
+    /// The topic's name, of 65 535 bytes at most.
     pub topic: Arc<str>,
     /// The partition's number.
     pub number: i32,
@@ -32,7 +32,7 @@ pub struct TopicId(pub [u8; 16]);
 pub struct Message<'a> {
     /// Where it comes from.
     pub partition: &'a Partition,
-    /// Its offset there.
+    /// Its offset there, from 0 on.
     pub offset: i64,
     /// Its timestamp in milliseconds, -1 if it has none.
     pub timestamp: i64,
@@ -175,7 +175,7 @@ pub trait Source: Send {
     /// What the source said, or that the answer did not come.
     fn committed(&mut self, partitions: &[Partition], timeout: Duration) -> Result<Vec<Option<Commit>>, SourceError>;
 
-    /// The first offset that is left and the one after the last that can be read.
+    /// The first offset that is left and the one after the last that can be read, from 0 on.
     ///
     /// # Errors
     /// What the source said, or that the answer did not come.

@@ -173,7 +173,10 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// `id 16, partition 4, name's length 2, name`. A name beyond 65 535 bytes is cut there; no source has one.
+/// The longest name of a topic, in bytes: an assignment refuses others.
+pub(super) const NAME: usize = u16::MAX as usize;
+
+/// `id 16, partition 4, name's length 2, name`.
 pub(super) fn put_topic(out: &mut Vec<u8>, partition: &Partition, id: TopicId) {
     let name = partition.topic.as_bytes();
     let len = u16::try_from(name.len()).unwrap_or(u16::MAX);

@@ -142,8 +142,11 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
 
 impl Survey {
     /// Sorts what is listed by its names; gives those of segments, by base.
-    fn sort(&mut self, listed: Vec<(OsString, bool)>) -> Vec<String> {
+    pub(super) fn sort(&mut self, mut listed: Vec<(OsString, bool)>) -> Vec<String> {
         let mut names = Vec::new();
+        // One that is told twice, as some file systems do while a directory changes, would be taken for two.
+        listed.sort_unstable();
+        listed.dedup();
         for (name, plain) in listed {
             if let Some(name) = name.to_str().filter(|name| !plain && segment_base(name).is_some()) {
                 self.notes.push(format!("{name}: {NO_FILE}; left alone"));
@@ -159,8 +162,6 @@ impl Survey {
                 _ => self.notes.push(format!("{}: not a file of the log, left alone", name.to_string_lossy())),
             }
         }
-        self.aside.sort();
-        names.sort();
         names
     }
 

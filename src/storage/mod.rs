@@ -62,7 +62,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// `WouldBlock` if another handle, in this process or another, holds it.
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
 
-    /// The names in the directory, in any order; `true` with those of plain files.
+    /// The names in the directory, each once, in any order; `true` with those of plain files.
     ///
     /// # Errors
     /// As the system gave it.

@@ -30,6 +30,9 @@ fn row_26_records_of_no_bytes_and_of_the_most_there_may_be() {
     // What no segment of any size holds is told by what those of this log do.
     let ErrorKind::TooLarge { limit, .. } = kind(wal.append(&vec![0; 1 << 28])) else { panic!("not TooLarge") };
     assert_eq!(limit, LIMIT as u64);
+    let largest = seawall::Options::new().segment_size(1 << 30).open_on(Disk::new(27).mount()).unwrap();
+    let ErrorKind::TooLarge { needs, limit } = kind(largest.append(&vec![0; 1 << 28])) else { panic!("not TooLarge") };
+    assert_eq!((needs, limit), (24 + (1 << 28), 24 + (1 << 28) - 1));
     let stats = wal.stats();
     assert_eq!((stats.appended_records, stats.buffered_bytes), (10, 0), "nothing was appended");
     assert_eq!(payloads(&wal), expected);

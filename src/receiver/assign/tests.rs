@@ -267,8 +267,10 @@ fn an_assignment_has_all_its_time_anew_whenever_it_came_forward() {
     assert_eq!(stage.firsts(), STARTS);
 }
 
-/// A source that says that much about what the group has, however much it is asked.
-struct Says(usize);
+/// A source that says that much about what the group has, however much it is asked, and that of a partition's bounds.
+struct Says(usize, (i64, i64));
+
+const BOUNDS: (i64, i64) = (0, 20);
 
 impl Source for Says {
     fn committed(&mut self, _: &[Partition], _: Duration) -> Result<Vec<Option<Commit>>, SourceError> {
@@ -280,7 +282,7 @@ impl Source for Says {
     }
 
     fn watermarks(&mut self, _: &Partition, _: Duration) -> Result<(i64, i64), SourceError> {
-        Ok((0, 20))
+        Ok(self.1)
     }
 
     fn alone(&mut self, _: Duration) -> Result<bool, SourceError> {
@@ -323,7 +325,7 @@ impl Source for Says {
 fn an_answer_about_fewer_or_more_partitions_than_were_asked_for_is_none() {
     for (says, is_answer) in [(0, false), (1, false), (2, true), (3, false)] {
         let (mut stage, mut assignment) = (Stage::new(), Assignment::new(places(&[0, 1])));
-        assert!(!assignment.advance(&mut Desk { source: &mut Says(says), ..stage.desk() }).unwrap());
+        assert!(!assignment.advance(&mut Desk { source: &mut Says(says, BOUNDS), ..stage.desk() }).unwrap());
         assert_eq!((assignment.recorded.is_some(), stage.errors()), (is_answer, u64::from(!is_answer)), "{says}");
     }
 }
@@ -333,7 +335,35 @@ fn an_answer_about_fewer_or_more_partitions_than_were_asked_for_is_none() {
 fn nor_is_one_about_the_partitions_below() {
     let (place, timeout) = (Partition { topic: Arc::from("orders"), number: 2 }, Duration::from_secs(1));
     for (says, is_answer) in [(0, false), (1, false), (2, true), (3, false)] {
-        let lowest = lowest_read(&mut Says(says), &place.topic, TopicId([1; 16]), slice::from_ref(&place), timeout);
+        let lowest =
+            lowest_read(&mut Says(says, BOUNDS), &place.topic, TopicId([1; 16]), slice::from_ref(&place), timeout);
         assert_eq!(lowest.ok(), is_answer.then_some(None), "{says}");
     }
+}
+
+/// What they begin could not be read again.
+#[test]
+fn neither_negative_offsets_nor_a_name_that_is_too_long_are_recorded() {
+    for (bounds, is_recorded) in
+        [((0, 20), true), ((0, 0), true), ((-5, 20), false), ((-5, -1), false), ((0, -1), false)]
+    {
+        let (mut stage, mut assignment) = (Stage::new(), Assignment::new(places(&[0])));
+        _ = assignment.advance(&mut Desk { source: &mut Says(1, bounds), ..stage.desk() });
+        assert_eq!(assignment.recorded.is_some(), is_recorded, "{bounds:?}");
+    }
+    for (length, is_recorded) in [(NAME, true), (NAME + 1, false)] {
+        let (mut stage, topic) = (Stage::new(), Arc::from("t".repeat(length)));
+        stage.config.block_bytes = 1 << 20;
+        let mut assignment = Assignment::new(vec![Partition { topic, number: 0 }]);
+        _ = assignment.advance(&mut Desk { source: &mut Says(1, BOUNDS), ..stage.desk() });
+        assert_eq!(assignment.recorded.is_some(), is_recorded, "{length}");
+    }
+}
+
+/// It would begin twice, which does not chain.
+#[test]
+fn a_partition_that_is_offered_twice_begins_once() {
+    let (mut stage, mut assignment) = (Stage::new(), Assignment::new(places(&[0, 1, 0])));
+    assert!(!assignment.advance(&mut Desk { source: &mut Says(2, BOUNDS), ..stage.desk() }).unwrap());
+    assert!(assignment.recorded.is_some());
 }
