@@ -312,6 +312,36 @@ fn swapped_segments_are_put_back_without_a_mark() {
     assert_eq!((plan.kept_records, plan.dropped_records), (records, 0), "{plan}");
 }
 
+/// It opened as a new log, which handed out the LSNs again, and no command but salvage found one.
+#[test]
+fn a_log_that_lies_under_other_names_alone_is_no_new_log() {
+    let (whole, names, records) = log(true);
+    let rest: Vec<_> = whole.names().into_iter().filter(|name| name != "MARK").collect();
+    for mark in [None, Some(vec![0; 60])] {
+        for end in [".bak", ".1", "~"] {
+            let disk = whole.fork();
+            assert!(rest.iter().all(|name| disk.rename(name, &format!("{name}{end}"))));
+            disk.remove("MARK");
+            mark.iter().for_each(|bytes| disk.put("MARK", bytes.clone()));
+            let error = open(&disk).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Damage(_)), "{end}: {error}");
+            judge(&disk, Some(records)).unwrap();
+            let plan = Repair::new().run_on(disk.mount()).unwrap();
+            assert_eq!((plan.kept_records, plan.dropped_records), (records, 0), "{end}: {plan}");
+            let wal = open(&disk).unwrap();
+            assert_eq!(wal.read(..).unwrap().count() as u64, records, "{end}");
+            assert!(names.iter().all(|name| disk.file(name).is_some()));
+        }
+    }
+    // One that was made ready and not used is no log, as what a crash leaves of the making of one is none.
+    let disk = Disk::new(12);
+    let used = |name: &&String| whole.file(name).unwrap().get(BLOCK..BLOCK + 24).is_some_and(|frame| frame != [0; 24]);
+    let unused = rest.iter().find(|name| !used(name)).unwrap();
+    disk.put("copy", whole.file(unused).unwrap());
+    disk.put(&names[0].replace(".wal", ".new"), whole.file(&names[0]).unwrap());
+    drop(open(&disk).unwrap());
+}
+
 /// What was cleaned leaves nothing in its place: where another log's segment lies in it, the log's own is lost, and the next
 /// link tells how much, also without MARK.
 #[test]

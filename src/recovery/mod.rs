@@ -6,6 +6,7 @@ mod beside;
 mod chain;
 mod decide;
 mod report;
+mod strays;
 mod survey;
 pub(crate) mod words;
 
@@ -23,9 +24,10 @@ pub(crate) use beside::{TRIES, beside, survey_beside, too_fast};
 pub(crate) use chain::{Broken, Chain, short};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
+pub(crate) use strays::strays;
 pub(crate) use survey::{
     Found, Survey, blocked, ceiling, cut_short, find, front, misplaced, missing, own_header, read_link, read_marks,
-    strays, survey,
+    survey,
 };
 
 /// Bytes written again at once.
@@ -106,7 +108,7 @@ pub(crate) fn recover(
     let tail = Tail::read(storage, &survey, &chain, bugs)?;
     // Nor does a MARK that was written since prove that the newest segment is cut: it may speak of one above.
     let short = tail.short(&survey).filter(|_| survey.mark.is_none_or(|mark| mark.synced <= believed));
-    let used = survey.mark.is_some_and(|mark| mark.is_used());
+    let used = survey.mark.is_some_and(|mark| mark.is_used()) || survey.is_elsewhere();
     let verdict = decide(Seen {
         too_new: tail.too_new,
         broken: chain.broken.is_some() || short.is_some(),

@@ -1,6 +1,6 @@
 //! What lies in the directory: MARK, the names, each segment's header and link.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsString;
 
 use crate::bugs::{Bug, Bugs};
@@ -12,6 +12,7 @@ use crate::format::{
 use crate::scan::{Place, frame_at, holds_frames};
 use crate::storage::{File, Storage, read_full, read_head};
 
+use super::strays::elsewhere;
 use super::words::{self, NO_FILE};
 
 /// A segment file that is not a spare.
@@ -275,24 +276,6 @@ pub(crate) fn find(storage: &dyn Storage, name: String, base: u64, write: bool, 
     Ok(found)
 }
 
-/// The files with a header of this log that is not their name's, sound but for one byte at most: that and its seed.
-pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(String, Header, u32)>> {
-    let sound = survey.segments.iter().filter(|found| found.header.is_ok()).map(|found| found.name.as_str());
-    let sound: HashSet<&str> = sound.collect();
-    let mut strays = Vec::new();
-    for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
-        let Some(name) = name.to_str().filter(|name| plain && !sound.contains(name)) else { continue };
-        // What cannot be read is told of where it is the log's by its name.
-        let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
-        let Some((header, seed)) = Header::read(&head) else { continue };
-        let is_ours = Some(header.log_id) == survey.log_id && header.base >= survey.front;
-        if is_ours && segment_name(header.base) != name {
-            strays.push((name.to_owned(), header, seed));
-        }
-    }
-    Ok(strays)
-}
-
 /// The link in the first two blocks of a segment, and what its frame claims.
 pub(crate) fn read_link(mut head: &[u8], place: Place, bugs: Bugs) -> Option<(Link, u64)> {
     let first = u64::from(BLOCK);
@@ -376,6 +359,9 @@ impl Survey {
             // All of them swapped.
             ids.extend(self.segments.iter().filter_map(|found| found.other).map(|(header, _)| header.log_id));
         }
+        if self.segments.is_empty() && ids.is_empty() {
+            return elsewhere(storage);
+        }
         if ids.iter().all(|id| Some(id) == ids.first()) {
             return Ok(ids.pop());
         }
@@ -450,6 +436,11 @@ impl Survey {
         let (Header { base, .. }, seed) = found.other?;
         let own = self.at(base)?.header.as_ref().ok()?;
         (own.1 == seed).then(|| format!("{}: a copy of {}, not part of the log", found.name, segment_name(base)))
+    }
+
+    /// Whether all of the log lies under other names, and nothing but these files tells of it.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.segments.is_empty() && self.mark.is_none() && self.log_id.is_some()
     }
 
     /// Whether MARK tells how far the log was cleaned. The slot that does may be the one that is damaged.

@@ -366,6 +366,31 @@ fn the_exit_code_tells_whether_something_is_lost() {
     assert_eq!(done.status.code(), Some(3), "{}", told(&done));
 }
 
+/// It was 0 where records behind the last might be gone that only MARK speaks of.
+#[test]
+fn a_repair_without_a_mark_does_not_say_that_nothing_is_lost() {
+    for (has_mark, code) in [(true, 0), (false, 3)] {
+        let [living, temp] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let wal = log(living.path(), 2000);
+        // As a kill leaves it.
+        for path in segments(living.path()).into_iter().chain(has_mark.then(|| living.path().join("MARK"))) {
+            fs::copy(&path, temp.path().join(path.file_name().unwrap())).unwrap();
+        }
+        drop(wal);
+        let first = first_segment(temp.path());
+        fs::rename(&first, first.with_extension("bak")).unwrap();
+        for way in ["--dry-run", "--pass-over"] {
+            let repaired = seawall(&["repair", text(temp.path()), way, "--json"]);
+            let plan = lines(&repaired).remove(0);
+            let told = ["dropped_records", "lost_records", "unmarked"].map(|field| plan[field].clone());
+            assert_eq!(told[..2], [json!(0), json!(0)], "{plan}");
+            assert_eq!(told[2], json!(!has_mark), "{plan}");
+            let code = if way == "--dry-run" { 2 } else { code };
+            assert_eq!(repaired.status.code(), Some(code), "{way}: {plan}");
+        }
+    }
+}
+
 /// Whoever cuts a sound log is told what goes, before and after, and by the exit code.
 #[test]
 fn a_cut_of_a_sound_log_says_what_it_drops() {

@@ -447,3 +447,21 @@ fn a_pipe_in_the_place_of_mark_is_not_waited_for() {
     assert_ne!(output.status.code(), Some(124), "{}", said(&output));
     assert_eq!(lines(&output)[0]["logs"][0]["records"], json!(records.len()));
 }
+
+/// They opened nothing, and told of no way to what is there.
+#[test]
+fn a_log_of_which_all_was_moved_aside_leads_to_salvage() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    mixed(&dir);
+    fs::remove_file(dir.join("MARK")).unwrap();
+    for path in segments(&dir) {
+        fs::rename(&path, path.with_extension("wal.aside")).unwrap();
+    }
+    for command in ["verify", "inspect", "dump", "repair"] {
+        let output = seawall(&[command, text(&dir)]);
+        let next = format!("next     seawall salvage {}", text(&dir));
+        assert_eq!(output.status.code(), Some(1), "{command}: {}", said(&output));
+        assert!(said(&output).contains(&next), "{command}: {}", said(&output));
+    }
+}

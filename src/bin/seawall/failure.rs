@@ -409,8 +409,8 @@ fn steps(error: &Error, file: &Path, dir: &Path, again: &str) -> Vec<String> {
         ErrorKind::TooNew => {
             vec![format!("{again} of the version that wrote it, or a later one; this is {}", env!("CARGO_PKG_VERSION"))]
         }
-        // Of a directory that holds a log nobody can tell which.
-        ErrorKind::NotFound if error.operation() == "repair" => vec![salvage(&[dir], None)],
+        // Of a directory that holds a log nobody can tell which, or under no name of a log.
+        ErrorKind::NotFound if error.operation() == "repair" || holds_segment(dir) => vec![salvage(&[dir], None)],
         ErrorKind::NotFound => vec![format!("{again} with the directory that holds the log: MARK and *.wal lie in it")],
         ErrorKind::Locked => {
             vec![format!("seawall inspect {}", shell(dir)), format!("{again} once the other writer has ended")]
@@ -426,6 +426,13 @@ fn steps(error: &Error, file: &Path, dir: &Path, again: &str) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether a file in the directory is a segment, whatever its name is.
+fn holds_segment(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.path().is_file() && check::frames(entry.path()).is_ok())
+    })
 }
 
 /// The same where the system refused. `mend`: the step where nothing tells more than it says.

@@ -55,13 +55,15 @@ with loss, or where it cannot be told whether anything is lost, as without MARK,
 what would drop records, 4 a writer has the log, 5 written by a newer version.";
 
 const JSON: &str = "Tell the plan as one JSON object:
-  {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"lost_records\":N,\"end\":LSN,\"before\":LSN,
+  {\"done\":BOOL,\"kept_records\":N,\"dropped_records\":N,\"lost_records\":N,\"unmarked\":BOOL,
+   \"end\":LSN,\"before\":LSN,
    \"faults\":[..as verify..],
    \"notes\":[STRING,..],
    \"next\":[COMMAND,..],
    \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"make\":SEGMENT,\"passed_over\":BYTES}|
              {\"put_back\":FILE,\"as\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
-lost_records were lost before and come back in no way; null where it cannot be told. The log ends at `before` now, and
+lost_records were lost before and come back in no way; null where it cannot be told. Where unmarked is true,
+MARK is missing, or half of it, and nothing tells whether more records followed the last. The log ends at `before` now, and
 at `end` then. A segment is made of which there is no file, and put back that lies in one under another name. What is told
 of an error: `seawall --help`.";
 
@@ -117,7 +119,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
             })?,
         }
     }
-    let lost = plan.dropped_records > 0 || plan.lost_records != Some(0);
+    let lost = plan.dropped_records > 0 || plan.lost_records != Some(0) || plan.unmarked;
     Ok(match (plan.steps.is_empty(), act) {
         (true, _) => exit::CLEAN,
         (false, false) if !plan.faults.is_empty() => exit::damage(),
@@ -140,7 +142,7 @@ fn object(plan: &RepairPlan, done: bool, next: &[(String, String)]) -> Value {
     json!({
         "done": done && !plan.steps.is_empty(),
         "kept_records": plan.kept_records, "dropped_records": plan.dropped_records,
-        "lost_records": plan.lost_records, "end": plan.end.0, "before": plan.before.0,
+        "lost_records": plan.lost_records, "unmarked": plan.unmarked, "end": plan.end.0, "before": plan.before.0,
         "faults": plan.faults.iter().map(crate::verify::fault).collect::<Vec<_>>(),
         "notes": plan.notes,
         "next": next.iter().map(|(command, _)| command).collect::<Vec<_>>(),

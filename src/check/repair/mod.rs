@@ -78,6 +78,9 @@ pub struct RepairPlan {
     pub dropped_records: u64,
     /// Records that were lost before and do not come back, as the faults tell them; `None` where it cannot be told.
     pub lost_records: Option<u64>,
+    /// Whether its `MARK` is missing or another log's, or one of the two slots of it is: then nothing tells whether more
+    /// records followed the last, and `lost_records` knows nothing of these.
+    pub unmarked: bool,
     /// The log will end here, and go on in another segment.
     pub end: Lsn,
     /// The log ends here now, as [`verify`](super::verify) tells it. A cut drops what lies between the two.
@@ -284,6 +287,7 @@ impl<'a> Repair<'a> {
             kept_records: layout.records,
             dropped_records: report.records.saturating_sub(layout.records),
             lost_records: lost,
+            unmarked: !case.examined.plan.survey.is_marked(),
             end: Lsn(layout.end),
             before,
             notes: report.notes.iter().cloned().chain(cursors::notes(&case.examined, &layout)).collect(),

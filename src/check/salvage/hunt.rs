@@ -144,7 +144,8 @@ impl Finds {
     pub(super) fn sift(&mut self, first: usize, lives: &Lives) {
         let mut frames = self.frames.split_off(first);
         frames.sort_unstable_by_key(|frame| (frame.life, frame.at));
-        // A file that is a segment is not the image of a disk.
+        // A file that is a segment is not the image of a disk: elsewhere in it a check that holds for the offset that another
+        // seed makes of it says nothing, as it does for one seed in 64 where segments have 64 MiB.
         let is_segment = 2 * frames.iter().filter(|frame| frame.at == u64::from(frame.offset)).count() >= frames.len();
         let follows = |a: &Frame, b: &Frame| a.life == b.life && a.at + u64::from(a.end() - a.offset) == b.at;
         // Side by side in the image and not in the segment: a seed XOR offset that is another segment's.

@@ -59,7 +59,8 @@ use survey::{Seen, survey};
 /// begins as the segment did, also from any two neighbouring records of up to 128 KiB. In an image headers and first
 /// frames are found at multiples of 512 bytes. The file may be fragmented: a record that lies in one extent is found
 /// wherever that is, one that lies in two if the next frame is there too, as long as each extent begins as far behind a
-/// multiple of 4 KiB as one of the files in the image does. One that lies in three is not found.
+/// multiple of 4 KiB as one of the files in the image does. One that lies in three is not found, nor one that a write to
+/// the wrong place put into a file that is another segment, but in a copy of that page as a file of its own.
 ///
 /// What is shown was written as it is shown, by its two checksums. They are no signature: whoever can read a log can
 /// append a payload that looks like frames of the log, and these are shown if the frame around them is damaged, or if

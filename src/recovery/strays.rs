@@ -1,0 +1,46 @@
+//! Segments under names that are not theirs. Opening does not read them: it only asks whether they are all that is left.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::error::{Error, Result};
+use crate::format::{Header, aside_of, is_unfinished, segment_name};
+use crate::scan::{Place, holds_frames};
+use crate::storage::{Storage, read_head};
+
+use super::survey::Survey;
+
+/// The files with a header of this log that is not their name's, sound but for one byte at most: that and its seed.
+pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(String, Header, u32)>> {
+    let sound = survey.segments.iter().filter(|found| found.header.is_ok()).map(|found| found.name.as_str());
+    let sound: HashSet<&str> = sound.collect();
+    let mut strays = Vec::new();
+    for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
+        let Some(name) = name.to_str().filter(|name| plain && !sound.contains(name)) else { continue };
+        // What cannot be read is told of where it is the log's by its name.
+        let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
+        let Some((header, seed)) = Header::read(&head) else { continue };
+        let is_ours = Some(header.log_id) == survey.log_id && header.base >= survey.front;
+        if is_ours && segment_name(header.base) != name {
+            strays.push((name.to_owned(), header, seed));
+        }
+    }
+    Ok(strays)
+}
+
+/// Whose log it is that lies in the directory under other names alone: which most segments say that hold a frame. What looks
+/// unfinished is left by a crash that ends the making of a log, and what was moved aside is named by a link or is none.
+pub(super) fn elsewhere(storage: &dyn Storage) -> Result<Option<[u8; 16]>> {
+    let mut votes: HashMap<[u8; 16], usize> = HashMap::new();
+    for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
+        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name) && aside_of(name).is_none()) else {
+            continue;
+        };
+        let Ok(file) = storage.open(name, false) else { continue };
+        let Some((header, seed)) = read_head(&*file).ok().and_then(|head| Header::read(&head)) else { continue };
+        let limit = file.len().map_or(0, |length| length.min(header.capacity));
+        if holds_frames(&*file, &Place { base: header.base, seed, limit }).unwrap_or(true) {
+            *votes.entry(header.log_id).or_default() += 1;
+        }
+    }
+    Ok(votes.into_iter().max_by_key(|(id, votes)| (*votes, *id)).map(|(id, _)| id))
+}
