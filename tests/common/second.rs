@@ -169,6 +169,9 @@ pub fn recover(files: &BTreeMap<String, Vec<u8>>) -> Found {
             0 if directory.segments.is_empty() && directory.shown > 0 => {
                 Found::Damage(format!("no segments, and readers saw records up to {}", directory.shown))
             }
+            0 if directory.segments.is_empty() && !directory.marked && files.iter().any(is_elsewhere) => {
+                Found::Damage("no segments, but under other names".to_owned())
+            }
             0 if directory.front == 0 && beyond == 0 => Found::Nothing,
             0 if directory.front == 0 => Found::Log(Log { torn: true, padded: true, ..Log::default() }),
             _ => Found::Damage(format!("no segments, and {evidence} was durable, {} cleaned", directory.front)),
@@ -199,11 +202,34 @@ pub fn recover(files: &BTreeMap<String, Vec<u8>>) -> Found {
     })
 }
 
+/// Whether a file, neither being made nor moved aside, holds a frame of the segment that its header says, be one byte of that
+/// wrong.
+fn is_elsewhere((name, bytes): (&String, &Vec<u8>)) -> bool {
+    let mut bytes = bytes.clone();
+    if name.ends_with(".new") || name.contains(".aside") || bytes.len() < 72 {
+        return false;
+    }
+    for at in 0..72 {
+        let right = bytes[at];
+        for byte in 0..=255 {
+            bytes[at] = byte;
+            if spec::is_header(&bytes) {
+                let found = Segment::new(u64_at(&bytes, 48), &bytes);
+                return found.is_some_and(|segment| !segment.beyond(segment.base + BLOCK as u64).is_empty());
+            }
+        }
+        bytes[at] = right;
+    }
+    false
+}
+
 /// The files that are read: those from the front on.
 struct Directory {
     /// What MARK says.
     synced: u64,
     shown: u64,
+    /// It is one.
+    marked: bool,
     front: u64,
     /// By their names; `None` without a header that may be under this name.
     segments: BTreeMap<u64, Option<Segment>>,
@@ -231,7 +257,8 @@ impl Directory {
         let front = links.values().map(|link| link.front).chain([spec::front(mark)]).max().unwrap_or(0);
         segments.retain(|base, _| *base >= front);
         links.retain(|base, _| *base >= front);
-        Directory { synced: spec::synced(mark), shown: spec::shown(mark), front, segments, links }
+        let marked = spec::is_mark(mark);
+        Directory { synced: spec::synced(mark), shown: spec::shown(mark), marked, front, segments, links }
     }
 
     /// One whose header is sound.

@@ -199,11 +199,16 @@ pub fn front(mark: &[u8]) -> u64 {
     in_mark(mark, 48)
 }
 
+/// Whether anything of it is valid.
+pub fn is_mark(mark: &[u8]) -> bool {
+    slots(mark).count() > 0
+}
+
 fn in_mark(mark: &[u8], field: usize) -> u64 {
-    let slot = |at: usize| {
-        let slot = mark.get(at..at + 64)?;
-        let valid = slot[..8] == *b"\x89SEAM\r\n\x1a" && crc32fast::hash(&slot[..60]) == u32_at(slot, 60);
-        valid.then(|| u64_at(slot, field))
-    };
-    [0, BLOCK].into_iter().filter_map(slot).max().unwrap_or(0)
+    slots(mark).map(|slot| u64_at(slot, field)).max().unwrap_or(0)
+}
+
+fn slots(mark: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slots = [0, BLOCK].into_iter().filter_map(|at| mark.get(at..at + 64));
+    slots.filter(|slot| slot[..8] == *b"\x89SEAM\r\n\x1a" && crc32fast::hash(&slot[..60]) == u32_at(slot, 60))
 }
