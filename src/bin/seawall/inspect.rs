@@ -2,7 +2,7 @@
 
 mod at;
 mod help;
-mod page;
+pub mod page;
 
 use std::fs::File;
 use std::io::Read;

@@ -27,8 +27,16 @@ pub struct Meter {
 impl Meter {
     /// `json`: a program reads what is told, and there are no lines for it; a bar stays, for whoever looks at the terminal.
     pub fn new(json: bool) -> Meter {
-        let bar = ProgressBar::new(0);
-        let template = "{bar:40} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
+        Meter::with(json, 0, "{bar:40} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left")
+    }
+
+    /// Of what is done in so many steps.
+    pub fn of_steps(json: bool, steps: u64) -> Meter {
+        Meter::with(json, steps, "{bar:40} {msg}  {eta} left")
+    }
+
+    fn with(json: bool, length: u64, template: &str) -> Meter {
+        let bar = ProgressBar::new(length);
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         let every = match (bar.is_hidden(), json) {
             (false, _) => Some(DRAW),
@@ -63,6 +71,23 @@ impl Meter {
     pub fn told(&self, progress: Progress) -> ControlFlow<()> {
         self.tick(|| progress);
         ControlFlow::Continue(())
+    }
+
+    /// One step more is done, and this is next.
+    pub fn step(&self, next: &str) {
+        let (Some(every), Ok(mut last)) = (self.every, self.last.try_lock()) else { return };
+        self.bar.inc(1);
+        self.bar.set_message(next.to_owned());
+        if last.elapsed() >= every && self.bar.is_hidden() {
+            *last = Instant::now();
+            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
+            out::warn(format_args!("progress: {next}, {done} of {} done", counted(all, "step")));
+        }
+    }
+
+    /// Writes something else without breaking the bar.
+    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
     }
 
     /// Writes a line to standard error without breaking the bar.

@@ -80,6 +80,23 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// A figure without its decimals.
+#[expect(clippy::cast_possible_truncation, reason = "what no number is becomes the nearest one")]
+pub fn whole(figure: f64) -> u64 {
+    figure as u64
+}
+
+/// A time for people: `850 ns`, `104 µs`, `1.9 ms`, `2.0 s`; of ten and more of a unit no decimals.
+pub fn time(time: Duration) -> String {
+    let nanos = time.as_nanos();
+    let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
+    match units.into_iter().find(|(unit, _)| nanos >= *unit) {
+        Some((unit, name)) if nanos < 10 * unit => format!("{}.{} {name}", nanos / unit, nanos * 10 / unit % 10),
+        Some((unit, name)) => format!("{} {name}", nanos / unit),
+        None => format!("{nanos} ns"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +139,20 @@ mod tests {
     fn bytes_are_written_with_one_decimal() {
         for (number, text) in [(999, "999 B"), (1000, "1.0 kB"), (31_249_999, "31.2 MB"), (2_000_000_000, "2.0 GB")] {
             assert_eq!(bytes(number), text);
+        }
+    }
+
+    #[test]
+    fn times_are_written_with_two_digits_or_more() {
+        for (nanos, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1999, "1.9 µs"),
+            (104_900, "104 µs"),
+            (10_000_000, "10 ms"),
+            (2_050_000_000, "2.0 s"),
+        ] {
+            assert_eq!(time(Duration::from_nanos(nanos)), text);
         }
     }
 }

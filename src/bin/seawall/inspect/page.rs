@@ -57,13 +57,14 @@ fn tile(segment: &SegmentInfo, overview: &Overview) -> String {
     format!("<i class=\"{state}\" style=\"width: {width}px\" title=\"{about}\"></i>\n")
 }
 
-fn cells<T: AsRef<str>>(tag: &str, cells: impl IntoIterator<Item = T>) -> String {
+/// A row of a table.
+pub fn cells<T: AsRef<str>>(tag: &str, cells: impl IntoIterator<Item = T>) -> String {
     let cells: String = cells.into_iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell.as_ref()))).collect();
     format!("<tr>{cells}</tr>\n")
 }
 
 /// As text of a page: names of files and cursors may hold anything.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
