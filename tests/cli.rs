@@ -4,6 +4,8 @@
 
 #[path = "cli/back.rs"]
 mod back;
+#[path = "cli/bench.rs"]
+mod bench;
 mod common;
 #[path = "cli/demo.rs"]
 mod demo;
@@ -89,16 +91,27 @@ fn flip(path: &Path, offset: u64) {
 
 #[test]
 fn help_has_examples_and_wrong_usage_exits_with_1() {
-    for command in
-        ["receive", "inspect", "dump", "tail", "stats", "verify", "repair", "salvage", "export", "demo", "completions"]
-    {
+    for command in [
+        "receive",
+        "inspect",
+        "dump",
+        "tail",
+        "stats",
+        "verify",
+        "repair",
+        "salvage",
+        "export",
+        "bench",
+        "demo",
+        "completions",
+    ] {
         let output = seawall(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(help.contains("Examples:") && help.contains(&format!("seawall {command}")), "{help}");
         assert!(help.contains("Exit codes: 0 "), "{help}");
         assert_eq!(help.contains(" 4 "), ["receive", "repair", "export"].contains(&command), "{help}");
-        assert_eq!(help.contains("5 written by"), !["demo", "completions"].contains(&command), "{help}");
+        assert_eq!(help.contains("5 written by"), !["bench", "demo", "completions"].contains(&command), "{help}");
     }
     for wrong in [
         &[][..],

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use seawall::receiver::ReceiveError;
 use seawall::{Error, ErrorKind};
 
+use crate::bench::Mismatch;
+
 /// All is well.
 pub const CLEAN: ExitCode = ExitCode::SUCCESS;
 /// Wrong arguments, or the system or a broker refused.
@@ -32,6 +34,7 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
         Some(ErrorKind::Locked) => ExitCode::from(4),
         Some(ErrorKind::TooNew) => too_new(),
         _ if error.chain().any(is_newer_entry) => too_new(),
+        _ if error.is::<Mismatch>() => damage(),
         _ => USAGE,
     }
 }

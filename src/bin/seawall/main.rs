@@ -1,7 +1,8 @@
-//! The command line tool `seawall`: receive a stream, look into a log, verify, repair, salvage and export it, and a
-//! demonstration.
+//! The command line tool `seawall`: receive a stream, look into a log, verify, repair, salvage and export it, measure
+//! it, and a demonstration.
 
 mod anew;
+mod bench;
 mod completions;
 mod demo;
 mod dump;
@@ -46,7 +47,8 @@ const EXAMPLES: &str = "Examples:
   seawall inspect /var/lib/billing
   seawall dump /var/lib/billing --json | head -1
   seawall tail -f /var/lib/billing
-  seawall verify /var/lib/billing";
+  seawall verify /var/lib/billing
+  seawall bench --dir /var/lib";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,6 +61,7 @@ enum Command {
     Verify(verify::Arguments),
     Repair(repair::Arguments),
     Salvage(salvage::Arguments),
+    Bench(bench::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
 }
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => telling(|out| verify::run(arguments, out)),
         Command::Repair(arguments) => telling(|out| repair::run(arguments, out)),
         Command::Salvage(arguments) => telling(|out| salvage::run(arguments, out)),
+        Command::Bench(arguments) => telling(|out| bench::run(arguments, out)),
         Command::Demo(arguments) => telling(|out| demo::run(arguments, out)),
     };
     match done {
@@ -116,6 +120,7 @@ impl Command {
             Command::Verify(arguments) => Some(arguments.about()),
             Command::Repair(arguments) => Some(arguments.about()),
             Command::Salvage(arguments) => arguments.about(),
+            Command::Bench(arguments) => Some(arguments.about()),
             Command::Demo(_) | Command::Completions(_) => None,
         }
     }
