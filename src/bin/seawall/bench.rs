@@ -23,7 +23,7 @@ use crate::exit;
 use crate::failure::{About, Listing};
 use crate::inspect::directory;
 use crate::meter::Meter;
-use crate::out::{Out, count, counted};
+use crate::out::{self, Out, count, counted};
 use crate::target::{log_around, resolved};
 use crate::units::{self, bytes};
 use floor::Probe;
@@ -163,12 +163,10 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     }
     let place = Place::new(&arguments.dir)?;
     let measured = measure(arguments, &place, &stop, out);
-    let left = place.remove();
+    // Said beside what was measured, or went wrong.
+    let left = place.remove().inspect_err(|error| out::warn(format_args!("warning: {error:#}: it is left there")));
     // Whatever the error: it may have come of that.
-    if stop.load(Ordering::Relaxed) {
-        left?;
-        bail!("interrupted; what it had made in {} was removed", arguments.dir.display());
-    }
+    ensure!(!stop.load(Ordering::Relaxed), "interrupted before all was measured");
     let (probe, tables) = measured?;
     if arguments.json {
         out.json(&report::object(arguments, &probe, &tables))?;
@@ -178,8 +176,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         let written = File::create_new(file).and_then(|mut new| new.write_all(page.as_bytes()));
         written.with_context(|| format!("writing {}", file.display()))?;
     }
-    left?;
-    Ok(exit::CLEAN)
+    Ok(if left.is_ok() { exit::CLEAN } else { exit::USAGE })
 }
 
 fn measure(

@@ -8,7 +8,8 @@ pub const EXAMPLES: &str = "Examples:
 
 The floor is what a simple program reaches that could not recover: of one thread each record is written in place with
 one call (and synced); of more, one of them writes what all have gathered (and syncs once). A slice of a row ends after
-160 MiB, so that a fast row may take less than its time; disk that is cleaned is used again.
+128 MiB, so that a fast row may take less than its time. Before a slice that fills segments the log is cleaned, so that
+it goes on in segments used before, as a log does that is cleaned from time to time.
 
 Exit codes: 0 all was read back as acknowledged, 1 usage or I/O, or interrupted, 2 it was not, or the log was damaged.";
 

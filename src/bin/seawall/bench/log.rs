@@ -11,6 +11,8 @@ const SEGMENT: u64 = 64 << 20;
 const FRAME: u64 = 24;
 pub const MAX_RECORD: u64 = SEGMENT - (8 << 10) - FRAME;
 
+/// Segments that a log goes through before more of them are filled.
+const LAPS: u64 = 3;
 /// Bits of a record's number, below its thread's, in its batch time.
 const NUMBER: u32 = 48;
 /// In how many places of the pattern a payload may begin.
@@ -116,8 +118,24 @@ impl Log<'_> {
     pub fn create(dir: PathBuf, options: Options, threads: usize, payloads: &Payloads) -> anyhow::Result<Log<'_>> {
         let options = options.segment_size(SEGMENT);
         let wal = options.open(&dir)?;
-        wal.prepare()?;
-        Ok(Log { options, dir, wal, payloads, acknowledged: vec![0; threads], end: Lsn::ZERO, reopened: 0 })
+        let mut log = Log { options, dir, wal, payloads, acknowledged: vec![0; threads], end: Lsn::ZERO, reopened: 0 };
+        log.settle(true)?;
+        Ok(log)
+    }
+
+    /// Cleans what was read back, and brings the log where one is that was open for long: its segments are made, so that
+    /// nothing but the load keeps the disk busy, and where some are to be filled, out of cleaned ones, which only those
+    /// become that were begun since it was opened.
+    fn settle(&mut self, fills_segments: bool) -> anyhow::Result<()> {
+        let filling = vec![0x5a; 256 << 10];
+        let laps = if fills_segments { LAPS * SEGMENT / filling.len() as u64 } else { 1 };
+        for _ in 0..laps {
+            drop(self.wal.append(&filling)?);
+        }
+        self.end = self.wal.sync()?;
+        self.wal.clean_before_lsn(self.end)?;
+        self.wal.prepare()?;
+        Ok(())
     }
 
     /// Appends a thread's record, the one after `calls` others since what was read back, and returns once it is
@@ -128,8 +146,7 @@ impl Log<'_> {
         Ok(())
     }
 
-    /// Closes the log, opens it anew and holds what is read against `calls`, as many records of each thread. Cleans them
-    /// then, so that the next are written as in a log that is cleaned, into segments used before.
+    /// Closes the log, opens it anew and holds what is read against `calls`, as many records of each thread.
     pub fn read_back(&mut self, calls: &[u64]) -> anyhow::Result<()> {
         let mut check = Check { payloads: self.payloads, next: self.acknowledged.clone() };
         self.acknowledged.iter_mut().zip(calls).for_each(|(sum, calls)| *sum += calls);
@@ -143,10 +160,8 @@ impl Log<'_> {
         }
         drop(records);
         check.finish(&self.acknowledged)?;
-        self.end = self.wal.durable_lsn();
-        self.wal.clean_before_lsn(self.end)?;
-        self.wal.prepare()?;
-        Ok(())
+        let records: u64 = calls.iter().sum();
+        self.settle(records * frame_bytes(self.payloads.record) > SEGMENT / 2)
     }
 
     /// Records that were acknowledged and read back.

@@ -17,7 +17,7 @@ use crate::out::counted;
 use crate::units::whole;
 
 /// Where a slice ends, whatever its time: so much fits into a few segments.
-const SLICE: u64 = 160 << 20;
+const SLICE: u64 = 128 << 20;
 /// Pairs of slices, at least.
 const PAIRS: u64 = 5;
 /// Of the rate that the log reached, what falls due.
