@@ -39,8 +39,8 @@ const MAX_SECONDS: f64 = 3600.0;
 
 /// Measure what the log reaches on a disk, beside a floor written by hand, and see that it holds what it acknowledged
 ///
-/// Makes a directory of its own in DIR and removes it in the end, when it is interrupted too; a second signal ends it at
-/// once and leaves that. First it measures what a sync costs there. Then, for each durability and each number of
+/// Makes a directory of its own in DIR, seawall-bench-*, and removes it in the end, on SIGINT and SIGTERM too; a second
+/// one, a hangup and SIGKILL leave it there. First it measures what a sync costs there. Then, for each durability and each number of
 /// threads, floor and log append in turns, the log's fsyncs and the floor's are counted, and appends at 70 percent of
 /// the rate that the log reached are timed from when each was due, so that a stall counts for all that had to wait.
 /// Again and again the log is closed, opened and read back: number, order and bytes must be what was acknowledged.
