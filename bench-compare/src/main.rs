@@ -64,7 +64,8 @@ impl Args {
         }
         let sizes = (payload::HEAD..=64 << 20).contains(&args.record);
         let threads = args.threads.iter().all(|threads| (1..=1024).contains(threads));
-        if !sizes || !threads || !(args.seconds > 0.0 && args.seconds <= 3600.0) {
+        let seconds = args.seconds > 0.0 && args.seconds <= 3600.0;
+        if !(sizes && threads && seconds) {
             return Err("a record has 16 bytes to 64 MiB, threads are 1 to 1024, seconds more than 0".into());
         }
         Ok(Some(args))

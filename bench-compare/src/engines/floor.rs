@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Engine, FLOOR, Peer};
+use super::{Each, Engine, FLOOR, Peer};
 use crate::Result;
 
 pub const PEER: Peer = Peer { name: FLOOR, package: "", open, read_back };
@@ -58,7 +58,7 @@ fn open(dir: &Path) -> Result<Box<dyn Engine>> {
 }
 
 /// Up to the first length of zero, which is a block written before, or the end.
-pub fn read_back(dir: &Path, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+pub fn read_back(dir: &Path, each: Each<'_>) -> Result<()> {
     let mut file = BufReader::new(File::open(dir.join("log"))?);
     let (mut len, mut crc, mut payload) = ([0; 4], [0; 4], Vec::new());
     while file.read_exact(&mut len).is_ok() && len != [0; 4] {

@@ -25,6 +25,9 @@ pub trait Engine: Sync {
     fn close(self: Box<Self>) -> Result<()>;
 }
 
+/// Takes a record that was read.
+pub type Each<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// How to have one.
 pub struct Peer {
     /// Its name here.
@@ -34,7 +37,7 @@ pub struct Peer {
     /// Makes a log in an empty directory.
     pub open: fn(&Path) -> Result<Box<dyn Engine>>,
     /// Opens a closed one, and gives each record: those of one thread in the order of their appends.
-    pub read_back: fn(&Path, &mut dyn FnMut(&[u8])) -> Result<()>,
+    pub read_back: fn(&Path, Each<'_>) -> Result<()>,
 }
 
 /// By hand, against which all others are held.

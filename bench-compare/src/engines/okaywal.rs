@@ -1,7 +1,7 @@
 //! okaywal, with a segment that is never checkpointed.
 //!
 //! `EntryWriter::commit`: "before control returns from committing an entry, the file is `fsync`ed. `fsync` operations
-//! are batched" (https://docs.rs/okaywal/0.3.1/okaywal/, "Writing data"; src/log_file.rs calls `File::sync_data`).
+//! are batched" (https://docs.rs/okaywal/0.3.1/okaywal/, "How OkayWAL works"; by `File::sync_data`).
 //!
 //! A checkpoint gives a segment's records up, and here they are to be read back. So there is none, and the file is as
 //! large from the start as a run of some seconds takes: okaywal writes the zeros when it makes the file.
@@ -12,7 +12,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use okaywal::{Configuration, Entry, EntryId, LogManager, LogVoid, SegmentReader, WriteAheadLog};
 
-use super::{Engine, Peer};
+use super::{Each, Engine, Peer};
 use crate::Result;
 
 pub const PEER: Peer = Peer { name: "okaywal", package: "okaywal", open, read_back };
@@ -46,7 +46,7 @@ impl LogManager for Recovered {
     }
 }
 
-fn read_back(dir: &Path, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+fn read_back(dir: &Path, each: Each<'_>) -> Result<()> {
     let (sender, receiver) = sync_channel(1024);
     std::thread::scope(|scope| {
         let recovery = scope.spawn(|| configuration(dir).open(Recovered(sender))?.shutdown());

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Engine, Peer, floor};
+use super::{Each, Engine, Peer, floor};
 use crate::Result;
 
 /// Says that a record is durable once the system has it.
@@ -22,7 +22,7 @@ fn open_unsynced(dir: &Path) -> Result<Box<dyn Engine>> {
     Ok(Box::new(Unsynced(Mutex::new(File::create_new(dir.join("log"))?))))
 }
 
-fn read_all_but_one(dir: &Path, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+fn read_all_but_one(dir: &Path, each: Each<'_>) -> Result<()> {
     let mut first = true;
     floor::read_back(dir, &mut |payload| {
         if !std::mem::take(&mut first) {

@@ -9,7 +9,7 @@ use std::path::Path;
 use protobuf::well_known_types::BytesValue;
 use raft_engine::{Config, LogBatch, MessageExt, ReadableSize};
 
-use super::{Engine, Peer};
+use super::{Each, Engine, Peer};
 use crate::Result;
 use crate::payload::place;
 
@@ -38,7 +38,7 @@ fn open(dir: &Path) -> Result<Box<dyn Engine>> {
     Ok(Box::new(Raft(engine(dir)?)))
 }
 
-fn read_back(dir: &Path, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+fn read_back(dir: &Path, each: Each<'_>) -> Result<()> {
     let engine = engine(dir)?;
     for group in engine.raft_groups() {
         let (first, last) = (engine.first_index(group).unwrap_or(1), engine.last_index(group).unwrap_or(0));

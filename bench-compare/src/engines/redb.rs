@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Engine, Peer};
+use super::{Each, Engine, Peer};
 use crate::Result;
 
 pub const PEER: Peer = Peer { name: "redb", package: "redb", open, read_back };
@@ -26,7 +26,7 @@ fn open(dir: &Path) -> Result<Box<dyn Engine>> {
     Ok(Box::new(Redb { database, next: AtomicU64::new(0) }))
 }
 
-fn read_back(dir: &Path, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+fn read_back(dir: &Path, each: Each<'_>) -> Result<()> {
     let database = Database::open(dir.join("redb"))?;
     for record in database.begin_read()?.open_table(RECORDS)?.iter()? {
         each(record?.1.value());

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use seawall::Wal;
 
-use super::{Engine, Peer};
+use super::{Each, Engine, Peer};
 use crate::Result;
 
 pub const PEER: Peer = Peer { name: "seawall", package: "seawall", open, read_back };
@@ -18,7 +18,7 @@ fn open(dir: &Path) -> Result<Box<dyn Engine>> {
     Ok(Box::new(Seawall(Wal::open(dir)?)))
 }
 
-fn read_back(dir: &Path, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+fn read_back(dir: &Path, each: Each<'_>) -> Result<()> {
     for record in Wal::open(dir)?.read(..)? {
         each(&record?.payload);
     }
