@@ -15,6 +15,9 @@ const DOWN: &[(&str, &str, &str)] = &[
 /// Files of more than 500 lines, and why.
 const LONG: &[(&str, &str)] = &[];
 
+/// Other engines beside this one.
+const COMPARE: &str = "bench-compare/src";
+
 fn sources(dir: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
     let (mut found, mut open) = (Vec::new(), vec![root]);
@@ -150,7 +153,7 @@ fn locks_and_threads_of_the_core_come_from_one_place() {
 
 #[test]
 fn each_file_says_first_what_it_owns() {
-    let files = ["src", "tests", "benches", "examples"].into_iter().flat_map(sources);
+    let files = ["src", "tests", "benches", "examples", COMPARE].into_iter().flat_map(sources);
     let silent = files.filter(|path| !fs::read_to_string(path).unwrap().starts_with("//! "));
     none("files whose first line is no //!", &silent.map(|path| name(&path)).collect::<Vec<_>>());
 }
@@ -158,7 +161,7 @@ fn each_file_says_first_what_it_owns() {
 #[test]
 fn files_are_short() {
     let mut faults = Vec::new();
-    for path in sources("src") {
+    for path in ["src", COMPARE].into_iter().flat_map(sources) {
         let lines = fs::read_to_string(&path).unwrap().lines().count();
         let listed = LONG.iter().any(|(long, _)| *long == name(&path));
         if (lines > 500) != listed {
@@ -187,7 +190,7 @@ fn nothing_is_left_over() {
     .map(|(a, b)| format!("{a}{b}"))
     .collect();
     let mut faults = Vec::new();
-    for path in ["src", "tests", "benches", "examples", "fuzz"].into_iter().flat_map(sources) {
+    for path in ["src", "tests", "benches", "examples", "fuzz", COMPARE].into_iter().flat_map(sources) {
         if name(&path).starts_with("fuzz/target") {
             continue;
         }
