@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Condvar, Mutex};
 
 use super::{Each, Engine, FLOOR, Peer};
 use crate::Result;
@@ -74,10 +75,6 @@ pub fn read_back(dir: &Path, each: Each<'_>) -> Result<()> {
 }
 
 impl Floor {
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn turn(&self, group: u64) -> &Condvar {
         let [even, odd] = &self.turns;
         if group.is_multiple_of(2) { even } else { odd }
@@ -86,7 +83,7 @@ impl Floor {
 
 impl Engine for Floor {
     fn append(&self, payload: &[u8]) -> Result<()> {
-        let mut gate = self.gate();
+        let mut gate = self.gate.lock();
         put(&mut gate.gathering, payload);
         let mine = gate.group;
         while gate.durable <= mine {
@@ -94,10 +91,14 @@ impl Engine for Floor {
                 return Err("a write failed".into());
             }
             if gate.leading {
-                gate = self.turn(mine).wait(gate).unwrap_or_else(PoisonError::into_inner);
+                self.turn(mine).wait(&mut gate);
                 continue;
             }
             gate.leading = true;
+            // Gives way once, so that those come along whom the last sync woke.
+            drop(gate);
+            std::thread::yield_now();
+            gate = self.gate.lock();
             gate.group += 1;
             let empty = std::mem::take(&mut gate.spare);
             let mut full = std::mem::replace(&mut gate.gathering, empty);
@@ -106,7 +107,7 @@ impl Engine for Floor {
             drop(gate);
             let done = self.file.write_all_at(&full, at).and_then(|()| self.file.sync_data());
             full.clear();
-            gate = self.gate();
+            gate = self.gate.lock();
             gate.spare = full;
             gate.leading = false;
             gate.broken |= done.is_err();
@@ -123,7 +124,7 @@ impl Engine for Floor {
     }
 
     fn prepare(&self) -> Result<()> {
-        let mut gate = self.gate();
+        let mut gate = self.gate.lock();
         gate.written = gate.written.max(gate.at);
         if gate.written - gate.at < AHEAD {
             let zeros = vec![0; 1 << 20];

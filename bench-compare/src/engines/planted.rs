@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::{Each, Engine, Peer, floor};
 use crate::Result;
@@ -35,7 +36,7 @@ impl Engine for Unsynced {
     fn append(&self, payload: &[u8]) -> Result<()> {
         let mut record = Vec::with_capacity(payload.len() + 8);
         floor::put(&mut record, payload);
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&record)?)
+        Ok(self.0.lock().write_all(&record)?)
     }
 
     fn close(self: Box<Self>) -> Result<()> {
