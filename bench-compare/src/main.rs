@@ -25,7 +25,7 @@ bench-compare [OPTIONS]
   --dir DIR       work in a new directory in DIR, on the disk that is to be measured (default: target)
   --record BYTES  bytes of a record, 16 or more (default 1024)
   --threads LIST  numbers of threads that append at once (default 1,8,64)
-  --seconds S     how long each engine appends for each number of threads (default 5)
+  --seconds S     how long each engine appends for each number of threads (default 3)
   --engines LIST  only these, beside the floor
   --help          this
 
@@ -44,7 +44,7 @@ impl Args {
     /// Reads the arguments; `None` if help was asked for.
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Args>> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-        let mut args = Args { dir, record: 1024, threads: vec![1, 8, 64], seconds: 5.0, peers: engines::usual() };
+        let mut args = Args { dir, record: 1024, threads: vec![1, 8, 64], seconds: 3.0, peers: engines::usual() };
         while let Some(argument) = arguments.next() {
             if argument == "--help" {
                 return Ok(None);
@@ -161,6 +161,8 @@ fn version(package: &str) -> String {
 fn compare(args: &Args, dir: &Path, threads: usize) -> Result<Vec<Row>> {
     let start = |peer: &&'static Peer| Running::start(peer, dir, args.record, threads);
     let mut all = args.peers.iter().map(start).collect::<Result<Vec<_>>>()?;
+    // What they wrote ahead is not written back while another is measured.
+    system::settle(dir)?;
     let rounds = (args.seconds / child::SLICE.as_secs_f64()).ceil() as usize;
     for round in 0..=rounds {
         for turn in 0..all.len() {

@@ -3,6 +3,7 @@
 
 use std::ffi::{CString, c_int, c_long, c_void};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +59,14 @@ pub unsafe extern "C" fn msync(addr: *mut c_void, len: usize, flags: c_int) -> c
     // SAFETY: nothing is read or written through the address here, and the kernel checks it.
     let returned = unsafe { libc::syscall(libc::SYS_msync, addr, len, flags) };
     if flags & libc::MS_SYNC == 0 { returned as c_int } else { counted(returned) }
+}
+
+/// Waits until all that was written to the file system of `dir` is on the disk.
+pub fn settle(dir: &Path) -> io::Result<()> {
+    match syncfs(std::fs::File::open(dir)?.as_raw_fd()) {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Whether `dir` lies in memory, where a sync costs nothing.

@@ -16,7 +16,7 @@ pub trait Engine: Sync {
     /// Appends one record; durable when it returns. Called by several threads at once.
     fn append(&self, payload: &[u8]) -> Result<()>;
 
-    /// Called before each slice, while no time runs: for the floor, whose blocks are written before.
+    /// Called before each slice, while no time runs: blocks may be written ahead.
     fn prepare(&self) -> Result<()> {
         Ok(())
     }

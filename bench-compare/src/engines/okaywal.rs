@@ -17,7 +17,7 @@ use crate::Result;
 
 pub const PEER: Peer = Peer { name: "okaywal", package: "okaywal", open, read_back };
 
-const FILE: u32 = 256 << 20;
+const FILE: u32 = 512 << 20;
 
 struct Okay(WriteAheadLog);
 

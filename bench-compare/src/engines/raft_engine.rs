@@ -15,6 +15,9 @@ use crate::payload::place;
 
 pub const PEER: Peer = Peer { name: "raft-engine", package: "raft-engine", open, read_back };
 
+/// Half as much again is filled with zeros at the start: `Config::prefill_for_recycle`.
+const PREFILLED: ReadableSize = ReadableSize::mb(256);
+
 struct Raft(raft_engine::Engine);
 
 /// A group's indexes begin at one and have no gaps: they are a thread's own count.
@@ -30,7 +33,13 @@ impl MessageExt for Indexed {
 
 fn engine(dir: &Path) -> Result<raft_engine::Engine> {
     let dir = dir.to_str().ok_or("raft-engine takes names in UTF-8 only")?.to_owned();
-    let config = Config { dir, batch_compression_threshold: ReadableSize(0), ..Config::default() };
+    let config = Config {
+        dir,
+        batch_compression_threshold: ReadableSize(0),
+        prefill_for_recycle: true,
+        prefill_limit: Some(PREFILLED),
+        ..Config::default()
+    };
     Ok(raft_engine::Engine::open(config)?)
 }
 

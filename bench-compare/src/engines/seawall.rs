@@ -1,4 +1,4 @@
-//! This crate, with its defaults.
+//! This crate, with its defaults, and segments made before a slice instead of meanwhile.
 //!
 //! `append(..)?.wait()` with `Durability::Disk`, the default: durable by `fdatasync` once the ticket resolves
 //! (README.md, "What survives").
@@ -29,6 +29,11 @@ impl Engine for Seawall {
     fn append(&self, payload: &[u8]) -> Result<()> {
         self.0.append(payload)?.wait()?;
         Ok(())
+    }
+
+    /// Segments are made ahead, their blocks written: by the background otherwise, while it is measured.
+    fn prepare(&self) -> Result<()> {
+        Ok(self.0.prepare()?)
     }
 
     fn close(self: Box<Self>) -> Result<()> {
