@@ -157,16 +157,19 @@ fn version(package: &str) -> String {
     after.split('"').next().unwrap_or_default().to_owned()
 }
 
-/// All engines with one number of threads, in turns; every other round the other way round. A first round warms up.
+/// All engines with one number of threads, in turns, in another order each round: what a slice leaves to the disk
+/// meets each of the others. A first round warms up.
 fn compare(args: &Args, dir: &Path, threads: usize) -> Result<Vec<Row>> {
     let start = |peer: &&'static Peer| Running::start(peer, dir, args.record, threads);
     let mut all = args.peers.iter().map(start).collect::<Result<Vec<_>>>()?;
     // What they wrote ahead is not written back while another is measured.
     system::settle(dir)?;
     let rounds = (args.seconds / child::SLICE.as_secs_f64()).ceil() as usize;
+    let mut noise = payload::noise();
+    let mut turns: Vec<usize> = (0..all.len()).collect();
     for round in 0..=rounds {
-        for turn in 0..all.len() {
-            let turn = if round % 2 == 0 { turn } else { all.len() - 1 - turn };
+        turns.sort_by_cached_key(|_| noise.next());
+        for &turn in &turns {
             let slice = all[turn].slice()?;
             if round > 0 {
                 all[turn].slices.push(slice);

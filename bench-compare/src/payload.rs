@@ -3,16 +3,20 @@
 /// Bytes of the head: the thread, and its own count.
 pub const HEAD: usize = 16;
 
-/// A record of `size` bytes, of a thread and its first.
-pub fn new(size: usize, thread: usize) -> Vec<u8> {
+/// Bytes by xorshift, the same each time.
+pub fn noise() -> impl Iterator<Item = u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let noise = std::iter::repeat_with(|| {
+    std::iter::repeat_with(move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         (state >> 32) as u8
-    });
-    let mut payload: Vec<u8> = noise.take(size).collect();
+    })
+}
+
+/// A record of `size` bytes, of a thread and its first.
+pub fn new(size: usize, thread: usize) -> Vec<u8> {
+    let mut payload: Vec<u8> = noise().take(size).collect();
     payload[..8].copy_from_slice(&(thread as u64).to_le_bytes());
     set_count(&mut payload, 0);
     payload
