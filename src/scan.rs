@@ -20,6 +20,9 @@ const CHUNK: usize = 256 << 10;
 /// The same where a single frame is wanted, and at most: a record of a usual size comes with its header.
 const ONE: std::ops::RangeInclusive<usize> = 512..=64 << 10;
 
+/// What lies where nothing was written.
+static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
+
 /// Where frames are read from. `bytes` gives `length` bytes at `offset`, or `None` where there are not so many.
 pub(crate) trait Source {
     fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>>;
@@ -352,6 +355,12 @@ fn next_candidate(window: &mut Window<'_>, place: &Place, mut offset: u64, bugs:
         }
         let mut tried = 0;
         while let Some(bytes) = chunk.get(tried..tried + frame) {
+            // A frame's kind lies in its first 8 bytes and is never 0. Whole blocks of zeros are compared at once: the rest of
+            // a segment is nothing else, and 64 MiB of them took seconds where this is compiled without optimisation.
+            if bytes.starts_with(&[0; 8]) && chunk.get(tried..tried + ZEROS.len()) == Some(&ZEROS) {
+                tried += ZEROS.len() - 4;
+                continue;
+            }
             let short = u32::try_from(offset + tried as u64).unwrap_or(u32::MAX);
             if FrameHeader::decode(bytes, place.seed, short).is_some() {
                 return Ok(Some(offset + tried as u64));
@@ -361,4 +370,33 @@ fn next_candidate(window: &mut Window<'_>, place: &Place, mut offset: u64, bugs:
         offset += tried as u64;
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Fs, Storage};
+
+    /// Blocks of zeros are passed over at once, and not what begins in their last bytes.
+    #[test]
+    fn a_frame_behind_zeros_of_any_length_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Fs::new(dir.path()).create("segment").unwrap();
+        let place = Place { base: 1 << 20, seed: 0, limit: 6 * u64::from(BLOCK) };
+        file.set_len(place.limit).unwrap();
+        for offset in (BLOCK..4 * BLOCK).step_by(4) {
+            // Its check is 0 as well, and is the seed's that it tells.
+            let mut frame = FrameHeader::unclaimed(FrameKind::Record, 0, 0, sum(b"")).encode(0, offset);
+            frame[..4].fill(0);
+            let place = Place { seed: FrameHeader::seed_xor_offset(&frame) ^ offset, ..place };
+            file.write_at(&frame, offset.into()).unwrap();
+            for from in [BLOCK, BLOCK + 4, 2 * BLOCK - 4, offset].into_iter().filter(|from| *from <= offset) {
+                let mut chunk = Chunk::default();
+                let mut window = Window::new(&*file, place.limit, &mut chunk);
+                let found = next_frame(&mut window, &place, from.into(), Bugs::default()).unwrap();
+                assert_eq!(found.map(|(found, _)| found), Some(offset.into()), "from {from}");
+            }
+            file.write_at(&[0; FRAME as usize], offset.into()).unwrap();
+        }
+    }
 }

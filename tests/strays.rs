@@ -333,13 +333,61 @@ fn a_log_that_lies_under_other_names_alone_is_no_new_log() {
             assert!(names.iter().all(|name| disk.file(name).is_some()));
         }
     }
-    // One that was made ready and not used is no log, as what a crash leaves of the making of one is none.
+    // One that was made ready and not used is no log, nor what a crash leaves of the making of one. Of one whose first frame
+    // does not hold nothing but salvage would take anything.
     let disk = Disk::new(12);
+    let mut spoiled = whole.file(&names[0]).unwrap();
+    spoiled[BLOCK + 9] ^= 0xff;
+    disk.put("spoiled", spoiled);
     let used = |name: &&String| whole.file(name).unwrap().get(BLOCK..BLOCK + 24).is_some_and(|frame| frame != [0; 24]);
     let unused = rest.iter().find(|name| !used(name)).unwrap();
     disk.put("copy", whole.file(unused).unwrap());
     disk.put(&names[0].replace(".wal", ".new"), whole.file(&names[0]).unwrap());
     drop(open(&disk).unwrap());
+}
+
+/// Whose log it was went by which of two ids is the higher.
+#[test]
+fn a_mark_of_which_a_slot_is_another_logs_is_half_a_mark() {
+    for (seed, slot) in [(21, 0), (22, 0), (23, 1), (24, 1), (25, 0), (26, 1)] {
+        let (disk, names, records) = log(true);
+        let other = Disk::new(seed);
+        let wal = open(&other).unwrap();
+        wal.append(b"another log's").unwrap().wait().unwrap();
+        wal.close().unwrap();
+        let mut mark = disk.file("MARK").unwrap();
+        let (at, theirs) = (slot * BLOCK, other.file("MARK").unwrap());
+        mark[at..at + 64].copy_from_slice(&theirs[at..at + 64]);
+        disk.put("MARK", mark);
+        let plan = Repair::new().plan_on(disk.mount()).unwrap();
+        assert!(plan.unmarked && plan.notes.iter().any(|note| note.contains("may be missing unseen")), "{plan}");
+        for name in &names {
+            disk.rename(name, &format!("{name}.bak"));
+        }
+        disk.names().iter().filter(|name| name.ends_with(".wal")).for_each(|name| assert!(disk.remove(name)));
+        judge(&disk, Some(records)).unwrap();
+        let plan = Repair::new().run_on(disk.mount()).unwrap();
+        assert_eq!((plan.kept_records, plan.dropped_records, plan.unmarked), (records, 0, true), "{plan}");
+        assert!(plan.notes.iter().any(|note| note.contains("may be missing unseen")), "{plan}");
+    }
+}
+
+/// Its records were told lost for good, though a hand that gives it its name back has them.
+#[test]
+fn a_file_that_may_be_a_missing_segment_by_its_name_is_told() {
+    let (disk, names, records) = log(true);
+    let mut bytes = disk.file(&names[1]).unwrap();
+    bytes[..4].copy_from_slice(b"ABCD");
+    disk.put(&format!("{}.bak", names[1]), bytes);
+    disk.remove(&names[1]);
+    let plan = Repair::new().plan_on(disk.mount()).unwrap();
+    assert_eq!(plan.lost_records, Some(12), "{plan}");
+    let told = format!("{}.bak: {} by its name", names[1], names[1]);
+    assert!(plan.notes.iter().any(|note| note.starts_with(&told)), "{plan}");
+    disk.rename(&format!("{}.bak", names[1]), &names[1]);
+    let plan = Repair::new().run_on(disk.mount()).unwrap();
+    assert_eq!((plan.kept_records, plan.lost_records), (records, Some(0)), "{plan}");
+    assert!(!plan.notes.iter().any(|note| note.contains("by its name")), "{plan}");
 }
 
 /// What was cleaned leaves nothing in its place: where another log's segment lies in it, the log's own is lost, and the next

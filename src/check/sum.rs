@@ -168,8 +168,21 @@ impl<'a> Sum<'a> {
         }
         fault.doubt(end, self.proven);
         self.report.faults.push(fault);
+        self.may_lie_in(&segment_name(base));
         (self.end, self.limit) = (end, end);
         self.sure = self.between(end);
+    }
+
+    /// Says which files a missing segment may lie in by their names, for all that can be read in them.
+    fn may_lie_in(&mut self, segment: &str) {
+        let survey = &self.plan.survey;
+        let is_read = |name: &String| survey.segments.iter().any(|found| found.name == *name);
+        let begins = segment.trim_end_matches(".wal");
+        let files = survey.foreign.iter().filter(|name| name.starts_with(begins) && !is_read(name));
+        let note = |file| {
+            format!("{file}: {segment} by its name, and nothing in it says so: if it is, name it so, and verify again")
+        };
+        self.report.notes.extend(files.map(note));
     }
 
     /// Adds what is lost in no file that is left, between a place and the segment at `base`: at a file in between that cannot

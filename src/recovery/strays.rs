@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{Header, aside_of, is_unfinished, segment_name};
-use crate::scan::{Place, holds_frames};
+use crate::format::{Header, aside_of, is_unfinished, segment_base, segment_name};
+use crate::scan::Place;
 use crate::storage::{Storage, read_head};
 
-use super::survey::Survey;
+use super::survey::{Survey, read_link};
 
 /// The files with a header of this log that is not their name's, sound but for one byte at most: that and its seed.
 pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(String, Header, u32)>> {
@@ -27,18 +28,18 @@ pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(Stri
     Ok(strays)
 }
 
-/// Whose log it is that lies in the directory under other names alone: which most segments say that hold a frame. What looks
-/// unfinished is left by a crash that ends the making of a log, and what was moved aside is named by a link or is none.
-pub(super) fn elsewhere(storage: &dyn Storage) -> Result<Option<[u8; 16]>> {
+/// Whose log it is that lies in the directory under other names: which most segments say whose first frame holds, as it does
+/// in each that was begun. What looks unfinished is left by a crash that ends the making of a log, and what was moved aside
+/// is named by a link or is none.
+pub(super) fn elsewhere(storage: &dyn Storage, bugs: Bugs) -> Result<Option<[u8; 16]>> {
+    let is_named = |name: &str| segment_base(name).is_some() || is_unfinished(name) || aside_of(name).is_some();
     let mut votes: HashMap<[u8; 16], usize> = HashMap::new();
     for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
-        let Some(name) = name.to_str().filter(|name| plain && !is_unfinished(name) && aside_of(name).is_none()) else {
-            continue;
-        };
-        let Ok(file) = storage.open(name, false) else { continue };
-        let Some((header, seed)) = read_head(&*file).ok().and_then(|head| Header::read(&head)) else { continue };
-        let limit = file.len().map_or(0, |length| length.min(header.capacity));
-        if holds_frames(&*file, &Place { base: header.base, seed, limit }).unwrap_or(true) {
+        let Some(name) = name.to_str().filter(|name| plain && !is_named(name)) else { continue };
+        let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
+        let Some((header, seed)) = Header::read(&head) else { continue };
+        let place = Place { base: header.base, seed, limit: header.capacity };
+        if read_link(&head, place, bugs).is_some() {
             *votes.entry(header.log_id).or_default() += 1;
         }
     }

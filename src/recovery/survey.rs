@@ -92,8 +92,10 @@ pub(crate) struct Survey {
     pub(crate) mark: Option<Mark>,
     /// MARK is another log's.
     pub(crate) foreign_mark: bool,
-    /// One of its two slots is damaged.
+    /// One of its two slots is damaged, or another log's.
     pub(crate) half_mark: bool,
+    /// No segment lies under its name, and files under other names were begun as segments of this log.
+    pub(crate) is_elsewhere: bool,
     pub(crate) log_id: Option<[u8; 16]>,
     /// All below is cleaned.
     pub(crate) front: u64,
@@ -105,6 +107,8 @@ pub(crate) struct Survey {
     pub(crate) unfinished: Vec<String>,
     /// Files that were moved aside.
     pub(crate) aside: Vec<String>,
+    /// Plain files that are none of the log's by their names.
+    pub(crate) foreign: Vec<String>,
     /// Names of segments under which no plain file lies.
     pub(crate) blocked: Vec<String>,
     /// Above every LSN that any file here could have handed out.
@@ -135,7 +139,6 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     survey.notes.extend(survey.segments.iter().filter_map(too_short));
     let copies: Vec<_> = survey.segments.iter().filter_map(|found| survey.note_of_copy(found)).collect();
     survey.notes.extend(copies);
-    survey.half_mark = marks.len() == 1;
     let note = survey.note_of_mark(&marks, marked);
     survey.notes.extend(note);
     Ok(survey)
@@ -160,7 +163,10 @@ impl Survey {
                 Some(name) if segment_base(&name).is_some() => names.push(name),
                 Some(name) if is_unfinished(&name) => self.unfinished.push(name),
                 Some(name) if aside_of(&name).is_some() => self.aside.push(name),
-                _ => self.notes.push(format!("{}: not a file of the log, left alone", name.to_string_lossy())),
+                known => {
+                    self.notes.push(format!("{}: not a file of the log, left alone", name.to_string_lossy()));
+                    self.foreign.extend(known);
+                }
             }
         }
         names
@@ -321,7 +327,9 @@ pub(crate) fn ceiling(found: &Found) -> u64 {
 impl Survey {
     /// Finds out whose log this is, the front, and which slot of MARK holds.
     fn identify(&mut self, storage: &dyn Storage, marks: &[Mark], bugs: Bugs) -> Result<()> {
-        self.log_id = self.elect(storage, marks, bugs)?;
+        let elsewhere = if self.segments.is_empty() { elsewhere(storage, bugs)? } else { None };
+        self.log_id = self.elect(storage, marks, elsewhere, bugs)?;
+        self.is_elsewhere = elsewhere.is_some() && elsewhere == self.log_id;
         for found in &mut self.segments {
             if found.header.as_ref().is_ok_and(|(header, _)| Some(header.log_id) != self.log_id) {
                 found.header = Err("the header is another log's");
@@ -338,11 +346,8 @@ impl Survey {
                 self.mark = Some(Mark { synced, front, ..best });
             }
         }
-        let foreign = marks.iter().any(|mark| Some(mark.log_id) != self.log_id);
-        self.foreign_mark = foreign && self.mark.is_none();
-        if foreign && self.mark.is_some() {
-            self.notes.push(format!("{MARK}: one slot is another log's, not used"));
-        }
+        let ours = marks.iter().filter(|mark| Some(mark.log_id) == self.log_id).count();
+        (self.foreign_mark, self.half_mark) = (ours == 0 && !marks.is_empty(), ours == 1);
         let links = self.segments.iter().filter_map(|found| found.link.as_ref());
         let front = links.map(|(link, _)| link.front).max().unwrap_or(0);
         self.front = front.max(self.mark.map_or(0, |mark| mark.front));
@@ -351,7 +356,14 @@ impl Survey {
 
     /// Whose log this is. A segment with frames is the log, MARK only speaks of it; and a header alone says less than MARK,
     /// for a segment that was made ready and not used is nothing of a log.
-    fn elect(&self, storage: &dyn Storage, marks: &[Mark], bugs: Bugs) -> Result<Option<[u8; 16]>> {
+    /// `elsewhere`: where there is none, that of the segments under other names, which tells where MARK does not.
+    fn elect(
+        &self,
+        storage: &dyn Storage,
+        marks: &[Mark],
+        elsewhere: Option<[u8; 16]>,
+        bugs: Bugs,
+    ) -> Result<Option<[u8; 16]>> {
         let headers = || self.segments.iter().filter_map(|found| found.header.as_ref().ok());
         let mut ids: Vec<_> = headers().map(|(header, _)| header.log_id).collect();
         ids.extend(marks.iter().map(|mark| mark.log_id));
@@ -359,8 +371,8 @@ impl Survey {
             // All of them swapped.
             ids.extend(self.segments.iter().filter_map(|found| found.other).map(|(header, _)| header.log_id));
         }
-        if self.segments.is_empty() && ids.is_empty() {
-            return elsewhere(storage);
+        if let Some(id) = elsewhere.filter(|id| ids.is_empty() || ids.contains(id)) {
+            return Ok(Some(id));
         }
         if ids.iter().all(|id| Some(id) == ids.first()) {
             return Ok(ids.pop());
@@ -398,10 +410,13 @@ impl Survey {
         }
         match self.mark {
             _ if self.half_mark => {
-                Some(format!("{MARK}: one of its two slots is damaged; the other one is used; {LESS}"))
+                let is = if marks.len() == 1 { "damaged" } else { "another log's" };
+                Some(format!("{MARK}: one of its two slots is {is}; the other one is used; {LESS}"))
             }
             None if marked => Some(format!("{MARK}: not readable; {LESS}")),
-            _ if !marked && !self.segments.is_empty() => Some(format!("{MARK}: missing; {LESS}")),
+            _ if !marked && (!self.segments.is_empty() || self.is_elsewhere) => {
+                Some(format!("{MARK}: missing; {LESS}"))
+            }
             _ => None,
         }
     }
@@ -436,11 +451,6 @@ impl Survey {
         let (Header { base, .. }, seed) = found.other?;
         let own = self.at(base)?.header.as_ref().ok()?;
         (own.1 == seed).then(|| format!("{}: a copy of {}, not part of the log", found.name, segment_name(base)))
-    }
-
-    /// Whether all of the log lies under other names, and nothing but these files tells of it.
-    pub(super) fn is_elsewhere(&self) -> bool {
-        self.segments.is_empty() && self.mark.is_none() && self.log_id.is_some()
     }
 
     /// Whether MARK tells how far the log was cleaned. The slot that does may be the one that is damaged.

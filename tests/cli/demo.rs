@@ -84,7 +84,13 @@ fn a_demo_takes_an_empty_directory_and_nothing_else() {
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("file");
     fs::write(&file, "").unwrap();
-    for (wrong, why) in [(temp.path(), "is not empty"), (&file, "cannot hold the log: Not a directory")] {
+    let among = temp.path().join("log").join("demo");
+    drop(crate::log(&temp.path().join("log"), 10));
+    for (wrong, why) in [
+        (temp.path(), "is not empty"),
+        (&file, "cannot hold the log: Not a directory"),
+        (&among, "lies in a log's directory"),
+    ] {
         let output = demo(temp.path()).arg("--dir").arg(wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(said(&output).contains(&format!("error: {} {why}", wrong.display())), "{}", said(&output));

@@ -223,3 +223,25 @@ fn the_help_speaks_of_every_field() {
         assert!(names.iter().all(|name| words.contains(&name.as_str())), "{command}: {names:?}\n{help}");
     }
 }
+
+/// Half of one was in the way of the next, and the one before it was gone.
+#[test]
+fn a_page_that_cannot_be_written_whole_leaves_what_was_there() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, page) = (temp.path().join("log"), temp.path().join("page.html"));
+    drop(log(&dir, 100));
+    let write = |limit: &str| {
+        // A file larger than so many blocks of 512 bytes is refused as on a full disk.
+        let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$@\"");
+        let seawall = env!("CARGO_BIN_EXE_seawall");
+        let mut shell = std::process::Command::new("sh");
+        let output =
+            shell.args(["-c", &script, "sh", seawall, "inspect", text(&dir), "--html", text(&page)]).output().unwrap();
+        (output.status.code(), fs::read_dir(temp.path()).unwrap().count())
+    };
+    assert_eq!(write("2"), (Some(1), 1));
+    assert_eq!(write("unlimited"), (Some(0), 2));
+    let whole = fs::read(&page).unwrap();
+    assert_eq!(write("2"), (Some(1), 2));
+    assert!(fs::read(&page).unwrap() == whole);
+}

@@ -169,7 +169,7 @@ pub fn recover(files: &BTreeMap<String, Vec<u8>>) -> Found {
             0 if directory.segments.is_empty() && directory.shown > 0 => {
                 Found::Damage(format!("no segments, and readers saw records up to {}", directory.shown))
             }
-            0 if directory.segments.is_empty() && !directory.marked && files.iter().any(is_elsewhere) => {
+            0 if directory.segments.is_empty() && files.iter().any(|file| directory.is_elsewhere(file)) => {
                 Found::Damage("no segments, but under other names".to_owned())
             }
             0 if directory.front == 0 && beyond == 0 => Found::Nothing,
@@ -202,34 +202,13 @@ pub fn recover(files: &BTreeMap<String, Vec<u8>>) -> Found {
     })
 }
 
-/// Whether a file, neither being made nor moved aside, holds a frame of the segment that its header says, be one byte of that
-/// wrong.
-fn is_elsewhere((name, bytes): (&String, &Vec<u8>)) -> bool {
-    let mut bytes = bytes.clone();
-    if name.ends_with(".new") || name.contains(".aside") || bytes.len() < 72 {
-        return false;
-    }
-    for at in 0..72 {
-        let right = bytes[at];
-        for byte in 0..=255 {
-            bytes[at] = byte;
-            if spec::is_header(&bytes) {
-                let found = Segment::new(u64_at(&bytes, 48), &bytes);
-                return found.is_some_and(|segment| !segment.beyond(segment.base + BLOCK as u64).is_empty());
-            }
-        }
-        bytes[at] = right;
-    }
-    false
-}
-
 /// The files that are read: those from the front on.
 struct Directory {
     /// What MARK says.
     synced: u64,
     shown: u64,
-    /// It is one.
-    marked: bool,
+    /// Of which logs its slots are.
+    logs: Vec<Vec<u8>>,
     front: u64,
     /// By their names; `None` without a header that may be under this name.
     segments: BTreeMap<u64, Option<Segment>>,
@@ -257,8 +236,31 @@ impl Directory {
         let front = links.values().map(|link| link.front).chain([spec::front(mark)]).max().unwrap_or(0);
         segments.retain(|base, _| *base >= front);
         links.retain(|base, _| *base >= front);
-        let marked = spec::is_mark(mark);
-        Directory { synced: spec::synced(mark), shown: spec::shown(mark), marked, front, segments, links }
+        let logs = spec::logs(mark);
+        Directory { synced: spec::synced(mark), shown: spec::shown(mark), logs, front, segments, links }
+    }
+
+    /// Whether a file that is none by its name was begun as a segment of this log: by its header, be one byte of that wrong, and
+    /// its link.
+    fn is_elsewhere(&self, (name, bytes): (&String, &Vec<u8>)) -> bool {
+        let mut bytes = bytes.clone();
+        let is_named = |end: &str| name.len() == 24 && name.ends_with(end);
+        if is_named(".wal") || is_named(".new") || name.contains(".aside") || bytes.len() < 72 {
+            return false;
+        }
+        for at in 0..72 {
+            let right = bytes[at];
+            for byte in 0..=255 {
+                bytes[at] = byte;
+                if spec::is_header(&bytes) {
+                    let ours = self.logs.is_empty() || self.logs.iter().any(|log| *log == bytes[32..48]);
+                    let found = Segment::new(u64_at(&bytes, 48), &bytes).filter(|_| ours);
+                    return found.is_some_and(|segment| segment.link().is_some());
+                }
+            }
+            bytes[at] = right;
+        }
+        false
     }
 
     /// One whose header is sound.

@@ -199,9 +199,9 @@ pub fn front(mark: &[u8]) -> u64 {
     in_mark(mark, 48)
 }
 
-/// Whether anything of it is valid.
-pub fn is_mark(mark: &[u8]) -> bool {
-    slots(mark).count() > 0
+/// Of which logs its slots are.
+pub fn logs(mark: &[u8]) -> Vec<Vec<u8>> {
+    slots(mark).map(|slot| slot[8..24].to_vec()).collect()
 }
 
 fn in_mark(mark: &[u8], field: usize) -> u64 {

@@ -7,8 +7,8 @@ mod log;
 mod report;
 mod row;
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit;
 use crate::failure::{About, Listing};
-use crate::inspect::directory;
+use crate::inspect::{directory, write_new};
 use crate::meter::Meter;
 use crate::out::{self, Out, count, counted};
 use crate::target::{log_around, resolved};
@@ -173,8 +173,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     }
     if let Some(file) = &arguments.report {
         let page = report::page(arguments, &probe, &tables);
-        let written = File::create_new(file).and_then(|mut new| new.write_all(page.as_bytes()));
-        written.with_context(|| format!("writing {}", file.display()))?;
+        write_new(file, &page).with_context(|| format!("writing {}", file.display()))?;
     }
     Ok(if left.is_ok() { exit::CLEAN } else { exit::USAGE })
 }

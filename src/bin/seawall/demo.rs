@@ -18,6 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit;
 use crate::out::{self, Out, count};
+use crate::target::log_around;
 use crate::units::{self, bytes};
 use cluster::{Cluster, Production};
 use proof::Proof;
@@ -201,6 +202,7 @@ impl Place {
                 Err(e) => return Err(e).with_context(|| format!("{} cannot hold the log", dir.display())),
             };
             ensure!(is_empty, "{} is not empty: the demonstration begins with an empty log", dir.display());
+            ensure!(log_around(dir).is_none(), "{} lies in a log's directory: name one elsewhere", dir.display());
             return Ok(Place { dir: dir.to_owned(), keep: true });
         }
         let dir = std::env::temp_dir().join(format!("seawall-demo-{}", std::process::id()));

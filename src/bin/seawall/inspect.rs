@@ -5,7 +5,7 @@ mod help;
 pub mod page;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -102,7 +102,20 @@ fn write_page(log: &Path, file: &Path, page: &str) -> anyhow::Result<()> {
         let own = begins == page::BEGINS.as_bytes();
         ensure!(own, refused("is there and is no page of this command; it was left as it is"));
     }
-    std::fs::write(file, page).with_context(|| format!("writing {}", file.display()))
+    let written = if place.exists() && !place.is_file() {
+        std::fs::write(&place, page)
+    } else {
+        // Beside it first: an older page stays as it is until this one is whole.
+        let beside = place.with_extension(format!("{}.new", std::process::id()));
+        write_new(&beside, page).and_then(|()| std::fs::rename(&beside, &place))
+    };
+    written.with_context(|| format!("writing {}", file.display()))
+}
+
+/// Writes a file that is not there yet; of one that cannot be written nothing is left.
+pub fn write_new(file: &Path, text: &str) -> io::Result<()> {
+    let mut new = File::create_new(file)?;
+    new.write_all(text.as_bytes()).inspect_err(|_| _ = std::fs::remove_file(file))
 }
 
 /// The directory that a path lies in.

@@ -258,7 +258,9 @@ fn text_of(log: &SalvagedLog, out: &mut Out) -> anyhow::Result<()> {
         )?;
     }
     if log.unmarked {
-        out.line("  end      whether more followed only MARK would tell, and it is not among the sources")?;
+        out.line(
+            "  end      whether more followed only MARK would tell, and it, or half of it, is not among the sources",
+        )?;
     }
     if !log.is_whole() {
         // Of what is absent it cannot be told whether it was cleaned.

@@ -273,10 +273,11 @@ impl<'a> Repair<'a> {
 
     fn lay_out(&self, case: &Case<'_>) -> Result<(RepairPlan, Option<Layout>)> {
         let report = &case.examined.report;
-        let before = report.end;
+        let (before, unmarked) = (report.end, !case.examined.plan.survey.is_marked());
         if self.is_idle(case) {
             let (kept_records, lost_records, end, notes) = (report.records, Some(0), before, report.notes.clone());
-            return Ok((RepairPlan { kept_records, lost_records, end, before, notes, ..RepairPlan::default() }, None));
+            let plan = RepairPlan { kept_records, lost_records, unmarked, end, before, notes, ..RepairPlan::default() };
+            return Ok((plan, None));
         }
         let layout = Layout::new(case, self)?;
         let faults = report.faults.clone();
@@ -287,7 +288,7 @@ impl<'a> Repair<'a> {
             kept_records: layout.records,
             dropped_records: report.records.saturating_sub(layout.records),
             lost_records: lost,
-            unmarked: !case.examined.plan.survey.is_marked(),
+            unmarked,
             end: Lsn(layout.end),
             before,
             notes: report.notes.iter().cloned().chain(cursors::notes(&case.examined, &layout)).collect(),
