@@ -16,7 +16,7 @@ pub(super) struct Seen {
     pub(super) beyond: bool,
     /// There is any segment.
     pub(super) segments: bool,
-    /// MARK says that something was durable, shown or cleaned once; or without it files under other names do.
+    /// MARK says that something was durable, shown or cleaned once; or segments of the log under other names do.
     pub(super) used: bool,
 }
 
