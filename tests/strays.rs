@@ -346,6 +346,30 @@ fn a_log_that_lies_under_other_names_alone_is_no_new_log() {
     drop(open(&disk).unwrap());
 }
 
+/// It opened without them, be it as a new log, where a segment that was made ready kept its name.
+#[test]
+fn segments_that_alone_have_other_names_are_not_forgotten_without_a_mark() {
+    for closed in [true, false] {
+        let (whole, names, records) = log(closed);
+        whole.remove("MARK");
+        for renamed in [&names[..], &names[3..], &names[2..], &names[1..2]] {
+            let disk = whole.fork();
+            assert!(renamed.iter().all(|name| disk.rename(name, &format!("{name}.old"))));
+            let error = open(&disk).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Damage(_)), "{renamed:?}: {error}");
+            judge(&disk, Some(records)).unwrap();
+            let plan = Repair::new().run_on(disk.mount()).unwrap();
+            assert_eq!((plan.kept_records, plan.dropped_records), (records, 0), "{renamed:?}: {plan}");
+            drop(open(&disk).unwrap());
+        }
+        // A copy beside what it is a copy of is nothing.
+        if !closed {
+            names.iter().for_each(|name| whole.put(&format!("{name}.old"), whole.file(name).unwrap()));
+            drop(open(&whole).unwrap());
+        }
+    }
+}
+
 /// Whose log it was went by which of two ids is the higher.
 #[test]
 fn a_mark_of_which_a_slot_is_another_logs_is_half_a_mark() {

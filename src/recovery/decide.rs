@@ -8,7 +8,7 @@
 pub(super) struct Seen {
     /// A valid frame of a newer version at the first bad place. A header of one ended the survey before.
     pub(super) too_new: bool,
-    /// Segments are not as any crash leaves them: rows 3a to 3f of DESIGN's table.
+    /// Segments are not as any crash leaves them: rows 3a to 3f and 3h of DESIGN's table.
     pub(super) broken: bool,
     /// Something readable claims that more was durable than is there.
     pub(super) claimed: bool,
@@ -16,7 +16,7 @@ pub(super) struct Seen {
     pub(super) beyond: bool,
     /// There is any segment.
     pub(super) segments: bool,
-    /// MARK says that something was durable, shown or cleaned once; or segments of the log under other names do.
+    /// MARK says that something was durable, shown or cleaned once.
     pub(super) used: bool,
 }
 

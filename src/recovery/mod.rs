@@ -108,10 +108,10 @@ pub(crate) fn recover(
     let tail = Tail::read(storage, &survey, &chain, bugs)?;
     // Nor does a MARK that was written since prove that the newest segment is cut: it may speak of one above.
     let short = tail.short(&survey).filter(|_| survey.mark.is_none_or(|mark| mark.synced <= believed));
-    let used = survey.mark.is_some_and(|mark| mark.is_used()) || survey.is_elsewhere;
+    let used = survey.mark.is_some_and(|mark| mark.is_used());
     let verdict = decide(Seen {
         too_new: tail.too_new,
-        broken: chain.broken.is_some() || short.is_some(),
+        broken: chain.broken.is_some() || short.is_some() || survey.is_elsewhere,
         claimed: tail.claim.min(believed) > tail.end && !bugs.has(Bug::ClaimsNotAsked)
             || bugs.has(Bug::FramesBeyondAreDamage) && tail.beyond > 0,
         beyond: tail.beyond > 0,

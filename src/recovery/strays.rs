@@ -28,20 +28,24 @@ pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(Stri
     Ok(strays)
 }
 
-/// Whose log it is that lies in the directory under other names: which most segments say whose first frame holds, as it does
-/// in each that was begun. What looks unfinished is left by a crash that ends the making of a log, and what was moved aside
-/// is named by a link or is none.
-pub(super) fn elsewhere(storage: &dyn Storage, bugs: Bugs) -> Result<Option<[u8; 16]>> {
+/// The headers of segments under other names whose first frame holds, as it does in each that was begun. What looks unfinished
+/// is left by a crash that ends the making of a log, and what was moved aside is named by a link or is none.
+pub(super) fn elsewhere(storage: &dyn Storage, bugs: Bugs) -> Result<Vec<Header>> {
     let is_named = |name: &str| segment_base(name).is_some() || is_unfinished(name) || aside_of(name).is_some();
-    let mut votes: HashMap<[u8; 16], usize> = HashMap::new();
+    let mut found = Vec::new();
     for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
         let Some(name) = name.to_str().filter(|name| plain && !is_named(name)) else { continue };
         let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
         let Some((header, seed)) = Header::read(&head) else { continue };
         let place = Place { base: header.base, seed, limit: header.capacity };
-        if read_link(&head, place, bugs).is_some() {
-            *votes.entry(header.log_id).or_default() += 1;
-        }
+        found.extend(read_link(&head, place, bugs).map(|_| header));
     }
-    Ok(votes.into_iter().max_by_key(|(id, votes)| (*votes, *id)).map(|(id, _)| id))
+    Ok(found)
+}
+
+/// The log that most of them are of.
+pub(super) fn most(headers: &[Header]) -> Option<[u8; 16]> {
+    let mut votes: HashMap<[u8; 16], usize> = HashMap::new();
+    headers.iter().for_each(|header| *votes.entry(header.log_id).or_default() += 1);
+    votes.into_iter().max_by_key(|(id, votes)| (*votes, *id)).map(|(id, _)| id)
 }

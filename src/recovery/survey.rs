@@ -12,7 +12,7 @@ use crate::format::{
 use crate::scan::{Place, frame_at, holds_frames};
 use crate::storage::{File, Storage, read_full, read_head};
 
-use super::strays::elsewhere;
+use super::strays::{elsewhere, most};
 use super::words::{self, NO_FILE};
 
 /// A segment file that is not a spare.
@@ -94,7 +94,8 @@ pub(crate) struct Survey {
     pub(crate) foreign_mark: bool,
     /// One of its two slots is damaged, or another log's.
     pub(crate) half_mark: bool,
-    /// No segment lies under its name, and files under other names were begun as segments of this log.
+    /// A segment of this log that was begun lies under another name, and none in its place: asked where not both a segment
+    /// and MARK tell of all that there was.
     pub(crate) is_elsewhere: bool,
     pub(crate) log_id: Option<[u8; 16]>,
     /// All below is cleaned.
@@ -327,9 +328,10 @@ pub(crate) fn ceiling(found: &Found) -> u64 {
 impl Survey {
     /// Finds out whose log this is, the front, and which slot of MARK holds.
     fn identify(&mut self, storage: &dyn Storage, marks: &[Mark], bugs: Bugs) -> Result<()> {
-        let elsewhere = if self.segments.is_empty() { elsewhere(storage, bugs)? } else { None };
-        self.log_id = self.elect(storage, marks, elsewhere, bugs)?;
-        self.is_elsewhere = elsewhere.is_some() && elsewhere == self.log_id;
+        // What was begun under its name, or MARK, tells of all that there was.
+        let is_begun = self.segments.iter().any(|found| found.link.is_some());
+        let elsewhere = if is_begun && marks.len() == 2 { Vec::new() } else { elsewhere(storage, bugs)? };
+        self.log_id = self.elect(storage, marks, most(&elsewhere).filter(|_| !is_begun), bugs)?;
         for found in &mut self.segments {
             if found.header.as_ref().is_ok_and(|(header, _)| Some(header.log_id) != self.log_id) {
                 found.header = Err("the header is another log's");
@@ -351,12 +353,14 @@ impl Survey {
         let links = self.segments.iter().filter_map(|found| found.link.as_ref());
         let front = links.map(|(link, _)| link.front).max().unwrap_or(0);
         self.front = front.max(self.mark.map_or(0, |mark| mark.front));
+        let is_ours = |header: &Header| Some(header.log_id) == self.log_id && header.base >= self.front;
+        self.is_elsewhere = elsewhere.iter().any(|header| is_ours(header) && self.at(header.base).is_none());
         Ok(())
     }
 
     /// Whose log this is. A segment with frames is the log, MARK only speaks of it; and a header alone says less than MARK,
     /// for a segment that was made ready and not used is nothing of a log.
-    /// `elsewhere`: where there is none, that of the segments under other names, which tells where MARK does not.
+    /// `elsewhere`: where none was begun, that of the segments under other names, which tells where MARK and headers do not.
     fn elect(
         &self,
         storage: &dyn Storage,

@@ -163,14 +163,14 @@ pub fn recover(files: &BTreeMap<String, Vec<u8>>) -> Found {
     if let Some(damage) = directory.above(chain.first()) {
         return Found::Damage(damage);
     }
+    if !directory.told && files.iter().any(|file| directory.is_elsewhere(file)) {
+        return Found::Damage("a segment lies under another name".to_owned());
+    }
     let Tail { bad, beyond, evidence } = directory.tail(&chain);
     let Some((at, x)) = bad.last().copied() else {
         return match evidence {
             0 if directory.segments.is_empty() && directory.shown > 0 => {
                 Found::Damage(format!("no segments, and readers saw records up to {}", directory.shown))
-            }
-            0 if directory.segments.is_empty() && files.iter().any(|file| directory.is_elsewhere(file)) => {
-                Found::Damage("no segments, but under other names".to_owned())
             }
             0 if directory.front == 0 && beyond == 0 => Found::Nothing,
             0 if directory.front == 0 => Found::Log(Log { torn: true, padded: true, ..Log::default() }),
@@ -207,7 +207,9 @@ struct Directory {
     /// What MARK says.
     synced: u64,
     shown: u64,
-    /// Of which logs its slots are.
+    /// Both of its slots, and a segment's link, tell of all that there was.
+    told: bool,
+    /// Of which log segments and MARK are, as far as they are.
     logs: Vec<Vec<u8>>,
     front: u64,
     /// By their names; `None` without a header that may be under this name.
@@ -233,11 +235,13 @@ impl Directory {
         let mut segments: BTreeMap<_, _> = named.map(|(base, bytes)| (base, Segment::new(base, bytes))).collect();
         let linked = segments.iter().filter_map(|(base, segment)| Some((*base, segment.as_ref()?.link()?)));
         let mut links: BTreeMap<_, _> = linked.collect();
+        let mut logs = spec::logs(mark);
+        let told = logs.len() == 2 && !links.is_empty();
+        logs.extend(segments.values().flatten().map(|segment| segment.bytes[32..48].to_vec()));
         let front = links.values().map(|link| link.front).chain([spec::front(mark)]).max().unwrap_or(0);
         segments.retain(|base, _| *base >= front);
         links.retain(|base, _| *base >= front);
-        let logs = spec::logs(mark);
-        Directory { synced: spec::synced(mark), shown: spec::shown(mark), logs, front, segments, links }
+        Directory { synced: spec::synced(mark), shown: spec::shown(mark), told, logs, front, segments, links }
     }
 
     /// Whether a file that is none by its name was begun as a segment of this log: by its header, be one byte of that wrong, and
