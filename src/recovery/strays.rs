@@ -43,6 +43,15 @@ pub(super) fn elsewhere(storage: &dyn Storage, bugs: Bugs) -> Result<Vec<Header>
     Ok(found)
 }
 
+impl Survey {
+    /// Whether a segment under another name is one of this log's that nothing else tells of: below the newest that lies under
+    /// its name the links tell what is missing.
+    pub(super) fn misses(&self, header: &Header, newest: Option<u64>) -> bool {
+        let is_above = header.base >= self.front && newest.is_none_or(|newest| header.base > newest);
+        Some(header.log_id) == self.log_id && is_above && self.at(header.base).is_none()
+    }
+}
+
 /// The log that most of them are of.
 pub(super) fn most(headers: &[Header]) -> Option<[u8; 16]> {
     let mut votes: HashMap<[u8; 16], usize> = HashMap::new();

@@ -94,8 +94,8 @@ pub(crate) struct Survey {
     pub(crate) foreign_mark: bool,
     /// One of its two slots is damaged, or another log's.
     pub(crate) half_mark: bool,
-    /// A segment of this log that was begun lies under another name, and none in its place: asked where not both a segment
-    /// and MARK tell of all that there was.
+    /// A segment of this log that was begun, above all that lie under their names, has another name, and no file lies in its
+    /// place: asked where MARK is not whole.
     pub(crate) is_elsewhere: bool,
     pub(crate) log_id: Option<[u8; 16]>,
     /// All below is cleaned.
@@ -329,9 +329,9 @@ impl Survey {
     /// Finds out whose log this is, the front, and which slot of MARK holds.
     fn identify(&mut self, storage: &dyn Storage, marks: &[Mark], bugs: Bugs) -> Result<()> {
         // What was begun under its name, or MARK, tells of all that there was.
-        let is_begun = self.segments.iter().any(|found| found.link.is_some());
-        let elsewhere = if is_begun && marks.len() == 2 { Vec::new() } else { elsewhere(storage, bugs)? };
-        self.log_id = self.elect(storage, marks, most(&elsewhere).filter(|_| !is_begun), bugs)?;
+        let newest = self.segments.iter().rfind(|found| found.link.is_some()).map(|found| found.base);
+        let elsewhere = if newest.is_some() && marks.len() == 2 { Vec::new() } else { elsewhere(storage, bugs)? };
+        self.log_id = self.elect(storage, marks, most(&elsewhere).filter(|_| newest.is_none()), bugs)?;
         for found in &mut self.segments {
             if found.header.as_ref().is_ok_and(|(header, _)| Some(header.log_id) != self.log_id) {
                 found.header = Err("the header is another log's");
@@ -353,8 +353,7 @@ impl Survey {
         let links = self.segments.iter().filter_map(|found| found.link.as_ref());
         let front = links.map(|(link, _)| link.front).max().unwrap_or(0);
         self.front = front.max(self.mark.map_or(0, |mark| mark.front));
-        let is_ours = |header: &Header| Some(header.log_id) == self.log_id && header.base >= self.front;
-        self.is_elsewhere = elsewhere.iter().any(|header| is_ours(header) && self.at(header.base).is_none());
+        self.is_elsewhere = elsewhere.iter().any(|header| self.misses(header, newest));
         Ok(())
     }
 

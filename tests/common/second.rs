@@ -209,6 +209,8 @@ struct Directory {
     shown: u64,
     /// Both of its slots, and a segment's link, tell of all that there was.
     told: bool,
+    /// Above all segments with a link.
+    above: u64,
     /// Of which log segments and MARK are, as far as they are.
     logs: Vec<Vec<u8>>,
     front: u64,
@@ -237,11 +239,12 @@ impl Directory {
         let mut links: BTreeMap<_, _> = linked.collect();
         let mut logs = spec::logs(mark);
         let told = logs.len() == 2 && !links.is_empty();
+        let above = links.keys().next_back().map_or(0, |base| base + 1);
         logs.extend(segments.values().flatten().map(|segment| segment.bytes[32..48].to_vec()));
         let front = links.values().map(|link| link.front).chain([spec::front(mark)]).max().unwrap_or(0);
         segments.retain(|base, _| *base >= front);
         links.retain(|base, _| *base >= front);
-        Directory { synced: spec::synced(mark), shown: spec::shown(mark), told, logs, front, segments, links }
+        Directory { synced: spec::synced(mark), shown: spec::shown(mark), told, above, logs, front, segments, links }
     }
 
     /// Whether a file that is none by its name was begun as a segment of this log: by its header, be one byte of that wrong, and
@@ -258,7 +261,9 @@ impl Directory {
                 bytes[at] = byte;
                 if spec::is_header(&bytes) {
                     let ours = self.logs.is_empty() || self.logs.iter().any(|log| *log == bytes[32..48]);
-                    let found = Segment::new(u64_at(&bytes, 48), &bytes).filter(|_| ours);
+                    let base = u64_at(&bytes, 48);
+                    let is_free = base >= self.front.max(self.above) && !self.segments.contains_key(&base);
+                    let found = Segment::new(base, &bytes).filter(|_| ours && is_free);
                     return found.is_some_and(|segment| segment.link().is_some());
                 }
             }
