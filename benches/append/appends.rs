@@ -124,7 +124,7 @@ fn together(bench: &Bench, size: usize, threads: usize) -> Result<Measured> {
     let group = RefCell::new(Group::new(ring(bench)?));
     let limit = bench.limit();
     let by_hand = |yields: bool| {
-        group.borrow_mut().set_yields(yields);
+        group.borrow_mut().commit.yields = yields;
         let group = &*group.borrow();
         let syncs = group.syncs();
         let (records, time) = race(threads, size as u64, limit, || Ok(group.append(black_box(&payload))?))?;

@@ -2,9 +2,12 @@
 //!
 //! A record is its length, its CRC-32 and its bytes: the least that can be read back and checked.
 
+#[path = "../../src/bin/seawall/bench/group.rs"]
+mod group;
+
 use std::io;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::common::disk::Ring;
 
@@ -81,37 +84,17 @@ pub fn append_durably(ring: &mut Ring, buffer: &mut Vec<u8>, payload: &[u8], gat
     ring.sync()
 }
 
-/// Many threads: group commit. Who finds no leader leads: one write and one sync for all that came by then.
-///
-/// Groups wait apart by their number's parity: the end of a sync wakes its own group, which is done, and one
-/// of the next group, which leads it. `yields` lets a leader give way once, so that more come along.
+/// Many threads: one write and one sync for all that came by then.
 pub struct Group {
-    gate: Mutex<Gate>,
-    turns: [Condvar; 2],
+    /// Who leads.
+    pub commit: group::Group,
     ring: Mutex<Ring>,
-    yields: bool,
-}
-
-#[derive(Default)]
-struct Gate {
-    gathering: Vec<u8>,
-    spare: Vec<u8>,
-    /// The group that is gathering.
-    group: u64,
-    /// Groups below are durable.
-    durable: u64,
-    leading: bool,
 }
 
 impl Group {
     /// Writes into `ring`.
     pub fn new(ring: Ring) -> Group {
-        Group { gate: Mutex::default(), turns: Default::default(), ring: Mutex::new(ring), yields: false }
-    }
-
-    /// Whether a leader gives way once before it takes its group.
-    pub fn set_yields(&mut self, yields: bool) {
-        self.yields = yields;
+        Group { commit: group::Group::default(), ring: Mutex::new(ring) }
     }
 
     /// Syncs so far.
@@ -122,42 +105,11 @@ impl Group {
     /// Returns once the record is durable.
     pub fn append(&self, payload: &[u8]) -> io::Result<()> {
         let crc = crc32fast::hash(payload);
-        let mut gate = self.gate.lock();
-        put(&mut gate.gathering, payload, crc);
-        let mine = gate.group;
-        while gate.durable <= mine {
-            if gate.leading {
-                self.turn(mine).wait(&mut gate);
-                continue;
-            }
-            gate.leading = true;
-            if self.yields {
-                drop(gate);
-                std::thread::yield_now();
-                gate = self.gate.lock();
-            }
-            gate.group += 1;
-            let empty = std::mem::take(&mut gate.spare);
-            let mut full = std::mem::replace(&mut gate.gathering, empty);
-            drop(gate);
-            {
-                let mut ring = self.ring.lock();
-                ring.write(&full)?;
-                ring.sync()?;
-            }
-            full.clear();
-            gate = self.gate.lock();
-            gate.spare = full;
-            gate.durable = mine + 1;
-            gate.leading = false;
-            self.turn(mine).notify_all();
-            self.turn(mine + 1).notify_one();
-        }
-        Ok(())
-    }
-
-    fn turn(&self, group: u64) -> &Condvar {
-        let [even, odd] = &self.turns;
-        if group.is_multiple_of(2) { even } else { odd }
+        let write = |bytes: &[u8]| {
+            let mut ring = self.ring.lock();
+            ring.write(bytes)?;
+            ring.sync()
+        };
+        self.commit.append(|gathering| put(gathering, payload, crc), write)
     }
 }

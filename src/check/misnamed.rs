@@ -144,8 +144,9 @@ impl Survey {
         self.ceiling = self.ceiling.max(ceiling(&found));
         self.front = self.front.max(found.link.as_ref().map_or(0, |(link, _)| link.front));
         unnote(&mut self.notes, &found.name);
-        self.aside.retain(|name| *name != found.name);
-        self.unfinished.retain(|name| *name != found.name);
+        for names in [&mut self.aside, &mut self.unfinished, &mut self.foreign] {
+            names.retain(|name| *name != found.name);
+        }
         let there = self.segments.extract_if(.., |other| other.base == found.base).map(|other| other.name).next();
         let at = self.segments.partition_point(|other| other.base < found.base);
         self.segments.insert(at, found);

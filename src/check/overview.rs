@@ -410,18 +410,14 @@ impl Overview {
             let length = opened.and_then(|length| length.ok()).unwrap_or(0);
             match segment_base(&name).filter(|_| plain) {
                 Some(base) if !known(&self.segments, &name) => {
-                    let state = match Lsn(base) < self.first {
-                        true => Some(State::Spare),
-                        // What is not displaced was made since.
-                        false => displaced.contains(&name).then(|| State::Damaged(words::DISPLACED.to_owned())),
+                    // What is not displaced was made since.
+                    let state = if Lsn(base) < self.first {
+                        Some(State::Spare)
+                    } else {
+                        displaced.contains(&name).then(|| State::Damaged(words::DISPLACED.to_owned()))
                     };
-                    let there = |state| SegmentInfo {
-                        end: None,
-                        length,
-                        records: None,
-                        state,
-                        ..SegmentInfo::missing(base, 0, 0)
-                    };
+                    let nothing = SegmentInfo::missing(base, 0, 0);
+                    let there = |state| SegmentInfo { end: None, length, records: None, state, ..nothing };
                     self.segments.extend(state.map(there));
                 }
                 Some(_) => {}

@@ -175,10 +175,8 @@ impl<'a> Sum<'a> {
 
     /// Says which files a missing segment may lie in by their names, for all that can be read in them.
     fn may_lie_in(&mut self, segment: &str) {
-        let survey = &self.plan.survey;
-        let is_read = |name: &String| survey.segments.iter().any(|found| found.name == *name);
         let begins = segment.trim_end_matches(".wal");
-        let files = survey.foreign.iter().filter(|name| name.starts_with(begins) && !is_read(name));
+        let files = self.plan.survey.foreign.iter().filter(|name| name.starts_with(begins));
         let note = |file| {
             format!("{file}: {segment} by its name, and nothing in it says so: if it is, name it so, and verify again")
         };

@@ -1,14 +1,23 @@
-//! Segments under names that are not theirs. Opening does not read them: it only asks whether they are all that is left.
+//! Segments under names that are not theirs. Opening does not read them: it only asks whether they are part of a log that
+//! lacks them.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{Header, aside_of, is_unfinished, segment_base, segment_name};
+use crate::format::{Header, MARK, segment_name};
 use crate::scan::Place;
 use crate::storage::{Storage, read_head};
 
 use super::survey::{Survey, read_link};
+
+/// The header in a file, sound but for one byte at most, its seed, and the first blocks. What cannot be read is told of where
+/// it is the log's by its name.
+fn header_in(storage: &dyn Storage, name: &str) -> Option<(Header, u32, Vec<u8>)> {
+    let head = storage.open(name, false).and_then(|file| read_head(&*file)).ok()?;
+    let (header, seed) = Header::read(&head)?;
+    Some((header, seed, head))
+}
 
 /// The files with a header of this log that is not their name's, sound but for one byte at most: that and its seed.
 pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(String, Header, u32)>> {
@@ -17,9 +26,7 @@ pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(Stri
     let mut strays = Vec::new();
     for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
         let Some(name) = name.to_str().filter(|name| plain && !sound.contains(name)) else { continue };
-        // What cannot be read is told of where it is the log's by its name.
-        let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
-        let Some((header, seed)) = Header::read(&head) else { continue };
+        let Some((header, seed, _)) = header_in(storage, name) else { continue };
         let is_ours = Some(header.log_id) == survey.log_id && header.base >= survey.front;
         if is_ours && segment_name(header.base) != name {
             strays.push((name.to_owned(), header, seed));
@@ -28,22 +35,19 @@ pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(Stri
     Ok(strays)
 }
 
-/// The headers of segments under other names whose first frame holds, as it does in each that was begun. What looks unfinished
-/// is left by a crash that ends the making of a log, and what was moved aside is named by a link or is none.
-pub(super) fn elsewhere(storage: &dyn Storage, bugs: Bugs) -> Result<Vec<Header>> {
-    let is_named = |name: &str| segment_base(name).is_some() || is_unfinished(name) || aside_of(name).is_some();
-    let mut found = Vec::new();
-    for (name, plain) in storage.list().map_err(|e| Error::io("list", storage.path(), e))? {
-        let Some(name) = name.to_str().filter(|name| plain && !is_named(name)) else { continue };
-        let Ok(head) = storage.open(name, false).and_then(|file| read_head(&*file)) else { continue };
-        let Some((header, seed)) = Header::read(&head) else { continue };
-        let place = Place { base: header.base, seed, limit: header.capacity };
-        found.extend(read_link(&head, place, bugs).map(|_| header));
-    }
-    Ok(found)
-}
-
 impl Survey {
+    /// The headers of segments under names that are none of a log's, or MARK's, whose first frame holds, as it does in each
+    /// that was begun. What looks unfinished is left by a crash that ends the making of a log, and what was moved aside is
+    /// named by a link or is none.
+    pub(super) fn elsewhere(&self, storage: &dyn Storage, bugs: Bugs) -> Vec<Header> {
+        let begun = |name: &str| {
+            let (header, seed, head) = header_in(storage, name)?;
+            let place = Place { base: header.base, seed, limit: header.capacity };
+            read_link(&head, place, bugs).map(|_| header)
+        };
+        self.foreign.iter().map(String::as_str).chain([MARK]).filter_map(begun).collect()
+    }
+
     /// Whether a segment under another name is one of this log's that nothing else tells of: below the newest that lies under
     /// its name the links tell what is missing.
     pub(super) fn misses(&self, header: &Header, newest: Option<u64>) -> bool {

@@ -12,7 +12,7 @@ use crate::format::{
 use crate::scan::{Place, frame_at, holds_frames};
 use crate::storage::{File, Storage, read_full, read_head};
 
-use super::strays::{elsewhere, most};
+use super::strays::most;
 use super::words::{self, NO_FILE};
 
 /// A segment file that is not a spare.
@@ -328,9 +328,10 @@ pub(crate) fn ceiling(found: &Found) -> u64 {
 impl Survey {
     /// Finds out whose log this is, the front, and which slot of MARK holds.
     fn identify(&mut self, storage: &dyn Storage, marks: &[Mark], bugs: Bugs) -> Result<()> {
-        // What was begun under its name, or MARK, tells of all that there was.
+        // Where both of them are whole, the newest segment that was begun and MARK tell of all that there was.
         let newest = self.segments.iter().rfind(|found| found.link.is_some()).map(|found| found.base);
-        let elsewhere = if newest.is_some() && marks.len() == 2 { Vec::new() } else { elsewhere(storage, bugs)? };
+        let is_told = newest.is_some() && marks.len() == 2;
+        let elsewhere = if is_told { Vec::new() } else { self.elsewhere(storage, bugs) };
         self.log_id = self.elect(storage, marks, most(&elsewhere).filter(|_| newest.is_none()), bugs)?;
         for found in &mut self.segments {
             if found.header.as_ref().is_ok_and(|(header, _)| Some(header.log_id) != self.log_id) {

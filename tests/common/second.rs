@@ -202,6 +202,19 @@ pub fn recover(files: &BTreeMap<String, Vec<u8>>) -> Found {
     })
 }
 
+/// The bytes with a sound header, if one byte of it is wrong at most.
+fn with_header(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = bytes.to_vec();
+    for (at, byte) in (0..72.min(bytes.len())).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+        let right = std::mem::replace(&mut bytes[at], byte);
+        if spec::is_header(&bytes) {
+            return Some(bytes);
+        }
+        bytes[at] = right;
+    }
+    None
+}
+
 /// The files that are read: those from the front on.
 struct Directory {
     /// What MARK says.
@@ -250,26 +263,15 @@ impl Directory {
     /// Whether a file that is none by its name was begun as a segment of this log: by its header, be one byte of that wrong, and
     /// its link.
     fn is_elsewhere(&self, (name, bytes): (&String, &Vec<u8>)) -> bool {
-        let mut bytes = bytes.clone();
         let is_named = |end: &str| name.len() == 24 && name.ends_with(end);
-        if is_named(".wal") || is_named(".new") || name.contains(".aside") || bytes.len() < 72 {
+        if is_named(".wal") || is_named(".new") || name.contains(".aside") {
             return false;
         }
-        for at in 0..72 {
-            let right = bytes[at];
-            for byte in 0..=255 {
-                bytes[at] = byte;
-                if spec::is_header(&bytes) {
-                    let ours = self.logs.is_empty() || self.logs.iter().any(|log| *log == bytes[32..48]);
-                    let base = u64_at(&bytes, 48);
-                    let is_free = base >= self.front.max(self.above) && !self.segments.contains_key(&base);
-                    let found = Segment::new(base, &bytes).filter(|_| ours && is_free);
-                    return found.is_some_and(|segment| segment.link().is_some());
-                }
-            }
-            bytes[at] = right;
-        }
-        false
+        let Some(bytes) = with_header(bytes) else { return false };
+        let (base, log) = (u64_at(&bytes, 48), &bytes[32..48]);
+        let is_ours = self.logs.is_empty() || self.logs.iter().any(|ours| ours == log);
+        let is_free = base >= self.front.max(self.above) && !self.segments.contains_key(&base);
+        is_ours && is_free && Segment::new(base, &bytes).is_some_and(|segment| segment.link().is_some())
     }
 
     /// One whose header is sound.

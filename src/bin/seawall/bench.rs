@@ -1,6 +1,7 @@
 //! `seawall bench`: what the log reaches on a disk, beside a floor by hand that is measured in turns with it.
 
 mod floor;
+mod group;
 mod help;
 mod load;
 mod log;

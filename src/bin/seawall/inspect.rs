@@ -107,7 +107,8 @@ fn write_page(log: &Path, file: &Path, page: &str) -> anyhow::Result<()> {
     } else {
         // Beside it first: an older page stays as it is until this one is whole.
         let beside = place.with_extension(format!("{}.new", std::process::id()));
-        write_new(&beside, page).and_then(|()| std::fs::rename(&beside, &place))
+        write_new(&beside, page)
+            .and_then(|()| std::fs::rename(&beside, &place).inspect_err(|_| _ = std::fs::remove_file(&beside)))
     };
     written.with_context(|| format!("writing {}", file.display()))
 }

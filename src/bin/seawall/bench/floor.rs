@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
+use super::group::Group;
 use super::log::frame_bytes;
 
 /// What a sync is of that costs something: no disk is faster.
@@ -100,35 +101,22 @@ impl Ring {
     }
 }
 
-/// Appends by hand. One thread writes each record; of more, who finds no leader writes for all that came by then. After
-/// each write a sync, where records are to be durable.
-///
-/// Groups wait apart by their number's parity: the end of a write wakes its own group, which is done, and one of the
-/// next group, which leads it.
+/// Appends by hand. One thread writes each record, of more one writes for all. After each write a sync, where records are to
+/// be durable.
 pub struct Floor {
-    gate: Mutex<Gate>,
-    turns: [Condvar; 2],
+    group: Group,
+    /// The record of a thread that is alone.
+    alone: Option<Mutex<Vec<u8>>>,
     ring: Mutex<Ring>,
     syncs: bool,
-    is_alone: bool,
-}
-
-#[derive(Default)]
-struct Gate {
-    gathering: Vec<u8>,
-    spare: Vec<u8>,
-    /// The group that is gathering. Groups below `done` are written.
-    group: u64,
-    done: u64,
-    is_led: bool,
 }
 
 impl Floor {
     pub fn create(path: &Path, threads: usize, record: usize, syncs: bool) -> anyhow::Result<Floor> {
         let size = RING.max(threads as u64 * frame_bytes(record));
         let ring = Ring::create(path, size).context("making the file of the floor")?;
-        let (gate, turns) = (Mutex::default(), Default::default());
-        Ok(Floor { gate, turns, ring: Mutex::new(ring), syncs, is_alone: threads == 1 })
+        let alone = (threads == 1).then(Mutex::default);
+        Ok(Floor { group: Group::default(), alone, ring: Mutex::new(ring), syncs })
     }
 
     /// Syncs so far.
@@ -139,41 +127,14 @@ impl Floor {
     /// Returns once the record is written, and synced if it is to be.
     pub fn append(&self, payload: &[u8]) -> io::Result<()> {
         let sum = crc32fast::hash(payload);
-        let mut gate = self.gate.lock();
-        put(&mut gate.gathering, payload, sum);
-        if self.is_alone {
-            self.ring.lock().write(&gate.gathering, self.syncs)?;
-            gate.gathering.clear();
-            return Ok(());
-        }
-        let mine = gate.group;
-        while gate.done <= mine {
-            if gate.is_led {
-                self.turn(mine).wait(&mut gate);
-                continue;
-            }
-            gate.is_led = true;
-            gate.group += 1;
-            let empty = std::mem::take(&mut gate.spare);
-            let mut full = std::mem::replace(&mut gate.gathering, empty);
-            drop(gate);
-            let written = self.ring.lock().write(&full, self.syncs);
-            full.clear();
-            gate = self.gate.lock();
-            gate.spare = full;
-            // A failure too ends it, so that nobody waits for ever: its leader's error ends the command.
-            gate.done = mine + 1;
-            gate.is_led = false;
-            self.turn(mine).notify_all();
-            self.turn(mine + 1).notify_one();
-            written?;
-        }
-        Ok(())
-    }
-
-    fn turn(&self, group: u64) -> &Condvar {
-        let [even, odd] = &self.turns;
-        if group.is_multiple_of(2) { even } else { odd }
+        let write = |bytes: &[u8]| self.ring.lock().write(bytes, self.syncs);
+        let Some(alone) = &self.alone else {
+            return self.group.append(|gathering| put(gathering, payload, sum), write);
+        };
+        let mut record = alone.lock();
+        record.clear();
+        put(&mut record, payload, sum);
+        write(&record)
     }
 }
 
@@ -185,4 +146,31 @@ fn put(buffer: &mut Vec<u8>, payload: &[u8], sum: u32) {
     buffer.extend_from_slice(&[0; 8]);
     buffer.extend_from_slice(payload);
     buffer.resize(end, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+
+    /// Who waited for a leader that failed waited for ever.
+    #[test]
+    fn a_write_that_fails_is_told_to_all_that_wait() {
+        let (group, writes, failed) = (Group::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        let write = |_: &[u8]| match writes.fetch_add(1, Ordering::Relaxed) {
+            0..20 => Ok(()),
+            _ => Err(io::Error::other("full")),
+        };
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    while group.append(|gathering| gathering.push(1), write).is_ok() {}
+                    failed.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!((writes.into_inner(), failed.into_inner()), (21, 8));
+    }
 }
