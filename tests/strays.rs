@@ -318,9 +318,11 @@ fn a_log_that_lies_under_other_names_alone_is_no_new_log() {
     let (whole, names, records) = log(true);
     let rest: Vec<_> = whole.names().into_iter().filter(|name| name != "MARK").collect();
     for mark in [None, Some(vec![0; 60])] {
-        for end in [".bak", ".1", "~"] {
+        for end in [".bak", ".1", "~", ".new"] {
             let disk = whole.fork();
-            assert!(rest.iter().all(|name| disk.rename(name, &format!("{name}{end}"))));
+            let other =
+                |name: &str| name.strip_suffix(".wal").filter(|_| end == ".new").unwrap_or(name).to_owned() + end;
+            assert!(rest.iter().all(|name| disk.rename(name, &other(name))));
             disk.remove("MARK");
             mark.iter().for_each(|bytes| disk.put("MARK", bytes.clone()));
             let error = open(&disk).unwrap_err();
@@ -342,7 +344,7 @@ fn a_log_that_lies_under_other_names_alone_is_no_new_log() {
     let used = |name: &&String| whole.file(name).unwrap().get(BLOCK..BLOCK + 24).is_some_and(|frame| frame != [0; 24]);
     let unused = rest.iter().find(|name| !used(name)).unwrap();
     disk.put("copy", whole.file(unused).unwrap());
-    disk.put(&names[0].replace(".wal", ".new"), whole.file(&names[0]).unwrap());
+    disk.put(&names[0].replace(".wal", ".new"), whole.file(unused).unwrap());
     drop(open(&disk).unwrap());
 }
 
@@ -352,14 +354,17 @@ fn segments_that_alone_have_other_names_are_not_forgotten_without_a_mark() {
     for closed in [true, false] {
         let (whole, names, records) = log(closed);
         whole.remove("MARK");
-        for renamed in [&names[..], &names[3..], &names[2..], &names[1..2]] {
+        let ends = [".wal.old", ".new"];
+        for (renamed, end) in
+            [&names[..], &names[3..], &names[2..], &names[1..2]].map(|renamed| ends.map(|end| (renamed, end))).concat()
+        {
             let disk = whole.fork();
-            assert!(renamed.iter().all(|name| disk.rename(name, &format!("{name}.old"))));
+            assert!(renamed.iter().all(|name| disk.rename(name, &name.replace(".wal", end))));
             let error = open(&disk).unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::Damage(_)), "{renamed:?}: {error}");
+            assert!(matches!(error.kind(), ErrorKind::Damage(_)), "{renamed:?} {end}: {error}");
             judge(&disk, Some(records)).unwrap();
             let plan = Repair::new().run_on(disk.mount()).unwrap();
-            assert_eq!((plan.kept_records, plan.dropped_records), (records, 0), "{renamed:?}: {plan}");
+            assert_eq!((plan.kept_records, plan.dropped_records), (records, 0), "{renamed:?} {end}: {plan}");
             drop(open(&disk).unwrap());
         }
         // A copy beside what it is a copy of is nothing.

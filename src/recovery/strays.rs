@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
-use crate::format::{Header, MARK, segment_name};
-use crate::scan::Place;
+use crate::format::{BLOCK, Header, MARK, frame_size, is_unfinished, segment_name};
+use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::storage::{Storage, read_head};
 
 use super::survey::{Survey, read_link};
@@ -17,6 +17,16 @@ fn header_in(storage: &dyn Storage, name: &str) -> Option<(Header, u32, Vec<u8>)
     let head = storage.open(name, false).and_then(|file| read_head(&*file)).ok()?;
     let (header, seed) = Header::read(&head)?;
     Some((header, seed, head))
+}
+
+/// Whether a frame follows the first one in a file.
+fn goes_on(storage: &dyn Storage, name: &str, place: &Place, bugs: Bugs) -> bool {
+    let Ok(file) = storage.open(name, false) else { return false };
+    let mut chunk = Chunk::default();
+    let mut window = Window::new(&*file, place.limit, &mut chunk);
+    let mut at = |offset| frame_at(&mut window, place, offset, bugs).ok().flatten();
+    let first = u64::from(BLOCK);
+    at(first).and_then(|link| at(first + frame_size(u64::from(link.length)))).is_some()
 }
 
 /// The files with a header of this log that is not their name's, sound but for one byte at most: that and its seed.
@@ -36,16 +46,18 @@ pub(crate) fn strays(storage: &dyn Storage, survey: &Survey) -> Result<Vec<(Stri
 }
 
 impl Survey {
-    /// The headers of segments under names that are none of a log's, or MARK's, whose first frame holds, as it does in each
-    /// that was begun. What looks unfinished is left by a crash that ends the making of a log, and what was moved aside is
-    /// named by a link or is none.
+    /// The headers of segments under names that are no segment's, whose first frame holds, as it does in each that was begun.
+    /// Of what looks unfinished those that hold more: a repair that ends early leaves one with a link alone. What was moved
+    /// aside is named by a link or is none.
     pub(super) fn elsewhere(&self, storage: &dyn Storage, bugs: Bugs) -> Vec<Header> {
         let begun = |name: &str| {
             let (header, seed, head) = header_in(storage, name)?;
             let place = Place { base: header.base, seed, limit: header.capacity };
-            read_link(&head, place, bugs).map(|_| header)
+            let is_more = || !is_unfinished(name) || goes_on(storage, name, &place, bugs);
+            read_link(&head, place, bugs).filter(|_| is_more()).map(|_| header)
         };
-        self.foreign.iter().map(String::as_str).chain([MARK]).filter_map(begun).collect()
+        let names = self.foreign.iter().chain(&self.unfinished).map(String::as_str);
+        names.chain([MARK]).filter_map(begun).collect()
     }
 
     /// Whether a segment under another name is one of this log's that nothing else tells of: below the newest that lies under

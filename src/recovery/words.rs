@@ -3,7 +3,7 @@
 use crate::format::Mark;
 
 /// A directory or a link lies where a file of the log belongs.
-pub(crate) const NO_FILE: &str = "no plain file, but a directory or a link, has the name";
+pub(crate) const NO_FILE: &str = "no plain file, but a directory, a link or the like, has the name";
 
 /// Of a frame that is not valid there is no more to say than what was found.
 pub(crate) const NO_FRAME: &str = "no valid frame here, not a torn tail";

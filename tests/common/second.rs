@@ -264,14 +264,17 @@ impl Directory {
     /// its link.
     fn is_elsewhere(&self, (name, bytes): (&String, &Vec<u8>)) -> bool {
         let is_named = |end: &str| name.len() == 24 && name.ends_with(end);
-        if is_named(".wal") || is_named(".new") || name.contains(".aside") {
+        if is_named(".wal") || name.contains(".aside") {
             return false;
         }
         let Some(bytes) = with_header(bytes) else { return false };
         let (base, log) = (u64_at(&bytes, 48), &bytes[32..48]);
         let is_ours = self.logs.is_empty() || self.logs.iter().any(|ours| ours == log);
         let is_free = base >= self.front.max(self.above) && !self.segments.contains_key(&base);
-        is_ours && is_free && Segment::new(base, &bytes).is_some_and(|segment| segment.link().is_some())
+        // A repair that ends early leaves an unfinished one with a link alone.
+        let least = if is_named(".new") { 2 } else { 1 };
+        let begun = |segment: Segment| segment.link().is_some() && segment.frames.len() >= least;
+        is_ours && is_free && Segment::new(base, &bytes).is_some_and(begun)
     }
 
     /// One whose header is sound.
