@@ -50,6 +50,8 @@ fn nothing_is_damaged_because_a_writer_goes_on() {
             assert!(!found.notes.is_empty(), "all of it may have been cleaned before it was read");
             return 0;
         };
+        // What the next segment in a file says was taken for the word of the one that it held.
+        assert_eq!(told.cut_off, 0, "{told}");
         let read: Vec<_> = found.records(told).map(Result::unwrap).collect();
         // All that was there when it began and was not cleaned meanwhile, without a gap. What is written later lies in files
         // that were not listed, or were used again since.

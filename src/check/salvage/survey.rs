@@ -145,18 +145,25 @@ impl Seen {
             // No frames behind what begins next: else one image with many links would be read again for each.
             let next = places.range((Bound::Excluded((seen.image, seen.at)), Bound::Included((seen.image, u64::MAX))));
             let end = next.map(|(_, at)| *at).next().unwrap_or(image.length);
+            let bytes = seen.frame.encode(seen.seed, BLOCK);
             let agreed = match files.get(images, seen.image) {
                 Err(e) if missing(&e) => continue,
                 opened => {
                     let (image, file) = opened?;
                     let agreed = agreed_seed(&Source { image, file }, begin, end);
-                    agreed.map_err(|e| Error::io("read", &image.path, e))?
+                    let agreed = agreed.map_err(|e| Error::io("read", &image.path, e))?;
+                    // A writer may have begun another segment in the file since: the frames are that one's.
+                    let mut now = [0; FRAME as usize];
+                    read_past(file, &mut now, seen.at);
+                    if now != bytes {
+                        continue;
+                    }
+                    agreed
                 }
             };
             if agreed == Some(seen.seed) {
                 continue;
             }
-            let bytes = seen.frame.encode(seen.seed, BLOCK);
             let under = |seed| Some((seed, FrameHeader::decode(&mended_frame(bytes, seed, 1..=255)?, seed, BLOCK)?));
             let fits = |seed: &u32| is_told(seed) && base.is_some_and(|base| seen.link.lies_at(base));
             let known = agreed.filter(fits).map(|seed| (seed, seen.frame));
