@@ -119,6 +119,24 @@ fn records_across_a_break_are_joined() {
     }
 }
 
+/// It was taken for a segment, in which what lies at another offset is not the segment's own.
+#[test]
+fn an_image_that_begins_as_a_segment_does_is_one_all_the_same() {
+    let mut random = Random::new(26);
+    let log = Log::of(61, 40, 16 << 10, 900);
+    let first = &segments(log.dir())[0];
+    let image = first.with_extension("image");
+    let segment = fs::read(first).unwrap();
+    for before in [2, 3] {
+        let (front, rest) = segment.split_at(before * BLOCK);
+        fs::write(&image, [front, &random.bytes(BLOCK as u64), rest].concat()).unwrap();
+        let found = salvaged(&[&image]);
+        let read: Vec<_> = whole(&found).iter().map(|made| made.lsn).collect();
+        fs::write(&image, &segment).unwrap();
+        assert_eq!(read, whole(&salvaged(&[&image])).iter().map(|made| made.lsn).collect::<Vec<_>>(), "{before}");
+    }
+}
+
 #[test]
 fn a_header_across_a_break_is_found_between_its_neighbours() {
     let mut random = Random::new(23);

@@ -25,7 +25,8 @@ use crate::units::bytes;
 /// In the image of a disk or of a partition, headers and first frames are looked for at every multiple of 512 bytes, and
 /// records at every fourth byte, so that it does not matter where the files lie, nor whether anything names them. A
 /// record that lies in one piece of its file is found, and one in two pieces if the record behind it begins in the second;
-/// one in three is not. A piece must begin as far behind a multiple of 4096 bytes as one of the logs' files does: so it is
+/// one in three is not. But of an image that is no longer than a segment and begins as one does, only what lies in its
+/// place is read. A piece must begin as far behind a multiple of 4096 bytes as one of the logs' files does: so it is
 /// where the blocks of the file system are as large or larger. Files that are compressed, encrypted or packed into others
 /// are not found. Several logs are kept apart by their ids, and one that was deleted is found as far as nothing lies over
 /// it. Of a batch that is not whole the records are written one by one, and counted.
@@ -326,9 +327,12 @@ fn text(
                     "         without {number} that a writer cleaned away meanwhile, wherever they lay"
                 ))?;
             }
-            let lsns = written.first.zip(written.last).map(|(first, last)| format!(": {first} to {last}"));
-            let lsns = lsns.unwrap_or_default();
-            out.line(format_args!("         a new log, and the LSNs are new{lsns}; cursors are not taken over"))
+            match written.first.zip(written.last) {
+                Some((first, last)) => out.line(format_args!(
+                    "         a new log, and the LSNs are new: {first} to {last}; cursors are not taken over"
+                )),
+                None => out.line(format_args!("         so no log was made; {} is empty", to.display())),
+            }
         }
         _ => {
             let name = |log: &&SalvagedLog| (logs.len() > 1).then(|| log.name.clone());

@@ -140,13 +140,15 @@ impl Finds {
         Ok(whole)
     }
 
-    /// Takes out of the frames of one source, from the index `first` on, those that are another segment's.
-    pub(super) fn sift(&mut self, first: usize, lives: &Lives) {
+    /// Takes out of the frames of one image, from the index `first` on, those that are another segment's.
+    pub(super) fn sift(&mut self, first: usize, image: &Image, lives: &Lives) {
         let mut frames = self.frames.split_off(first);
         frames.sort_unstable_by_key(|frame| (frame.life, frame.at));
         // A file that is a segment is not the image of a disk: elsewhere in it a check that holds for the offset that another
         // seed makes of it says nothing, as it does for one seed in 64 where segments have 64 MiB.
-        let is_segment = 2 * frames.iter().filter(|frame| frame.at == u64::from(frame.offset)).count() >= frames.len();
+        let may_be_one = image.is_named() || image.length <= lives.longest;
+        let is_segment =
+            may_be_one && 2 * frames.iter().filter(|frame| frame.at == u64::from(frame.offset)).count() >= frames.len();
         let follows = |a: &Frame, b: &Frame| a.life == b.life && a.at + u64::from(a.end() - a.offset) == b.at;
         // Side by side in the image and not in the segment: a seed XOR offset that is another segment's.
         let jumps = |pair: &[Frame]| match pair {

@@ -240,7 +240,7 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
         let known = found.iter().filter(|frame| (frame.life as usize) < told);
         let seeds = if is_open { agreed_seeds(&Source { image, file: &*file }, known) } else { Ok(Vec::new()) };
         let seeds = seeds.map_err(|e| Error::io("read", &image.path, e))?;
-        finds.sift(before, lives);
+        finds.sift(before, image, lives);
         let is_found = finds.frames.len() > before;
         if lives.add(seeds, index) {
             finds.frames.truncate(before);
@@ -249,7 +249,7 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
             // Read once more than was said.
             meter.total += image.length;
             finds.hunt(index, image, &*file, lives, meter)?;
-            finds.sift(before, lives);
+            finds.sift(before, image, lives);
         } else if !is_found && image.is_named() {
             let what = match (life, cut_short(image.length)) {
                 (None, _) => Some("nothing tells any more what it held, if anything".to_owned()),
