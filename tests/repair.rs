@@ -736,6 +736,32 @@ fn what_becomes_of_cursors_is_told() {
     }
 }
 
+/// The cursor stood above records that were lost, and nothing said so.
+#[test]
+fn a_cursor_in_a_lost_front_is_told_to_stand_where_the_log_begins() {
+    let disk = Disk::new(3);
+    let wal = open(&disk).unwrap();
+    let first = wal.append(&[1; 100]).unwrap().wait().unwrap();
+    let cursor = wal.cursor("follower").unwrap();
+    cursor.release(first).unwrap();
+    let at = cursor.lsn().unwrap();
+    for _ in 0..2 {
+        wal.rotate().unwrap();
+        wal.append(&[2; 100]).unwrap().wait().unwrap();
+    }
+    wal.close().unwrap();
+    let names: Vec<_> = disk.names().into_iter().filter(|name| name.ends_with(".wal")).collect();
+    disk.put(&names[0], []);
+    let mut second = disk.file(&names[1]).unwrap();
+    second[BLOCK..BLOCK + 104].fill(0);
+    disk.put(&names[1], second);
+    let begin = base(&names[1]);
+    let told = format!("cursor follower: stands at LSN {begin}, where the log begins then, not at {at}");
+    let plan = Repair::new().run_on(disk.mount()).unwrap();
+    assert!(plan.notes.contains(&told), "{told}: {plan}");
+    assert_eq!(open(&disk).unwrap().cursors()["follower"], Lsn(begin));
+}
+
 /// It was called a copy of no use, and the records were passed over.
 #[test]
 fn a_whole_copy_stands_in_for_a_damaged_segment() {

@@ -36,6 +36,11 @@ pub(super) fn notes(examined: &Examined, layout: &Layout) -> Vec<String> {
             removed.map(|Cursor { name, lsn }| format!("cursor {name}: is back at LSN {lsn}, and was removed")),
         );
     }
+    let now = examined.plan.survey.front;
+    for Cursor { name, lsn } in after.iter().filter(|one| one.lsn.max(now) < layout.front) {
+        let (lsn, front) = (lsn.max(&now), layout.front);
+        notes.push(format!("cursor {name}: stands at LSN {front}, where the log begins then, not at {lsn}"));
+    }
     if !examined.report.is_clean() && examined.may_lose_notes() {
         let what = "a cursor that was made or moved in what is lost is gone, or stands where it stood before, and a \
                     checkpoint there is lost";

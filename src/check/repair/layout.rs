@@ -37,6 +37,8 @@ pub(super) struct Layout {
     pub(super) unfinished: Vec<String>,
     /// Records that are kept.
     pub(super) records: u64,
+    /// Where the log begins then.
+    pub(super) front: u64,
     pub(super) cursors: Vec<Cursor>,
     /// The last checkpoint; 0 if there is none.
     pub(super) checkpoint: u64,
@@ -112,6 +114,7 @@ impl Layout {
             others,
             unfinished,
             records,
+            front,
             cursors,
             checkpoint,
             lacks_checkpoint,
