@@ -29,7 +29,7 @@ use newest::Newest;
 pub struct Overview {
     /// The log's identity, where any segment or MARK tells it.
     pub log_id: Option<[u8; 16]>,
-    /// Where the log begins: all below was cleaned.
+    /// Where the log begins: all below was cleaned, or passed over by a repair.
     pub first: Lsn,
     /// Everything below is known to be durable, and is what readers see.
     pub durable: Lsn,

@@ -42,7 +42,7 @@ One JSON object, a line for each look
 
   segments, disk_bytes, records
   appended          records since the log was made, cleaned ones included
-  first, durable    LSNs: all below first was cleaned; all below durable is durable
+  first, durable    LSNs: all below first was cleaned, or passed over by a repair; all below durable is durable
   checkpoint        LSN of the last one, or null; since_checkpoint: bytes of log from it on
   cursors           name, lsn, lag (bytes of log behind the durable point), holds (bytes of segments
                     that cannot be cleaned because of it)

@@ -145,8 +145,8 @@ impl Names<'_> {
         let told = |touched: Touched| match touched {
             Touched::Done(what) => Some(what),
             Touched::Begun(name) => match there {
-                Err(_) => Some(format!("{name}, which nobody reads, begun")),
-                Ok(_) => left(&name).then(|| format!("{name}, which nobody reads, left unfinished")),
+                Err(_) => Some(format!("{name}, which opening does not read, begun")),
+                Ok(_) => left(&name).then(|| format!("{name}, which opening does not read, left unfinished")),
             },
         };
         self.touched.take().into_iter().filter_map(told).collect()

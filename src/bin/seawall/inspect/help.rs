@@ -5,7 +5,8 @@ pub const JSON: &str = "\
 One JSON object
 
   log_id            the log's identity in hexadecimal, or null
-  first, durable    LSNs: all below first was cleaned; all below durable is durable (of a file on its own: valid)
+  first, durable    LSNs: all below first was cleaned, or passed over by a repair; all below durable is durable
+                    (of a file on its own: valid)
   checkpoint        LSN of the last one, or null; since_checkpoint: bytes of log from it on
   mark              sound, one-slot, missing, damaged, foreign or unknown (of a file on its own)
   records, disk_bytes; appended: records since the log was made, cleaned ones included
