@@ -5,6 +5,7 @@
 mod beside;
 mod chain;
 mod decide;
+mod identity;
 mod report;
 mod strays;
 mod survey;

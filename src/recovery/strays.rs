@@ -1,7 +1,7 @@
 //! Segments under names that are not theirs. Opening does not read them: it only asks whether they are part of a log that
 //! lacks them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::bugs::Bugs;
 use crate::error::{Error, Result};
@@ -66,11 +66,4 @@ impl Survey {
         let is_above = header.base >= self.front && newest.is_none_or(|newest| header.base > newest);
         Some(header.log_id) == self.log_id && is_above && self.at(header.base).is_none()
     }
-}
-
-/// The log that most of them are of.
-pub(super) fn most(headers: &[Header]) -> Option<[u8; 16]> {
-    let mut votes: HashMap<[u8; 16], usize> = HashMap::new();
-    headers.iter().for_each(|header| *votes.entry(header.log_id).or_default() += 1);
-    votes.into_iter().max_by_key(|(id, votes)| (*votes, *id)).map(|(id, _)| id)
 }

@@ -1,6 +1,5 @@
 //! What lies in the directory: MARK, the names, each segment's header and link.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 
 use crate::bugs::{Bug, Bugs};
@@ -9,10 +8,9 @@ use crate::format::{
     BLOCK, BadHeader, CAPACITY, FRAME, FrameHeader, FrameKind, Header, LINK, Left, Link, MARK, MARK_SLOT, Mark,
     aside_of, frame_size, is_unfinished, segment_base, segment_name, sum,
 };
-use crate::scan::{Place, frame_at, holds_frames};
+use crate::scan::{Place, frame_at};
 use crate::storage::{File, Storage, read_full, read_head};
 
-use super::strays::most;
 use super::words::{self, NO_FILE};
 
 /// A segment file that is not a spare.
@@ -217,9 +215,6 @@ impl Survey {
     }
 }
 
-/// What follows where MARK does not say all that it said.
-const LESS: &str = "what was cleaned or idle is known less well, and records at the end may be missing unseen";
-
 /// That as a note, wherever it lies.
 fn too_short(found: &Found) -> Option<String> {
     found.too_short().map(|what| format!("{}: {what}; {}", found.name, words::UNTOLD))
@@ -326,103 +321,12 @@ pub(crate) fn ceiling(found: &Found) -> u64 {
 }
 
 impl Survey {
-    /// Finds out whose log this is, the front, and which slot of MARK holds.
-    fn identify(&mut self, storage: &dyn Storage, marks: &[Mark], bugs: Bugs) -> Result<()> {
-        // Where both of them are whole, the newest segment that was begun and MARK tell of all that there was.
-        let newest = self.segments.iter().rfind(|found| found.link.is_some()).map(|found| found.base);
-        let is_told = newest.is_some() && marks.len() == 2;
-        let elsewhere = if is_told { Vec::new() } else { self.elsewhere(storage, bugs) };
-        self.log_id = self.elect(storage, marks, most(&elsewhere).filter(|_| newest.is_none()), bugs)?;
-        for found in &mut self.segments {
-            if found.header.as_ref().is_ok_and(|(header, _)| Some(header.log_id) != self.log_id) {
-                found.header = Err("the header is another log's");
-                (found.link, found.left, found.left_damaged) = (None, None, false);
-            }
-        }
-        for mark in marks {
-            if Some(mark.log_id) == self.log_id {
-                let better = self.mark.is_none_or(|best| best.sequence < mark.sequence);
-                // What either slot claims stays true; the later one says all but never less.
-                let best = if better { *mark } else { self.mark.unwrap_or(*mark) };
-                let synced = best.synced.max(mark.synced).max(self.mark.map_or(0, |mark| mark.synced));
-                let front = best.front.max(mark.front).max(self.mark.map_or(0, |mark| mark.front));
-                self.mark = Some(Mark { synced, front, ..best });
-            }
-        }
-        let ours = marks.iter().filter(|mark| Some(mark.log_id) == self.log_id).count();
-        (self.foreign_mark, self.half_mark) = (ours == 0 && !marks.is_empty(), ours == 1);
-        let links = self.segments.iter().filter_map(|found| found.link.as_ref());
-        let front = links.map(|(link, _)| link.front).max().unwrap_or(0);
-        self.front = front.max(self.mark.map_or(0, |mark| mark.front));
-        self.is_elsewhere = elsewhere.iter().any(|header| self.misses(header, newest));
-        Ok(())
-    }
-
-    /// Whose log this is. A segment with frames is the log, MARK only speaks of it; and a header alone says less than MARK,
-    /// for a segment that was made ready and not used is nothing of a log.
-    /// `elsewhere`: where none was begun, that of the segments under other names, which tells where MARK and headers do not.
-    fn elect(
-        &self,
-        storage: &dyn Storage,
-        marks: &[Mark],
-        elsewhere: Option<[u8; 16]>,
-        bugs: Bugs,
-    ) -> Result<Option<[u8; 16]>> {
-        let headers = || self.segments.iter().filter_map(|found| found.header.as_ref().ok());
-        let mut ids: Vec<_> = headers().map(|(header, _)| header.log_id).collect();
-        ids.extend(marks.iter().map(|mark| mark.log_id));
-        if ids.is_empty() {
-            // All of them swapped.
-            ids.extend(self.segments.iter().filter_map(|found| found.other).map(|(header, _)| header.log_id));
-        }
-        if let Some(id) = elsewhere.filter(|id| ids.is_empty() || ids.contains(id)) {
-            return Ok(Some(id));
-        }
-        if ids.iter().all(|id| Some(id) == ids.first()) {
-            return Ok(ids.pop());
-        }
-        // Segments with frames, slots of MARK, headers.
-        let mut votes: HashMap<[u8; 16], [usize; 3]> = HashMap::new();
-        for found in &self.segments {
-            let (Ok((header, _)), Some(place)) = (&found.header, found.place(bugs)) else { continue };
-            let io = |e| Error::io("read", storage.path().join(&found.name), e);
-            let used = found.link.is_some() || holds_frames(&*found.file, &place).map_err(io)?;
-            let [frames, _, alone] = votes.entry(header.log_id).or_default();
-            *(if used { frames } else { alone }) += 1;
-        }
-        for mark in marks {
-            let [_, marked, _] = votes.entry(mark.log_id).or_default();
-            *marked += 1;
-        }
-        Ok(votes.into_iter().max_by_key(|(id, votes)| (*votes, *id)).map(|(id, _)| id))
-    }
-
     /// Everything below is cleaned. Gives how many segments that are.
     pub(crate) fn clean_to(&mut self, front: u64) -> usize {
         self.front = self.front.max(front);
         let cut = self.segments.partition_point(|found| found.base < self.front);
         self.spares.extend(self.segments.drain(..cut).map(|found| found.name));
         cut
-    }
-
-    /// What an operator should know of MARK; `marked`: there is such a file.
-    fn note_of_mark(&self, marks: &[Mark], marked: bool) -> Option<String> {
-        if self.foreign_mark {
-            let theirs = marks.iter().max_by_key(|mark| mark.synced).map(words::foreign_mark);
-            let theirs = theirs.unwrap_or_default();
-            return Some(format!("{MARK}: another log's, not used; moved aside once a MARK is needed; {LESS}{theirs}"));
-        }
-        match self.mark {
-            _ if self.half_mark => {
-                let is = if marks.len() == 1 { "damaged" } else { "another log's" };
-                Some(format!("{MARK}: one of its two slots is {is}; the other one is used; {LESS}"))
-            }
-            None if marked => Some(format!("{MARK}: not readable; {LESS}")),
-            _ if !marked && (!self.segments.is_empty() || self.is_elsewhere) => {
-                Some(format!("{MARK}: missing; {LESS}"))
-            }
-            _ => None,
-        }
     }
 
     /// What an operator should know of what was moved aside.
