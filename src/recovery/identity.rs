@@ -110,7 +110,7 @@ impl Survey {
 }
 
 /// The log that most of them are of.
-pub(super) fn most(headers: &[Header]) -> Option<[u8; 16]> {
+fn most(headers: &[Header]) -> Option<[u8; 16]> {
     let mut votes: HashMap<[u8; 16], usize> = HashMap::new();
     headers.iter().for_each(|header| *votes.entry(header.log_id).or_default() += 1);
     votes.into_iter().max_by_key(|(id, votes)| (*votes, *id)).map(|(id, _)| id)
