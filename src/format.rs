@@ -186,6 +186,8 @@ fn pair(first: u32, second: u32) -> u64 {
 /// The header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
+    /// Features that whoever does not know them can do without.
+    pub(crate) compatible: u32,
     pub(crate) log_id: [u8; 16],
     pub(crate) base: u64,
     pub(crate) capacity: u64,
@@ -209,7 +211,8 @@ impl Header {
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&HEADER_LEN.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&[0; 12]);
+        out.extend_from_slice(&self.compatible.to_le_bytes());
+        out.extend_from_slice(&[0; 8]);
         out.extend_from_slice(&[CRC32, 0, 0, 0]);
         out.extend_from_slice(&self.log_id);
         out.extend_from_slice(&self.base.to_le_bytes());
@@ -257,6 +260,7 @@ impl Header {
             return Some(Err(BadHeader::TooNew));
         }
         let header = Header {
+            compatible: u32_at(block, 16)?,
             log_id: field(block, 32)?,
             base: u64_at(block, 48)?,
             capacity: u64_at(block, 56)?,

@@ -222,7 +222,7 @@ impl Maker {
             let mut token = Making(Some(self));
             let is_spare = spare.is_some();
             let stock = spare.map_or(Stock::New { written }, Stock::Spare);
-            let header = Header { log_id: self.log_id, base, capacity: self.segment_size, salt: 0 };
+            let header = Header { compatible: 0, log_id: self.log_id, base, capacity: self.segment_size, salt: 0 };
             let made = Segment::make(storage, header, stock, self.bugs);
             if self.bugs.has(Bug::MadeOutOfOrder) {
                 drop(std::mem::replace(&mut token, Making(None)));

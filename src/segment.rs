@@ -318,7 +318,7 @@ mod tests {
         let make = |disk: &Disk, seed| {
             let (storage, name) = (disk.mount(), "spare".to_owned());
             let file = storage.open(&name, true).unwrap();
-            let header = Header { log_id: [1; 16], base: 0, capacity: 16 << 10, salt: 0 };
+            let header = Header { compatible: 0, log_id: [1; 16], base: 0, capacity: 16 << 10, salt: 0 };
             let stock = Stock::Spare(Spare { name, file, length: 16 << 10, seed });
             Segment::make(&*storage, header, stock, Bugs::default()).unwrap().seed
         };

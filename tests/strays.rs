@@ -4,7 +4,7 @@
 
 use seawall::check::{Item, Repair, Verify, frames_on};
 use seawall::sim::{Disk, Keep};
-use seawall::{Durability, ErrorKind, Options, Wal};
+use seawall::{Durability, ErrorKind, Lsn, Options, Wal};
 
 const BLOCK: usize = 4096;
 
@@ -294,6 +294,36 @@ fn what_cannot_be_read_aside_is_not_called_empty() {
     disk.put(&aside, bytes);
     let report = Verify::new().run_on(disk.mount()).unwrap();
     assert!(report.notes.iter().any(|note| note.contains(&aside) && note.contains("seawall salvage")), "{report}");
+}
+
+/// Below it nothing is left that its link could lead to: it was called a copy, and its records were dropped.
+#[test]
+fn a_page_over_the_header_of_the_first_segment_that_is_not_cleaned_loses_nothing() {
+    let (whole, names, _) = log(true);
+    let base = |name: &str| Lsn(name[..20].parse().unwrap());
+    let wal = open(&whole).unwrap();
+    wal.clean_before_lsn(base(&names[3])).unwrap();
+    wal.close().unwrap();
+    let used = |name: &&String| whole.file(name).unwrap().get(BLOCK..BLOCK + 24).is_some_and(|frame| frame != [0; 24]);
+    let all: Vec<_> = whole.names().into_iter().filter(|name| name.ends_with(".wal")).collect();
+    let (begun, ready): (Vec<_>, Vec<_>) = all.iter().partition(used);
+    let (name, other) = (begun[0], ready[0]);
+    for is_swap in [false, true] {
+        let disk = whole.fork();
+        let (mut bytes, mut others) = (disk.file(name).unwrap(), disk.file(other).unwrap());
+        let own = bytes[..BLOCK].to_vec();
+        bytes[..BLOCK].copy_from_slice(&others[..BLOCK]);
+        disk.put(name, bytes);
+        if is_swap {
+            others[..BLOCK].copy_from_slice(&own);
+            disk.put(other, others);
+        }
+        judge(&disk, Some(6)).unwrap();
+        let plan = Repair::new().run_on(disk.mount()).unwrap();
+        assert_eq!((plan.kept_records, plan.dropped_records), (6, 0), "{is_swap}: {plan}");
+        assert!(!plan.notes.iter().any(|note| note.contains("a copy of")), "{is_swap}: {plan}");
+        assert_eq!(open(&disk).unwrap().read(..).unwrap().count(), 6);
+    }
 }
 
 /// Nothing told whose log it is where no header lies under its own name and MARK is gone.

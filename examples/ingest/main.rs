@@ -15,7 +15,7 @@
 //! What it guarantees:
 //! - An event that was answered with `201` is there after a killed process, a crash of the system and a power cut.
 //! - An event that was answered with `429` or `413` is not there.
-//! - At most 8 MiB of events are in memory and MIB (64) on the disk; beyond either, `429`.
+//! - At most 8 MiB of events are in memory and MIB (64; 4 or more) on the disk; beyond either, `429`.
 //! - SIGTERM or ctrl-c stops it in order: requests that were read are answered, then the log is closed. A client that
 //!   does not read its answer is waited for no longer than a second.
 //!
@@ -44,7 +44,7 @@ use tokio::time::{sleep, timeout};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let dir = arguments.next().ok_or("usage: ingest DIR [ADDRESS [MIB]]")?;
+    let dir = arguments.next().ok_or("usage: ingest DIR [ADDRESS [MIB]], with MIB 4 or more")?;
     let address = arguments.next().unwrap_or("127.0.0.1:8080".into());
     let mib: u64 = arguments.next().map_or(Ok(64), |mib| mib.parse())?;
     // Opening recovers, and nothing is served before.

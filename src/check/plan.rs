@@ -117,7 +117,7 @@ impl Plan {
             part.link = found.link.as_ref().map(|(link, _)| link.clone());
             let io = |e| Error::io("read", storage.path().join(&found.name), e);
             if found.header.is_err() {
-                let is_swapped = swapped.contains(&found.base);
+                let is_swapped = swapped.contains(&found.base) && !here.contains(&found.base);
                 let own = |seed: &u32| !is_swapped && bases.get(seed).is_none_or(|base| *base == found.base);
                 let head = read_head(&*found.file).map_err(io)?;
                 let first = u64::from(BLOCK);
@@ -329,7 +329,8 @@ impl Plan {
 }
 
 /// The bases of segments in which nothing but the page of the header is another's, as a page that was written to the wrong
-/// place leaves it: a link names what lies there, or what lies there goes on from a segment below.
+/// place leaves it: a link names what lies there, or what lies there goes on from a segment below, or from where one lay
+/// that was cleaned. What the file held before it was used again goes on from elsewhere.
 fn misplaced_headers(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u64>> {
     let mut here = HashSet::new();
     for found in survey.segments.iter().filter(|found| found.header.is_err()) {
@@ -339,7 +340,10 @@ fn misplaced_headers(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<u
         let is_named = survey.link_to(&Place { base: found.base, seed, limit }).is_some();
         let below = survey.at(link.prev_base).and_then(|below| below.header.as_ref().ok());
         let goes_on = link.prev_base == NO_BASE || below.is_some_and(|(_, seed)| *seed == link.prev_seed);
-        if is_named || goes_on || survey.segments.len() == 1 {
+        let is_next =
+            found.other.is_some_and(|(other, _)| found.base.checked_sub(link.prev_base) == Some(other.capacity));
+        let is_behind_cleaned = survey.is_marked() && link.prev_base < survey.front && is_next;
+        if is_named || goes_on || is_behind_cleaned || survey.segments.len() == 1 {
             here.insert(found.base);
         }
     }

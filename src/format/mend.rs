@@ -61,13 +61,13 @@ impl Header {
     }
 
     fn sample() -> [u8; HEADER] {
-        Header { log_id: [0; 16], base: 0, capacity: 0, salt: 0 }.encode().0
+        Header { compatible: 0, log_id: [0; 16], base: 0, capacity: 0, salt: 0 }.encode().0
     }
 }
 
 /// Where all headers are alike.
 fn alike() -> impl Iterator<Item = usize> {
-    (0..12).chain(16..32)
+    (0..12).chain(20..32)
 }
 
 /// What one wrong byte makes of a header.
@@ -80,10 +80,10 @@ struct Wrong {
 }
 
 /// Wherever headers are not alike, by the difference.
-static WRONG: LazyLock<[Wrong; 44 * 255]> = LazyLock::new(|| {
+static WRONG: LazyLock<[Wrong; 48 * 255]> = LazyLock::new(|| {
     let places = (0..HEADER).filter(|at| alike().all(|other| other != *at));
     let masks = places.flat_map(|at| (1..=u8::MAX).map(move |mask| (at, mask)));
-    let mut all = [Wrong::default(); 44 * 255];
+    let mut all = [Wrong::default(); 48 * 255];
     for (wrong, (at, mask)) in all.iter_mut().zip(masks) {
         let mut bytes = Header::sample();
         bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= mask);
@@ -101,7 +101,8 @@ mod tests {
     /// Two of them with one checksum would leave open which of them it was.
     #[test]
     fn no_two_wrong_bytes_of_a_header_have_one_checksum() {
-        let (header, seed) = Header { log_id: [7; 16], base: 1 << 20, capacity: 1 << 20, salt: 3 }.encode();
+        let (header, seed) =
+            Header { compatible: 0, log_id: [7; 16], base: 1 << 20, capacity: 1 << 20, salt: 3 }.encode();
         let mut differences = std::collections::HashSet::new();
         for mended in mendings(header, 0..HEADER, 1..=u8::MAX) {
             // A wrong length ends the sum elsewhere, if anywhere.

@@ -3,7 +3,7 @@
 use super::*;
 
 const HEADER_OF_A_LOG: Header =
-    Header { log_id: *b"0123456789abcdef", base: 65536, capacity: 16384, salt: 0x0102_0304_0506_0708 };
+    Header { compatible: 0, log_id: *b"0123456789abcdef", base: 65536, capacity: 16384, salt: 0x0102_0304_0506_0708 };
 
 #[test]
 fn frame_of_the_specification() {
@@ -182,7 +182,8 @@ fn a_header_is_given_any_seed() {
     let mut seed = 1_u32;
     for n in 0..if cfg!(miri) { 20 } else { 1000_u64 } {
         seed = seed.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
-        let header = Header { log_id: [n.to_le_bytes()[0]; 16], base: n << 12, capacity: 16 << 10, salt: n };
+        let header =
+            Header { compatible: 0, log_id: [n.to_le_bytes()[0]; 16], base: n << 12, capacity: 16 << 10, salt: n };
         let header = header.with_seed(seed);
         assert_eq!(header.encode().1, seed);
         assert_eq!(Header::decode(&header.encode().0), Ok((header, seed)));

@@ -1,5 +1,6 @@
 //! Rows 14, 15, 16 and 20: lengths that lie, damage in the middle and at the end, versions to come.
 
+use seawall::check::{Repair, Verify};
 use seawall::sim::{Bug, Disk, Keep};
 use seawall::{Durability, ErrorKind, Options};
 
@@ -388,5 +389,13 @@ fn row_20_features_that_any_version_can_do_without_are_passed_over() {
     let seed = spec::mend_header(&mut bytes);
     segment.frames.iter().for_each(|frame| spec::mend_check(&mut bytes, seed, frame.at));
     disk.put(&name, &bytes);
-    assert_eq!(payloads(&small().open_on(disk.mount()).unwrap()), filled(0..7, 200));
+    assert_eq!(payloads(&small().open_on(disk.fork().mount()).unwrap()), filled(0..7, 200));
+    // A repair knows no more of them, and leaves the seed that they are part of.
+    bytes[segment.frames[2].at + FRAME] ^= 1;
+    disk.put(&name, &bytes);
+    let plan = Repair::new().run_on(disk.mount()).unwrap();
+    assert_eq!((plan.kept_records, plan.lost_records), (6, Some(1)), "{plan}");
+    assert_eq!(disk.file(&name).unwrap()[16], 1);
+    assert!(Verify::new().run_on(disk.mount()).unwrap().is_clean());
+    assert_eq!(payloads(&small().open_on(disk.mount()).unwrap()).len(), 6);
 }

@@ -81,7 +81,7 @@ const EXAMPLES: &str = "Examples:
 
 Memory: up to 72 bytes for each record that is found, and 1 MiB for each GiB of the sources.
 
-Exit codes: 0 nothing is missing that is known of, 1 usage or I/O, or no record was found, 2 something is missing, or it
+Exit codes: 0 nothing is missing that is known of, 1 usage or I/O, or no record was found or written, 2 something is missing, or it
 cannot be told whether, 3 the same, and the rest was written, 5 written by a newer version, at least in part.";
 
 impl Arguments {
@@ -130,6 +130,8 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let is_whole = read && logs.iter().all(|log| log.is_whole());
     Ok(match written {
         _ if found.too_new > 0 => exit::too_new(),
+        // A writer cleaned all of it away meanwhile.
+        Some(written) if written.records == 0 => exit::USAGE,
         None if is_whole => exit::CLEAN,
         Some(written) if is_whole && written.unreadable == 0 => exit::CLEAN,
         None => exit::damage(),

@@ -15,7 +15,8 @@ pub(super) fn notes(examined: &Examined, layout: &Layout) -> Vec<String> {
     let (mut notes, after) = (Vec::new(), &layout.cursors[..]);
     let (last, left) = (examined.last_checkpoint(), layout.checkpoint);
     if layout.lacks_checkpoint {
-        notes.push(format!("checkpoint at LSN {left}: is lost, and none before it is left; append one anew"));
+        let lost = last.max(left);
+        notes.push(format!("checkpoint at LSN {lost}: is lost, and none before it is left; append one anew"));
     } else if left < last {
         notes.push(match left {
             0 => format!("checkpoint at LSN {last}: is lost, and there is none before it; append one anew"),

@@ -238,8 +238,10 @@ impl Known {
         let header = self.header.unwrap_or_else(|| {
             let capacity =
                 length.next_multiple_of(u64::from(BLOCK)).clamp(least, room.unwrap_or(*CAPACITY.end()).max(least));
-            Header { log_id, base: self.base, capacity, salt: 0 }.with_seed(self.seed)
+            Header { compatible: 0, log_id, base: self.base, capacity, salt: 0 }
         });
+        // Frames and links go by the seed, whatever a header holds that is not known here.
+        let header = if header.encode().1 == self.seed { header } else { header.with_seed(self.seed) };
         let mut stand = Stand::new(header, source, length.min(header.capacity).max(sifted.end));
         stand.left = Some(sifted.whole.left());
         let mut at = u64::from(BLOCK);

@@ -96,7 +96,7 @@ impl Stand {
         let mut salt = [0; 8];
         storage.random(&mut salt).map_err(|e| Error::io("draw a salt for", storage.path(), e))?;
         let (capacity, salt) = (*CAPACITY.start(), u64::from_le_bytes(salt));
-        Ok(Stand::new(Header { log_id, base, capacity, salt }, None, capacity))
+        Ok(Stand::new(Header { compatible: 0, log_id, base, capacity, salt }, None, capacity))
     }
 
     /// The file that the kept bytes come from, if it has another name.
