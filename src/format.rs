@@ -123,7 +123,7 @@ use crc32fast::Hasher;
 use check::{check, undo};
 pub(crate) use left::Left;
 pub(crate) use link::{Cursor, Link, Seal};
-pub(crate) use mend::{bits, mendings};
+pub(crate) use mend::mendings;
 pub(crate) use names::{aside_of, base_in, is_unfinished, segment_base, segment_name, unfinished_name, was_unfinished};
 
 /// Bytes of the block that holds a header; the offset of the first frame.

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::bugs::Bugs;
 use crate::error::Damage;
-use crate::format::{BLOCK, FRAME, FrameHeader, bits, frame_size, sum};
+use crate::format::{BLOCK, FRAME, FrameHeader, frame_size, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::storage::File;
 
@@ -17,7 +17,7 @@ pub(crate) struct Bad {
     pub(crate) found: String,
     /// The frame's header, if that holds and only the payload does not.
     pub(crate) header: Option<FrameHeader>,
-    /// What it was, if one bit of it is wrong and the segment goes on or ends where the frame does.
+    /// What it was, if one byte of it is wrong and the segment goes on or ends where the frame does.
     pub(crate) mended: Option<FrameHeader>,
     /// How many zeros begin here, if not even a header does.
     pub(crate) zeros: u64,
@@ -65,7 +65,7 @@ fn mended(
     frame: &[u8; FRAME as usize],
 ) -> io::Result<Option<FrameHeader>> {
     let short = u32::try_from(offset).unwrap_or(u32::MAX);
-    let mended = FrameHeader::mended(frame, place.seed, short, bits()).and_then(|frame| FrameHeader::unchecked(&frame));
+    let mended = FrameHeader::mended(frame, place.seed, short).and_then(|frame| FrameHeader::unchecked(&frame));
     let Some(header) = mended.filter(|header| header.kind.is_some()) else { return Ok(None) };
     let end = offset + frame_size(u64::from(header.length));
     let goes_on = end == place.limit || frame_at(window, place, end, Bugs::default())?.is_some();

@@ -45,26 +45,27 @@ fn change(disk: &Disk, lsn: Lsn, change: impl FnOnce(&mut [u8])) {
     disk.put(&name, bytes);
 }
 
-/// Its check tells which bit it is, and so where the frame ends and that its batch does.
+/// Its check tells which byte it is, and so where the frame ends and that its batch does.
 #[test]
-fn one_bit_of_a_frames_header_costs_that_frame_alone() {
+fn one_byte_of_a_frames_header_costs_that_frame_alone() {
     let (whole, lone) = log();
     let link = Lsn((16 << 10) + BLOCK as u64);
     // Of what lay before a lost link nothing else tells, so how much is lost cannot be said.
     for (lsn, lost) in [(lone[0], Some(1)), (lone[1], Some(1)), (link, None)] {
-        for bit in 0..8 * FRAME {
+        let masks = (0..8).map(|bit| 1 << bit).chain([0x5A, 0xFF]);
+        for (byte, mask) in (0..FRAME).flat_map(|byte| masks.clone().map(move |mask: u8| (byte, mask))) {
             let disk = whole.fork();
-            change(&disk, lsn, |header| header[bit / 8] ^= 1 << (bit % 8));
+            change(&disk, lsn, |header| header[byte] ^= mask);
             if let Err(e) = open(&disk.fork()) {
                 let ErrorKind::Damage(damage) = e.kind() else { panic!("{e}") };
-                assert_eq!((damage.records, damage.behind), (lost, 0), "{lsn} {bit}: {e}");
+                assert_eq!((damage.records, damage.behind), (lost, 0), "{lsn} {byte} {mask}: {e}");
             }
             let report = Verify::new().run_on(disk.mount()).unwrap();
-            let [fault] = &*report.faults else { panic!("{lsn} {bit}: {report}") };
-            assert_eq!((fault.lost_records, fault.dropped), (lost, 0), "{lsn} {bit}: {report}");
+            let [fault] = &*report.faults else { panic!("{lsn} {byte} {mask}: {report}") };
+            assert_eq!((fault.lost_records, fault.dropped), (lost, 0), "{lsn} {byte} {mask}: {report}");
             let plan = Repair::new().run_on(disk.mount()).unwrap();
             let told = (plan.kept_records, plan.dropped_records, plan.lost_records);
-            assert_eq!(told, (RECORDS - lost.unwrap_or(0), 0, lost), "{lsn} {bit}: {plan}");
+            assert_eq!(told, (RECORDS - lost.unwrap_or(0), 0, lost), "{lsn} {byte} {mask}: {plan}");
         }
     }
 }
@@ -98,9 +99,9 @@ fn what_goes_with_a_lost_header_is_told() {
     assert_eq!((plan.kept_records, plan.dropped_records), (RECORDS - BATCH, BATCH - 1), "{plan}");
 }
 
-/// With one bit put right it would be a header, of a frame that no other follows: of what lies within its length all counts.
+/// With one byte put right it would be a header, of a frame that no other follows: of what lies within its length all counts.
 #[test]
-fn a_header_that_one_bit_makes_is_none_where_nothing_follows_it() {
+fn a_header_that_one_byte_makes_is_none_where_nothing_follows_it() {
     let (disk, lone) = log();
     let name = "00000000000000000000.wal";
     let mut bytes = disk.file(name).unwrap();

@@ -103,7 +103,7 @@ impl Seen {
         let behind = |found: &&SeenHeader| found.image == image && found.at + u64::from(BLOCK) >= at;
         let header = self.headers.iter().rev().take_while(behind).find(|found| found.at + u64::from(BLOCK) == at);
         let Some(own) = bytes.first_chunk() else { return };
-        let frame = header.and_then(|header| mended_frame(*own, header.seed, 1..=255));
+        let frame = header.and_then(|header| mended_frame(*own, header.seed));
         if let Some((seed, frame, link)) = link(&frame.unwrap_or(*own), bytes, frame.is_some()) {
             self.links.push(SeenLink { image, at, seed, frame, link });
         }
@@ -164,7 +164,7 @@ impl Seen {
             if agreed == Some(seen.seed) {
                 continue;
             }
-            let under = |seed| Some((seed, FrameHeader::decode(&mended_frame(bytes, seed, 1..=255)?, seed, BLOCK)?));
+            let under = |seed| Some((seed, FrameHeader::decode(&mended_frame(bytes, seed)?, seed, BLOCK)?));
             let fits = |seed: &u32| is_told(seed) && base.is_some_and(|base| seen.link.lies_at(base));
             let known = agreed.filter(fits).map(|seed| (seed, seen.frame));
             if let Some(mended) = agreed.into_iter().chain(told.iter().copied().take(TOLD)).find_map(under).or(known) {
@@ -175,15 +175,11 @@ impl Seen {
     }
 }
 
-/// The first frame of a segment with this seed, which holds, or of which one byte is wrong by one of the masks: its check
-/// would tell another seed, which no segment has.
-fn mended_frame(
-    frame: [u8; FRAME as usize],
-    seed: u32,
-    masks: impl Iterator<Item = u8> + Clone,
-) -> Option<[u8; FRAME as usize]> {
+/// The first frame of a segment with this seed, which holds, or of which one byte is wrong: its check would tell another
+/// seed, which no segment has.
+fn mended_frame(frame: [u8; FRAME as usize], seed: u32) -> Option<[u8; FRAME as usize]> {
     let holds = FrameHeader::decode(&frame, seed, BLOCK).is_some();
-    if holds { Some(frame) } else { FrameHeader::mended(&frame, seed, BLOCK, masks) }
+    if holds { Some(frame) } else { FrameHeader::mended(&frame, seed, BLOCK) }
 }
 
 /// A payload of which one bit is wrong: its checksum tells which.
