@@ -77,6 +77,25 @@ fn the_end_of_a_log_whose_headers_are_lost_is_missing() {
     }
 }
 
+/// It was said to be whole, with another log's records as its own.
+#[test]
+fn another_logs_page_over_all_records_of_a_log_is_not_it() {
+    let [own, other] = [(); 2].map(|()| {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = open(dir.path());
+        (0..3).for_each(|n| _ = wal.append(&[n; 300]).unwrap().wait().unwrap());
+        wal.close().unwrap();
+        dir
+    });
+    let [path, from] = [&own, &other].map(|dir| segments(dir.path()).remove(0));
+    let (mut bytes, theirs) = (fs::read(&path).unwrap(), fs::read(from).unwrap());
+    bytes[4096..].copy_from_slice(&theirs[4096..]);
+    fs::write(&path, bytes).unwrap();
+    let found = salvaged(&[own.path()]);
+    assert_unmet(&found, own.path(), "another's page");
+    assert_eq!(lone(&found).log_id, None);
+}
+
 /// Only a link tells of it, for MARK speaks of what a repair began.
 #[test]
 fn a_repaired_log_that_lost_all_its_records_is_missing_beside_a_frame_of_another() {

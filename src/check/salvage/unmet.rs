@@ -25,7 +25,13 @@ pub(super) fn unmet(found: &mut Logs, frames: &[Frame], lives: &Lives, images: &
             // Somebody put another log's MARK there.
             continue;
         }
-        let near = reaches.iter().enumerate().filter(|(_, (_, reach))| !is_linked && reach >= durable);
+        // Not what lies behind the header of another segment.
+        let is_other = |log: &usize| {
+            let own = found.logs.get(*log).and_then(|log| frames.get(log.frames.clone()));
+            own.is_some_and(|own| are_left_over(own, lives))
+        };
+        let may_be = |(_, (log, reach)): &(usize, &(usize, u64))| !is_linked && reach >= durable && !is_other(log);
+        let near = reaches.iter().enumerate().filter(may_be);
         if let Some((index, _)) = near.min_by_key(|(_, (_, reach))| *reach) {
             let (log, _) = reaches.swap_remove(index);
             found.logs.get_mut(log).into_iter().for_each(|log| log.unmarked = false);
