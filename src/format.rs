@@ -123,7 +123,7 @@ use crc32fast::Hasher;
 use check::{check, undo};
 pub(crate) use left::Left;
 pub(crate) use link::{Cursor, Link, Seal};
-pub(crate) use mend::mendings;
+pub(crate) use mend::is_elsewhere;
 pub(crate) use names::{aside_of, base_in, is_unfinished, segment_base, segment_name, unfinished_name, was_unfinished};
 
 /// Bytes of the block that holds a header; the offset of the first frame.
@@ -292,15 +292,6 @@ pub(crate) fn seeds(block: &[u8], base: u64) -> impl Iterator<Item = u32> {
     }
     let own = u64_at(block, 48) == Some(base) || Header::decode(&named).is_ok();
     [u32_at(block, 12), header_checksum(block)].into_iter().flatten().filter(move |_| own)
-}
-
-/// Whether what is left of a header says that the segment of this seed does not lie at `base`: it names another place, and
-/// with at most one other byte put right the seed is its checksum. Of more damage it is not known which bytes still hold.
-pub(crate) fn is_elsewhere(block: &[u8], seed: u32, base: u64) -> bool {
-    let Some(header) = block.first_chunk::<HEADER>() else { return false };
-    let others = (0..HEADER).filter(|at| !(48..56).contains(at));
-    u64_at(header, 48) != Some(base)
-        && mendings(*header, others, 0..=u8::MAX).any(|mended| header_checksum(&mended) == Some(seed))
 }
 
 /// What a frame is.

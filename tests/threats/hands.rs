@@ -499,7 +499,10 @@ fn row_19_a_directory_in_the_place_of_a_file_is_told_with_what_to_do() {
         fs::write(log.join(name).join("kept"), b"kept").unwrap();
         let before = listed(log);
         let told = |what: &str, told: String, acts: bool| {
-            assert!(told.contains(name) && told.contains("has the name"), "{what}: {told}");
+            assert!(
+                told.contains(name) && told.contains("a directory, a link or the like, has the name"),
+                "{what}: {told}"
+            );
             assert!(!acts || told.contains("move it away"), "{what}: {told}");
             assert_eq!(listed(log), before, "{what}");
         };
