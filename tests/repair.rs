@@ -762,6 +762,24 @@ fn a_cursor_in_a_lost_front_is_told_to_stand_where_the_log_begins() {
     assert_eq!(open(&disk).unwrap().cursors()["follower"], Lsn(begin));
 }
 
+/// One that had been cleaned away long before was named in its place.
+#[test]
+fn the_checkpoint_that_a_cut_loses_is_named() {
+    let disk = Disk::new(3);
+    let wal = open(&disk).unwrap();
+    let first = wal.append_checkpoint(b"cleaned").unwrap().wait().unwrap();
+    wal.rotate().unwrap();
+    let kept = wal.append(&[1; 100]).unwrap().wait().unwrap();
+    let cut = wal.durable_lsn();
+    let last = wal.append_checkpoint(b"cut").unwrap().wait().unwrap();
+    wal.clean_before_lsn(kept).unwrap();
+    assert!(wal.kept().iter().all(|kept| base(&kept.segment) > first.0));
+    wal.close().unwrap();
+    let plan = Repair::new().cut(cut).plan_on(disk.mount()).unwrap();
+    let told = format!("checkpoint at LSN {last}: is lost, and none before it is left; append one anew");
+    assert!(plan.notes.contains(&told), "{told}: {plan}");
+}
+
 /// It was called a copy of no use, and the records were passed over.
 #[test]
 fn a_whole_copy_stands_in_for_a_damaged_segment() {

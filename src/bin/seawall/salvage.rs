@@ -81,8 +81,8 @@ const EXAMPLES: &str = "Examples:
 
 Memory: up to 72 bytes for each record that is found, and 1 MiB for each GiB of the sources.
 
-Exit codes: 0 nothing is missing that is known of, 1 usage or I/O, or no record was found or written, 2 something is missing, or it
-cannot be told whether, 3 the same, and the rest was written, 5 written by a newer version, at least in part.";
+Exit codes: 0 nothing is missing that is known of, 1 usage or I/O, or no record was found, or what was found is cleaned away
+by the time it is written, 2 something is missing, or it cannot be told whether, 3 the same, and the rest was written, 5 written by a newer version, at least in part.";
 
 impl Arguments {
     pub fn about(&self) -> Option<About<'_>> {
@@ -130,8 +130,6 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
     let is_whole = read && logs.iter().all(|log| log.is_whole());
     Ok(match written {
         _ if found.too_new > 0 => exit::too_new(),
-        // A writer cleaned all of it away meanwhile.
-        Some(written) if written.records == 0 => exit::USAGE,
         None if is_whole => exit::CLEAN,
         Some(written) if is_whole && written.unreadable == 0 => exit::CLEAN,
         None => exit::damage(),
@@ -209,6 +207,12 @@ fn write(found: &Salvaged, log: &SalvagedLog, to: &Path) -> anyhow::Result<Writt
     new.end_apart()?;
     written.cleaned = records.cleaned();
     Anew { records: written.records, batches: written.batches, parts: written.parts, last: written.last, .. } = new;
+    if written.records == 0 && written.unreadable == 0 {
+        let cleaned = counted(written.cleaned, "record");
+        let what =
+            format!("a writer cleaned all that was found away meanwhile, {cleaned}; nothing was written: run it again");
+        bail!(Listing::new(what, None));
+    }
     wal.sync()?;
     written.first = wal.read(..)?.next().transpose()?.map(|record| record.lsn);
     wal.close()?;
@@ -329,17 +333,40 @@ fn text(
                     "         without {number} that a writer cleaned away meanwhile, wherever they lay"
                 ))?;
             }
-            match written.first.zip(written.last) {
-                Some((first, last)) => out.line(format_args!(
-                    "         a new log, and the LSNs are new: {first} to {last}; cursors are not taken over"
-                )),
-                None => out.line(format_args!("         so no log was made; {} is empty", to.display())),
-            }
+            let lsns = written.first.zip(written.last).map(|(first, last)| format!(": {first} to {last}"));
+            let lsns = lsns.unwrap_or_default();
+            out.line(format_args!("         a new log, and the LSNs are new{lsns}; cursors are not taken over"))
         }
         _ => {
             let name = |log: &&SalvagedLog| (logs.len() > 1).then(|| log.name.clone());
             let ways: Vec<_> = logs.iter().map(|log| failure::salvage(sources, name(log).as_deref())).collect();
             if ways.is_empty() { Ok(()) } else { out.line(failure::next(&ways)) }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// It was called a new log, and none was there.
+    #[test]
+    fn of_what_was_cleaned_away_meanwhile_no_log_is_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+        let open = || Options::new().segment_size(16 << 10).open(&old).unwrap();
+        let wal = open();
+        (0..5).for_each(|n| _ = wal.append(&[n; 300]).unwrap().wait().unwrap());
+        wal.close().unwrap();
+        let found = Salvage::new().run(&[&old]).unwrap();
+        // A segment of an earlier life is no spare: its file goes.
+        let wal = open();
+        let last = wal.append(b"another").unwrap().wait().unwrap();
+        wal.clean_before_lsn(last).unwrap();
+        let [log] = found.logs() else { panic!("{found:?}") };
+        let error = target::make(&new, || write(&found, log, &new)).unwrap_err();
+        assert!(error.to_string().contains("5 records; nothing was written: run it again"), "{error}");
+        assert!(!new.exists());
     }
 }

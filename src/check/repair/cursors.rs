@@ -37,9 +37,9 @@ pub(super) fn notes(examined: &Examined, layout: &Layout) -> Vec<String> {
             removed.map(|Cursor { name, lsn }| format!("cursor {name}: is back at LSN {lsn}, and was removed")),
         );
     }
-    let now = examined.plan.survey.front;
-    for Cursor { name, lsn } in after.iter().filter(|one| one.lsn.max(now) < layout.front) {
-        let (lsn, front) = (lsn.max(&now), layout.front);
+    let begins = examined.plan.survey.front;
+    for Cursor { name, lsn } in after.iter().filter(|one| one.lsn.max(begins) < layout.front) {
+        let (lsn, front) = (lsn.max(&begins), layout.front);
         notes.push(format!("cursor {name}: stands at LSN {front}, where the log begins then, not at {lsn}"));
     }
     if !examined.report.is_clean() && examined.may_lose_notes() {

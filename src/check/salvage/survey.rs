@@ -213,3 +213,41 @@ fn link(frame: &[u8; FRAME as usize], bytes: &[u8], is_known: bool) -> Option<(u
     };
     Some((FrameHeader::seed_xor_offset(frame) ^ BLOCK, header, link))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::ops::ControlFlow;
+
+    use super::super::image::images;
+    use super::*;
+    use crate::Options;
+    use crate::format::segment_name;
+
+    /// A link of the life before was given the seed of the segment that was begun in its file between two readings, and all
+    /// between the two was told as cut off.
+    #[test]
+    fn a_link_is_not_mended_by_what_was_written_over_it_since() {
+        let log = tempfile::tempdir().unwrap();
+        let wal = Options::new().segment_size(16 << 10).open(log.path()).unwrap();
+        for _ in 0..3 {
+            (0..5).for_each(|n| _ = wal.append(&[n; 300]).unwrap().wait().unwrap());
+            wal.rotate().unwrap();
+        }
+        wal.append(b"newest").unwrap().wait().unwrap();
+        let [before, after] = [16 << 10, 32 << 10].map(|base| fs::read(log.path().join(segment_name(base))).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(segment_name(32 << 10));
+        let (header, frames) = (after.get(..4096).unwrap(), before.get(4096..).unwrap());
+        fs::write(&path, [header, frames].concat()).unwrap();
+        let (mut images, mut seen) = (images(&[&path]).unwrap().images, Seen::default());
+        let file = images.first().unwrap().open().unwrap();
+        survey(0, images.first_mut().unwrap(), &*file, &mut seen, &mut Meter::new(0, &|_| ControlFlow::Continue(())))
+            .unwrap();
+        fs::write(&path, &after).unwrap();
+        seen.mend_links(&images).unwrap();
+        let [link] = &*seen.links else { panic!("{seen:?}") };
+        assert_eq!(link.seed, Header::decode(&before).unwrap().1);
+    }
+}
