@@ -291,6 +291,32 @@ fn a_file_that_is_used_again_is_a_segment_whatever_its_former_records_seem_to_be
     assert_eq!(all(&salvaged(&paths), &log, made::base(&paths[last])), log.made);
 }
 
+/// Where the offset of another segment could be read in a record, that record was taken for known, and so the seed was not
+/// looked for that it has.
+#[test]
+fn a_segment_that_only_its_records_tell_is_found_where_another_seed_could_be_theirs_elsewhere() {
+    let log = Log::new(79, 150);
+    let copy = Copy::of(&log);
+    let paths: Vec<_> = copy.files.iter().map(|(path, _)| path.clone()).collect();
+    let (last, above) = (paths.len() - 1, made::base(&paths[1]));
+    let seed = spec::segment(&copy.files[0].1).unwrap().seed;
+    let frames = spec::segment(&copy.files[last].1).unwrap().frames;
+    // Of the first only the link behind it tells, and not how long it may have been.
+    fs::remove_file(&paths[0]).unwrap();
+    let mut bytes = copy.files[last].1.clone();
+    bytes[..frames[1].at].fill(0);
+    for frame in &frames[1..] {
+        spec::mend_check(&mut bytes, seed ^ 0x1ec2_3600, frame.at);
+    }
+    copy.write(last, &bytes);
+    let expected: Vec<_> = log.made.iter().filter(|made| made.lsn.0 >= above).cloned().collect();
+    assert!(expected.iter().filter(|made| made.lsn.0 > made::base(&paths[last])).count() > 3);
+    let found = salvaged(&paths[1..]);
+    let read = whole_of(&found);
+    assert_eq!(read.len(), expected.len(), "{found:?}");
+    assert!(expected.iter().all(|made| read.iter().any(|other| other.payload == made.payload)), "{found:?}");
+}
+
 fn whole_of(found: &Salvaged) -> Vec<Made> {
     found.logs().iter().flat_map(|told| made::read(found, told)).collect()
 }

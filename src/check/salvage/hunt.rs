@@ -149,18 +149,39 @@ impl Finds {
         let may_be_one = image.is_named() || image.length <= lives.longest;
         let is_segment =
             may_be_one && 2 * frames.iter().filter(|frame| frame.at == u64::from(frame.offset)).count() >= frames.len();
-        let follows = |a: &Frame, b: &Frame| a.life == b.life && a.at + u64::from(a.end() - a.offset) == b.at;
-        // Side by side in the image and not in the segment: a seed XOR offset that is another segment's.
-        let jumps = |pair: &[Frame]| match pair {
-            [a, b] => a.end() != b.offset && !b.at.is_multiple_of(u64::from(SECTOR)),
-            _ => false,
-        };
-        for run in frames.chunk_by(follows) {
-            let is_false = is_segment || run.windows(2).any(jumps);
-            self.frames
-                .extend(run.iter().filter(|frame| lives.is_anchored(frame) || !is_false && lives.is_below_end(frame)));
+        for (run, is_one) in runs(&frames) {
+            let is_own =
+                |frame: &&Frame| lives.is_anchored(frame) || !is_segment && is_one && lives.is_below_end(frame);
+            self.frames.extend(run.iter().filter(is_own));
         }
     }
+
+    /// The frames of one image, from the index `first` on, that are one of the first so many lives', in their order there. In
+    /// a file that is named as a segment those do not count that are another segment's: they are its own, whose seed is
+    /// not known yet.
+    pub(super) fn known(&self, first: usize, lives: &Lives, told: usize, image: &Image) -> Vec<Frame> {
+        let frames = self.frames.get(first..).unwrap_or_default();
+        let mut frames: Vec<_> = frames.iter().filter(|frame| (frame.life as usize) < told).copied().collect();
+        frames.sort_unstable_by_key(|frame| (frame.life, frame.at));
+        let own = runs(&frames).flat_map(|(run, is_one)| {
+            run.iter().filter(move |frame| is_one || !image.is_named() || lives.is_anchored(frame))
+        });
+        let mut known: Vec<_> = own.copied().collect();
+        known.sort_unstable_by_key(|frame| frame.at);
+        known
+    }
+}
+
+/// Frames that follow each other in an image, and whether they do so in the segment too: else it is a seed XOR offset that is
+/// another segment's. `frames`: in the order of their lives, and in a life of their places in the image.
+fn runs(frames: &[Frame]) -> impl Iterator<Item = (&[Frame], bool)> {
+    let follows = |a: &Frame, b: &Frame| a.life == b.life && a.at + u64::from(a.end() - a.offset) == b.at;
+    // One that begins a sector may be in the next piece of the segment.
+    let goes_on = |pair: &[Frame]| match pair {
+        [a, b] => a.end() == b.offset || b.at.is_multiple_of(u64::from(SECTOR)),
+        _ => true,
+    };
+    frames.chunk_by(follows).map(move |run| (run, run.windows(2).all(goes_on)))
 }
 
 type Head = [u8; FRAME as usize];
@@ -202,7 +223,7 @@ impl Source<'_> {
 /// agree on, each having it by its own place. The segment begins at `begin` and reaches up to `end` at most.
 pub(super) fn agreed_seed(source: &Source<'_>, begin: u64, end: u64) -> io::Result<Option<u32>> {
     let mut agreed = None;
-    pairs(source, begin..end, [].iter(), |seed, _| {
+    pairs(source, begin..end, &[], |seed, _| {
         agreed = Some(seed);
         ControlFlow::Break(())
     })?;
@@ -212,7 +233,7 @@ pub(super) fn agreed_seed(source: &Source<'_>, begin: u64, end: u64) -> io::Resu
 /// All such seeds of a source that is one segment, and of which these frames are known: another piece of the log may lie in
 /// the place of the segment's own. Those that most agree on come first. Of frames that lie there twice, be it at another
 /// place, only the seed counts that more agree on.
-pub(super) fn agreed_seeds<'f>(source: &Source<'_>, known: impl Iterator<Item = &'f Frame>) -> io::Result<Vec<u32>> {
+pub(super) fn agreed_seeds(source: &Source<'_>, known: &[Frame]) -> io::Result<Vec<u32>> {
     let mut told: HashMap<u32, Vec<u32>> = HashMap::new();
     pairs(source, 0..source.image.length, known, |seed, word| {
         told.entry(seed).or_default().push(word);
@@ -229,14 +250,14 @@ pub(super) fn agreed_seeds<'f>(source: &Source<'_>, known: impl Iterator<Item = 
 /// Tells of frames side by side, which are whole but for the second one's payload, what seed they agree on, and the first
 /// one's seed XOR offset. What lies in a frame does not count, be it one of those that are known. Frames of more than half
 /// a chunk do not count.
-fn pairs<'f>(
+fn pairs(
     source: &Source<'_>,
     within: Range<u64>,
-    known: impl Iterator<Item = &'f Frame>,
+    known: &[Frame],
     mut tell: impl FnMut(u32, u32) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let Range { start: begin, end } = within;
-    let mut known = known.map(|frame| (frame.at, frame.at + u64::from(frame.end() - frame.offset))).peekable();
+    let mut known = known.iter().map(|frame| (frame.at, frame.at + u64::from(frame.end() - frame.offset))).peekable();
     let mut at = begin + u64::from(BLOCK);
     let mut buf = vec![0; usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(CHUNK)];
     while at < end.min(begin + *CAPACITY.end()) {

@@ -237,9 +237,12 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
         let may_be_one = image.length <= lives.longest || found.iter().all(|frame| frame.at == u64::from(frame.offset));
         let is_open = may_be_one && life.is_none_or(|life| !lives.is_sure(image, life));
         // What frames of another file agreed on may be this one's, seen from elsewhere.
-        let known = found.iter().filter(|frame| (frame.life as usize) < told);
-        let seeds = if is_open { agreed_seeds(&Source { image, file: &*file }, known) } else { Ok(Vec::new()) };
-        let seeds = seeds.map_err(|e| Error::io("read", &image.path, e))?;
+        let seeds = if is_open {
+            let known = finds.known(before, lives, told, image);
+            agreed_seeds(&Source { image, file: &*file }, &known).map_err(|e| Error::io("read", &image.path, e))?
+        } else {
+            Vec::new()
+        };
         finds.sift(before, image, lives);
         let is_found = finds.frames.len() > before;
         if lives.add(seeds, index) {
