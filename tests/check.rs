@@ -502,10 +502,31 @@ fn a_live_log_has_no_faults() {
             let (numbers, faults, removed) = yielded_beside_a_writer(dir.path());
             assert_eq!(faults, vec![]);
             assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
-            assert!(removed > 0 || numbers.last().copied().unwrap_or(0) >= seen);
+            let span = (numbers.first(), numbers.last(), numbers.len());
+            assert!(removed > 0 || numbers.last().copied().unwrap_or(0) >= seen, "{span:?} after {seen}: {report}");
             seen = seen.max(numbers.last().copied().unwrap_or(0));
         }
     });
+}
+
+/// The records were given to nobody, and that they had been there was not said.
+#[test]
+fn what_is_cleaned_before_any_of_it_is_read_is_said_to_be_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let mut go_on = || {
+        (0..3).for_each(|n| _ = wal.append(&payload(n)).unwrap().wait().unwrap());
+        wal.rotate().unwrap();
+        wal.clean_before_lsn(Lsn::MAX).unwrap().first
+    };
+    go_on();
+    let mut idle = frames(dir.path()).unwrap();
+    let mut overtaken = frames(dir.path()).unwrap();
+    let end = overtaken.end();
+    assert!(idle.next().is_none());
+    let front = go_on();
+    let Item::Removed { from, first } = overtaken.next().unwrap().unwrap() else { panic!("no record is left") };
+    assert!((from, first) == (end, front) && overtaken.next().is_none());
 }
 
 /// Links of neighbours, each the only one to tell of the segment before it: nothing but its frames says that the lower
@@ -598,6 +619,18 @@ fn what_was_only_written_may_be_gone_after_a_power_cut() {
     assert!(verified().is_clean(), "{}", verified());
     wal.close().unwrap();
     assert!(verified().is_clean(), "{}", verified());
+}
+
+/// What a wrong hand appended says nothing of the log.
+#[test]
+fn a_segment_longer_than_it_was_made_is_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), 100);
+    let paths = segments(dir.path());
+    fs::File::options().write(true).open(&paths[0]).unwrap().set_len(1 << 20).unwrap();
+    let report = verify(dir.path()).unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert!(report.notes.iter().any(|note| note.contains("it was made with")), "{report}");
 }
 
 #[test]

@@ -376,8 +376,17 @@ impl Frames {
 
     /// Nothing is left to read: whether a record was cleaned away that would have been shown.
     fn miss_end(&mut self) -> Result<()> {
-        let Some(from) = self.overtaken.take().filter(|from| *from < self.examined.shown) else { return Ok(()) };
-        if self.subject.last_cleaned()?.is_none_or(|last| last >= from) {
+        let shown = self.examined.shown;
+        let Some(from) = self.overtaken.take() else {
+            if self.records == 0 && self.from.0 <= shown {
+                // All that was there may have been cleaned before it was looked at, and what followed it since.
+                let front = Lsn(self.subject.front()?);
+                (self.removed, self.from) = (Some((Lsn(shown), front)).filter(|_| front.0 > shown), Lsn::MAX);
+            }
+            return Ok(());
+        };
+        self.from = Lsn::MAX;
+        if from < shown && self.subject.last_cleaned()?.is_none_or(|last| last >= from) {
             self.removed.get_or_insert((Lsn(from), Lsn::MAX)).1 = self.end();
         }
         Ok(())

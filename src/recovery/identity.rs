@@ -107,6 +107,15 @@ impl Survey {
             _ => None,
         }
     }
+
+    /// That MARK let readers see more than is there, where the log ends at `end`.
+    pub(crate) fn note_of_shown(&self, end: u64) -> Option<String> {
+        let shown = self.mark.map(|mark| mark.shown).filter(|shown| *shown > end)?;
+        Some(format!(
+            "{MARK}: readers saw records up to LSN {shown}, and the log ends at LSN {end}: what was not synced a power cut \
+             takes, and whether a file was removed nothing tells"
+        ))
+    }
 }
 
 /// The log that most of them are of.

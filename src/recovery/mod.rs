@@ -294,6 +294,7 @@ fn read_segment(storage: &dyn Storage, found: &Found, sealed: Option<u64>, bugs:
 /// The log up to its end; what lies above becomes void.
 fn assemble(mut survey: Survey, tail: Tail, bugs: Bugs) -> Recovered {
     survey.notes.extend(survey.note_of_aside());
+    survey.notes.extend(survey.note_of_shown(tail.end));
     let damaged = survey.segments.iter().filter(|found| found.left_damaged);
     let told = damaged.map(|found| format!("{}: {}: more may be counted than there are", found.name, words::LEFT));
     survey.notes.extend(told.collect::<Vec<_>>());

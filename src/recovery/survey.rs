@@ -135,7 +135,7 @@ pub(crate) fn survey(storage: &dyn Storage, write: bool, bugs: Bugs) -> Result<S
     survey.ceiling = survey.ceiling.max(blocked.map_or(0, |base| base.saturating_add(*CAPACITY.end())));
     let theirs = survey.log_id == log_id;
     survey.clean_to(if theirs { survey.front.max(cleaned) } else { survey.front });
-    survey.notes.extend(survey.segments.iter().filter_map(too_short));
+    survey.notes.extend(survey.segments.iter().filter_map(odd_length));
     let copies: Vec<_> = survey.segments.iter().filter_map(|found| survey.note_of_copy(found)).collect();
     survey.notes.extend(copies);
     let note = survey.note_of_mark(&marks, marked);
@@ -215,9 +215,14 @@ impl Survey {
     }
 }
 
-/// That as a note, wherever it lies.
-fn too_short(found: &Found) -> Option<String> {
-    found.too_short().map(|what| format!("{}: {what}; {}", found.name, words::UNTOLD))
+/// A length that no crash leaves as a note, wherever it lies: too short, or longer than it was made.
+fn odd_length(found: &Found) -> Option<String> {
+    let (name, length) = (&found.name, found.length);
+    let capacity = found.header.as_ref().ok().map(|(header, _)| header.capacity).filter(|capacity| *capacity < length);
+    let short = found.too_short().map(|what| format!("{name}: {what}; {}", words::UNTOLD));
+    short
+        .or(capacity
+            .map(|capacity| format!("{name}: {length} bytes, it was made with {capacity}: the rest is not read")))
 }
 
 /// The error for what lies where a file of the log belongs, and is none.

@@ -182,5 +182,38 @@ fn what_is_left_in_files_that_are_used_again_is_no_log_with_a_loss() {
         fs::write(path, [&new[..upto], &old[upto..]].concat()).unwrap();
     }
     let found = salvaged(&[copy.path()]);
-    assert!(found.is_whole() && found.logs().len() > 1, "{found:?}");
+    assert!(found.is_whole() && found.logs().len() == 1, "{found:?}");
+    assert!(found.notes.iter().any(|note| note.contains("before they were used again")), "{found:?}");
+}
+
+/// What was cleaned was taken for the log, and the live segment for another without a name.
+#[test]
+fn a_front_without_its_header_is_the_log_of_the_mark_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
+    let mut front = seawall::Lsn(0);
+    for n in 0..90_u8 {
+        let lsn = wal.append(&[n; 900]).unwrap().wait().unwrap();
+        // Spares stay, and the file of the predecessor is used again.
+        if n % 30 == 29 {
+            wal.rotate().unwrap();
+            wal.append(&[n; 9]).unwrap().wait().unwrap();
+            front = wal.clean_before_lsn(lsn).unwrap().first;
+        }
+    }
+    let last: Vec<_> = wal.read(..).unwrap().map(|record| made::Made::from(record.unwrap())).collect();
+    let copy = tempfile::tempdir().unwrap();
+    made::copy(dir.path(), copy.path());
+    let path = segments(copy.path()).into_iter().find(|path| made::base(path) == front.0).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, [&[0; 4096], &bytes[4096..]].concat()).unwrap();
+    let found = salvaged(&[copy.path()]);
+    let read = made::read(&found, lone(&found));
+    assert!(read.ends_with(&last) && read.len() > last.len() && found.is_whole(), "{found:?}");
+    // Beside another log's files nobody knows.
+    let other = Log::of(84, 5, 16 << 10, 100);
+    let path = segments(other.dir()).remove(0);
+    fs::copy(&path, copy.path().join("00000000000099999744.wal")).unwrap();
+    let found = salvaged(&[copy.path()]);
+    assert!(found.logs().iter().any(|log| log.log_id.is_none()), "{found:?}");
 }

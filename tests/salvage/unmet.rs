@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use seawall::check::{Repair, Salvaged, verify};
-use seawall::{Lsn, Options, Wal};
+use seawall::{Durability, Lsn, Options, Wal};
 
 use crate::made::{self, Log, flip, lone, salvaged, segments, whole};
 
@@ -170,4 +170,38 @@ fn a_mark_that_is_another_logs_or_a_disks_tells_of_no_loss() {
     fs::write(&image, [disk, padding, mark].concat()).unwrap();
     let found = salvaged(&[&image, &log.dir().join("MARK")]);
     assert!(found.is_whole() && found.unmet == 0, "{found:?}");
+}
+
+/// MARK alone says that there were more: they were shown, and not durable.
+#[test]
+fn whether_records_are_missing_that_were_only_shown_cannot_be_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(16 << 10).durability(Durability::Os).open(dir.path()).unwrap();
+    for n in 0..3 {
+        (0..5).for_each(|_| _ = wal.append(&[n; 300]).unwrap().wait().unwrap());
+        wal.rotate().unwrap();
+    }
+    wal.append(b"newest").unwrap().wait().unwrap();
+    let killed = tempfile::tempdir().unwrap();
+    made::copy(dir.path(), killed.path());
+    assert!(salvaged(&[killed.path()]).is_whole());
+    let [.., before, newest] =
+        &*segments(killed.path()).into_iter().filter(|path| holds_frames(path)).collect::<Vec<_>>()
+    else {
+        panic!("{:?}", segments(killed.path()))
+    };
+    for harm in ["removed", "overwritten"] {
+        _ = if harm == "removed" { fs::remove_file(newest) } else { fs::copy(before, newest).map(|_| ()) };
+        let found = salvaged(&[killed.path()]);
+        assert_eq!(
+            (lone(&found).lost_records, found.is_whole(), lone(&found).records),
+            (None, false, 15),
+            "{harm}: {found:?}"
+        );
+        assert!(found.notes.iter().any(|note| note.contains("readers saw records up to LSN")), "{harm}: {found:?}");
+    }
+}
+
+fn holds_frames(path: &Path) -> bool {
+    fs::read(path).unwrap()[4096..].iter().any(|byte| *byte != 0)
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use seawall::check::Verify;
 use seawall::sim::{Bug, Disk, Keep, Operation};
 use seawall::{Durability, Lsn, Options};
 
@@ -172,8 +173,13 @@ fn row_17_an_lsn_that_readers_saw_is_not_handed_out_again_although_its_file_is_g
     disk.kill();
     drop(wal);
     segments(&disk).iter().skip(1).for_each(|name| _ = disk.remove(name));
+    let end = Verify::new().run_on(disk.mount()).unwrap();
     let wal = small().open_on(disk.mount()).unwrap();
     assert_eq!(payloads(&wal), filled(0..2, 1000));
+    // No damage, but said.
+    assert!(end.is_clean() && wal.recovery().end == end.end, "{end}");
+    let said = |notes: &[String]| notes.iter().filter(|note| note.contains("readers saw records up to LSN")).count();
+    assert_eq!((said(&end.notes), said(&wal.recovery().notes)), (1, 1), "{end}");
     let next = wal.append(&payload(3, 1000)).unwrap().wait().unwrap();
     assert!(next > seen, "{next} after {seen}");
 }

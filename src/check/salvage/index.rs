@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use crate::error::plural;
 use crate::format::{BLOCK, FRAME};
 
 use super::hunt::{Finds, Frame, GAP, MORE, PART, SURE};
-use super::lives::{Family, Lives, Past};
+use super::lives::{Family, Lives};
+use super::past::Past;
 use super::reckoning::{Logs, Reckoning, is_link};
 
 /// Each frame once, by segment and offset, without those that cannot be there beside others.
@@ -127,7 +129,7 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Logs {
         order.push((life.family(), life.base.unwrap_or(0), life.seed, index));
     }
     order.sort_unstable();
-    let (mut frames, mut told) = (Vec::with_capacity(finds.frames.len()), Logs::default());
+    let (mut frames, mut told, mut left_over) = (Vec::with_capacity(finds.frames.len()), Logs::default(), 0);
     for family in order.chunk_by(|a, b| a.0 == b.0) {
         let Some((name, ..)) = family.first() else { continue };
         let empty = Past::default();
@@ -136,6 +138,10 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Logs {
             let Some(life) = lives.all.get(*index) else { continue };
             let number = u32::try_from(*index).unwrap_or(u32::MAX);
             let own = of_life(&finds.frames, number);
+            if lives.is_left_over(life, own) {
+                left_over += own.iter().filter(|frame| frame.is_record).count() as u64;
+                continue;
+            }
             let is_empty = own.iter().all(|frame| !frame.is_record);
             if !(lives.is_taken(number, life) || is_empty && lives.is_unmade(number, life)) {
                 members.push((number, life, own));
@@ -156,6 +162,10 @@ pub(super) fn logs(finds: &mut Finds, lives: &Lives) -> Logs {
     let is_known = |name: &Family| order.binary_search_by_key(name, |(name, ..)| *name).is_ok();
     for (name, past) in lives.pasts.iter().filter(|(name, _)| !is_known(name)) {
         Reckoning::new(*name, past, 0).finish(0..0, &mut told);
+    }
+    if left_over > 0 {
+        let what = "of what files held before they were used again: nothing tells where in a log";
+        told.notes.push(format!("{} {what}", plural(left_over, "record")));
     }
     finds.frames = frames;
     told

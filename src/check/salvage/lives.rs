@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::format::{BLOCK, CAPACITY, FRAME, Link, NO_BASE};
+use crate::format::{BLOCK, CAPACITY, FRAME, Link, Mark, NO_BASE};
 
 use super::super::repair::JUMP;
 use super::hunt::Frame;
 use super::image::Image;
+use super::past::Past;
 use super::survey::{SECTOR, Seen, SeenHeader, SeenLink};
 
 /// Which log a segment belongs to.
@@ -66,49 +67,6 @@ impl Life {
     }
 }
 
-/// What is known of a log as a whole.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Past {
-    /// All below was cleaned.
-    pub(super) front: u64,
-    /// All below was durable.
-    pub(super) durable: u64,
-    /// Where recovery or a repair cut the log off, and where it went on; in order, and apart.
-    pub(super) cuts: Vec<(u64, u64)>,
-    /// From the base of a segment to that of the one that links to it: no other lies there.
-    spans: Vec<(u64, u64)>,
-    /// Whether its `MARK` is among the sources, with both its slots: the one that says all may be the one that is lost.
-    pub(super) is_marked: bool,
-    /// Which slots of it are found, a bit each.
-    slots: u8,
-    /// The source that is its `MARK`, if that is a file of its own.
-    pub(super) mark: Option<u16>,
-    /// Where a writer goes on with it meanwhile: all below was written before, and is changed by nothing but cleaning.
-    pub(super) settled: Option<u64>,
-}
-
-impl Past {
-    /// Whether a writer may be writing there.
-    pub(super) fn is_late(&self, lsn: u64) -> bool {
-        self.settled.is_some_and(|settled| lsn >= settled)
-    }
-
-    /// What is cut off may hold cuts.
-    fn join_cuts(&mut self) {
-        self.cuts.sort_unstable();
-        self.cuts.dedup_by(|next, last| {
-            let is_within = next.0 < last.1;
-            last.1 = if is_within { last.1.max(next.1) } else { last.1 };
-            is_within
-        });
-    }
-
-    pub(super) fn is_cut_off(&self, lsn: u64) -> bool {
-        let above = self.cuts.partition_point(|(from, _)| *from <= lsn);
-        above.checked_sub(1).and_then(|index| self.cuts.get(index)).is_some_and(|(_, to)| lsn < *to)
-    }
-}
-
 /// All lives, and a table of their seeds.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
@@ -123,6 +81,8 @@ pub(super) struct Lives {
     aligned: HashMap<u16, HashSet<u64>>,
     /// Files whose names say that they were never done.
     unmade: HashSet<u16>,
+    /// Files that are used again: all else that lies in them is what they held before.
+    begun: HashSet<u16>,
     /// Files of the directories whose logs a writer goes on with.
     pub(super) moving: HashSet<u16>,
     /// For each key the seeds that have it.
@@ -162,7 +122,9 @@ impl Lives {
         }
         let unmade = images.iter().zip(0..).filter(|(image, _)| image.was_unfinished());
         lives.unmade = unmade.map(|(_, index)| index).collect();
+        lives.adopt(seen, images);
         lives.relate(seen);
+        lives.begun = lives.begun(seen, images);
         lives.tell_former(seen);
         for twins in lives.by_seed.values().filter(|twins| twins.len() > 1) {
             for index in twins {
@@ -173,6 +135,42 @@ impl Lives {
         }
         lives.tabulate();
         lives
+    }
+
+    /// Gives a segment without a header the log of the `MARK` beside it, if its name and its link say that it lies where that
+    /// begins, and no header there is another log's.
+    fn adopt(&mut self, seen: &Seen, images: &[Image]) {
+        let directory = |image: u16| images.get(usize::from(image)).and_then(|image| image.path.parent());
+        let headed: HashSet<_> = seen.headers.iter().map(|found| (found.image, found.at)).collect();
+        for link in seen.links.iter().filter(|link| link.at == u64::from(BLOCK) && !headed.contains(&(link.image, 0))) {
+            let name = images.get(usize::from(link.image)).and_then(|image| image.base);
+            let is_here = |image: u16| directory(image) == directory(link.image);
+            let fits = |mark: &Mark| mark.front > 0 && Some(mark.front) == name && link.link.front <= mark.front;
+            let beside = seen.marks.iter().filter(|(file, _)| file.is_some_and(is_here));
+            let Some((_, Mark { log_id, .. })) = beside.filter(|(_, mark)| fits(mark)).last() else { continue };
+            if seen.headers.iter().any(|found| is_here(found.image) && found.header.log_id != *log_id) {
+                continue;
+            }
+            if let Some(life) = self.owner(link).and_then(|own| self.all.get_mut(own)).filter(|life| life.base == name)
+            {
+                life.family = life.family.or(Some(Family::Id(*log_id)));
+            }
+        }
+    }
+
+    /// Files that by their names are what their headers tell of, and begin with the link of that, or are of no use yet by what
+    /// `MARK` says.
+    fn begun(&self, seen: &Seen, images: &[Image]) -> HashSet<u16> {
+        let linked = seen.links.iter().filter(|link| link.at == u64::from(BLOCK));
+        let linked: HashSet<_> = linked.map(|link| (link.image, link.seed)).collect();
+        let is_begun = |found: &&SeenHeader| {
+            let name = images.get(usize::from(found.image)).and_then(|image| image.base);
+            let past = self.pasts.get(&Family::Id(found.header.log_id));
+            let is_free = || past.is_some_and(|past| past.is_marked && past.durable <= found.header.base);
+            let is_own = found.at == 0 && name == Some(found.header.base);
+            is_own && (linked.contains(&(found.image, found.seed)) || is_free())
+        };
+        seen.headers.iter().filter(is_begun).map(|found| found.image).collect()
     }
 
     /// Tells of which segments the file is another's by now: those of no log that is known, behind another's header, and
@@ -341,6 +339,7 @@ impl Lives {
             let past = self.pasts.entry(Family::Id(mark.log_id)).or_default();
             past.front = past.front.max(mark.front);
             past.durable = past.durable.max(mark.synced);
+            past.shown = past.shown.max(mark.shown);
             past.slots |= 1 << (mark.sequence & 1);
             past.is_marked = past.slots == 0b11;
             past.mark = past.mark.or(*image);
@@ -373,6 +372,12 @@ impl Lives {
         let is_old = life.is_former || life.is_nameless() && self.pasts.values().any(is_below);
         let mut homes = self.homes.iter().filter(|(.., life)| *life == index);
         is_old && !self.moving.is_empty() && homes.all(|(image, ..)| self.moving.contains(image))
+    }
+
+    /// Whether all that is found of a life is what files held before they were used again: that is no log.
+    pub(super) fn is_left_over(&self, life: &Life, frames: &[Frame]) -> bool {
+        let is_behind = |frame: &Frame| frame.at == u64::from(frame.offset) && self.begun.contains(&frame.image);
+        life.is_former && life.is_nameless() && frames.iter().all(is_behind)
     }
 
     /// Whether a segment without a record was only begun: what was to be in it is not the log's.

@@ -18,6 +18,7 @@ mod join;
 mod live;
 mod lives;
 mod meter;
+mod past;
 mod reckoning;
 mod survey;
 mod unmet;

@@ -6,7 +6,8 @@ use crate::recovery::words::{UNSURE, hex};
 
 use super::SalvagedLog;
 use super::hunt::{Frame, MORE};
-use super::lives::{Family, Life, Past};
+use super::lives::{Family, Life};
+use super::past::Past;
 
 /// What the frames make.
 #[derive(Default)]
@@ -327,7 +328,9 @@ impl<'a> Reckoning<'a> {
         let is_cut = durable > self.reach.max(self.past.front) && !is_only_link;
         // Where the newest segment breaks off that is told already.
         self.log.damaged += u64::from(is_cut && durable > self.torn_to);
-        if is_cut || self.is_open || self.is_untold {
+        // A power cut takes what was only shown; so does who removes a file.
+        let is_shown = self.past.settled.is_none() && self.past.shown > self.reach.max(self.durable);
+        if is_cut || is_shown || self.is_open || self.is_untold {
             self.log.lost_records = None;
         }
         self.log.frames = frames;
@@ -335,6 +338,10 @@ impl<'a> Reckoning<'a> {
             self.log.unmarked = !self.past.is_marked;
             let torn =
                 self.torn.filter(|lsn| *lsn >= durable && !self.past.is_late(*lsn) && !self.past.is_cut_off(*lsn));
+            let shown = Some(self.past.shown).filter(|_| is_shown && !is_cut);
+            let what = "that they were durable nothing says";
+            told.notes
+                .extend(shown.map(|lsn| format!("{}: readers saw records up to LSN {lsn}; {what}", self.log.name)));
             told.notes.extend(torn.map(|lsn| format!("{}: torn tail at LSN {lsn}, {UNSURE}", self.log.name)));
             told.reaches.extend(self.log.log_id.is_none().then_some((told.logs.len(), self.reach)));
             told.logs.push(self.log);

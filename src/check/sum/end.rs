@@ -54,6 +54,7 @@ impl Sum<'_> {
         if let Some(newest) = newest.filter(|_| self.gone.is_none()) {
             self.cut_newest(newest);
         }
+        self.report.notes.extend(plan.survey.note_of_shown(self.end));
         // Whatever else opening refuses.
         let is_told = |name: &str| self.report.faults.iter().any(|fault| fault.segment == *name);
         // That all is gone from the front on.
@@ -80,8 +81,9 @@ impl Sum<'_> {
             if is_unread && !is_blank && found.length > u64::from(BLOCK) {
                 what = format!("{what}; {}", words::UNKNOWN);
             }
-            // Where MARK is another log's, this may be what is left of the log that belongs here.
-            let is_sure = is_blank && lost_bytes == 0 && !self.plan.survey.foreign_mark;
+            // It may have held what was only shown; and where MARK is another log's, this may be what is left of the log that belongs here.
+            let is_shown = self.plan.survey.mark.is_some_and(|mark| mark.shown > found.base);
+            let is_sure = is_blank && lost_bytes == 0 && !is_shown && !self.plan.survey.foreign_mark;
             let lost_records = is_sure.then_some(0);
             let fault = Fault::at(&found.name, found.base, 0, what);
             self.report.faults.push(Fault { lost_bytes, lost_records, ..fault });
