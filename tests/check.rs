@@ -514,7 +514,7 @@ fn a_live_log_has_no_faults() {
 fn what_is_cleaned_before_any_of_it_is_read_is_said_to_be_removed() {
     let dir = tempfile::tempdir().unwrap();
     let wal = small().open(dir.path()).unwrap();
-    let mut go_on = || {
+    let go_on = || {
         (0..3).for_each(|n| _ = wal.append(&payload(n)).unwrap().wait().unwrap());
         wal.rotate().unwrap();
         wal.clean_before_lsn(Lsn::MAX).unwrap().first

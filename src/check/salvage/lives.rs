@@ -146,8 +146,8 @@ impl Lives {
             let name = images.get(usize::from(link.image)).and_then(|image| image.base);
             let is_here = |image: u16| directory(image) == directory(link.image);
             let fits = |mark: &Mark| mark.front > 0 && Some(mark.front) == name && link.link.front <= mark.front;
-            let beside = seen.marks.iter().filter(|(file, _)| file.is_some_and(is_here));
-            let Some((_, Mark { log_id, .. })) = beside.filter(|(_, mark)| fits(mark)).last() else { continue };
+            let mut beside = seen.marks.iter().filter(|(file, _)| file.is_some_and(is_here));
+            let Some((_, Mark { log_id, .. })) = beside.find(|(_, mark)| fits(mark)) else { continue };
             if seen.headers.iter().any(|found| is_here(found.image) && found.header.log_id != *log_id) {
                 continue;
             }
