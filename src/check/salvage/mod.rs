@@ -237,8 +237,8 @@ fn hunt<'i>(images: &'i [Image], lives: &mut Lives, meter: &mut Meter<'_>) -> Re
         let found = finds.frames.get(before..).unwrap_or_default();
         let may_be_one = image.length <= lives.longest || found.iter().all(|frame| frame.at == u64::from(frame.offset));
         let is_open = may_be_one && life.is_none_or(|life| !lives.is_sure(image, life));
-        // What frames of another file agreed on may be this one's, seen from elsewhere.
         let seeds = if is_open {
+            // What frames of another file agreed on may be this one's, seen from elsewhere.
             let known = finds.known(before, lives, told, image);
             agreed_seeds(&Source { image, file: &*file }, &known).map_err(|e| Error::io("read", &image.path, e))?
         } else {

@@ -81,7 +81,7 @@ impl Sum<'_> {
             if is_unread && !is_blank && found.length > u64::from(BLOCK) {
                 what = format!("{what}; {}", words::UNKNOWN);
             }
-            // It may have held what was only shown; and where MARK is another log's, this may be what is left of the log that belongs here.
+            // It may have held what was only shown; or be what is left of the log that belongs here, where MARK is another's.
             let is_shown = self.plan.survey.mark.is_some_and(|mark| mark.shown > found.base);
             let is_sure = is_blank && lost_bytes == 0 && !is_shown && !self.plan.survey.foreign_mark;
             let lost_records = is_sure.then_some(0);
