@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use seawall::{Durability, ErrorKind, Kind, Lsn, Options, Wal, Why};
+use seawall::{BatchTime, Durability, ErrorKind, Kind, Lsn, Options, Wal, Why};
 
 fn small() -> Options {
     Options::new().segment_size(16 << 10)
@@ -206,6 +206,25 @@ fn threads_share_syncs_and_keep_their_order() {
     }
     assert_eq!(next, [300; 8]);
     assert!(wal.stats().syncs <= 600, "{:?}", wal.stats());
+}
+
+#[test]
+fn a_clean_by_batch_time_says_why_what_lies_behind_a_later_time_stays() {
+    let kept = |segments: &[&[u64]], before: u64| {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = small().open(dir.path()).unwrap();
+        for times in segments {
+            times.iter().for_each(|time| _ = wal.at(*time).append(b"x").unwrap().wait().unwrap());
+            wal.rotate().unwrap();
+        }
+        wal.at(9).append(b"newest").unwrap().wait().unwrap();
+        let cleaned = wal.clean_before_batch_time(before).unwrap();
+        cleaned.kept.into_iter().map(|kept| kept.why).collect::<Vec<_>>()
+    };
+    let [five, six] = [5, 6].map(|time| Why::BatchTime(BatchTime(time)));
+    assert_eq!(kept(&[&[5, 5], &[6, 2], &[7]], 5), [five, six.clone()]);
+    assert_eq!(kept(&[&[5], &[7]], 5), []);
+    assert_eq!(kept(&[&[4, 6], &[7]], 5), [six]);
 }
 
 #[test]

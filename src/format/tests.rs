@@ -14,6 +14,8 @@ fn frame_of_the_specification() {
     assert_eq!(header.encode(seed, offset), expected);
     assert_eq!(FrameHeader::decode(&expected, seed, offset), Some(header));
     assert_eq!(header.claim(65536 + 4096), Some(65536));
+    assert_eq!(header.claiming().claim(65536 + 4096), Some(65536 + 4096));
+    assert_eq!(FrameHeader::unclaimed(FrameKind::Record, 5, 7, 0).claim(65536 + 4096), None);
 }
 
 #[test]
@@ -53,6 +55,21 @@ fn a_newer_header_is_not_a_damaged_one() {
     let checksum = header_checksum(&bytes).unwrap();
     bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
     assert!(Header::decode(&bytes).is_ok(), "a compatible feature is none of our business");
+}
+
+/// Whatever their checksum says.
+#[test]
+fn headers_of_what_no_segment_is_are_none() {
+    let unsound = [
+        Header { capacity: 12 << 10, ..HEADER_OF_A_LOG },
+        Header { capacity: (1 << 30) + 4096, ..HEADER_OF_A_LOG },
+        Header { capacity: 16384 + 512, ..HEADER_OF_A_LOG },
+        Header { base: 65536 + 512, ..HEADER_OF_A_LOG },
+        Header { base: u64::MAX - 4095, ..HEADER_OF_A_LOG },
+    ];
+    for header in unsound {
+        assert_eq!(Header::decode(&header.encode().0), Err(BadHeader::Bad), "{header:?}");
+    }
 }
 
 #[test]
@@ -155,6 +172,17 @@ fn names_are_strict() {
         "",
     ] {
         assert_eq!(segment_base(name), None, "{name}");
+    }
+    for (name, before) in [
+        ("MARK.aside", Some("MARK")),
+        ("MARK.aside.3", Some("MARK")),
+        ("00000000000067108864.wal.aside", Some("00000000000067108864.wal")),
+        ("MARK", None),
+        ("NOTES.aside", None),
+        ("MARK.aside.x", None),
+        ("MARK.aside3", None),
+    ] {
+        assert_eq!(aside_of(name), before, "{name}");
     }
 }
 
