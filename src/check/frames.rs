@@ -12,6 +12,7 @@ use crate::format::{BLOCK, FrameHeader, FrameKind, frame_size};
 use crate::lsn::{BatchTime, Lsn};
 use crate::progress::Progress;
 use crate::record::{Kind, Record};
+use crate::recovery::words;
 use crate::storage::Storage;
 
 use super::Fault;
@@ -368,8 +369,11 @@ impl Frames {
     /// What lies beyond the end is nobody's to make durable where a writer does so.
     fn leave_to_writer(&mut self) -> Result<()> {
         let before = self.examined.plan.survey.claim();
-        if self.unproven > 0 && self.subject.claim()?.is_some_and(|now| now > before) {
+        let is_torn = |note: &String| note.starts_with(words::TORN);
+        let notes = &mut self.examined.report.notes;
+        if (self.unproven > 0 || notes.iter().any(is_torn)) && self.subject.claim()?.is_some_and(|now| now > before) {
             self.unproven = 0;
+            notes.retain(|note| !is_torn(note));
         }
         Ok(())
     }

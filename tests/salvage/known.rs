@@ -186,6 +186,39 @@ fn what_is_left_in_files_that_are_used_again_is_no_log_with_a_loss() {
     assert!(found.notes.iter().any(|note| note.contains("before they were used again")), "{found:?}");
 }
 
+/// A prepared file under another name, or under none, is one all the same; but not where only the page of its header lies
+/// over the newest segment's.
+#[test]
+fn what_a_prepared_file_held_is_no_log_whatever_its_name_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
+    for n in 0..90_u8 {
+        let lsn = wal.append(&[n; 900]).unwrap().wait().unwrap();
+        if n % 30 == 29 {
+            wal.clean_before_lsn(lsn).unwrap();
+        }
+    }
+    wal.prepare().unwrap();
+    let last: Vec<_> = wal.read(..).unwrap().map(|record| made::Made::from(record.unwrap())).collect();
+    let copy = tempfile::tempdir().unwrap();
+    made::copy(dir.path(), copy.path());
+    let paths = segments(copy.path());
+    let newest = paths.iter().rposition(|path| made::base(path) < last.last().unwrap().lsn.0).unwrap();
+    assert!(fs::read(&paths[newest + 1]).unwrap()[4096..].iter().any(|byte| *byte > 0), "a file is used again");
+    for (number, path) in paths.iter().enumerate() {
+        fs::rename(path, copy.path().join(format!("f{number}"))).unwrap();
+    }
+    let found = salvaged(&[copy.path()]);
+    assert!(made::read(&found, lone(&found)).ends_with(&last) && found.is_whole(), "{found:?}");
+    let [newest, prepared] = [newest, newest + 1].map(|number| copy.path().join(format!("f{number}")));
+    let (own, other) = (fs::read(&newest).unwrap(), fs::read(prepared).unwrap());
+    fs::write(newest, [&other[..4096], &own[4096..]].concat()).unwrap();
+    let found = salvaged(&[copy.path()]);
+    let read: Vec<_> = found.logs().iter().flat_map(|told| made::read(&found, told)).collect();
+    let is_there = |record: &made::Made| read.iter().any(|other| other.payload == record.payload);
+    assert!(last.iter().all(is_there) && !found.is_whole(), "{found:?}");
+}
+
 /// What was cleaned was taken for the log, and the live segment for another without a name.
 #[test]
 fn a_front_without_its_header_is_the_log_of_the_mark_beside_it() {
@@ -193,27 +226,35 @@ fn a_front_without_its_header_is_the_log_of_the_mark_beside_it() {
     let wal = Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
     let mut front = seawall::Lsn(0);
     for n in 0..90_u8 {
-        let lsn = wal.append(&[n; 900]).unwrap().wait().unwrap();
-        // Spares stay, and the file of the predecessor is used again.
+        wal.append(&[n; 900]).unwrap().wait().unwrap();
         if n % 30 == 29 {
             wal.rotate().unwrap();
             wal.append(&[n; 9]).unwrap().wait().unwrap();
-            front = wal.clean_before_lsn(lsn).unwrap().first;
+            front = wal.clean_before_lsn(seawall::Lsn::MAX).unwrap().first;
         }
     }
     let last: Vec<_> = wal.read(..).unwrap().map(|record| made::Made::from(record.unwrap())).collect();
     let copy = tempfile::tempdir().unwrap();
     made::copy(dir.path(), copy.path());
-    let path = segments(copy.path()).into_iter().find(|path| made::base(path) == front.0).unwrap();
-    let bytes = fs::read(&path).unwrap();
-    fs::write(&path, [&[0; 4096], &bytes[4096..]].concat()).unwrap();
+    let mut below = segments(copy.path());
+    below.retain(|path| made::base(path) <= front.0);
+    let [.., spare, before, path] = &*below else { panic!("{below:?}") };
+    // As if its file were used again: no header that is left is that of a neighbour.
+    fs::remove_file(before).unwrap();
+    assert!(spare.exists() && made::base(path) == front.0);
+    let bytes = fs::read(path).unwrap();
+    fs::write(path, [&[0; 4096], &bytes[4096..]].concat()).unwrap();
     let found = salvaged(&[copy.path()]);
-    let read = made::read(&found, lone(&found));
-    assert!(read.ends_with(&last) && read.len() > last.len() && found.is_whole(), "{found:?}");
+    // Beside it, what that file held before, which may be any log's: the file has no header.
+    let named = found.logs().iter().find(|log| log.log_id == Some(wal.log_id())).unwrap();
+    let read = made::read(&found, named);
+    assert!(read.ends_with(&last) && read.len() > last.len() && named.is_whole(), "{found:?}");
     // Beside another log's files nobody knows.
     let other = Log::of(84, 5, 16 << 10, 100);
     let path = segments(other.dir()).remove(0);
     fs::copy(&path, copy.path().join("00000000000099999744.wal")).unwrap();
     let found = salvaged(&[copy.path()]);
-    assert!(found.logs().iter().any(|log| log.log_id.is_none()), "{found:?}");
+    let holds = |log: &&_| made::read(&found, log).iter().any(|made| made.payload == last[0].payload);
+    let holding = found.logs().iter().find(holds).unwrap();
+    assert_eq!(holding.log_id, None, "{found:?}");
 }

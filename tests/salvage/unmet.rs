@@ -202,6 +202,21 @@ fn whether_records_are_missing_that_were_only_shown_cannot_be_told() {
     }
 }
 
+/// One that is damaged below where readers saw others was passed over in silence, and so in the new log.
+#[test]
+fn a_damaged_record_that_was_only_shown_is_not_said_to_miss_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Options::new().durability(Durability::Os).open(dir.path()).unwrap();
+    let lsns: Vec<_> = (0..20_u8).map(|n| wal.append(&[n; 300]).unwrap().wait().unwrap()).collect();
+    let killed = tempfile::tempdir().unwrap();
+    made::copy(dir.path(), killed.path());
+    assert!(salvaged(&[killed.path()]).is_whole());
+    flip(&segments(killed.path())[0], lsns[17].0 as usize + 26);
+    let found = salvaged(&[killed.path()]);
+    assert_eq!((lone(&found).lost_records, lone(&found).records, found.is_whole()), (None, 19, false), "{found:?}");
+    assert!(found.notes.iter().any(|note| note.contains("readers saw records up to LSN")), "{found:?}");
+}
+
 fn holds_frames(path: &Path) -> bool {
     fs::read(path).unwrap()[4096..].iter().any(|byte| *byte != 0)
 }

@@ -40,7 +40,7 @@ pub struct Arguments {
     redact: bool,
     /// Tell what was written as one JSON object: records, batches, parts (batches of which a
     /// part is there, its records written each on its own), damaged (places passed over), removed (places in
-    /// the middle where a writer cleaned records away first), unproven (valid records at the end that were left out,
+    /// the middle where a writer cleaned records away first, or 1 if it cleaned all), unproven (valid records at the end that were left out,
     /// for nothing says that they are durable), end (LSN in the new log)
     #[arg(long)]
     json: bool,
@@ -52,8 +52,8 @@ const EXAMPLES: &str = "Examples:
   seawall export 00000000000067108864.wal.aside --out /tmp/saved
 
 Exit codes: 0 all of that was written, be it past damage that costs no record, 1 usage or I/O, 3 written, but
-for what is lost by damage, or was cleaned away in the middle meanwhile (what and where stands on standard error), 4 the
-new log is locked, 5 written by a newer version.";
+for what is lost by damage, or was cleaned away in the middle meanwhile, or all of it (what and where stands on standard
+error), 4 the new log is locked, 5 written by a newer version.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
@@ -80,7 +80,7 @@ fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> 
     let to = arguments.to.map_or(Lsn::MAX, Lsn);
     let meter = Meter::new(arguments.json);
     let mut export = Anew::new(&wal, arguments.redact);
-    let (mut damaged, mut lost, mut removed, mut first) = (0, false, 0, None);
+    let (mut damaged, mut lost, mut removed, mut first, mut is_late) = (0, false, 0, None, false);
     while let Some(item) = frames.next() {
         match item? {
             Item::Record(record) if record.lsn >= to => break,
@@ -98,6 +98,7 @@ fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> 
             Item::Removed { from, .. } if from >= to => break,
             // The new log begins behind it.
             Item::Removed { from, first } if export.is_empty() => {
+                is_late = true;
                 meter.say(format_args!("note: {}", out::removed(from, first)));
             }
             Item::Removed { from, first } => {
@@ -118,7 +119,9 @@ fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> 
     let end = wal.sync()?;
     wal.close()?;
     if records == 0 {
-        out::warn(format_args!("note: no record lies in what was asked for; {} is empty", arguments.out.display()));
+        let what = if is_late { "all was cleaned before it was read" } else { "no record lies in what was asked for" };
+        out::warn(format_args!("note: {what}; {} is empty", arguments.out.display()));
+        removed += u64::from(is_late);
     }
     if arguments.json {
         let told = json!({

@@ -65,19 +65,28 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
         Ok(view) => view,
         Err(error) => return refused(arguments, error, out),
     };
-    let end = view.durable_lsn();
+    let ranges = view.split(usize::MAX);
+    let end = ranges.last().map_or(view.durable_lsn(), |range| range.end);
     let find = |range: &Range<Lsn>, tick: &dyn Fn(u64, Lsn)| match count(&view, range, tick) {
         Err(e) if matches!(e.kind(), ErrorKind::Damage(_)) => sound(&arguments.dir, range, tick),
         counted => counted,
     };
-    let (to, damaged) = match Last::find(view.split(usize::MAX), arguments, find)? {
+    let (last, mut is_overtaken) = Last::find(ranges, arguments, find)?;
+    // All was cleaned before the segments were listed.
+    is_overtaken |= last.is_none() && arguments.records > 0 && view.durable_lsn() > end;
+    let (to, damaged) = match last {
         Some(last) => {
-            let (frames, damaged) = last.write(arguments, end, out)?;
+            let expected = last.expected;
+            let Written { frames, damaged, records } = last.write(arguments, end, out)?;
+            is_overtaken |= records < expected;
             (end.min(frames.end()), damaged)
         }
         None => (end, None),
     };
     out.flush()?;
+    if is_overtaken && out.is_read() {
+        out::warn(format_args!("overtaken: of the last records some were cleaned before they were read"));
+    }
     failure::tell_ways(&arguments.dir, damaged);
     if arguments.follow {
         follow(&view, to, form, out)?;
@@ -97,9 +106,10 @@ fn refused(arguments: &Arguments, error: Error, out: &mut Out) -> anyhow::Result
     bases.sort_unstable();
     let ends = bases.iter().skip(1).copied().chain([end]);
     let ranges = bases.iter().copied().zip(ends).map(|(from, to)| from..to).collect();
-    let damaged = match Last::find(ranges, arguments, |range, tick| sound(&arguments.dir, range, tick))? {
+    let (last, _) = Last::find(ranges, arguments, |range, tick| sound(&arguments.dir, range, tick))?;
+    let damaged = match last {
         Some(last) => {
-            let (frames, damaged) = last.write(arguments, end, out)?;
+            let Written { frames, damaged, .. } = last.write(arguments, end, out)?;
             out.flush()?;
             out::notes(&frames);
             damaged
@@ -121,19 +131,27 @@ fn refused(arguments: &Arguments, error: Error, out: &mut Out) -> anyhow::Result
 struct Last {
     segment: Range<Lsn>,
     before: u64,
+    expected: u64,
+}
+
+/// What was read to write the last records out, the first damage there, and how many records were written.
+struct Written {
+    frames: Frames,
+    damaged: Option<Lsn>,
+    records: u64,
 }
 
 impl Last {
     /// Counts back through as few segments as hold them. None is kept meanwhile, for they may be any number. `None`: there
-    /// are none. Those that are cleaned meanwhile are not among them.
+    /// are none. Also tells whether some of them were cleaned meanwhile.
     fn find(
         ranges: Vec<Range<Lsn>>,
         arguments: &Arguments,
         count: impl Fn(&Range<Lsn>, &dyn Fn(u64, Lsn)) -> seawall::Result<u64>,
-    ) -> anyhow::Result<Option<Last>> {
+    ) -> anyhow::Result<(Option<Last>, bool)> {
         let meter = Meter::new(arguments.json);
         let (wanted, begun) = (arguments.records, Instant::now());
-        let (mut last, mut found, mut bytes) = (None, 0, 0);
+        let (mut last, mut found, mut bytes, mut is_overtaken) = (None, 0, 0, false);
         for range in ranges.into_iter().rev() {
             if found >= wanted {
                 break;
@@ -143,18 +161,22 @@ impl Last {
                 meter.tick(|| progress(read, found + count, wanted, begun.elapsed()));
             };
             found += match count(&range, &tick) {
-                Err(e) if matches!(e.kind(), ErrorKind::Removed { .. }) => break,
+                Err(e) if matches!(e.kind(), ErrorKind::Removed { .. }) => {
+                    is_overtaken = true;
+                    break;
+                }
                 counted => counted?,
             };
             bytes += range.end.0 - range.start.0;
-            last = Some(Last { segment: range, before: found.saturating_sub(wanted) });
+            last = Some(Last { segment: range, before: found.saturating_sub(wanted), expected: found.min(wanted) });
         }
-        Ok(last)
+        Ok((last, is_overtaken))
     }
 
-    /// Writes them out up to `end`, past damage. Gives of what, and the first damage there.
-    fn write(self, arguments: &Arguments, end: Lsn, out: &mut Out) -> anyhow::Result<(Frames, Option<Lsn>)> {
-        let Last { segment, mut before } = self;
+    /// Writes them out up to `end`, past damage.
+    fn write(self, arguments: &Arguments, end: Lsn, out: &mut Out) -> anyhow::Result<Written> {
+        let Last { segment, mut before, .. } = self;
+        let mut records = 0;
         let mut frames = check::frames(&arguments.dir)?.starting_at(segment.start);
         let form = Form::of(arguments.json, arguments.hex);
         // All that are before may be cleaned by now.
@@ -164,9 +186,12 @@ impl Last {
                 false
             }
             Met::Damage(fault) => before == 0 || fault.lsn >= segment.end,
-            Met::Record(..) => true,
+            Met::Record(..) => {
+                records += 1;
+                true
+            }
         })?;
-        Ok((frames, damaged))
+        Ok(Written { frames, damaged, records })
     }
 }
 

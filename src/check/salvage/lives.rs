@@ -6,11 +6,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::format::{BLOCK, CAPACITY, FRAME, Link, Mark, NO_BASE};
 
-use super::super::repair::JUMP;
 use super::hunt::Frame;
 use super::image::Image;
 use super::past::Past;
-use super::survey::{SECTOR, Seen, SeenHeader, SeenLink};
+use super::survey::{SECTOR, Seen, SeenHeader, SeenLink, by_name};
 
 /// Which log a segment belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +66,15 @@ impl Life {
     }
 }
 
+/// A file that is used again, or made ready for that.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    /// Not only the page of its header may be another file's.
+    is_sure: bool,
+    /// Of the log that it is of now.
+    front: u64,
+}
+
 /// All lives, and a table of their seeds.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
@@ -82,7 +90,7 @@ pub(super) struct Lives {
     /// Files whose names say that they were never done.
     unmade: HashSet<u16>,
     /// Files that are used again: all else that lies in them is what they held before.
-    begun: HashSet<u16>,
+    begun: HashMap<u16, Begun>,
     /// Files of the directories whose logs a writer goes on with.
     pub(super) moving: HashSet<u16>,
     /// For each key the seeds that have it.
@@ -158,19 +166,27 @@ impl Lives {
         }
     }
 
-    /// Files that by their names are what their headers tell of, and begin with the link of that, or are of no use yet by what
-    /// `MARK` says.
-    fn begun(&self, seen: &Seen, images: &[Image]) -> HashSet<u16> {
+    /// Files that are what their headers tell of, for they begin with the link of that; or, by what `MARK` says, of no use
+    /// yet, be it that only their names are others', where the segment is known in which that ends.
+    fn begun(&self, seen: &Seen, images: &[Image]) -> HashMap<u16, Begun> {
         let linked = seen.links.iter().filter(|link| link.at == u64::from(BLOCK));
         let linked: HashSet<_> = linked.map(|link| (link.image, link.seed)).collect();
-        let is_begun = |found: &&SeenHeader| {
+        let begun = |found: &SeenHeader| {
             let name = images.get(usize::from(found.image)).and_then(|image| image.base);
-            let past = self.pasts.get(&Family::Id(found.header.log_id));
-            let is_free = || past.is_some_and(|past| past.is_marked && past.durable <= found.header.base);
-            let is_own = found.at == 0 && name == Some(found.header.base);
-            is_own && (linked.contains(&(found.image, found.seed)) || is_free())
+            let family = Family::Id(found.header.log_id);
+            let past = self.pasts.get(&family);
+            let durable = past.filter(|past| past.is_marked).map_or(0, |past| past.durable);
+            let is_free = (1..=found.header.base).contains(&durable) && self.ends_in_known(family, durable);
+            let is_sure = linked.contains(&(found.image, found.seed)) || is_free && name == Some(found.header.base);
+            let front = past.map_or(0, |past| past.front);
+            (found.at == 0 && (is_sure || is_free)).then_some((found.image, Begun { is_sure, front }))
         };
-        seen.headers.iter().filter(is_begun).map(|found| found.image).collect()
+        seen.headers.iter().filter_map(begun).collect()
+    }
+
+    fn ends_in_known(&self, family: Family, durable: u64) -> bool {
+        let holds = |life: &Life, base: u64| base < durable && durable <= base.saturating_add(life.size());
+        self.all.iter().any(|life| life.family() == family && life.base.is_some_and(|base| holds(life, base)))
     }
 
     /// Tells of which segments the file is another's by now: those of no log that is known, behind another's header, and
@@ -376,7 +392,9 @@ impl Lives {
 
     /// Whether all that is found of a life is what files held before they were used again: that is no log.
     pub(super) fn is_left_over(&self, life: &Life, frames: &[Frame]) -> bool {
-        let is_behind = |frame: &Frame| frame.at == u64::from(frame.offset) && self.begun.contains(&frame.image);
+        let is_cleaned = |begun: &Begun| begun.is_sure || life.base.is_none_or(|base| base < begun.front);
+        let is_behind =
+            |frame: &Frame| frame.at == u64::from(frame.offset) && self.begun.get(&frame.image).is_some_and(is_cleaned);
         life.is_former && life.is_nameless() && frames.iter().all(is_behind)
     }
 
@@ -459,26 +477,4 @@ fn number(index: usize) -> u32 {
 #[inline]
 fn key(seed: u32, bits: u32) -> usize {
     (seed.checked_shr(bits).unwrap_or(0) * SECTOR + seed % SECTOR) as usize
-}
-
-/// The base that the name of a file says, if its link says nothing else: a file may have been renamed, or made ready
-/// for its next life, and then the LSNs would be another segment's. `sizes`: what a segment may hold.
-fn by_name(image: &Image, seen: &SeenLink, sizes: &HashSet<u64>) -> Option<u64> {
-    let base = image.base.filter(|_| seen.at == u64::from(BLOCK))?;
-    let durable = seen.frame.claim(base.checked_add(u64::from(BLOCK))?);
-    let follows = match seen.link.prev_base {
-        NO_BASE => base == 0,
-        prev if prev < base && seen.link.prev_end <= base => {
-            // Rotations that ran ahead of the sync claim less than what they seal, or nothing. Within one life of the
-            // log a segment begins where the one before can hold no more.
-            let is_next = sizes.contains(&(base - prev));
-            // A repair goes on far above all others, and claims all before it.
-            let is_repaired = durable == base.checked_add(u64::from(BLOCK)) && base - seen.link.prev_end >= JUMP;
-            // When it was framed, nothing above what it seals was durable.
-            let is_own = |durable| durable <= seen.link.prev_end && (durable >= prev || is_next);
-            is_repaired || durable.map_or(is_next, is_own)
-        }
-        _ => false,
-    };
-    follows.then_some(base)
 }

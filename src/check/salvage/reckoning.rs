@@ -328,8 +328,9 @@ impl<'a> Reckoning<'a> {
         let is_cut = durable > self.reach.max(self.past.front) && !is_only_link;
         // Where the newest segment breaks off that is told already.
         self.log.damaged += u64::from(is_cut && durable > self.torn_to);
-        // A power cut takes what was only shown; so does who removes a file.
-        let is_shown = self.past.settled.is_none() && self.past.shown > self.reach.max(self.durable);
+        // A power cut takes what was only shown; so does who removes a file, or flips a bit.
+        let left = self.torn.unwrap_or(self.reach).max(self.durable);
+        let is_shown = self.past.settled.is_none() && self.past.shown > left;
         if is_cut || is_shown || self.is_open || self.is_untold {
             self.log.lost_records = None;
         }

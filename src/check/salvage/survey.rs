@@ -1,16 +1,19 @@
 //! The first reading of a source: its checksums, and at each sector a header, a link or MARK.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::slice;
 
 use crc32fast::Hasher;
 
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_LEN, MARK_SLOT, Mark, sum};
+use crate::format::{
+    BLOCK, BadHeader, FRAME, FrameHeader, FrameKind, Header, Link, MARK_LEN, MARK_SLOT, Mark, NO_BASE, sum,
+};
 use crate::recovery::missing;
 use crate::storage::File;
 
+use super::super::repair::JUMP;
 use super::Meter;
 use super::hunt::{Source, agreed_seed};
 use super::image::{CHUNK, Files, Image, read_past};
@@ -212,6 +215,28 @@ fn link(frame: &[u8; FRAME as usize], bytes: &[u8], is_known: bool) -> Option<(u
         Link::decode(&is_known.then(|| mended_payload(payload, header.sum))??)?
     };
     Some((FrameHeader::seed_xor_offset(frame) ^ BLOCK, header, link))
+}
+
+/// The base that the name of a file says, if its link says nothing else: a file may have been renamed, or made ready
+/// for its next life, and then the LSNs would be another segment's. `sizes`: what a segment may hold.
+pub(super) fn by_name(image: &Image, seen: &SeenLink, sizes: &HashSet<u64>) -> Option<u64> {
+    let base = image.base.filter(|_| seen.at == u64::from(BLOCK))?;
+    let durable = seen.frame.claim(base.checked_add(u64::from(BLOCK))?);
+    let follows = match seen.link.prev_base {
+        NO_BASE => base == 0,
+        prev if prev < base && seen.link.prev_end <= base => {
+            // Rotations that ran ahead of the sync claim less than what they seal, or nothing. Within one life of the
+            // log a segment begins where the one before can hold no more.
+            let is_next = sizes.contains(&(base - prev));
+            // A repair goes on far above all others, and claims all before it.
+            let is_repaired = durable == base.checked_add(u64::from(BLOCK)) && base - seen.link.prev_end >= JUMP;
+            // When it was framed, nothing above what it seals was durable.
+            let is_own = |durable| durable <= seen.link.prev_end && (durable >= prev || is_next);
+            is_repaired || durable.map_or(is_next, is_own)
+        }
+        _ => false,
+    };
+    follows.then_some(base)
 }
 
 #[cfg(test)]

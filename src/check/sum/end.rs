@@ -24,8 +24,8 @@ impl Sum<'_> {
         if let Some(beyond) = self.torn {
             let above: u64 = self.walks.iter().skip(index + 1).flatten().map(|walked| walked.found.records).sum();
             let (end, beyond) = (self.end, plural(beyond + above, "valid record"));
-            let what = words::UNSURE;
-            self.report.notes.push(format!("torn tail at LSN {end}, {what}; beyond it: {beyond}"));
+            let (torn, what) = (words::TORN, words::UNSURE);
+            self.report.notes.push(format!("{torn} {end}, {what}; beyond it: {beyond}"));
         }
         let later = self.pieces.len() - n - 1;
         if later > 0 {
