@@ -221,6 +221,40 @@ fn what_it_was_overtaken_by_is_said_and_it_goes_on() {
     assert!(line.starts_with("overtaken: ") && line.contains(&cleaned.first.to_string()), "{line}");
 }
 
+/// It wrote out fewer, or none, and said nothing.
+#[test]
+fn the_last_records_of_a_writer_that_cleans_them_are_shown_or_said_to_be_cleaned() {
+    let temp = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_size(64 << 10).durability(seawall::Durability::Os);
+    let wal = options.open(temp.path()).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let append = || {
+        for n in 0.. {
+            let lsn = wal.append(&[7; 40]).unwrap().wait().unwrap();
+            if n % 64 == 0 {
+                wal.clean_before_lsn(Lsn(lsn.0.saturating_sub(128 << 10))).unwrap();
+            }
+            if n > 5000 && done.load(std::sync::atomic::Ordering::Relaxed) {
+                break;
+            }
+        }
+    };
+    let missing = std::thread::scope(|scope| {
+        scope.spawn(append);
+        while wal.durable_lsn() < Lsn(256 << 10) {
+            std::thread::yield_now();
+        }
+        let look = |_| {
+            let output = seawall(&["tail", "--json", "-n", "300", text(temp.path())]);
+            (lines(&output).len() < 300 && !said(&output).contains("overtaken")).then(|| said(&output))
+        };
+        let missing: Vec<_> = (0..100).filter_map(look).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        missing
+    });
+    assert_eq!(missing, Vec::<String>::new());
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_it_in_order() {
     goes_away(false);

@@ -66,8 +66,8 @@ use survey::{Seen, survey};
 /// What is shown was written as it is shown, by its two checksums. They are no signature: whoever can read a log can
 /// append a payload that looks like frames of the log, and these are shown if the frame around them is damaged, or if
 /// they lie in a file of their own. A log that was stored as payloads of another is found in an image as the log that
-/// it is. An image has no names: what a repair had only begun passes there for the log's, and what was appended since for
-/// cut off. And if it is fragmented, a lone piece of a segment of which nothing else is left may pass for a missing piece
+/// it is. An image has no names: what a repair had only begun passes there for the log's, what was appended since for
+/// cut off, and what a file held before it was used again for a log without a name. And if it is fragmented, a lone piece of a segment of which nothing else is left may pass for a missing piece
 /// of another: for segments of 64 MiB, once in some 2^18 such pairs.
 ///
 /// Takes 24 bytes of memory for each frame that is found, copies included, up to three times as much while it runs, and
