@@ -88,20 +88,28 @@ impl Watched {
         logs.iter().any(|log| log.log_id == Some(self.mark.log_id) && log.records > log.cleaned)
     }
 
-    /// Where its log begins now, if somebody has gone on with it.
-    fn went_on(&self) -> Option<u64> {
+    /// Where its log begins now, if somebody has gone on with it, and its files.
+    fn went_on(&self) -> Option<(u64, Listing)> {
         let mark = newest(&self.directory)?;
-        let is_other = listing(&self.directory) != self.listing;
-        (mark.log_id == self.mark.log_id && is_other).then_some(mark.front)
+        let now = listing(&self.directory);
+        (mark.log_id == self.mark.log_id && now != self.listing).then_some((mark.front, now))
     }
 
     /// Takes into account that a writer went on with the log meanwhile, if one did, and says so.
     pub(super) fn allow_for(&self, images: &[Image], lives: &mut Lives) -> Option<String> {
-        let (front, settled) = (self.went_on()?, self.mark.synced);
-        lives.moving.extend((0..).zip(images).filter(|(_, image)| self.holds(image)).map(|(index, _)| index));
+        let ((front, now), settled) = (self.went_on()?, self.mark.synced);
+        for (index, image) in (0..).zip(images).filter(|(_, image)| self.holds(image)) {
+            lives.moving.insert(index);
+            let name = image.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if now.get(&name) != self.listing.get(&name) {
+                lives.written.insert(index);
+            }
+        }
         let past = lives.pasts.entry(Family::Id(self.mark.log_id)).or_default();
         past.front = past.front.max(front);
         past.settled = Some(settled.max(past.settled.unwrap_or(0)));
+        // The other slot was being written when it was read.
+        past.is_marked |= past.mark.is_some();
         Some(format!(
             "{}: a writer went on with the log meanwhile; what it wrote from LSN {settled} on is here as far as it was \
              met, and does not count as missing",

@@ -91,8 +91,9 @@ pub(super) struct Lives {
     unmade: HashSet<u16>,
     /// Files that are used again: all else that lies in them is what they held before.
     begun: HashMap<u16, Begun>,
-    /// Files of the directories whose logs a writer goes on with.
+    /// Files of the directories whose logs a writer goes on with, and those of them that it has written to meanwhile.
     pub(super) moving: HashSet<u16>,
+    pub(super) written: HashSet<u16>,
     /// For each key the seeds that have it.
     table: Vec<Vec<(u32, u32)>>,
     /// No offset has a bit from here on.
@@ -382,12 +383,16 @@ impl Lives {
         }
     }
 
-    /// Whether a writer took a segment away meanwhile: it begins another in its file.
+    /// Whether a writer took a segment away meanwhile: it begins another in its file, or is about to, and what is left of
+    /// that tells nothing.
     pub(super) fn is_taken(&self, index: u32, life: &Life) -> bool {
         let is_below = |past: &Past| past.settled.is_some() && life.base.is_some_and(|base| base < past.front);
         let is_old = life.is_former || life.is_nameless() && self.pasts.values().any(is_below);
-        let mut homes = self.homes.iter().filter(|(.., life)| *life == index);
-        is_old && !self.moving.is_empty() && homes.all(|(image, ..)| self.moving.contains(image))
+        let homes = || self.homes.iter().filter(|(.., life)| *life == index).map(|(image, ..)| image);
+        let is_moving = || homes().all(|image| self.moving.contains(image));
+        let is_left = life.is_nameless() && life.base.is_none();
+        let is_written = || homes().next().is_some() && homes().all(|image| self.written.contains(image));
+        !self.moving.is_empty() && (is_old && is_moving() || is_left && is_written())
     }
 
     /// Whether all that is found of a life is what files held before they were used again: that is no log.
