@@ -621,6 +621,32 @@ fn what_was_only_written_may_be_gone_after_a_power_cut() {
     assert!(verified().is_clean(), "{}", verified());
 }
 
+/// It was told although a writer had dropped it, and gone on.
+#[cfg(feature = "sim")]
+#[test]
+fn a_torn_tail_is_not_told_where_a_writer_has_gone_on() {
+    use seawall::check::frames_on;
+    use seawall::sim::Disk;
+    let disk = Disk::new(1);
+    let options = small().durability(seawall::Durability::Os);
+    let wal = options.open_on(disk.mount()).unwrap();
+    let lsns: Vec<_> = (0..9).map(|n| wal.append(&payload(n)).unwrap().wait().unwrap()).collect();
+    disk.kill();
+    drop(wal);
+    let name = disk.names().into_iter().find(|name| name.starts_with("00000000000000000000")).unwrap();
+    let mut bytes = disk.file(&name).unwrap();
+    bytes[lsns[6].0 as usize + 26] ^= 1;
+    disk.put(&name, bytes);
+    let told = |notes: &[String]| notes.iter().any(|note| note.starts_with("torn tail at LSN"));
+    let [mut idle, mut live] = [(); 2].map(|()| frames_on(disk.mount()).unwrap());
+    assert_eq!((idle.by_ref().count(), told(idle.notes())), (6, true));
+    let wal = options.open_on(disk.mount()).unwrap();
+    wal.append(b"after").unwrap().wait().unwrap();
+    wal.sync().unwrap();
+    live.by_ref().for_each(|item| _ = item.unwrap());
+    assert!(!told(live.notes()), "{:?}", live.notes());
+}
+
 /// What a wrong hand appended says nothing of the log.
 #[test]
 fn a_segment_longer_than_it_was_made_is_noted() {

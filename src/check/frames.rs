@@ -110,6 +110,8 @@ pub struct Frames {
     removed: Option<(Lsn, Lsn)>,
     /// Records in whole batches that are not shown.
     unproven: u64,
+    /// Nothing is left to read, but perhaps to yield.
+    ended: bool,
     done: bool,
 }
 
@@ -165,6 +167,7 @@ impl Frames {
             overtaken: None,
             removed: None,
             unproven: 0,
+            ended: false,
             done: false,
         })
     }
@@ -260,8 +263,10 @@ impl Frames {
                 if self.enter() {
                     continue;
                 }
-                self.miss_end()?;
-                self.leave_to_writer()?;
+                if !std::mem::replace(&mut self.ended, true) {
+                    self.miss_end()?;
+                    self.leave_to_writer()?;
+                }
                 return Ok(None);
             };
             let index = *index;
@@ -381,17 +386,14 @@ impl Frames {
     /// Nothing is left to read: whether a record was cleaned away that would have been shown.
     fn miss_end(&mut self) -> Result<()> {
         let shown = self.examined.shown;
-        let Some(from) = self.overtaken.take() else {
-            if self.records == 0 && self.from.0 <= shown {
-                // All that was there may have been cleaned before it was looked at, and what followed it since.
-                let front = Lsn(self.subject.front()?);
-                (self.removed, self.from) = (Some((Lsn(shown), front)).filter(|_| front.0 > shown), Lsn::MAX);
+        if let Some(from) = self.overtaken.take().filter(|from| *from < shown) {
+            if self.subject.last_cleaned()?.is_none_or(|last| last >= from) {
+                self.removed.get_or_insert((Lsn(from), Lsn::MAX)).1 = self.end();
             }
-            return Ok(());
-        };
-        self.from = Lsn::MAX;
-        if from < shown && self.subject.last_cleaned()?.is_none_or(|last| last >= from) {
-            self.removed.get_or_insert((Lsn(from), Lsn::MAX)).1 = self.end();
+        } else if self.records == 0 && self.from.0 <= shown {
+            // All that was there may have been cleaned before it was looked at, and what followed it since.
+            let front = self.subject.front()?;
+            self.removed = self.removed.or((front > shown).then_some((Lsn(shown), Lsn(front))));
         }
         Ok(())
     }

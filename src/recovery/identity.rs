@@ -111,8 +111,9 @@ impl Survey {
     /// That MARK let readers see more than is there, where the log ends at `end`.
     pub(crate) fn note_of_shown(&self, end: u64) -> Option<String> {
         let shown = self.mark.map(|mark| mark.shown).filter(|shown| *shown > end)?;
+        let seen = words::SEEN;
         Some(format!(
-            "{MARK}: readers saw records up to LSN {shown}, and the log ends at LSN {end}: what was not synced a power cut \
+            "{MARK}: {seen} {shown}, and the log ends at LSN {end}: what was not synced a power cut \
              takes, and whether a file was removed nothing tells"
         ))
     }

@@ -25,6 +25,9 @@ pub(crate) const UNTOLD: &str = "whether it held records cannot be told";
 /// Where nothing tells under which seed a segment's frames hold, so that none of them counts.
 pub(crate) const UNKNOWN: &str = "nothing tells how to read what is behind that; a salvage may find it";
 
+/// What is said where MARK tells of more than is there.
+pub(crate) const SEEN: &str = "readers saw records up to LSN";
+
 /// How a note of a torn tail begins.
 pub(crate) const TORN: &str = "torn tail at LSN";
 

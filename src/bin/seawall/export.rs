@@ -40,8 +40,8 @@ pub struct Arguments {
     redact: bool,
     /// Tell what was written as one JSON object: records, batches, parts (batches of which a
     /// part is there, its records written each on its own), damaged (places passed over), removed (places in
-    /// the middle where a writer cleaned records away first, or 1 if it cleaned all), unproven (valid records at the end that were left out,
-    /// for nothing says that they are durable), end (LSN in the new log)
+    /// the middle where a writer cleaned records away first, or 1 if it cleaned all), unproven (valid records at
+    /// the end that were left out, for nothing says that they are durable), end (LSN in the new log)
     #[arg(long)]
     json: bool,
 }

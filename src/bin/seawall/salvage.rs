@@ -81,8 +81,9 @@ const EXAMPLES: &str = "Examples:
 
 Memory: up to 72 bytes for each record that is found, and 1 MiB for each GiB of the sources.
 
-Exit codes: 0 nothing is missing that is known of, 1 usage or I/O, or no record was found, or what was found is cleaned away
-by the time it is written, 2 something is missing, or it cannot be told whether, 3 the same, and the rest was written, 5 written by a newer version, at least in part.";
+Exit codes: 0 nothing is missing that is known of, 1 usage or I/O, or no record was found, or what was found is cleaned
+away by the time it is written, 2 something is missing, or it cannot be told whether, 3 the same, and the rest was
+written, 5 written by a newer version, at least in part.";
 
 impl Arguments {
     pub fn about(&self) -> Option<About<'_>> {

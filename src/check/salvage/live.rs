@@ -184,4 +184,28 @@ mod tests {
             assert_eq!(found.notes.iter().any(says_so), is_new, "{found:?}");
         }
     }
+
+    /// It was told as a log that misses something.
+    #[test]
+    fn what_is_left_in_a_file_that_a_writer_is_about_to_begin_anew_is_no_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = Options::new().segment_size(16 << 10).open(dir.path()).unwrap();
+        append(&wal, 60);
+        wal.clean_before_lsn(wal.durable_lsn()).unwrap();
+        let spares: Vec<_> = listing(dir.path()).into_keys().filter(|name| segment_base(name).is_some()).collect();
+        // No link is left that tells the seed of the first.
+        fs::remove_file(dir.path().join(&spares[1])).unwrap();
+        let path = dir.path().join(&spares[0]);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.get_mut(..4200).unwrap().fill(0);
+        let before = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+        let mut wait = |_| fs::write(&path, &bytes).unwrap();
+        let mut meter = Meter::new(0, &|_| ControlFlow::Continue(()));
+        let (found, _) = search(&[dir.path()], &mut meter, &mut wait).unwrap();
+        let [log] = found.logs() else { panic!("{found:?}") };
+        assert!(log.log_id == Some(wal.log_id()) && found.is_whole(), "{found:?}");
+        // Where nobody writes it may be any log's.
+        assert_eq!(search(&[dir.path()], &mut meter, &mut |_| {}).unwrap().0.logs().len(), 2);
+    }
 }

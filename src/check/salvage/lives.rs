@@ -180,9 +180,9 @@ impl Lives {
             let is_free = (1..=found.header.base).contains(&durable) && self.ends_in_known(family, durable);
             let is_sure = linked.contains(&(found.image, found.seed)) || is_free && name == Some(found.header.base);
             let front = past.map_or(0, |past| past.front);
-            (found.at == 0 && (is_sure || is_free)).then_some((found.image, Begun { is_sure, front }))
+            (is_sure || is_free).then_some((found.image, Begun { is_sure, front }))
         };
-        seen.headers.iter().filter_map(begun).collect()
+        seen.headers.iter().filter(|found| found.at == 0).filter_map(begun).collect()
     }
 
     fn ends_in_known(&self, family: Family, durable: u64) -> bool {

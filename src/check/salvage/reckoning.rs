@@ -2,7 +2,7 @@
 
 use crate::format::{BLOCK, FRAME, LINK, frame_size};
 use crate::lsn::Lsn;
-use crate::recovery::words::{UNSURE, hex};
+use crate::recovery::words::{SEEN, TORN, UNSURE, hex};
 
 use super::SalvagedLog;
 use super::hunt::{Frame, MORE};
@@ -341,9 +341,8 @@ impl<'a> Reckoning<'a> {
                 self.torn.filter(|lsn| *lsn >= durable && !self.past.is_late(*lsn) && !self.past.is_cut_off(*lsn));
             let shown = Some(self.past.shown).filter(|_| is_shown && !is_cut);
             let what = "that they were durable nothing says";
-            told.notes
-                .extend(shown.map(|lsn| format!("{}: readers saw records up to LSN {lsn}; {what}", self.log.name)));
-            told.notes.extend(torn.map(|lsn| format!("{}: torn tail at LSN {lsn}, {UNSURE}", self.log.name)));
+            told.notes.extend(shown.map(|lsn| format!("{}: {SEEN} {lsn}; {what}", self.log.name)));
+            told.notes.extend(torn.map(|lsn| format!("{}: {TORN} {lsn}, {UNSURE}", self.log.name)));
             told.reaches.extend(self.log.log_id.is_none().then_some((told.logs.len(), self.reach)));
             told.logs.push(self.log);
         } else if self.past.mark.is_some() && (is_cut || is_linked) {

@@ -45,7 +45,7 @@ impl Sum<'_> {
             let what = format!("no segment leads down to the front, LSN {front}");
             self.report.faults.push(Fault::at("", front, 0, what));
         } else if let (Some(Mark { shown, .. }), []) = (mark.filter(Mark::is_used), &*plan.survey.segments) {
-            let what = format!("{}: readers saw records up to LSN {shown}", words::all_gone(0));
+            let what = format!("{}: {} {shown}", words::all_gone(0), words::SEEN);
             let lost_bytes = shown.saturating_sub(u64::from(BLOCK));
             self.report.faults.push(Fault { lost_bytes, ..Fault::at("", 0, 0, what) });
         }
