@@ -139,3 +139,39 @@ fn write(arguments: &Arguments, mut frames: Frames, wal: Wal, out: &mut Out) -> 
     }
     Ok(if lost || removed > 0 { exit::loss() } else { exit::CLEAN })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    /// It was told as all that was asked for.
+    #[test]
+    fn where_all_was_cleaned_before_it_was_read_it_is_said_and_the_code_is_3() {
+        let temp = tempfile::tempdir().unwrap();
+        let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+        let wal = Options::new().segment_size(16 << 10).open(&old).unwrap();
+        let go_on = || {
+            wal.append(b"record").unwrap().wait().unwrap();
+            wal.rotate().unwrap();
+            wal.clean_before_lsn(Lsn::MAX).unwrap();
+        };
+        go_on();
+        let paths = [old.to_str().unwrap(), "--out", new.to_str().unwrap()];
+        let Command { arguments } = Command::parse_from(["export"].iter().chain(&paths));
+        let frames = || check::frames(&old).unwrap();
+        let written = |frames| write(&arguments, frames, Options::new().open(&new).unwrap(), &mut Out::new()).unwrap();
+        assert_eq!(written(frames()), exit::CLEAN);
+        let overtaken = frames();
+        go_on();
+        assert_eq!(written(overtaken), exit::loss());
+    }
+}

@@ -66,15 +66,6 @@ impl Life {
     }
 }
 
-/// A file that is used again, or made ready for that.
-#[derive(Clone, Copy, Debug)]
-struct Begun {
-    /// Not only the page of its header may be another file's.
-    is_sure: bool,
-    /// Of the log that it is of now.
-    front: u64,
-}
-
 /// All lives, and a table of their seeds.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
@@ -90,7 +81,7 @@ pub(super) struct Lives {
     /// Files whose names say that they were never done.
     unmade: HashSet<u16>,
     /// Files that are used again: all else that lies in them is what they held before.
-    begun: HashMap<u16, Begun>,
+    begun: HashSet<u16>,
     /// Files of the directories whose logs a writer goes on with, and those of them that it has written to meanwhile.
     pub(super) moving: HashSet<u16>,
     pub(super) written: HashSet<u16>,
@@ -133,7 +124,7 @@ impl Lives {
         lives.unmade = unmade.map(|(_, index)| index).collect();
         lives.adopt(seen, images);
         lives.relate(seen);
-        lives.begun = lives.begun(seen, images);
+        lives.begun = lives.begun(seen);
         lives.tell_former(seen);
         for twins in lives.by_seed.values().filter(|twins| twins.len() > 1) {
             for index in twins {
@@ -168,21 +159,17 @@ impl Lives {
     }
 
     /// Files that are what their headers tell of, for they begin with the link of that; or, by what `MARK` says, of no use
-    /// yet, be it that only their names are others', where the segment is known in which that ends.
-    fn begun(&self, seen: &Seen, images: &[Image]) -> HashMap<u16, Begun> {
+    /// yet, where the segment is known in which that ends: else only the page of the header may be another file's.
+    fn begun(&self, seen: &Seen) -> HashSet<u16> {
         let linked = seen.links.iter().filter(|link| link.at == u64::from(BLOCK));
         let linked: HashSet<_> = linked.map(|link| (link.image, link.seed)).collect();
-        let begun = |found: &SeenHeader| {
-            let name = images.get(usize::from(found.image)).and_then(|image| image.base);
+        let is_begun = |found: &&SeenHeader| {
             let family = Family::Id(found.header.log_id);
-            let past = self.pasts.get(&family);
-            let durable = past.filter(|past| past.is_marked).map_or(0, |past| past.durable);
-            let is_free = (1..=found.header.base).contains(&durable) && self.ends_in_known(family, durable);
-            let is_sure = linked.contains(&(found.image, found.seed)) || is_free && name == Some(found.header.base);
-            let front = past.map_or(0, |past| past.front);
-            (is_sure || is_free).then_some((found.image, Begun { is_sure, front }))
+            let durable = self.pasts.get(&family).filter(|past| past.is_marked).map_or(0, |past| past.durable);
+            let is_free = || (1..=found.header.base).contains(&durable) && self.ends_in_known(family, durable);
+            found.at == 0 && (linked.contains(&(found.image, found.seed)) || is_free())
         };
-        seen.headers.iter().filter(|found| found.at == 0).filter_map(begun).collect()
+        seen.headers.iter().filter(is_begun).map(|found| found.image).collect()
     }
 
     fn ends_in_known(&self, family: Family, durable: u64) -> bool {
@@ -397,9 +384,7 @@ impl Lives {
 
     /// Whether all that is found of a life is what files held before they were used again: that is no log.
     pub(super) fn is_left_over(&self, life: &Life, frames: &[Frame]) -> bool {
-        let is_cleaned = |begun: &Begun| begun.is_sure || life.base.is_none_or(|base| base < begun.front);
-        let is_behind =
-            |frame: &Frame| frame.at == u64::from(frame.offset) && self.begun.get(&frame.image).is_some_and(is_cleaned);
+        let is_behind = |frame: &Frame| frame.at == u64::from(frame.offset) && self.begun.contains(&frame.image);
         life.is_former && life.is_nameless() && frames.iter().all(is_behind)
     }
 
