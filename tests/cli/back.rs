@@ -293,8 +293,8 @@ fn follow(hurt: &Hurt) {
     assert!(ways.len() >= if kept > 0 { 2 } else { 1 }, "{}: {plan}", hurt.what);
     let valid = kept + number(&plan, ", drops ");
     for (n, way) in ways.iter().enumerate() {
-        let loss = plan.lines().find(|line| line.contains(way) && line.contains("     drops "));
-        let loss = if n == 0 { Some(valid - kept) } else { loss.map(|line| number(line, "     drops ")) };
+        let loss = plan.lines().find(|line| line.contains(way) && line.contains("     # drops "));
+        let loss = if n == 0 { Some(valid - kept) } else { loss.map(|line| number(line, "     # drops ")) };
         made.restore(&before);
         let left = made.take(way, loss, valid, &hurt.what);
         let most = hurt.lost.most(&made);

@@ -119,7 +119,7 @@ fn a_plan_and_a_dry_run_change_nothing() {
         assert_eq!(output.status.code(), Some(2), "{way:?} {}", said(&output));
         let (asked, dir) = (way.split_last().map_or(&[][..], |(_, asked)| asked), text(temp.path()));
         let next = match asked {
-            [] => format!("next     seawall repair {dir} --pass-over     does this"),
+            [] => format!("next     seawall repair {dir} --pass-over     # does this"),
             asked => format!("next     seawall repair {dir} {}\n", asked.join(" ")),
         };
         assert!(told(&output).contains(&format!("touched  nothing\n{next}")), "{}", told(&output));
@@ -224,8 +224,8 @@ fn what_a_way_drops_is_the_same_number_in_its_plan() {
     for hurt in [&swap as &dyn Fn(&Path, &[PathBuf]), &misname] {
         let (temp, _, plan) = planned(hurt);
         let mut ways = 0;
-        for line in plan.lines().filter(|line| line.contains("     drops ")) {
-            let (way, drops) = line.split_once("     drops ").unwrap();
+        for line in plan.lines().filter(|line| line.contains("     # drops ")) {
+            let (way, drops) = line.split_once("     # drops ").unwrap();
             let way: Vec<&str> = way.split_once("seawall ").unwrap().1.split(' ').collect();
             let told = lines(&seawall(&[&way[..], &["--dry-run", "--json"]].concat())).remove(0);
             let number: String = drops.chars().filter(char::is_ascii_digit).collect();

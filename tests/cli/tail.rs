@@ -1,11 +1,13 @@
 //! `seawall tail`: the last records, and each further one, beside a live writer.
 
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use seawall::{Lsn, Options, Wal};
+use seawall::{Durability, Lsn, Options, Wal};
 use serde_json::{Value, json};
 
 use crate::{first_segment, flip, lines, log, said, seawall, segments, text};
@@ -108,7 +110,7 @@ fn of_a_log_that_opening_refuses_the_last_records_are_shown() {
         assert!(said(&output).contains("error: damaged: ") && said(&output).contains("  next     seawall inspect "));
     }
     // With a segment gone too.
-    std::fs::remove_file(&files[0]).unwrap();
+    fs::remove_file(&files[0]).unwrap();
     let dumped = lines(&seawall(&["dump", "--json", dir]));
     let output = seawall(&["tail", "--json", "-n", "5000", dir]);
     assert_eq!((lines(&output), output.status.code()), (dumped, Some(2)), "{}", said(&output));
@@ -187,6 +189,44 @@ fn each_further_record_is_written_out_once_it_is_durable() {
     }
 }
 
+/// It said nothing of them, where `dump` did.
+#[test]
+fn what_there_is_to_know_of_the_end_is_said_as_by_dump() {
+    let temp = tempfile::tempdir().unwrap();
+    let (old, copy) = (temp.path().join("old"), temp.path().join("copy"));
+    let wal = Options::new().segment_size(64 << 10).durability(Durability::Os).open(&old).unwrap();
+    (0..100_u64).for_each(|n| drop(wal.at(n).append(&[b'.'; 100]).unwrap()));
+    wal.sync().unwrap();
+    let seen = wal.at(100).append(&[b'.'; 100]).unwrap().wait().unwrap();
+    for (harm, note) in [("MARK", "MARK: missing"), ("power cut", "MARK: readers saw records up to LSN")] {
+        _ = fs::remove_dir_all(&copy);
+        fs::create_dir(&copy).unwrap();
+        for entry in fs::read_dir(&old).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+        }
+        match harm {
+            "MARK" => fs::remove_file(copy.join("MARK")).unwrap(),
+            _ => {
+                let segment = OpenOptions::new().write(true).open(first_segment(&copy)).unwrap();
+                segment.write_all_at(&[0; 8192], seen.0).unwrap();
+            }
+        }
+        let notes = |command: &[&str]| -> Vec<String> {
+            let output = seawall(&[command, &[text(&copy)]].concat());
+            assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+            said(&output).lines().filter(|line| line.starts_with("note: ")).map(str::to_owned).collect()
+        };
+        let dumped = notes(&["dump"]);
+        assert!(dumped.iter().any(|line| line.contains(note)), "{dumped:?}");
+        for n in ["0", "1", "10", "1000"] {
+            assert_eq!(notes(&["tail", "-n", n]), dumped, "{n}");
+        }
+        let stats = seawall(&["stats", text(&copy)]);
+        assert!(String::from_utf8(stats.stdout).unwrap().contains(&format!("note         {note}")));
+    }
+}
+
 /// It cannot write, so it cannot read on, and the log is cleaned.
 #[test]
 fn what_it_was_overtaken_by_is_said_and_it_goes_on() {
@@ -225,7 +265,7 @@ fn what_it_was_overtaken_by_is_said_and_it_goes_on() {
 #[test]
 fn the_last_records_of_a_writer_that_cleans_them_are_shown_or_said_to_be_cleaned() {
     let temp = tempfile::tempdir().unwrap();
-    let options = Options::new().segment_size(64 << 10).durability(seawall::Durability::Os);
+    let options = Options::new().segment_size(64 << 10).durability(Durability::Os);
     let wal = options.open(temp.path()).unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
     let append = || {

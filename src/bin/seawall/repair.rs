@@ -62,10 +62,10 @@ const JSON: &str = "Tell the plan as one JSON object:
    \"next\":[COMMAND,..],
    \"steps\":[{\"rewrite\":SEGMENT,\"passed_over\":BYTES}|{\"make\":SEGMENT,\"passed_over\":BYTES}|
              {\"put_back\":FILE,\"as\":SEGMENT,\"passed_over\":BYTES}|{\"move_aside\":FILE}|{\"continue\":SEGMENT},..]}
-lost_records were lost before and come back in no way; null where it cannot be told. Where unmarked is true,
-MARK is missing, or half of it, and nothing tells whether more records followed the last. The log ends at `before` now, and
-at `end` then. A segment is made of which there is no file, and put back that lies in one under another name. What is told
-of an error: `seawall --help`.";
+lost_records were lost before and come back in no way; null where it cannot be told. Where unmarked is true, MARK is
+missing, or half of it, and nothing tells whether more records followed the last. The log's records end at `before` now,
+and at `end` then; it goes on above that. A segment is made of which there is no file, and put back that lies in one under
+another name. What is told of an error: `seawall --help`.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {
@@ -115,7 +115,7 @@ pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
             [(only, what)] if what.is_empty() => out.line(failure::next(std::slice::from_ref(only)))?,
             next => next.iter().enumerate().try_for_each(|(n, (command, what))| {
                 let lead = if n == 0 { "next  " } else { "    or" };
-                out.line(format_args!("{lead}   {command}     {what}"))
+                out.line(format_args!("{lead}   {command}     # {what}"))
             })?,
         }
     }
@@ -165,7 +165,7 @@ fn text(plan: &RepairPlan, done: bool, arguments: &Arguments, out: &mut Out) -> 
     plan.steps.iter().try_for_each(|step| out.line(format_args!("{told}     {step}")))?;
     let (kept, dropped) = (counted(plan.kept_records, "valid record"), count(plan.dropped_records));
     let (keep, drop) = if done { ("kept", "dropped") } else { ("keeps", "drops") };
-    out.line(format_args!("{keep} {kept}, {drop} {dropped}; the log ends at lsn {}", plan.end))?;
+    out.line(format_args!("{keep} {kept}, {drop} {dropped}; its records end at lsn {}", plan.end))?;
     if plan.faults.is_empty() && plan.dropped_records > 0 {
         let dropped = counted(plan.dropped_records, "sound record");
         let is = if done { "was undamaged and reached" } else { "is undamaged and reaches" };

@@ -33,7 +33,8 @@ use crate::units::bytes;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Directories, of which every file is read whatever its name is, segment files under any name, images, disks
+    /// Directories, of which every file is read whatever its name is, segment files under any name, images, disks. Of a log
+    /// with a writer the directory: a file that it removes meanwhile is missed only where it is named here
     #[arg(required = true)]
     sources: Vec<PathBuf>,
     /// Only the log whose name begins so, as the list has it
@@ -58,8 +59,9 @@ Tell what was found as one JSON object
               unmarked (whether its MARK is missing, or half of it, so that nothing tells whether more
               followed), lost_records (how many are missing, or at most so many; null where it cannot be
               told, or not whether any are, for a link is lost that would tell), and of the records:
-              cut_off (where recovery or a repair cut the log off), cleaned (had been cleaned away), gone (places between or behind these where others were cleaned away
-              that are not here), doubled (in the place of others)
+              cut_off (where recovery or a repair cut the log off), cleaned (had been cleaned away),
+              gone (places between or behind these where others were cleaned away that are not here),
+              doubled (in the place of others)
   bytes       of all sources; unreadable: how many of these the system refuses to read
   refused     files and directories that cannot be read; untold: files named as segments in which
               nothing tells what they held; unmet: logs of which no record is found, although

@@ -47,9 +47,9 @@ One JSON object, a line for each look
   cursors           name, lsn, lag (bytes of log behind the durable point), holds (bytes of segments
                     that cannot be cleaned because of it)
   faults            how much damage was met; `seawall verify` finds all
+  notes             what else there is to know, in words
   growth            with --watch, from the second look on: records_per_second, bytes_per_second (of
-                    log, with what rotation left unused);
-                    otherwise null
+                    log, with what rotation left unused); otherwise null
 Further fields may come. What is told of an error: `seawall --help`.";
 
 const EXAMPLES: &str = "Examples:
@@ -111,7 +111,7 @@ fn object(overview: &Overview, growth: Option<&Growth>) -> Value {
         "first": overview.first.0, "durable": overview.durable.0,
         "checkpoint": overview.checkpoint.map(|lsn| lsn.0), "since_checkpoint": overview.since_checkpoint,
         "cursors": overview.cursors.iter().map(inspect::cursor).collect::<Vec<_>>(),
-        "faults": overview.faults.len(),
+        "faults": overview.faults.len(), "notes": overview.notes,
         "growth": growth.map(|growth| json!({
             "records_per_second": growth.records, "bytes_per_second": growth.bytes,
         })),
@@ -132,6 +132,9 @@ fn text(arguments: &Arguments, overview: &Overview, out: &mut Out) -> anyhow::Re
     for cursor in &overview.cursors {
         let (lag, holds) = (bytes(cursor.lag), bytes(cursor.holds));
         out.line(format_args!("cursor       {}: {lag} behind, keeps {holds}", cursor.name))?;
+    }
+    for note in &overview.notes {
+        out.line(format_args!("note         {note}"))?;
     }
     if !overview.faults.is_empty() {
         out.line(format_args!("damage       {}", places(overview)))?;

@@ -21,9 +21,10 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// Write out the last records of a log, and go on as more become durable
 ///
-/// Works beside a live writer, which notices nothing of it. Only what is known to be durable is written out. The last
-/// records are written out past damage, those of a log that opening refuses too. With -f that error ends it then, and so
-/// does damage in what follows, though a writer that has not met it may go on.
+/// Works beside a live writer, which notices nothing of it. Only what is known to be durable is written out; how much more
+/// lies in the log is said on standard error. The last records are written out past damage, those of a log that opening
+/// refuses too. With -f that error ends it then, and so does damage in what follows, though a writer that has not met it may
+/// go on.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -60,98 +61,78 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments, out: &mut Out) -> anyhow::Result<ExitCode> {
-    let form = Form::of(arguments.json, arguments.hex);
-    let view = match Options::new().open_read_only(&arguments.dir) {
-        Ok(view) => view,
-        Err(error) => return refused(arguments, error, out),
+    let dir = arguments.dir.as_path();
+    let (view, refused) = match Options::new().open_read_only(dir) {
+        Ok(view) => (Some(view), None),
+        Err(error) if is_damage(&error) => (None, Some(error)),
+        Err(error) => return Err(error.into()),
     };
-    let ranges = view.split(usize::MAX);
-    let end = ranges.last().map_or(view.durable_lsn(), |range| range.end);
-    let find = |range: &Range<Lsn>, tick: &dyn Fn(u64, Lsn)| match count(&view, range, tick) {
-        Err(e) if matches!(e.kind(), ErrorKind::Damage(_)) => sound(&arguments.dir, range, tick),
-        counted => counted,
-    };
-    let (last, mut is_overtaken) = Last::find(ranges, arguments, find)?;
-    // All was cleaned before the segments were listed.
-    is_overtaken |= last.is_none() && arguments.records > 0 && view.durable_lsn() > end;
-    let (to, damaged) = match last {
-        Some(last) => {
-            let expected = last.expected;
-            let Written { frames, damaged, records } = last.write(arguments, end, out)?;
-            is_overtaken |= records < expected;
-            (end.min(frames.end()), damaged)
-        }
-        None => (end, None),
-    };
+    let last = Last::find(arguments, view.as_ref())?;
+    let end = last.end;
+    let Written { frames, mut damaged, is_overtaken } = last.write(arguments, out)?;
     out.flush()?;
     if is_overtaken && out.is_read() {
         out::warn(format_args!("overtaken: of the last records some were cleaned before they were read"));
     }
-    failure::tell_ways(&arguments.dir, damaged);
-    if arguments.follow {
-        follow(&view, to, form, out)?;
+    out::notes(&frames);
+    if let Some(error) = refused {
+        // There is no view of it to wait with, though a writer that opened it before may go on.
+        let (false, ErrorKind::Damage(damage)) = (arguments.follow, error.kind()) else { return Err(error.into()) };
+        let Damage { what, lsn, .. } = &**damage;
+        if damaged.is_none() {
+            // It lies before them.
+            out::warn(format_args!("damage: LSN {lsn}: {what}"));
+        }
+        damaged = damaged.or(Some(*lsn));
+    }
+    failure::tell_ways(dir, damaged);
+    if let (true, Some(view)) = (arguments.follow, view) {
+        follow(&view, end.min(frames.end()), Form::of(arguments.json, arguments.hex), out)?;
     }
     Ok(if damaged.is_some() { exit::damage() } else { exit::CLEAN })
 }
 
-/// Writes out the last records of a log that opening refuses, past its damage. A writer that opened it before may go on,
-/// but there is no view of it to wait with.
-fn refused(arguments: &Arguments, error: Error, out: &mut Out) -> anyhow::Result<ExitCode> {
-    let ErrorKind::Damage(damage) = error.kind() else { return Err(error.into()) };
-    let Damage { what, lsn, .. } = &**damage;
-    let end = check::frames(&arguments.dir)?.end();
-    let overview = check::inspect(&arguments.dir)?;
-    let bases = overview.segments.iter().filter(|segment| segment.is_log()).map(|segment| segment.base);
-    let mut bases: Vec<Lsn> = bases.filter(|base| *base < end).collect();
-    bases.sort_unstable();
-    let ends = bases.iter().skip(1).copied().chain([end]);
-    let ranges = bases.iter().copied().zip(ends).map(|(from, to)| from..to).collect();
-    let (last, _) = Last::find(ranges, arguments, |range, tick| sound(&arguments.dir, range, tick))?;
-    let damaged = match last {
-        Some(last) => {
-            let Written { frames, damaged, .. } = last.write(arguments, end, out)?;
-            out.flush()?;
-            out::notes(&frames);
-            damaged
-        }
-        None => None,
-    };
-    if arguments.follow {
-        return Err(error.into());
-    }
-    if damaged.is_none() {
-        // It lies before them.
-        out::warn(format_args!("damage: LSN {lsn}: {what}"));
-    }
-    failure::tell_ways(&arguments.dir, damaged.or(Some(*lsn)));
-    Ok(exit::damage())
+fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Damage(_))
 }
 
-/// Where the last records begin: of those in the segment of this range the first `before` are not among them.
+/// Where the last records begin: of those in the segment at `from`, which ends at `to`, the first `before` are not among
+/// them.
 struct Last {
-    segment: Range<Lsn>,
+    from: Lsn,
+    to: Lsn,
     before: u64,
     expected: u64,
+    /// They end there.
+    end: Lsn,
+    /// Some were cleaned meanwhile.
+    is_overtaken: bool,
 }
 
-/// What was read to write the last records out, the first damage there, and how many records were written.
+/// What was read to write the last records out, the first damage there, and whether some were cleaned before that.
 struct Written {
     frames: Frames,
     damaged: Option<Lsn>,
-    records: u64,
+    is_overtaken: bool,
 }
 
 impl Last {
-    /// Counts back through as few segments as hold them. None is kept meanwhile, for they may be any number. `None`: there
-    /// are none. Also tells whether some of them were cleaned meanwhile.
-    fn find(
-        ranges: Vec<Range<Lsn>>,
-        arguments: &Arguments,
-        count: impl Fn(&Range<Lsn>, &dyn Fn(u64, Lsn)) -> seawall::Result<u64>,
-    ) -> anyhow::Result<(Option<Last>, bool)> {
+    /// Counts back through as few segments as hold them, past damage and where there is no view of them. None is kept
+    /// meanwhile, for they may be any number.
+    fn find(arguments: &Arguments, view: Option<&ReadOnly>) -> anyhow::Result<Last> {
+        let dir = arguments.dir.as_path();
+        let (ranges, end) = match view {
+            Some(view) => {
+                let ranges = view.split(usize::MAX);
+                let end = ranges.last().map_or(view.durable_lsn(), |range| range.end);
+                (ranges, end)
+            }
+            None => segments(dir)?,
+        };
         let meter = Meter::new(arguments.json);
         let (wanted, begun) = (arguments.records, Instant::now());
-        let (mut last, mut found, mut bytes, mut is_overtaken) = (None, 0, 0, false);
+        let (mut found, mut bytes) = (0, 0);
+        let mut last = Last { from: end, to: end, before: 0, expected: 0, end, is_overtaken: false };
         for range in ranges.into_iter().rev() {
             if found >= wanted {
                 break;
@@ -160,39 +141,57 @@ impl Last {
                 let read = bytes + (lsn.0 - range.start.0);
                 meter.tick(|| progress(read, found + count, wanted, begun.elapsed()));
             };
-            found += match count(&range, &tick) {
-                Err(e) if matches!(e.kind(), ErrorKind::Removed { .. }) => {
-                    is_overtaken = true;
+            found += match view.map(|view| count(view, &range, tick)) {
+                Some(Err(e)) if matches!(e.kind(), ErrorKind::Removed { .. }) => {
+                    last.is_overtaken = true;
                     break;
                 }
-                counted => counted?,
+                Some(Err(e)) if !is_damage(&e) => return Err(e.into()),
+                Some(Ok(counted)) => counted,
+                Some(Err(_)) | None => sound(dir, &range, tick)?,
             };
             bytes += range.end.0 - range.start.0;
-            last = Some(Last { segment: range, before: found.saturating_sub(wanted), expected: found.min(wanted) });
+            (last.from, last.to) = (range.start, range.end);
+            (last.before, last.expected) = (found.saturating_sub(wanted), found.min(wanted));
         }
-        Ok((last, is_overtaken))
+        // All was cleaned before the segments were listed.
+        last.is_overtaken |= wanted > 0 && last.from == end && view.is_some_and(|view| view.durable_lsn() > end);
+        Ok(last)
     }
 
-    /// Writes them out up to `end`, past damage.
-    fn write(self, arguments: &Arguments, end: Lsn, out: &mut Out) -> anyhow::Result<Written> {
-        let Last { segment, mut before, .. } = self;
+    /// Writes them out, past damage.
+    fn write(self, arguments: &Arguments, out: &mut Out) -> anyhow::Result<Written> {
+        let Last { from, to, mut before, expected, end, is_overtaken } = self;
         let mut records = 0;
-        let mut frames = check::frames(&arguments.dir)?.starting_at(segment.start);
+        let mut frames = check::frames(&arguments.dir)?.starting_at(from);
         let form = Form::of(arguments.json, arguments.hex);
         // All that are before may be cleaned by now.
         let damaged = dump::write(&mut frames, end, form, out, |met| match met {
-            Met::Record(record, _) if before > 0 && record.lsn < segment.end => {
+            Met::Record(record, _) if before > 0 && record.lsn < to => {
                 before -= 1;
                 false
             }
-            Met::Damage(fault) => before == 0 || fault.lsn >= segment.end,
+            Met::Damage(fault) => before == 0 || fault.lsn >= to,
             Met::Record(..) => {
                 records += 1;
                 true
             }
         })?;
-        Ok(Written { frames, damaged, records })
+        // What there is to say of the log's end is known there.
+        while out.has_reader() && frames.next().transpose()?.is_some() {}
+        Ok(Written { frames, damaged, is_overtaken: is_overtaken || records < expected })
     }
+}
+
+/// The segments of a log that opening refuses, and where its records end.
+fn segments(dir: &Path) -> seawall::Result<(Vec<Range<Lsn>>, Lsn)> {
+    let end = check::frames(dir)?.end();
+    let overview = check::inspect(dir)?;
+    let bases = overview.segments.iter().filter(|segment| segment.is_log()).map(|segment| segment.base);
+    let mut bases: Vec<Lsn> = bases.filter(|base| *base < end).collect();
+    bases.sort_unstable();
+    let ends = bases.iter().skip(1).copied().chain([end]);
+    Ok((bases.iter().copied().zip(ends).map(|(from, to)| from..to).collect(), end))
 }
 
 /// Counts the records of a range; told is how many there are up to an LSN.
@@ -205,7 +204,7 @@ fn count(view: &ReadOnly, range: &Range<Lsn>, tick: impl Fn(u64, Lsn)) -> seawal
     Ok(count)
 }
 
-/// Counts the valid records of a range in which there is damage.
+/// Counts the valid records of a range, past damage.
 fn sound(dir: &Path, range: &Range<Lsn>, tick: impl Fn(u64, Lsn)) -> seawall::Result<u64> {
     let mut count = 0;
     for item in check::frames(dir)?.starting_at(range.start) {

@@ -48,7 +48,8 @@ const EXAMPLES: &str = "Examples:
   seawall verify /var/lib/billing --json | jq .faults
 
 Exit codes: 0 all that was known to be durable is there as it was written, 1 usage or I/O, 2 it is not, 5 written by
-a newer version.";
+a newer version. MARK says how far the log was durable: where it is missing, not readable or another log's, a note says
+so, and less is known.";
 
 impl Arguments {
     pub fn about(&self) -> About<'_> {

@@ -81,7 +81,8 @@ pub struct RepairPlan {
     /// Whether its `MARK` is missing or another log's, or one of the two slots of it is: then nothing tells whether more
     /// records followed the last, and `lost_records` knows nothing of these.
     pub unmarked: bool,
-    /// The log will end here, and go on in another segment.
+    /// Where the log's records will end. It goes on above, in another segment, and [`verify`](super::verify) then tells an
+    /// end behind the first frame of that.
     pub end: Lsn,
     /// The log ends here now, as [`verify`](super::verify) tells it. A cut drops what lies between the two.
     pub before: Lsn,
