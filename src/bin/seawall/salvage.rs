@@ -34,7 +34,7 @@ use crate::units::bytes;
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Directories, of which every file is read whatever its name is, segment files under any name, images, disks. Of a log
-    /// with a writer the directory: a file that it removes meanwhile is missed only where it is named here
+    /// with a writer name the directory: a file named here that the writer removes ends it with an error
     #[arg(required = true)]
     sources: Vec<PathBuf>,
     /// Only the log whose name begins so, as the list has it
