@@ -239,9 +239,11 @@ fn a_file_in_the_place_of_a_log_is_told_with_what_to_give_instead() {
     }
     // Of MARK, which is no segment, nothing is to be dumped or salvaged.
     let mark = temp.path().join("MARK");
-    let said = said(&seawall(&["repair", text(&mark)]));
-    let next = format!("next     the same command with the directory that holds the log: {}\n", text(temp.path()));
-    assert!(said.contains(&next), "{said}");
+    for command in ["repair", "tail", "verify", "inspect", "dump"] {
+        let said = said(&seawall(&[command, text(&mark)]));
+        let next = format!("next     the same command with the directory that holds the log: {}\n", text(temp.path()));
+        assert!(said.ends_with(&next), "{said}");
+    }
 }
 
 /// "Mend what the system says" was the next step, although the system minds nothing.

@@ -409,6 +409,8 @@ fn steps(error: &Error, file: &Path, dir: &Path, again: &str) -> Vec<String> {
         ErrorKind::TooNew => {
             vec![format!("{again} of the version that wrote it, or a later one; this is {}", env!("CARGO_PKG_VERSION"))]
         }
+        // Which is no segment, and is told of with the log.
+        ErrorKind::NotFound if file.ends_with("MARK") && file.is_file() => vec![with_log(file, again)],
         // Of a directory that holds a log nobody can tell which, or under no name of a log.
         ErrorKind::NotFound if error.operation() == "repair" || holds_segment(dir) => vec![salvage(&[dir], None)],
         ErrorKind::NotFound => vec![format!("{again} with the directory that holds the log: MARK and *.wal lie in it")],
@@ -428,6 +430,12 @@ fn steps(error: &Error, file: &Path, dir: &Path, again: &str) -> Vec<String> {
     }
 }
 
+/// The same with the directory of the log that a file is of.
+fn with_log(file: &Path, again: &str) -> String {
+    let log = log_around(file).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
+    format!("{again} with the directory that holds the log{log}")
+}
+
 /// Whether a file in the directory is a segment, whatever its name is.
 fn holds_segment(dir: &Path) -> bool {
     std::fs::read_dir(dir).is_ok_and(|entries| {
@@ -442,8 +450,7 @@ fn io_steps(error: &Error, file: &Path, dir: &Path, again: &str, mend: String) -
     match refused.map_or(Kind::Other, std::io::Error::kind) {
         Kind::PermissionDenied => vec![format!("{again} as a user who may do this")],
         Kind::NotADirectory => {
-            let log = log_around(file).map_or_else(String::new, |dir| format!(": {}", shell(dir)));
-            let again = format!("{again} with the directory that holds the log{log}");
+            let again = with_log(file, again);
             let dump = check::frames(file).is_ok().then(|| format!("seawall dump {}", shell(file)));
             // Of a file that is no segment it may be an image of a disk, but for this one.
             let is_source =

@@ -17,11 +17,11 @@ use crate::out::{Out, count, counted};
 /// Bring a damaged log back: first the plan, then the act
 ///
 /// Without one of --pass-over, --quarantine and --cut it only says what each of them would do, and changes nothing; that
-/// works on a live log too, which is read once for all of them, as verify does. Everything that stays keeps its LSN. What is
-/// replaced is copied aside before, and what is no longer part of the log is moved aside, as NAME.wal.aside: nothing is
-/// deleted. A cursor that was made or moved in what is lost is gone, or stands where it stood before: make it again before
-/// anything cleans. A crash within leaves the log damaged still or repaired: run it again, without a way to see which;
-/// what is done is not done again.
+/// works on a live log too, which is read once for all of them, as verify does, and once more where only salvage can tell
+/// what is left. Everything that stays keeps its LSN. What is replaced is copied aside before, and what is no longer part of
+/// the log is moved aside, as NAME.wal.aside: nothing is deleted. A cursor that was made or moved in what is lost is gone, or
+/// stands where it stood before: make it again before anything cleans. A crash within leaves the log damaged still or
+/// repaired: run it again, without a way to see which; what is done is not done again.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
