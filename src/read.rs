@@ -114,15 +114,16 @@ impl Open {
         }
     }
 
-    /// Where there is no frame that may be shown whole: one that a repair wrote, for what was told durable may end within it;
-    /// else the error for damage.
+    /// Where there is no frame that may be shown whole: one that what was told durable ends within, as in one that a repair
+    /// wrote, or where MARK tells what no writer says; else the error for damage.
     #[cold]
     fn last(&mut self, segments: &(impl Segments + ?Sized), offset: u64) -> Result<FrameHeader> {
         let place = Place { limit: self.segment.capacity, ..self.place };
         let mut window = Window::new(&*self.segment.file, place.limit, &mut self.chunk);
         let header = frame_at(&mut window, &place, offset, Bugs::default()).map_err(|e| self.error(segments, e))?;
         let theirs = |header: &FrameHeader| matches!(header.kind, Some(FrameKind::Gap | FrameKind::Link));
-        header.filter(theirs).ok_or_else(|| damaged(segments, self, offset))
+        let is_newest = self.segment.sealed().is_none();
+        header.filter(|header| is_newest || theirs(header)).ok_or_else(|| damaged(segments, self, offset))
     }
 
     /// The payload of the valid frame that was read last.
@@ -435,7 +436,10 @@ impl<'a> Records<'a> {
             let header = match open.frame(offset) {
                 Ok(Some(header)) => header,
                 Ok(None) => match open.last(self.segments, offset) {
-                    Ok(header) => header,
+                    Ok(header) => {
+                        self.offset += frame_size(u64::from(header.length));
+                        continue;
+                    }
                     Err(error) => return self.fail(error),
                 },
                 Err(e) => {
