@@ -143,7 +143,8 @@ impl Limit {
     /// Whether a segment lies below at least in part.
     fn touches(self, segment: &Segment, seal: &Seal) -> bool {
         match self {
-            Limit::BatchTime(time) => seal.records > 0 && seal.min_time < time.0,
+            // Of none the lowest time is the highest that there is.
+            Limit::BatchTime(time) => seal.min_time < time.0,
             Limit::Lsn(lsn) => segment.base < lsn.0,
         }
     }

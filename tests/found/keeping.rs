@@ -257,6 +257,29 @@ fn a_clean_tells_what_lies_behind_a_segment_above_the_limit() {
     assert_eq!(told(cleaned.kept), [kept(3, Why::BatchTime(200.into())), kept(4, Why::Newest)]);
 }
 
+/// A limit at which a segment begins is not one above it, and one that holds no record is behind nothing.
+#[test]
+fn a_clean_up_to_where_a_segment_begins_leaves_that_and_tells_nothing_of_it() {
+    let disk = Disk::new(2);
+    let wal = small().open_on(disk.mount()).unwrap();
+    let names = || wal.kept().into_iter().map(|kept| kept.segment).collect::<Vec<_>>();
+    wal.at(100).append(b"first").unwrap().wait().unwrap();
+    wal.rotate().unwrap();
+    // Notes of cursors, and no record, until it is full.
+    while names().len() < 3 {
+        wal.cursor("again").unwrap().remove().unwrap();
+    }
+    wal.at(3).append(b"newest").unwrap().wait().unwrap();
+    let [first, noted, newest] = names().try_into().unwrap();
+    let told = |kept: Vec<Kept>| kept.into_iter().map(|kept| (kept.segment, kept.why)).collect::<Vec<_>>();
+    let cleaned = wal.clean_before_batch_time(50).unwrap();
+    let expected = [(first.clone(), Why::BatchTime(100.into())), (newest, Why::Newest)];
+    assert_eq!((cleaned.removed, told(cleaned.kept)), (vec![], expected.to_vec()));
+    let base = Lsn(noted[..20].parse().unwrap());
+    let cleaned = wal.clean_before_lsn(base).unwrap();
+    assert_eq!((cleaned.first, cleaned.removed, told(cleaned.kept)), (base, vec![first], vec![]));
+}
+
 /// A waker that was replaced was dropped under the lock; if a task went with it that waited for the log, it hung.
 #[test]
 fn a_waker_that_is_replaced_may_take_a_task_with_it_that_waits() {
