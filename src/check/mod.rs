@@ -83,7 +83,7 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
 /// ```
 #[must_use = "nothing is verified until it is run"]
 pub struct Verify<'a> {
-    threads: usize,
+    threads: Option<usize>,
     progress: Tell<'a>,
 }
 
@@ -110,13 +110,13 @@ impl Default for Verify<'_> {
 impl<'a> Verify<'a> {
     /// With two threads or as many as there are cores, and without progress.
     pub fn new() -> Verify<'a> {
-        Verify { threads: threads(), progress: &|_| ControlFlow::Continue(()) }
+        Verify { threads: None, progress: &|_| ControlFlow::Continue(()) }
     }
 
     /// How many threads read, at least one. Each reads a segment and takes as much memory as 256 KiB or the
     /// largest record.
     pub fn threads(mut self, threads: usize) -> Verify<'a> {
-        self.threads = threads.max(1);
+        self.threads = Some(threads.max(1));
         self
     }
 
@@ -146,7 +146,7 @@ impl<'a> Verify<'a> {
 
     fn examine(&self, subject: &Subject) -> Result<Report> {
         let tally = Tally::new("check", self.progress);
-        let mut examined = examine::examine(subject, Depth::All, self.threads, &tally)?;
+        let mut examined = examine::examine(subject, Depth::All, self.threads.unwrap_or_else(threads), &tally)?;
         let notes = aside::notes(&*subject.storage, &examined);
         examined.report.notes.extend(notes);
         Ok(examined.report)

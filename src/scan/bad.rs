@@ -8,7 +8,7 @@ use crate::format::{BLOCK, FRAME, FrameHeader, frame_size, sum};
 use crate::lsn::{BatchTime, Lsn};
 use crate::storage::File;
 
-use super::{Begun, Chunk, Place, Source, Window, frame_at, next_frame};
+use super::{Begun, Chunk, Place, Source, Window, frame_at, next_frame, zeros};
 
 /// What lies where a valid frame should.
 #[derive(Debug)]
@@ -76,9 +76,9 @@ fn mended(
 fn zeros_at(window: &mut Window<'_>, from: u64) -> io::Result<u64> {
     let mut at = from;
     while let Some(rest) = window.rest(at, 1)? {
-        let some = rest.iter().position(|byte| *byte != 0);
-        at += some.unwrap_or(rest.len()) as u64;
-        if some.is_some() {
+        let (zeros, length) = (zeros(rest), rest.len());
+        at += zeros as u64;
+        if zeros < length {
             break;
         }
     }
