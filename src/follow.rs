@@ -39,8 +39,10 @@ pub struct Follower<'a> {
     records: Option<Records<'a>>,
     /// Where to go on: past the last record.
     position: u64,
-    /// Everything below was read.
+    /// Everything below was read, but for a frame that reaches above it.
     read: u64,
+    /// Where that begins; else the same.
+    whole: u64,
     /// Under which it waits.
     id: u64,
 }
@@ -56,7 +58,7 @@ impl<'a> Follower<'a> {
         // Of `std` always: it outlives a schedule, and nothing is ordered by it.
         static IDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
-        Follower { segments, records: None, position: from.0, read: 0, id }
+        Follower { segments, records: None, position: from.0, read: 0, whole: 0, id }
     }
 
     /// Past the last record that was given, or where it begins: where another follower would go on, and what a cursor may be
@@ -78,7 +80,7 @@ impl<'a> Follower<'a> {
                     self.position = record.end().0;
                     return Ok(Some(record));
                 }
-                self.read = records.end().0;
+                (self.read, self.whole) = (records.end().0, records.whole().0);
                 self.records = None;
             }
             let shown = self.segments.look()?;
@@ -90,7 +92,7 @@ impl<'a> Follower<'a> {
                 return Ok(None);
             }
             // What follows the last record and was read, such as notes of cursors, may have been cleaned.
-            let from = Lsn(self.position.max(self.read));
+            let from = Lsn(self.position.max(self.whole));
             self.records = Some(Records::new(self.segments, (Bound::Included(from), Bound::Unbounded))?);
         }
     }

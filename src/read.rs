@@ -249,6 +249,8 @@ pub struct Records<'a> {
     /// Records below are passed over.
     from: u64,
     end: u64,
+    /// The same, or where a frame begins that reaches above it and is not given.
+    whole: u64,
     begun: Instant,
 }
 
@@ -285,6 +287,7 @@ impl<'a> Records<'a> {
             skipped: 0,
             from,
             end,
+            whole: end,
             begun: Instant::now(),
         };
         // None is below if the front was cleaned since we asked for it.
@@ -395,6 +398,11 @@ impl<'a> Records<'a> {
         Lsn(self.end)
     }
 
+    /// Where to go on once more is durable, of an iterator that has ended.
+    pub(crate) fn whole(&self) -> Lsn {
+        Lsn(self.whole)
+    }
+
     /// The next record, its payload borrowed until the next call: as [`next`](Iterator::next), without the counting of
     /// a [`Bytes`], which takes longer than checking a record of 100 bytes, and without the copy that a record outside
     /// a map is.
@@ -436,9 +444,11 @@ impl<'a> Records<'a> {
             let header = match open.frame(offset) {
                 Ok(Some(header)) => header,
                 Ok(None) => match open.last(self.segments, offset) {
-                    Ok(header) => {
-                        self.offset += frame_size(u64::from(header.length));
-                        continue;
+                    Ok(header) if kind(&header).is_none() => header,
+                    // Its end may not be durable yet.
+                    Ok(_) => {
+                        (self.open, self.whole) = (None, lsn);
+                        return None;
                     }
                     Err(error) => return self.fail(error),
                 },

@@ -346,7 +346,7 @@ pub(crate) fn next_frame(
 
 /// How many zeros there are at the beginning. Whole blocks are compared at once: the rest of a segment is nothing else, and
 /// 64 MiB of them took seconds where this is compiled without optimisation.
-pub(crate) fn zeros(bytes: &[u8]) -> usize {
+fn zeros(bytes: &[u8]) -> usize {
     let mut at = 0;
     for unit in [ZEROS.len(), 64, 1] {
         while bytes.get(at..at + unit) == ZEROS.get(..unit) {

@@ -18,11 +18,12 @@ mod corpus;
 use std::fs;
 use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use corpus::recover::{self, Step};
 use corpus::{crash, readers, receiver, repair, salvage, segment};
-use seawall::ErrorKind;
 use seawall::sim::Bug;
+use seawall::{ErrorKind, Lsn};
 
 /// One byte of a program.
 fn op(step: Step) -> u8 {
@@ -372,6 +373,20 @@ fn the_seeds_reach_what_they_are_named_for() {
         assert!(VERDICTS.contains(&(name, verdict)), "{name} is {verdict}");
     }
     assert_eq!(VERDICTS.len(), recover_seeds().len());
+}
+
+/// What MARK claimed ended within a record, and a follower that had seen it would have passed it over.
+#[test]
+fn a_record_in_which_the_durable_point_lies_is_followed_once_it_is_durable_whole() {
+    let program = fs::read(RECOVER.directory().join("mark-within-a-frame")).unwrap();
+    let disk = recover::build(&program, &recover::options()).disk;
+    let view = recover::options().open_read_only_on(disk.mount()).unwrap();
+    let mut follower = view.follow(Lsn::ZERO);
+    assert_eq!((follower.try_next().unwrap(), view.durable_lsn()), (None, Lsn(4524)));
+    let wal = recover::options().open_on(disk.mount()).unwrap();
+    let last = wal.append(b"one more").unwrap().wait().unwrap();
+    let mut next = || follower.next_timeout(Duration::from_secs(60)).unwrap().unwrap().lsn;
+    assert_eq!([next(), next()], [Lsn(4200), last]);
 }
 
 /// What the fuzz target checks is worth its time only if it notices that a safety is gone.
