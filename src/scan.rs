@@ -384,30 +384,4 @@ fn next_candidate(window: &mut Window<'_>, place: &Place, mut offset: u64, bugs:
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::{Fs, Storage};
-
-    /// Blocks of zeros are passed over at once, and not what begins in their last bytes.
-    #[test]
-    fn a_frame_behind_zeros_of_any_length_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = Fs::new(dir.path()).create("segment").unwrap();
-        let place = Place { base: 1 << 20, seed: 0, limit: 6 * u64::from(BLOCK) };
-        file.set_len(place.limit).unwrap();
-        for offset in (BLOCK..4 * BLOCK).step_by(4) {
-            // Its check is 0 as well, and is the seed's that it tells.
-            let mut frame = FrameHeader::unclaimed(FrameKind::Record, 0, 0, sum(b"")).encode(0, offset);
-            frame[..4].fill(0);
-            let place = Place { seed: FrameHeader::seed_xor_offset(&frame) ^ offset, ..place };
-            file.write_at(&frame, offset.into()).unwrap();
-            for from in [BLOCK, BLOCK + 4, 2 * BLOCK - 4, offset].into_iter().filter(|from| *from <= offset) {
-                let mut chunk = Chunk::default();
-                let mut window = Window::new(&*file, place.limit, &mut chunk);
-                let found = next_frame(&mut window, &place, from.into(), Bugs::default()).unwrap();
-                assert_eq!(found.map(|(found, _)| found), Some(offset.into()), "from {from}");
-            }
-            file.write_at(&[0; FRAME as usize], offset.into()).unwrap();
-        }
-    }
-}
+mod tests;

@@ -53,7 +53,8 @@ struct Stray {
 /// then, and what it passed over may be.
 ///
 /// None is taken that holds more records than a link says that names it, or than a repair left in its place: that tells of
-/// what was left of it since. Only whole batches count, for a repair keeps no others.
+/// what was left of it since. Only whole batches count, for a repair keeps no others. One with a frame of a newer version
+/// that may be taken is: then nothing of the log is known, as where such a frame lies in its place.
 pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopted> {
     let mut adopted = Adopted::default();
     let is_late = |stray: &Stray| aside_of(&stray.found.name).is_some() || was_unfinished(&stray.found.name);
@@ -118,8 +119,11 @@ fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Re
         return Ok(None);
     }
     let end = link.map(|link| link.prev_end.saturating_sub(link.prev_base));
-    let (bytes, records) = left_in(&stray.found, &stray.place, end)?;
-    let (bytes_there, records_there) = there.map_or(Ok((0, 0)), |there| left_in(there, &stray.place, end))?;
+    let left_there = there.map_or(Ok(Some((0, 0))), |there| left_in(there, &stray.place, end))?;
+    let Some((bytes_there, records_there)) = left_there else { return Ok(None) };
+    let Some((bytes, records)) = left_in(&stray.found, &stray.place, end)? else {
+        return Ok(Some(Worth { named, bytes: u64::MAX }));
+    };
     // Each of these tells of what was left of it since.
     let more_than_left = left.is_some_and(|left| records_there == left.records || records > left.records);
     let more_than_named = link.is_some_and(|link| records > link.prev_records);
@@ -130,12 +134,13 @@ fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Re
     Ok(taken.then_some(Worth { named, bytes }))
 }
 
-/// The bytes and the records of whole batches that a file holds of a segment, but for gaps.
-fn left_in(found: &Found, place: &Place, end: Option<u64>) -> io::Result<(u64, u64)> {
+/// The bytes and the records of whole batches that a file holds of a segment, but for gaps; `None` for a frame of a newer
+/// version, with which nobody can tell how much it is.
+fn left_in(found: &Found, place: &Place, end: Option<u64>) -> io::Result<Option<(u64, u64)>> {
     let place = Place { limit: place.limit.min(found.length), ..*place };
-    let left = sift(&*found.file, &place, end, Bounds::NONE, |_| true)?.unwrap_or_default();
+    let Some(left) = sift(&*found.file, &place, end, Bounds::NONE, |_| true)? else { return Ok(None) };
     let bytes: u64 = left.kept.iter().map(|kept| kept.end - kept.start).sum();
-    Ok((bytes - left.blank, left.whole.records))
+    Ok(Some((bytes - left.blank, left.whole.records)))
 }
 
 impl Survey {

@@ -115,6 +115,56 @@ fn a_link_of_numbers_that_cannot_be_is_none() {
     }
 }
 
+/// Its numbers may be sound and still be none that a segment there could have.
+#[test]
+fn a_link_names_what_lies_below() {
+    let link = |prev_base, prev_end, front| Link { prev_base, prev_end, front, ..Link::default() };
+    for (link, can_be) in [
+        (link(0, 16384, 0), true),
+        (link(0, 16384, 16384), true),
+        (link(0, 16384, 16388), false),
+        (link(0, 16388, 0), false),
+        (link(16384, 16384, 0), false),
+        (link(NO_BASE, 0, 16384), true),
+        (link(NO_BASE, 0, 16388), false),
+    ] {
+        assert_eq!(link.lies_at(16384), can_be, "{link:?}");
+    }
+}
+
+/// Two seeds can be those of a damaged header, unless it is another place's.
+#[test]
+fn the_seeds_of_a_damaged_header() {
+    let (bytes, seed) = HEADER_OF_A_LOG.encode();
+    let of = |at: usize, base| {
+        let mut block = bytes;
+        block[at] ^= 1;
+        (seeds(&block, base).collect::<Vec<_>>(), header_checksum(&block).unwrap())
+    };
+    let (found, own) = of(64, 65536);
+    assert_eq!(found, [seed, own]);
+    assert!(of(64, 4096).0.is_empty());
+    let (found, own) = of(49, 65536);
+    assert_eq!(found, [seed, own], "nothing is wrong but where it says that it lies");
+    assert!(of(49, 4096).0.is_empty());
+}
+
+#[test]
+fn a_frame_of_no_kind_is_none() {
+    let header = FrameHeader::unclaimed(FrameKind::Record, 5, 7, 0);
+    let none = FrameHeader { kind: None, ..header };
+    assert_eq!(FrameHeader::decode(&header.encode(1, 4096), 1, 4096), Some(header));
+    assert_eq!(FrameHeader::decode(&none.encode(1, 4096), 1, 4096), None);
+}
+
+#[test]
+fn a_seed_is_seen_by_a_frame() {
+    for (seed, offset) in [(0, 4096), (1, 4096), (0x8000_0000, 8192), (0x0123_4567, 65532)] {
+        let frame = FrameHeader::unclaimed(FrameKind::Record, 5, 7, 9).encode(seed, offset);
+        assert_eq!(FrameHeader::seed_xor_offset(&frame), seed ^ offset);
+    }
+}
+
 #[test]
 fn links_marks_and_cursors_come_back() {
     let link = Link {
@@ -202,6 +252,17 @@ fn what_was_never_done_says_so_by_its_name() {
         assert_eq!(was_unfinished(&format!("{base}{end}")), is_so, "{end}");
     }
     assert!(!was_unfinished("67108864.new"));
+}
+
+#[test]
+fn a_name_tells_where_a_file_was() {
+    let base = "00000000000067108864";
+    for (end, is_so) in
+        [(".wal", true), (".new", true), (".wal.aside", true), (".new.aside.1", true), (".old", false), ("", false)]
+    {
+        assert_eq!(base_in(&format!("{base}{end}")), is_so.then_some(67_108_864), "{end}");
+    }
+    assert_eq!(base_in("67108864.new"), None);
 }
 
 /// A segment whose header is lost is read by its seed, and its new header is to give that seed again.

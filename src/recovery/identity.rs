@@ -19,8 +19,10 @@ impl Survey {
     /// else tells of.
     pub(super) fn identify(&mut self, storage: &dyn Storage, marks: &[Mark], bugs: Bugs) -> Result<()> {
         // Where both of them are whole, the newest segment that was begun and MARK tell of all that there was.
-        let newest = self.segments.iter().rfind(|found| found.link.is_some()).map(|found| found.base);
-        let is_told = newest.is_some() && marks.len() == 2;
+        let newest = self.segments.iter().rfind(|found| found.link.is_some());
+        let id = newest.and_then(|found| found.header.as_ref().ok()).map(|(header, _)| header.log_id);
+        let newest = newest.map(|found| found.base);
+        let is_told = marks.iter().filter(|mark| Some(mark.log_id) == id).count() == 2;
         let elsewhere = if is_told { Vec::new() } else { self.elsewhere(storage, bugs) };
         self.log_id = self.elect(storage, marks, most(&elsewhere).filter(|_| newest.is_none()), bugs)?;
         for found in &mut self.segments {
@@ -37,7 +39,7 @@ impl Survey {
     }
 
     /// Takes the slots of MARK that are this log's. What either claims stays true: the later one says all else.
-    fn hold(&mut self, marks: &[Mark]) {
+    pub(super) fn hold(&mut self, marks: &[Mark]) {
         let ours = || marks.iter().filter(|mark| Some(mark.log_id) == self.log_id);
         let synced = ours().map(|mark| mark.synced).max().unwrap_or(0);
         let front = ours().map(|mark| mark.front).max().unwrap_or(0);

@@ -411,17 +411,4 @@ pub(crate) fn rewrite(file: &dyn File, mut from: u64, to: u64, bugs: Bugs) -> st
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_is_listed_twice_is_one_file() {
-        let names =
-            ["00000000000000016384.wal", "00000000000000000000.wal", "00000000000000032768.new", "MARK", "other"];
-        let listed = names.iter().chain(&names).map(|name| (name.into(), true)).collect();
-        let mut survey = Survey::default();
-        assert_eq!(survey.sort(listed), [names[1], names[0]]);
-        assert_eq!(survey.unfinished, [names[2]]);
-        assert_eq!(survey.notes.len(), 1, "{:?}", survey.notes);
-    }
-}
+mod tests;

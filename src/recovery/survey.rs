@@ -216,7 +216,7 @@ impl Survey {
 }
 
 /// A length that no crash leaves as a note, wherever it lies: too short, or longer than it was made.
-fn odd_length(found: &Found) -> Option<String> {
+pub(super) fn odd_length(found: &Found) -> Option<String> {
     let (name, length) = (&found.name, found.length);
     let capacity = found.header.as_ref().ok().map(|(header, _)| header.capacity).filter(|capacity| *capacity < length);
     let short = found.too_short().map(|what| format!("{name}: {what}; {}", words::UNTOLD));

@@ -39,3 +39,38 @@ impl Begun {
         lost
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::FrameKind;
+
+    #[test]
+    fn what_lies_in_the_place_of_a_link_is_no_beginning() {
+        let first = u64::from(BLOCK);
+        // The smallest link, and less than a frame between it and the next one.
+        let last = first + frame_size(LINK as u64) + u64::from(FRAME) - 4;
+        for more in [None, Some(false), Some(true)] {
+            assert_eq!(Begun::behind(first, last, more), Begun::Seen);
+        }
+        for (from, to) in [(first, last + 4), (first + 4, last), (first + 4, last + 4)] {
+            assert_eq!(Begun::behind(from, to, None), Begun::Doubted);
+            assert_eq!(Begun::behind(from, to, Some(false)), Begun::Seen);
+            assert_eq!(Begun::behind(from, to, Some(true)), Begun::Lost);
+        }
+    }
+
+    #[test]
+    fn a_lost_beginning_is_that_of_one_batch() {
+        let frame = |more, durable| FrameHeader::new(FrameKind::Record, more, 5, 0, 0, 8192, durable);
+        // All before it was durable: it begins a batch.
+        let mut begun = Begun::Doubted;
+        assert!(!begun.is_lost(&frame(true, 8192), 8192));
+        assert!(!begun.is_lost(&frame(false, 0), 8192));
+        let mut begun = Begun::Doubted;
+        assert!(begun.is_lost(&frame(true, 8188), 8192));
+        assert!(begun.is_lost(&frame(true, 8192), 8192), "the same batch goes on");
+        assert!(begun.is_lost(&frame(false, 0), 8192));
+        assert!(!begun.is_lost(&frame(false, 0), 8192));
+    }
+}
