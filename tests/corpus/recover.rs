@@ -9,7 +9,7 @@ use super::input::{Input, bounded};
 use super::spec;
 use seawall::check::{Item, Verify, frames_on, inspect_on};
 use seawall::sim::{Disk, Keep};
-use seawall::{Lsn, Options, Record, RecoveryMode, Wal};
+use seawall::{Lsn, Options, ReadOnly, Record, RecoveryMode, Wal};
 
 const SEGMENT: u64 = 16 << 10;
 const BLOCK: usize = 4096;
@@ -109,15 +109,17 @@ pub fn run(input: &[u8]) {
 pub fn run_with(input: &[u8], options: &Options) {
     let Built { disk, .. } = build(input, options);
     look(&disk.fork(), options);
-    for mode in [RecoveryMode::TornTail, RecoveryMode::Strict] {
-        write(&disk.fork(), &options.clone().recovery_mode(mode));
-    }
+    let strict = options.clone().recovery_mode(RecoveryMode::Strict);
+    let shown = strict.open_on(disk.fork().mount()).ok().map(|wal| all(&wal));
+    let records = write(&disk, options, &strict);
+    assert!(shown.is_none() || shown == records, "what opens strictly is not the same log");
 }
 
 /// Without writing.
 fn look(disk: &Disk, options: &Options) {
     let before: Vec<_> = disk.names().into_iter().map(|name| disk.file(&name)).collect();
-    if let Ok(view) = options.open_read_only_on(disk.mount()) {
+    let view = options.open_read_only_on(disk.mount());
+    if let Ok(view) = &view {
         ascending(view.read(..).into_iter().flatten().map_while(Result::ok).map(|record| record.lsn));
         _ = view.checkpoint();
     }
@@ -133,18 +135,15 @@ fn look(disk: &Disk, options: &Options) {
         let damaged = items.iter().any(|item| matches!(item, Item::Damage(_)));
         assert!(!damaged || report.is_err() || report.is_ok_and(|report| !report.is_clean()));
     }
-    inspect(disk, options, is_clean);
+    inspect(disk, view.ok(), is_clean);
     let after: Vec<_> = disk.names().into_iter().map(|name| disk.file(&name)).collect();
     assert!(before == after, "a reader changed the directory");
 }
 
 /// Of a sound log it tells what a reader of it sees.
-fn inspect(disk: &Disk, options: &Options, is_clean: bool) {
+fn inspect(disk: &Disk, view: Option<ReadOnly>, is_clean: bool) {
     let overview = inspect_on(disk.mount());
-    if !is_clean {
-        return;
-    }
-    let (Ok(overview), Ok(view)) = (overview, options.open_read_only_on(disk.mount())) else { return };
+    let (true, Ok(overview), Some(view)) = (is_clean, overview, view) else { return };
     let checkpoint = view.checkpoint().unwrap().map(|record| record.lsn);
     let cursors = overview.cursors.iter().map(|cursor| (cursor.name.clone(), cursor.lsn)).collect();
     assert_eq!((overview.durable, overview.checkpoint, view.cursors()), (view.durable_lsn(), checkpoint, cursors));
@@ -179,23 +178,25 @@ fn all(wal: &Wal) -> (Vec<Record>, bool) {
     (records, true)
 }
 
-/// Opens for writing; what was read and what is appended is there at the next opening, and opening again.
-fn write(disk: &Disk, options: &Options) {
+/// Opens for writing; what was read and what is appended is there at the next opening, and opening again. After a close it
+/// opens strictly. Returns what was read first.
+fn write(disk: &Disk, options: &Options, strict: &Options) -> Option<(Vec<Record>, bool)> {
     let bytes = disk.names().iter().filter_map(|name| disk.file(name)).map(|file| file.len()).sum();
-    let Ok(wal) = bounded(bytes, 8, || options.open_on(disk.mount())) else { return };
+    let wal = bounded(bytes, 8, || options.open_on(disk.mount())).ok()?;
     let (mut records, whole) = all(&wal);
+    let shown = (records.clone(), whole);
     ascending(records.iter().map(|record| record.lsn));
     for record in &records {
         assert_eq!(wal.get(record.lsn).as_ref().ok(), Some(record));
     }
-    let Ok(lsn) = wal.append(b"one more").and_then(seawall::Ticket::wait) else { return };
+    let Ok(lsn) = wal.append(b"one more").and_then(seawall::Ticket::wait) else { return Some(shown) };
     assert!(records.last().is_none_or(|last| last.lsn < lsn));
     disk.settle();
     if wal.close().is_err() || !whole {
-        return;
+        return Some(shown);
     }
     drop(wal);
-    for _ in 0..2 {
+    for options in [strict, options] {
         let wal = match options.open_on(disk.mount()) {
             Ok(wal) => wal,
             Err(e) => panic!("does not open again: {e:?}"),
@@ -208,6 +209,7 @@ fn write(disk: &Disk, options: &Options) {
         }
         assert!(again == records, "{} records, before {}", again.len(), records.len());
     }
+    Some(shown)
 }
 
 /// What a program leaves.
