@@ -32,24 +32,32 @@ impl<const DURABLE_NAME: bool> Small<DURABLE_NAME> {
             storage.sync_dir()?;
         }
         let mut log = Small { file, end: 0 };
-        log.end = log.read()?.1;
+        // What is shown is to stay, and may be in the cache alone: a sync of it may have failed.
+        for record in log.read()? {
+            log.write(&record)?;
+        }
+        log.file.sync()?;
         Ok(log)
     }
 
-    fn append(&mut self, record: &[u8]) -> io::Result<()> {
+    fn write(&mut self, record: &[u8]) -> io::Result<()> {
         let length = u32::try_from(record.len()).map_err(io::Error::other)?.to_le_bytes();
         let frame = [&length[..], &crc32fast::hash(record).to_le_bytes(), record].concat();
         let mut done = 0;
         while let Some(rest) = frame.get(done..).filter(|rest| !rest.is_empty()) {
             done += self.file.write_at(rest, self.end + done as u64)?;
         }
-        self.file.sync()?;
         self.end += frame.len() as u64;
         Ok(())
     }
 
-    /// The records up to the first that is not whole, and where they end.
-    fn read(&self) -> io::Result<(Vec<Vec<u8>>, u64)> {
+    fn append(&mut self, record: &[u8]) -> io::Result<()> {
+        self.write(record)?;
+        self.file.sync()
+    }
+
+    /// The records up to the first that is not whole.
+    fn read(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut bytes = vec![0; usize::try_from(self.file.len()?).map_err(io::Error::other)?];
         let length = self.file.read_at(&mut bytes, 0)?;
         bytes.truncate(length);
@@ -62,7 +70,7 @@ impl<const DURABLE_NAME: bool> Small<DURABLE_NAME> {
             records.push(record.to_vec());
             rest = behind;
         }
-        Ok((records, (bytes.len() - rest.len()) as u64))
+        Ok(records)
     }
 }
 
@@ -76,7 +84,7 @@ impl<const DURABLE_NAME: bool> Engine for Small<DURABLE_NAME> {
     }
 
     fn records(&mut self) -> Result<Vec<Vec<u8>>, String> {
-        self.read().map(|(records, _)| records).map_err(|e| e.to_string())
+        self.read().map_err(|e| e.to_string())
     }
 }
 

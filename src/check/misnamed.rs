@@ -38,6 +38,7 @@ pub(super) struct Adopted {
 /// A file that could be a segment of the log under another name.
 struct Stray {
     found: Found,
+    /// Of the segment, however many bytes of it this file has.
     place: Place,
 }
 
@@ -66,9 +67,9 @@ pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopte
             stray => stray?,
         };
         // A header in which a bit is wrong stays damaged, and says the same.
-        let limit = capacity.min(stray.length);
-        let mended = || stray.other.is_none().then_some(Place { base, seed, limit });
-        found.extend(stray.place(Bugs::default()).or_else(mended).map(|place| Stray { found: stray, place }));
+        if stray.header.is_ok() || stray.other.is_none() {
+            found.push(Stray { found: stray, place: Place { base, seed, limit: capacity } });
+        }
     }
     // From above, for links name those below.
     while let Some(base) = found.iter().map(|stray| stray.place.base).max() {

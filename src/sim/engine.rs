@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::chance::Chance;
+use super::crash::Keep;
 use super::disk::Disk;
 use super::explore::{Broken, Explore};
 use crate::storage::Storage;
@@ -21,7 +22,7 @@ pub trait Engine: Sized {
     /// Appends a record and returns once it is durable.
     ///
     /// # Errors
-    /// In words. Whether the record is kept is unknown then, and the engine is not used any more.
+    /// In words. Whether the record is kept is unknown then, and the engine is not used any more, but another one opened.
     fn append(&mut self, record: &[u8]) -> Result<(), String>;
 
     /// All records, oldest first.
@@ -88,32 +89,50 @@ impl Oracle {
 }
 
 impl Explore {
-    /// Has an engine append `records` records, of lengths that the seed draws up to 2 KiB, and crashes it everywhere.
-    /// Whatever a crash leaves is opened, held against an [`Oracle`], appended to, killed, and opened once more.
+    /// Has an engine append `records` records, of lengths that the seed draws up to 2 KiB, and crashes it everywhere; where
+    /// a sync fails it is opened anew and goes on. Whatever a crash leaves is opened, held against an [`Oracle`], appended
+    /// to, and so again after another crash: behind that, while it is opened, and as soon as it shows its records.
     /// Gives the number of states.
     ///
     /// # Errors
     /// The first crash that breaks a promise.
     pub fn engine<E: Engine>(&self, records: u32) -> Result<u64, Broken> {
-        let work = |disk: &Disk| {
-            let mut oracle = Oracle::default();
-            let mut engine = E::open(disk.mount()).ok();
-            for number in 0..records {
-                let Some(engine) = &mut engine else { break };
-                if append(engine, &mut oracle, &self.record(number)).is_err() {
+        let mut states = 0;
+        self.run(
+            &Disk::new(self.seed),
+            |disk| self.appended::<E>(disk, records),
+            |left, Appended { oracle, broken, .. }| {
+                states += 1;
+                broken.clone().map_or(Ok(()), Err)?;
+                again::<E>(left, oracle, states)
+            },
+        )
+    }
+
+    /// What there is to crash.
+    fn appended<E: Engine>(&self, disk: &Disk, records: u32) -> Appended<E> {
+        let mut oracle = Oracle::default();
+        let mut engine = E::open(disk.mount()).ok();
+        for number in 0..records {
+            let record = self.record(number);
+            let done = engine.as_mut().is_some_and(|engine| append(engine, &mut oracle, &record).is_ok());
+            if disk.crashed() {
+                break;
+            }
+            if !done {
+                drop(engine.take());
+                let opened = open::<E>(disk, &mut oracle);
+                if disk.crashed() {
                     break;
                 }
-                disk.settle();
+                match opened {
+                    Ok(opened) => engine = Some(opened),
+                    Err(what) => return Appended { oracle, engine, broken: Some(format!("after a failure {what}")) },
+                }
             }
-            // Held until all states were looked at: what it does when it is dropped is no part of the work.
-            (oracle, engine)
-        };
-        self.run(&Disk::new(self.seed), work, |left, (oracle, _)| {
-            let mut oracle = oracle.clone();
-            reopened::<E>(left, &mut oracle)?;
-            left.kill();
-            reopened::<E>(left, &mut oracle)
-        })
+            disk.settle();
+        }
+        Appended { oracle, engine, broken: None }
     }
 
     /// A record that tells its number.
@@ -133,9 +152,55 @@ fn append(engine: &mut impl Engine, oracle: &mut Oracle, record: &[u8]) -> Resul
     Ok(())
 }
 
-/// Opens, checks, and appends one more.
-fn reopened<E: Engine>(disk: &Disk, oracle: &mut Oracle) -> Result<(), String> {
+/// What became of an engine and its records. It is held until all states were looked at: what it does when it is dropped is
+/// no part of the work.
+struct Appended<E> {
+    oracle: Oracle,
+    #[expect(dead_code, reason = "held only")]
+    engine: Option<E>,
+    broken: Option<String>,
+}
+
+/// What a crash left keeps all promises, whatever crash follows.
+fn again<E: Engine>(left: &Disk, oracle: &Oracle, nth: u64) -> Result<(), String> {
+    // Once it is shown, it stays.
+    let disk = left.fork();
+    let mut shown = oracle.clone();
+    let engine = open::<E>(&disk, &mut shown)?;
+    disk.crash(Keep::None);
+    drop(engine);
+    open::<E>(&disk, &mut shown).map_err(|what| format!("shown, and after a power cut {what}"))?;
+    // As a whole, and once more.
+    let disk = left.fork();
+    let mut acknowledged = oracle.clone();
+    reopened::<E>(&disk, &mut acknowledged)?;
+    let operations = disk.operations();
+    if nth % 2 == 0 {
+        disk.crash(Keep::None)
+    } else {
+        disk.kill()
+    }
+    reopened::<E>(&disk, &mut acknowledged)?;
+    // The power goes on the way.
+    let mut oracle = oracle.clone();
+    left.crash_torn_at(1 + nth % operations.max(1));
+    let stopped = reopened::<E>(left, &mut oracle);
+    if !left.crashed() {
+        stopped?;
+    }
+    left.crash(Keep::Random(nth));
+    open::<E>(left, &mut oracle).map(drop).map_err(|what| format!("after a crash while it was opened {what}"))
+}
+
+/// Opens and checks.
+fn open<E: Engine>(disk: &Disk, oracle: &mut Oracle) -> Result<E, String> {
     let mut engine = E::open(disk.mount()).map_err(|e| format!("it does not open: {e}"))?;
     oracle.check(&engine.records()?)?;
+    Ok(engine)
+}
+
+/// Opens, checks, and appends one more.
+fn reopened<E: Engine>(disk: &Disk, oracle: &mut Oracle) -> Result<(), String> {
+    let mut engine = open::<E>(disk, oracle)?;
     append(&mut engine, oracle, b"appended after the crash").map_err(|e| format!("it takes no more: {e}"))
 }

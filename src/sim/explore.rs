@@ -5,8 +5,10 @@ use std::fmt;
 use super::chance::Chance;
 use super::crash::{Keep, Unit};
 use super::disk::Disk;
+use super::fault::{Fault, Operation};
 
-/// Crashes a piece of work at each storage operation that it makes, and looks at the states that the crash may leave.
+/// Crashes a piece of work at each storage operation that it makes, and looks at the states that the crash may leave; and
+/// the same where one of its syncs failed before.
 ///
 /// The work is yours: a log, code that embeds one, or anything else that keeps its files in a [`Disk`]. The whole
 /// follows from the seed; what is found is told as a [`Crash`], which can be had [again](Explore::again).
@@ -49,9 +51,11 @@ pub struct Explore {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Crash {
-    /// The power goes in this [mutating](super::Operation::is_mutating) operation of the work, 1 being its first; or
-    /// behind its last.
+    /// The power goes in this [mutating](Operation::is_mutating) operation of the work, 1 being its first; or behind its
+    /// last.
     pub operation: u64,
+    /// The sync of a file or of the directory that fails before that, if one does.
+    pub fault: Option<Fault>,
     /// Of each unit that was [dirty](Disk::dirty), whether it survives. `None`: the process alone is killed.
     pub kept: Option<Vec<bool>>,
     /// The units that do not.
@@ -64,6 +68,8 @@ pub struct Crash {
 pub struct Broken {
     /// Which.
     pub crash: Crash,
+    /// Of the [`Explore`] that found it: with it the same is found again.
+    pub seed: u64,
     /// How many states were looked at up to it.
     pub states: u64,
     /// What was said of it.
@@ -83,10 +89,14 @@ impl Explore {
     }
 
     /// Has `work` done on forks of `before`, with the power going in its first operation, its second, and so on to its
-    /// end; and has `check` look at each state that may be left. `work` is to stop where it meets an error, and to tell
-    /// what it had acknowledged by then. Background work runs where `work` [steps](Disk::step) it.
+    /// end; and has `check` look at each state that may be left. `work` is to stop where it meets an error, or to go on as
+    /// it does in earnest, and to tell what it had acknowledged by then. Background work runs where `work`
+    /// [steps](Disk::step) it.
     ///
-    /// Takes as long as doing the work half as often as it has operations, and opening what each state left.
+    /// Where the operation is a sync, that also fails, once, and the power goes later: in another operation, and behind the
+    /// last. Every other time what such a sync did not write is [forgotten](Fault::forgetting) at once.
+    ///
+    /// Takes as long as doing the work as often as it has operations, and checking what each state left.
     ///
     /// # Errors
     /// The first crash of which `check` says that it breaks a promise.
@@ -96,57 +106,110 @@ impl Explore {
         mut work: impl FnMut(&Disk) -> T,
         mut check: impl FnMut(&Disk, &T) -> Result<(), String>,
     ) -> Result<u64, Broken> {
-        let mut chance = Chance::new(self.seed);
-        let mut states = 0;
+        let mut search = Search { explore: self, chance: Chance::new(self.seed), states: 0 };
+        let mut syncs = [0; 2];
         for operation in 1.. {
-            let (disk, told, ended) = stopped(before, &mut work, operation);
-            let units = disk.dirty();
-            for kept in self.choices(units.len(), &mut chance) {
-                states += 1;
-                let mut broken = |kept: &Option<Vec<bool>>| check(&left(&disk, kept), &told).err();
-                let Some(what) = broken(&kept) else { continue };
-                let (kept, what) = shrink(kept, what, broken);
-                let lost = units.iter().zip(kept.iter().flatten()).filter(|(_, kept)| !**kept);
-                let lost = lost.map(|(unit, _)| unit.clone()).collect();
-                return Err(Broken { crash: Crash { operation, kept, lost }, states, what });
-            }
-            if ended {
+            let stopped = Stopped::new(before, &mut work, operation, None);
+            search.look(&stopped, self.states, &mut check)?;
+            if stopped.ended {
                 break;
             }
+            for (kind, before_it) in SYNCS.into_iter().zip(&mut syncs) {
+                let nth = stopped.disk.count(kind);
+                if nth == std::mem::replace(before_it, nth) {
+                    continue;
+                }
+                let fault = Fault::new(kind).nth(nth);
+                let fault = if search.chance.below(2) == 0 { fault } else { fault.forgetting() };
+                let most = (self.states / 4).max(4);
+                let ended = Stopped::new(before, &mut work, u64::MAX, Some(&fault));
+                let last = ended.disk.operations();
+                search.look(&Stopped { operation: last + 1, ..ended }, most, &mut check)?;
+                if let Some(further) = last.checked_sub(operation).filter(|further| *further > 0) {
+                    let further = usize::try_from(further).unwrap_or(usize::MAX);
+                    let later = operation + 1 + search.chance.below(further) as u64;
+                    search.look(&Stopped::new(before, &mut work, later, Some(&fault)), most, &mut check)?;
+                }
+            }
         }
-        Ok(states)
+        Ok(search.states)
     }
 
     /// The same crash of the same work again: the disk as it was left, and what the work had told.
     pub fn again<T>(&self, crash: &Crash, before: &Disk, mut work: impl FnMut(&Disk) -> T) -> (Disk, T) {
-        let (disk, told, _) = stopped(before, &mut work, crash.operation);
-        (left(&disk, &crash.kept), told)
+        let stopped = Stopped::new(before, &mut work, crash.operation, crash.fault.as_ref());
+        (left(&stopped.disk, &crash.kept), stopped.told)
+    }
+}
+
+/// Syncs a file, or the directory.
+const SYNCS: [Operation; 2] = [Operation::Sync, Operation::SyncDir];
+
+/// An exploration that goes on.
+struct Search<'a> {
+    explore: &'a Explore,
+    chance: Chance,
+    states: u64,
+}
+
+impl Search<'_> {
+    /// Looks at what the power's going leaves, at most at so many states.
+    fn look<T>(
+        &mut self,
+        stopped: &Stopped<T>,
+        most: u64,
+        check: &mut impl FnMut(&Disk, &T) -> Result<(), String>,
+    ) -> Result<(), Broken> {
+        let units = stopped.disk.dirty();
+        for kept in self.choices(units.len(), most) {
+            self.states += 1;
+            let mut broken = |kept: &Option<Vec<bool>>| check(&left(&stopped.disk, kept), &stopped.told).err();
+            let Some(what) = broken(&kept) else { continue };
+            let (kept, what) = shrink(kept, what, broken);
+            let lost = units.iter().zip(kept.iter().flatten()).filter(|(_, kept)| !**kept);
+            let lost = lost.map(|(unit, _)| unit.clone()).collect();
+            let crash = Crash { operation: stopped.operation, fault: stopped.fault.clone(), kept, lost };
+            return Err(Broken { crash, seed: self.explore.seed, states: self.states, what });
+        }
+        Ok(())
     }
 
     /// What may survive of so many units: a kill, all of it, none, and each other way or a sample of them.
-    fn choices(&self, units: usize, chance: &mut Chance) -> Vec<Option<Vec<bool>>> {
+    fn choices(&mut self, units: usize, most: u64) -> Vec<Option<Vec<bool>>> {
         let all = 1_u64.checked_shl(u32::try_from(units).unwrap_or(u32::MAX)).unwrap_or(u64::MAX);
         let mut choices = vec![None];
-        if all < self.states {
+        if all < most {
             choices.extend((0..all).map(|mask| Some((0..units).map(|unit| mask >> unit & 1 == 1).collect())));
             return choices;
         }
         choices.extend([true, false].map(|kept| Some(vec![kept; units])));
-        for _ in 3..self.states {
-            let odds = [1, 4, 7].get(chance.below(3)).copied().unwrap_or(4);
-            choices.push(Some((0..units).map(|_| chance.below(8) < odds).collect()));
+        for _ in 3..most {
+            let odds = [1, 4, 7].get(self.chance.below(3)).copied().unwrap_or(4);
+            choices.push(Some((0..units).map(|_| self.chance.below(8) < odds).collect()));
         }
         choices
     }
 }
 
-/// The work on a fork, up to the power's going in an operation; and whether it came to its end before.
-fn stopped<T>(before: &Disk, work: &mut impl FnMut(&Disk) -> T, operation: u64) -> (Disk, T, bool) {
-    let disk = before.fork();
-    disk.crash_torn_at(operation);
-    let told = work(&disk);
-    let ended = !disk.crashed();
-    (disk, told, ended)
+/// The work on a fork, up to the power's going in an operation.
+struct Stopped<T> {
+    disk: Disk,
+    told: T,
+    operation: u64,
+    fault: Option<Fault>,
+    /// It came to its end before.
+    ended: bool,
+}
+
+impl<T> Stopped<T> {
+    fn new(before: &Disk, work: &mut impl FnMut(&Disk) -> T, operation: u64, fault: Option<&Fault>) -> Stopped<T> {
+        let disk = before.fork();
+        disk.crash_torn_at(operation);
+        fault.into_iter().for_each(|fault| disk.fail(fault.clone()));
+        let told = work(&disk);
+        let ended = !disk.crashed();
+        Stopped { disk, told, operation, fault: fault.cloned(), ended }
+    }
 }
 
 /// What the crash leaves of a disk.
@@ -180,6 +243,9 @@ fn shrink(
 impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let operation = self.operation;
+        if let Some(fault) = &self.fault {
+            write!(f, "{fault}, then ")?;
+        }
         if self.kept.is_none() {
             return write!(f, "a kill in operation {operation}");
         }
@@ -195,7 +261,7 @@ impl fmt::Display for Crash {
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} (state {})", self.crash, self.what, self.states)
+        write!(f, "{}: {} (seed {}, state {})", self.crash, self.what, self.seed, self.states)
     }
 }
 

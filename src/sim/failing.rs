@@ -285,7 +285,7 @@ impl File for FailingFile {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         match self.meet(Operation::Write) {
             Ok(()) => self.below.write_at(buf, offset),
-            Err(Strike { effect: Effect::None, error }) => Err(error),
+            Err(Strike { effect: Effect::None | Effect::Forgetting, error }) => Err(error),
             Err(Strike { effect: Effect::Short(n), .. }) => self.below.write_at(buf.get(..n).unwrap_or(buf), offset),
             Err(Strike { effect: Effect::Partial(n), error }) => {
                 self.below.write_at(buf.get(..n).unwrap_or(buf), offset)?;

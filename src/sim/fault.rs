@@ -1,5 +1,6 @@
 //! Kinds of operations, and faults that strike the n-th of a kind.
 
+use std::fmt;
 use std::io;
 
 /// A call on [`Storage`](crate::storage::Storage) or [`File`](crate::storage::File).
@@ -91,7 +92,7 @@ impl Counts {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Errno(i32),
     Kind(io::ErrorKind),
@@ -106,6 +107,8 @@ pub(super) enum Effect {
     Partial(usize),
     /// A read or a write does this many bytes and answers `Ok`.
     Short(usize),
+    /// A sync forgets what it did not write.
+    Forgetting,
 }
 
 /// What strikes a call instead of, or along with, what the call does.
@@ -121,7 +124,7 @@ pub(super) enum Effect {
 /// // The next write takes 7 bytes and says so.
 /// Fault::new(Operation::Write).short(7);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a fault strikes once it is handed to `fail`"]
 pub struct Fault {
     operation: Operation,
@@ -181,11 +184,29 @@ impl Fault {
         self
     }
 
+    /// A sync on a [`Disk`](super::Disk) forgets what it did not bring to the platter: reads show what lies there again, as
+    /// on some file systems at once, and on others when the cache needs room. Other calls just fail.
+    pub fn forgetting(mut self) -> Fault {
+        self.effect = Effect::Forgetting;
+        self
+    }
+
     fn error(&self) -> io::Error {
         match self.cause {
             Cause::Errno(errno) => io::Error::from_raw_os_error(errno),
             Cause::Kind(kind) => kind.into(),
         }
+    }
+}
+
+/// Which call it strikes.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { operation, name, nth, effect, .. } = self;
+        write!(f, "{operation:?} {nth}")?;
+        name.iter().try_for_each(|name| write!(f, " of {name}"))?;
+        write!(f, " fails")?;
+        if *effect == Effect::Forgetting { write!(f, " and forgets what it did not write") } else { Ok(()) }
     }
 }
 

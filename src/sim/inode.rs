@@ -164,6 +164,13 @@ impl Inode {
         self.lengths.drain(..lengths);
     }
 
+    /// What looks clean is shown as it is on the platter from now on. Nothing is dirty.
+    pub(super) fn forget_stale(&mut self) {
+        let len = self.cache.len();
+        self.cache = self.platter.clone();
+        self.cache.set_len(len);
+    }
+
     /// A power cut: what `pick` chooses has reached the platter, and the cache is gone.
     pub(super) fn crash(&mut self, pick: &mut dyn Pick) {
         self.write_back(pick);

@@ -289,7 +289,7 @@ impl File for Handle {
                 Err(Refusal::Torn.into())
             }
             Err(Refusal::Fault(Strike { error, effect })) => match effect {
-                Effect::None => Err(error),
+                Effect::None | Effect::Forgetting => Err(error),
                 Effect::Short(n) => self.write(&mut state, buf.get(..n).unwrap_or(buf), offset),
                 Effect::Partial(n) => {
                     self.write(&mut state, buf.get(..n).unwrap_or(buf), offset)?;
@@ -307,6 +307,9 @@ impl File for Handle {
             Err(Refusal::Fault(strike)) => {
                 let (inode, chance) = state.inode_mut(self.file)?;
                 inode.fail_sync(chance);
+                if strike.effect == Effect::Forgetting {
+                    inode.forget_stale();
+                }
                 return Err(strike.error);
             }
             Err(refusal) => return Err(refusal.into()),
