@@ -59,6 +59,8 @@ pub enum Bug {
     PayloadUnchecked,
     /// Recovery writes what it found above the proven point again, and serves it before the sync.
     RewriteNotSynced,
+    /// What recovery writes again it reads once more, and does not look at that.
+    RewriteUnverified,
     /// Closing trims the newest segment before MARK says durably that the log ends there.
     TrimBeforeMark,
     /// Closing syncs nothing.

@@ -19,7 +19,7 @@ use crate::mark::MarkFile;
 use crate::options::Options;
 use crate::pieces::PIECE;
 use crate::read::Segments;
-use crate::recovery::{Recovered, Recovery, recover};
+use crate::recovery::{Recovered, Recovery, durably, recover};
 use crate::segment::{Failed, Segment, is_filled};
 use crate::storage::{Gate, Next, Storage, lock_error, not_found};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -54,12 +54,15 @@ impl Log {
             storage.create_dir().map_err(|e| Error::io("create", storage.path(), e))?;
         }
         let lock = storage.lock().map_err(|e| lock_error(&*storage, e))?;
-        let recovered = recover(&*storage, options.recovery_mode, true, u64::MAX, options.bugs);
-        let mut recovered = recovered.map_err(|e| refused(&storage, e).unwrap_or_else(|told| told))?;
-        if recovered.log_id.is_none() && !options.create {
-            return Err(not_found(&*storage));
-        }
-        recovered.make_durable(&*storage, options.bugs)?;
+        let look = || {
+            let recovered = recover(&*storage, options.recovery_mode, true, u64::MAX, options.bugs);
+            let recovered = recovered.map_err(|e| refused(&storage, e).unwrap_or_else(|told| told))?;
+            if recovered.log_id.is_none() && !options.create {
+                return Err(not_found(&*storage));
+            }
+            Ok(recovered)
+        };
+        let mut recovered = durably(&*storage, look, options.bugs)?;
         let log_id = match recovered.log_id {
             Some(id) => id,
             None => new_log_id(&*storage)?,

@@ -57,6 +57,12 @@ impl Chunk {
         self.bytes.get(..self.filled)?.get(from..)?.get(..length)
     }
 
+    /// All that it holds from `offset` on.
+    pub(crate) fn behind(&self, offset: u64) -> &[u8] {
+        let from = offset.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
+        from.and_then(|from| self.bytes.get(..self.filled)?.get(from..)).unwrap_or_default()
+    }
+
     /// Some of its bytes to keep: without a copy, unless they are a small part of it.
     pub(crate) fn keep(self, offset: u64, length: usize) -> Option<Bytes> {
         let held = self.held(offset, length)?;

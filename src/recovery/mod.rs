@@ -7,6 +7,7 @@ mod chain;
 mod decide;
 mod identity;
 mod report;
+mod rewrite;
 mod strays;
 mod survey;
 pub(crate) mod words;
@@ -19,20 +20,18 @@ use crate::format::{BLOCK, Cursor, Link, Mark, Seal};
 use crate::lsn::Lsn;
 use crate::options::RecoveryMode;
 use crate::scan::{Scan, Summary, apply_notes, look_ahead, scan};
-use crate::storage::{File, Storage, read_full, write_full};
+use crate::storage::Storage;
 
 pub(crate) use beside::{TRIES, beside, survey_beside, too_fast};
 pub(crate) use chain::{Broken, Chain, short};
 use decide::{Seen, Verdict, decide};
 pub use report::{Recovery, Torn};
+pub(crate) use rewrite::{durably, rewrite};
 pub(crate) use strays::strays;
 pub(crate) use survey::{
     Found, Survey, blocked, ceiling, cut_short, find, front, misplaced, missing, own_header, read_link, read_marks,
     survey,
 };
-
-/// Bytes written again at once.
-const CHUNK: u64 = 256 << 10;
 
 /// A segment of the log, with what seals it.
 #[derive(Debug)]
@@ -372,42 +371,6 @@ fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
         // A release counts at once: the clean that used it is durable by itself.
         cursor.lsn = cursor.lsn.max(recovered.front);
     }
-}
-
-impl Recovered {
-    /// Writes again what no claim speaks of, and syncs it: only then may it be shown.
-    ///
-    /// After a failed sync the cache may show what the disk does not hold (S5), and neither reading nor
-    /// another sync tells. Writing the same bytes makes them dirty again.
-    pub(crate) fn make_durable(&self, storage: &dyn Storage, bugs: Bugs) -> Result<()> {
-        if bugs.has(Bug::NoRewrite) {
-            return Ok(());
-        }
-        for sealed in &self.segments {
-            let from = self.proven.max(sealed.found.base + u64::from(BLOCK));
-            if from < sealed.seal.end {
-                let path = storage.path().join(&sealed.found.name);
-                let (from, to) = (from - sealed.found.base, sealed.seal.end - sealed.found.base);
-                rewrite(&*sealed.found.file, from, to, bugs).map_err(|e| Error::io("recover", path, e))?;
-            }
-        }
-        // Crash: names that an earlier life did not live to sync are relied upon from here on.
-        storage.sync_dir().map_err(|e| Error::io("sync", storage.path(), e))
-    }
-}
-
-/// Writes the same bytes again, and syncs them.
-pub(crate) fn rewrite(file: &dyn File, mut from: u64, to: u64, bugs: Bugs) -> std::io::Result<()> {
-    while from < to {
-        let mut bytes = vec![0; usize::try_from((to - from).min(CHUNK)).unwrap_or_default()];
-        let length = bytes.len();
-        if read_full(file, &mut bytes, from)? < length {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        write_full(file, &bytes, from)?;
-        from += length as u64;
-    }
-    if bugs.has(Bug::RewriteNotSynced) { Ok(()) } else { file.sync() }
 }
 
 #[cfg(test)]

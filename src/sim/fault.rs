@@ -107,7 +107,7 @@ pub(super) enum Effect {
     Partial(usize),
     /// A read or a write does this many bytes and answers `Ok`.
     Short(usize),
-    /// A sync forgets what it did not write.
+    /// A sync forgets what it did not write, a read what an earlier one did not, and answers `Ok`.
     Forgetting,
 }
 
@@ -184,8 +184,10 @@ impl Fault {
         self
     }
 
-    /// A sync on a [`Disk`](super::Disk) forgets what it did not bring to the platter: reads show what lies there again, as
-    /// on some file systems at once, and on others when the cache needs room. Other calls just fail.
+    /// What looks clean on a [`Disk`](super::Disk) and is not on its platter is forgotten, so that reads show what lies there
+    /// again: on some file systems a sync that fails does so at once, and on others the cache does whenever it needs room.
+    /// A sync fails and forgets what it did not write; a read does before it reads, and is no error. Other calls just
+    /// fail.
     pub fn forgetting(mut self) -> Fault {
         self.effect = Effect::Forgetting;
         self

@@ -164,11 +164,14 @@ impl Inode {
         self.lengths.drain(..lengths);
     }
 
-    /// What looks clean is shown as it is on the platter from now on. Nothing is dirty.
+    /// What is not dirty is shown as it is on the platter from now on.
     pub(super) fn forget_stale(&mut self) {
-        let len = self.cache.len();
-        self.cache = self.platter.clone();
-        self.cache.set_len(len);
+        let mut cache = self.platter.clone();
+        cache.set_len(self.cache.len());
+        for (number, versions) in &self.dirty {
+            versions.last().into_iter().for_each(|newest| cache.set_sector(*number, newest.sector.clone()));
+        }
+        self.cache = cache;
     }
 
     /// A power cut: what `pick` chooses has reached the platter, and the cache is gone.

@@ -47,7 +47,7 @@
 //! | S2 | Of each dirty sector a crash keeps any version since the last sync, or what the platter held; of each file any of its lengths since then. All of these apart, over all files. Bytes that were not kept read as zeros where the file is that long all the same. |
 //! | S3 | A version of a sector holds what the cache held: writing a part of it never endangers the rest. |
 //! | S4 | Names created, changed and removed survive a crash in any subset until the directory is synced. Each change speaks of one file: a rename or removal of a file that does not have the name on the platter does nothing. |
-//! | S5 | A sync that fails brings some of the dirty sectors to the platter and makes all look clean. They are shown until a crash, over a kill too, or [forgotten](Fault::forgetting) at once; no later sync writes them, unless they are written again. |
+//! | S5 | A sync that fails brings some of the dirty sectors to the platter and makes all look clean. They are shown until a crash, over a kill too, or until they are [forgotten](Fault::forgetting); no later sync writes them, unless they are written again. |
 //! | S6 | Reads fail where they are told to, and nowhere else. |
 //!
 //! The lengths of one file change in order, as in a journal: what was cut off does not come back although the

@@ -262,6 +262,10 @@ impl File for Handle {
         let limit = match state.admit(self.boot, Operation::Read, About::File(self.file)) {
             Ok(()) => buf.len(),
             Err(Refusal::Fault(Strike { effect: Effect::Short(n), .. })) => n.min(buf.len()),
+            Err(Refusal::Fault(Strike { effect: Effect::Forgetting, .. })) => {
+                state.inode_mut(self.file)?.0.forget_stale();
+                buf.len()
+            }
             Err(refusal) => return Err(refusal.into()),
         };
         let buf = buf.get_mut(..limit).unwrap_or_default();

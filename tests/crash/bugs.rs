@@ -50,7 +50,7 @@ planted! {
     mark_ahead_of_its_sync: MarkAheadOfSync in crashes within 50_000 by "not a torn tail | read: read sim";
     newest_valid_link_is_the_tip: NewestLinkIsTip in crashes within 200_000 by "is gone, no clean was to take it";
     frames_beyond_are_damage: FramesBeyondAreDamage in crashes within 50_000 by "not a torn tail | the link is damaged";
-    a_link_is_proof: LinkIsProof in crashes within 200_000 by "read: read sim";
+    a_link_is_proof: LinkIsProof in crashes within 200_000 by "read: read sim | its files hold other bytes";
     an_lsn_handed_out_twice: LsnHandedOutTwice in crashes within 50_000 by "was handed out although | damaged: cut to";
     trimmed_before_the_link: TrimBeforeLink in crashes within 50_000 by "damaged: cut to";
     tidied_before_the_link: TidyBeforeLink in crashes within 200_000 by "was handed out although | damaged: cut to";
@@ -64,6 +64,7 @@ planted! {
     batch_cut_inside: BatchCutInside in crashes within 50_000 by "ends within a batch";
     payload_unchecked: PayloadUnchecked in crashes within 50_000 by "read: read sim";
     rewrite_not_synced: RewriteNotSynced in faults within 200_000 by "not a torn tail | acknowledged ones are left | read: read sim";
+    rewritten_unverified: RewriteUnverified in faults within 400_000 by "read: read sim | not a torn tail";
     trimmed_before_mark: TrimBeforeMark in crashes within 200_000 by "damaged: cut to";
     closed_without_a_sync: CloseUnsynced in crashes within 50_000 by "acknowledged ones are left";
     cursor_not_synced: CursorNotSynced in crashes within 50_000 by "acknowledged ones are left | cursor";

@@ -211,7 +211,8 @@ impl Machine {
                 Ok(())
             }
             Step::Fail { operation, nth } => {
-                self.disk.fail(Fault::new(FAILING[*operation]).nth(*nth));
+                let fault = Fault::new(FAILING[*operation]).nth(*nth);
+                self.disk.fail(if nth % 2 == 0 { fault.forgetting() } else { fault });
                 self.faulty = true;
                 Ok(())
             }

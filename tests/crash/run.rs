@@ -161,6 +161,10 @@ impl Run<'_> {
         self.disk.crash_torn_at(point);
         if self.plan.faults && self.random.one_in(2) {
             self.inject();
+        } else if self.plan.faults {
+            // The cache forgets while the log is opened, which is no fault.
+            let nth = 1 + self.random.below(16);
+            self.disk.fail(Fault::new(Operation::Read).on(".wal").nth(nth).forgetting());
         }
         if self.plan.full {
             self.fill();
@@ -220,6 +224,8 @@ impl Run<'_> {
             fault = fault.kind(std::io::ErrorKind::StorageFull);
         } else if operation == Operation::Write && self.random.one_in(2) {
             fault = fault.partial(self.random.below(3000) as usize);
+        } else if operation == Operation::Sync && self.random.one_in(2) {
+            fault = fault.forgetting();
         }
         if self.random.one_in(3) {
             fault = fault.for_good();

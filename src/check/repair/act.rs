@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use crate::bugs::Bugs;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::is_unfinished;
 use crate::maker::{aside_name, move_aside};
 use crate::recovery::rewrite;
@@ -41,7 +41,7 @@ impl Names<'_> {
     /// How many bytes are read to be written elsewhere, or again.
     fn bytes(&self, layout: &Layout) -> Result<u64> {
         let there = self.list()?;
-        let mut bytes: u64 = layout.unproven.iter().map(|(_, bytes)| bytes.end - bytes.start).sum();
+        let mut bytes: u64 = layout.unproven.iter().map(|(_, place, from)| place.limit - from).sum();
         for stand in &layout.stands {
             bytes += stand.copied();
             if there.contains(&stand.name) {
@@ -79,12 +79,15 @@ impl Names<'_> {
                 self.sync()?;
             }
         }
-        for (name, bytes) in unproven {
+        for (name, place, from) in unproven {
             // Crash: a sync that failed may have left it in the cache alone, and the next link claims that it is durable.
             let file = self.io("open", name, storage.open(name, true))?;
             self.done(format!("{name} written again as it was"));
-            self.io("sync", name, rewrite(&*file, bytes.start, bytes.end, Bugs::default()))?;
-            told(bytes.end - bytes.start);
+            if !self.io("sync", name, rewrite(&*file, place, *from, Bugs::default()))? {
+                let message = "it holds other bytes than when the repair was planned; repair again";
+                return Err(Error::new(ErrorKind::Io, "repair", message).at(storage.path().join(name), *from));
+            }
+            told(place.limit - from);
         }
         if !below.is_empty() {
             // Crash: the only header that tells whose log this is may be in one of them, until the names above are durable.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK, CAPACITY, Cursor, Link, NO_BASE, Seal, is_unfinished, segment_base, segment_name};
 use crate::recovery::blocked;
-use crate::scan::{Summary, apply_notes};
+use crate::scan::{Place, Summary, apply_notes};
 use crate::segment::is_filled;
 use crate::storage::Storage;
 
@@ -24,7 +24,7 @@ pub(in super::super) const JUMP: u64 = 1 << 40;
 pub(super) struct Layout {
     pub(super) stands: Vec<Stand>,
     /// Segments that stay as they are, with the offsets of what no claim speaks of.
-    pub(super) unproven: Vec<(String, Range<u64>)>,
+    pub(super) unproven: Vec<(String, Place, u64)>,
     /// Files below the log's first segment, which would be taken for cleaned ones.
     pub(super) below: Vec<String>,
     /// The segment that follows.
@@ -76,7 +76,8 @@ impl Layout {
             let stand = segment.stand(log_id, room, *durable, &sifted, anew.as_ref())?;
             let from = durable.saturating_sub(segment.base).max(u64::from(BLOCK));
             if stand.is_none() && from < sifted.end {
-                unproven.push((segment_name(segment.base), from..sifted.end));
+                let place = Place { base: segment.base, seed: segment.seed, limit: sifted.end };
+                unproven.push((segment_name(segment.base), place, from));
             }
             stands.extend(stand);
             let (last, kept) = (sifted.last, sifted.whole.records);
