@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corpus::recover::{self, Step};
-use corpus::{crash, readers, receiver, repair, salvage, segment};
+use corpus::{crash, frame, readers, receiver, repair, salvage, segment};
 use seawall::sim::Bug;
 use seawall::{ErrorKind, Lsn};
 
@@ -130,6 +130,7 @@ struct Target {
 }
 
 const RECOVER: Target = Target { name: "recover", run: recover::run, seeds: recover_seeds };
+const FRAME: Target = Target { name: "frame", run: frame::run, seeds: frame::seeds };
 const SEGMENT: Target = Target { name: "segment", run: segment::run, seeds: segment::seeds };
 const CRASH: Target = Target { name: "crash", run: crash::run, seeds: crash::seeds };
 const READERS: Target = Target { name: "readers", run: readers::run, seeds: readers::seeds };
@@ -206,6 +207,12 @@ fn what_lies_in_recover_is_recovered() {
 }
 
 #[test]
+fn what_lies_in_frame_is_read_as_the_specification_says() {
+    FRAME.replay();
+    FRAME.try_by_chance(2000);
+}
+
+#[test]
 fn what_lies_in_segment_is_read_as_the_specification_says() {
     SEGMENT.replay();
     SEGMENT.try_by_chance(2000);
@@ -219,9 +226,9 @@ fn a_reader_that_is_wrong_in_one_record_is_noticed() {
         |row| (row.0, row.1, row.2, !row.3, row.4),
         |row| (row.0, row.1, row.2, row.3, [&row.4[..], &[0]].concat()),
     ];
-    let seed = SEGMENT.seed("records");
     for reader in wrong {
-        assert!(catch_unwind(|| segment::run_with(&seed, reader)).is_err());
+        assert!(catch_unwind(|| segment::run_with(&SEGMENT.seed("records"), reader)).is_err());
+        assert!(catch_unwind(|| frame::run_with(&FRAME.seed("record"), reader)).is_err());
     }
 }
 

@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use seawall::sim::{Broken, Bug, Disk, Engine, Explore, Unit};
+use seawall::sim::{Broken, Bug, Disk, Engine, Explore, Oracle, Unit};
 use seawall::storage::{File, Storage};
 use seawall::{Options, Wal};
 
@@ -204,4 +204,53 @@ fn a_crash_behind_a_failing_sync_can_be_had_again() {
     assert!(broken.to_string().starts_with("Sync 1 fails"), "{broken}");
     let (left, told) = Explore::new(1).again(&broken.crash, &Disk::new(1), work);
     assert_eq!(check(&left, &told), Err(broken.what));
+}
+
+#[test]
+fn a_panic_is_told_as_a_crash() {
+    let work = |disk: &Disk| {
+        let storage = disk.mount();
+        storage.create_dir().unwrap();
+    };
+    let broken = Explore::new(3).run(&Disk::new(1), work, |_, ()| Ok(())).unwrap_err();
+    assert!(broken.to_string().contains("operation 1: it panics: "), "{broken}");
+    let broken = Explore::new(3).run(&Disk::new(1), |_| (), |_, ()| panic!("torn")).unwrap_err();
+    assert!(broken.to_string().ends_with("it panics: torn (seed 3, state 1)"), "{broken}");
+}
+
+/// What a large write leaves is mostly runs of sectors.
+#[test]
+fn one_large_write_is_there_and_not_the_one_before() {
+    let [one, two] = [1_u8, 2].map(|byte| vec![byte; 64 << 10]);
+    let before = Disk::new(1);
+    before.put("blobs", b"");
+    let work = |disk: &Disk| {
+        let file = disk.mount().open("blobs", true).ok()?;
+        file.write_at(&one, 0).ok()?;
+        file.write_at(&two, one.len() as u64).ok()?;
+        file.sync().ok()
+    };
+    let check = |left: &Disk, _: &Option<()>| {
+        let file = left.file("blobs").unwrap_or_default();
+        let whole = |at: usize, blob: &[u8]| file.get(at..at + blob.len()) == Some(blob);
+        if whole(one.len(), &two) && !whole(0, &one) { Err("the second without the first".to_owned()) } else { Ok(()) }
+    };
+    let found = (0..20).filter(|seed| Explore::new(*seed).run(&before, work, check).is_err()).count();
+    assert!(found >= 10, "{found} of 20");
+}
+
+#[test]
+fn the_oracle_knows_batches_and_what_was_refused() {
+    let mut oracle = Oracle::default();
+    oracle.appended(b"one");
+    oracle.appended_batch(&[b"two", b"3rd"]);
+    oracle.acknowledged();
+    oracle.appended_batch(&[b"4th", b"5th"]);
+    let all: Vec<&[u8]> = vec![b"one", b"two", b"3rd", b"4th", b"5th"];
+    assert!([0, 1, 2, 4].iter().all(|n| oracle.clone().check(&all[..*n]).is_err()));
+    assert!([3, 5].iter().all(|n| oracle.clone().check(&all[..*n]).is_ok()));
+    oracle.refused();
+    assert!(oracle.clone().check(&all).is_err());
+    assert!(oracle.check(&all[..3]).is_ok());
+    assert!(oracle.check(&all[..1]).is_err(), "what was shown stays");
 }

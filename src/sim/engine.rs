@@ -33,7 +33,7 @@ pub trait Engine: Sized {
 }
 
 /// The promises of a log: what was acknowledged is there, in order and as it was appended; and nothing else is, but
-/// for what was appended and not yet acknowledged.
+/// for what was appended and not yet acknowledged, as whole batches.
 ///
 /// ```
 /// use seawall::sim::Oracle;
@@ -45,18 +45,35 @@ pub trait Engine: Sized {
 /// assert!(oracle.clone().check(&[b"one"]).is_ok());
 /// assert!(oracle.clone().check(&[b"one", b"two"]).is_ok());
 /// assert!(oracle.clone().check(&[b"two"]).is_err());
-/// assert!(oracle.check::<&[u8]>(&[]).is_err());
+/// assert!(oracle.clone().check::<&[u8]>(&[]).is_err());
+/// // A batch is there as a whole or not at all.
+/// oracle.appended_batch(&[b"three", b"four!"]);
+/// assert!(oracle.check(&[&b"one"[..], b"two", b"three"]).is_err());
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Oracle {
     appended: Vec<Vec<u8>>,
+    /// How many there were after each append.
+    ends: Vec<usize>,
     acknowledged: usize,
 }
 
 impl Oracle {
     /// A record is about to be appended.
     pub fn appended(&mut self, record: &[u8]) {
-        self.appended.push(record.to_vec());
+        self.appended_batch(&[record]);
+    }
+
+    /// A batch is about to be appended: all of its records are there in the end, or none.
+    pub fn appended_batch<R: AsRef<[u8]>>(&mut self, records: &[R]) {
+        self.appended.extend(records.iter().map(|record| record.as_ref().to_vec()));
+        self.ends.push(self.appended.len());
+    }
+
+    /// What was to be appended last was refused, with nothing of it kept.
+    pub fn refused(&mut self) {
+        self.ends.pop();
+        self.appended.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
     /// All that was appended so far was said to be durable.
@@ -82,7 +99,11 @@ impl Oracle {
         if found < acknowledged {
             return Err(format!("{found} records, {acknowledged} were acknowledged"));
         }
+        if found > 0 && !self.ends.contains(&found) {
+            return Err(format!("{found} records, the last of which is not the last of its batch"));
+        }
         self.appended.truncate(found);
+        self.ends.retain(|end| *end <= found);
         self.acknowledged = found;
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Every crash of a piece of work, and every state that it may leave; the first that breaks a promise, made small.
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::chance::Chance;
 use super::crash::{Keep, Unit};
@@ -99,7 +101,7 @@ impl Explore {
     /// Takes as long as doing the work as often as it has operations, and checking what each state left.
     ///
     /// # Errors
-    /// The first crash of which `check` says that it breaks a promise.
+    /// The first crash of which `check` says that it breaks a promise, or in which `work` or `check` panics.
     pub fn run<T>(
         &self,
         before: &Disk,
@@ -109,7 +111,7 @@ impl Explore {
         let mut search = Search { explore: self, chance: Chance::new(self.seed), states: 0 };
         let mut syncs = [0; 2];
         for operation in 1.. {
-            let stopped = Stopped::new(before, &mut work, operation, None);
+            let stopped = self.stopped(before, &mut work, operation, None)?;
             search.look(&stopped, self.states, &mut check)?;
             if stopped.ended {
                 break;
@@ -122,13 +124,13 @@ impl Explore {
                 let fault = Fault::new(kind).nth(nth);
                 let fault = if search.chance.below(2) == 0 { fault } else { fault.forgetting() };
                 let most = (self.states / 4).max(4);
-                let ended = Stopped::new(before, &mut work, u64::MAX, Some(&fault));
+                let ended = self.stopped(before, &mut work, u64::MAX, Some(&fault))?;
                 let last = ended.disk.operations();
                 search.look(&Stopped { operation: last + 1, ..ended }, most, &mut check)?;
                 if let Some(further) = last.checked_sub(operation).filter(|further| *further > 0) {
                     let further = usize::try_from(further).unwrap_or(usize::MAX);
                     let later = operation + 1 + search.chance.below(further) as u64;
-                    search.look(&Stopped::new(before, &mut work, later, Some(&fault)), most, &mut check)?;
+                    search.look(&self.stopped(before, &mut work, later, Some(&fault))?, most, &mut check)?;
                 }
             }
         }
@@ -140,6 +142,27 @@ impl Explore {
         let stopped = Stopped::new(before, &mut work, crash.operation, crash.fault.as_ref());
         (left(&stopped.disk, &crash.kept), stopped.told)
     }
+
+    /// A panic of the work breaks a promise too.
+    fn stopped<T>(
+        &self,
+        before: &Disk,
+        work: &mut impl FnMut(&Disk) -> T,
+        operation: u64,
+        fault: Option<&Fault>,
+    ) -> Result<Stopped<T>, Broken> {
+        let stopped = AssertUnwindSafe(|| Stopped::new(before, work, operation, fault));
+        catch_unwind(stopped).map_err(|panic| {
+            let crash = Crash { operation, fault: fault.cloned(), kept: None, lost: Vec::new() };
+            Broken { crash, seed: self.seed, states: 0, what: told_by(&*panic) }
+        })
+    }
+}
+
+/// What a panic says.
+fn told_by(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("it panics: {}", text.unwrap_or("with no text"))
 }
 
 /// Syncs a file, or the directory.
@@ -163,7 +186,10 @@ impl Search<'_> {
         let units = stopped.disk.dirty();
         for kept in self.choices(units.len(), most) {
             self.states += 1;
-            let mut broken = |kept: &Option<Vec<bool>>| check(&left(&stopped.disk, kept), &stopped.told).err();
+            let mut broken = |kept: &Option<Vec<bool>>| {
+                let checked = AssertUnwindSafe(|| check(&left(&stopped.disk, kept), &stopped.told));
+                catch_unwind(checked).unwrap_or_else(|panic| Err(told_by(&*panic))).err()
+            };
             let Some(what) = broken(&kept) else { continue };
             let (kept, what) = shrink(kept, what, broken);
             let lost = units.iter().zip(kept.iter().flatten()).filter(|(_, kept)| !**kept);
@@ -184,8 +210,15 @@ impl Search<'_> {
         }
         choices.extend([true, false].map(|kept| Some(vec![kept; units])));
         for _ in 3..most {
-            let odds = [1, 4, 7].get(self.chance.below(3)).copied().unwrap_or(4);
-            choices.push(Some((0..units).map(|_| self.chance.below(8) < odds).collect()));
+            let odds = [1, 4, 7].get(self.chance.below(5)).copied();
+            // Each by itself; or a run of them, as large writes go to the disk: that alone, or all but that.
+            let (from, to) = (self.chance.below(units), self.chance.below(units));
+            let (run, inside) = (from.min(to)..=from.max(to), self.chance.below(2) == 0);
+            let keeps = |unit| match odds {
+                Some(odds) => self.chance.below(8) < odds,
+                None => run.contains(&unit) == inside,
+            };
+            choices.push(Some((0..units).map(keeps).collect()));
         }
         choices
     }

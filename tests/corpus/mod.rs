@@ -5,6 +5,7 @@
 mod allocations;
 mod appended;
 pub mod crash;
+pub mod frame;
 mod input;
 #[path = "../crash/machine.rs"]
 mod machine;

@@ -21,15 +21,22 @@ pub fn run(input: &[u8]) {
 
 /// The same with a hand in what was encoded again.
 pub fn run_with(input: &[u8], hand: impl Fn(&mut Vec<u8>)) {
-    let payload = payload(input);
+    let (payload, whole) = payload(input);
     if let Ok(text) = std::str::from_utf8(&payload)
         && let Some(mark) = CommitMark::parse(text)
     {
         assert_eq!(CommitMark::parse(&mark.encode()), Some(mark));
     }
     let encoded = bounded_by(MULTIPLE * payload.len() + (8 << 10), || encoded(&payload));
-    let Some(mut encoded) = encoded else { return };
+    let Some(mut encoded) = encoded else {
+        assert!(!whole, "what was made cannot be read");
+        return;
+    };
     hand(&mut encoded);
+    if whole {
+        assert_eq!(encoded, payload, "another entry than was made");
+        return;
+    }
     if let Ok(Entry::OffsetTable(table)) = Entry::decode(&payload) {
         // Its lines are in an order of its own, and each partition has one.
         let Ok(Entry::OffsetTable(again)) = Entry::decode(&encoded) else { panic!("no table any more") };
@@ -104,20 +111,22 @@ fn block_of(block: &Block<'_>) -> Option<Vec<u8>> {
     Some(builder.seal().parts().concat())
 }
 
-fn payload(input: &[u8]) -> Vec<u8> {
+/// The payload, and whether it is one that was made and not harmed.
+fn payload(input: &[u8]) -> (Vec<u8>, bool) {
     let mut input = Input(input);
     match input.byte() % 7 {
-        0 => input.0.to_vec(),
-        1 => [&[0xB5, b'S', b'W', b'B', 1, input.byte() % 5, 0, 0], input.0].concat(),
+        0 => (input.0.to_vec(), false),
+        1 => ([&[0xB5, b'S', b'W', b'B', 1, input.byte() % 5, 0, 0], input.0].concat(), false),
         kind => {
             let harms: Vec<_> = (0..input.byte() % 8).map(|_| (input.short(), input.byte())).collect();
             let mut payload = made(kind, &mut input);
+            let whole = harms.is_empty();
             for (at, bits) in harms {
                 if let Some(byte) = payload.get_mut(at) {
                     *byte ^= bits;
                 }
             }
-            payload
+            (payload, whole)
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::appended::Model;
 use super::input::{Input, bounded};
-use super::spec;
+use super::{second, spec};
 use seawall::check::{Item, Verify, frames_on, inspect_on};
 use seawall::sim::{Disk, Keep};
 use seawall::{Lsn, Options, ReadOnly, Record, RecoveryMode, Wal};
@@ -107,8 +107,11 @@ pub fn run(input: &[u8]) {
 
 /// The same with options of the caller's, who may have taken a safety out.
 pub fn run_with(input: &[u8], options: &Options) {
-    let Built { disk, .. } = build(input, options);
+    let Built { disk, forged, .. } = build(input, options);
     look(&disk.fork(), options);
+    if !forged {
+        second::look(&disk).agrees(&options.open_on(disk.fork().mount())).unwrap();
+    }
     let strict = options.clone().recovery_mode(RecoveryMode::Strict);
     let shown = strict.open_on(disk.fork().mount()).ok().map(|wal| all(&wal));
     let records = write(&disk, options, &strict);

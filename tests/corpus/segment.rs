@@ -57,10 +57,14 @@ pub fn run(input: &[u8]) {
 
 /// The same with a `reader` between that may spoil what it reads.
 pub fn run_with(input: &[u8], reader: impl Fn(Row) -> Row) {
-    let bytes = file(input);
-    let expected = expected(&bytes);
-    alone(&bytes, expected.as_ref(), reader);
-    in_a_directory(&bytes, expected.as_ref());
+    look(&file(input), reader);
+}
+
+/// Reads a file.
+pub fn look(bytes: &[u8], reader: impl Fn(Row) -> Row) {
+    let expected = expected(bytes);
+    alone(bytes, expected.as_ref(), reader);
+    in_a_directory(bytes, expected.as_ref());
 }
 
 /// The file.
@@ -99,7 +103,7 @@ fn file(input: &[u8]) -> Vec<u8> {
 }
 
 /// A header as it is, but for its checksum.
-fn header() -> Vec<u8> {
+pub fn header() -> Vec<u8> {
     header_of(BASE, 3)
 }
 

@@ -1,6 +1,7 @@
 //! File systems in images, mounted where this machine allows it.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -83,7 +84,7 @@ impl Mounted {
     /// has zram.
     pub fn refusing(kind: &'static str, mebibytes: u64, takes: u64) -> Option<Mounted> {
         if !Path::new(ZRAM).exists() {
-            println!("cannot: {kind} was not tried: {ZRAM} is not there");
+            cannot(&format!("{kind} was not tried: {ZRAM} is not there"));
             return None;
         }
         let made = Zram::new(mebibytes, takes).and_then(|device| Mounted::make(kind, mebibytes, Some(device)));
@@ -143,10 +144,15 @@ impl Mounted {
     }
 }
 
-/// Says aloud what cannot be tried here; fails if it must.
+/// Says aloud what cannot be tried here: not as the output of a test, which nobody sees of one that passes.
+pub fn cannot(what: &str) {
+    _ = writeln!(std::io::stderr(), "cannot: {what}");
+}
+
+/// Says what cannot be tried here; fails if it must.
 fn told(kind: &str, made: Result<Mounted, String>) -> Option<Mounted> {
     if let Err(why) = &made {
-        println!("cannot: {kind} was not tried: {why}");
+        cannot(&format!("{kind} was not tried: {why}"));
         assert!(std::env::var_os("SEAWALL_MUST_MOUNT").is_none(), "{why}");
     }
     made.ok()

@@ -26,7 +26,7 @@ fn live(log: &Path) {
 fn calls(log: &Path, test: &str) -> Option<Vec<String>> {
     let strace = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
     if !strace.as_ref().is_ok_and(|output| output.status.success()) {
-        println!("cannot: what is synced was not looked at: strace: {strace:?}");
+        crate::mounted::cannot(&format!("what is synced was not looked at: strace: {strace:?}"));
         assert!(env::var_os("SEAWALL_MUST_TRACE").is_none(), "{strace:?}");
         return None;
     }
