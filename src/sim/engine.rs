@@ -196,7 +196,7 @@ fn again<E: Engine>(left: &Disk, oracle: &Oracle, nth: u64) -> Result<(), String
     let mut acknowledged = oracle.clone();
     reopened::<E>(&disk, &mut acknowledged)?;
     let operations = disk.operations();
-    if nth % 2 == 0 {
+    if nth.is_multiple_of(2) {
         disk.crash(Keep::None)
     } else {
         disk.kill()

@@ -57,7 +57,7 @@ pub struct Crash {
     /// last.
     pub operation: u64,
     /// The sync of a file or of the directory that fails before that, if one does.
-    pub fault: Option<Fault>,
+    pub fault: Option<Box<Fault>>,
     /// Of each unit that was [dirty](Disk::dirty), whether it survives. `None`: the process alone is killed.
     pub kept: Option<Vec<bool>>,
     /// The units that do not.
@@ -139,7 +139,7 @@ impl Explore {
 
     /// The same crash of the same work again: the disk as it was left, and what the work had told.
     pub fn again<T>(&self, crash: &Crash, before: &Disk, mut work: impl FnMut(&Disk) -> T) -> (Disk, T) {
-        let stopped = Stopped::new(before, &mut work, crash.operation, crash.fault.as_ref());
+        let stopped = Stopped::new(before, &mut work, crash.operation, crash.fault.as_deref());
         (left(&stopped.disk, &crash.kept), stopped.told)
     }
 
@@ -153,7 +153,7 @@ impl Explore {
     ) -> Result<Stopped<T>, Broken> {
         let stopped = AssertUnwindSafe(|| Stopped::new(before, work, operation, fault));
         catch_unwind(stopped).map_err(|panic| {
-            let crash = Crash { operation, fault: fault.cloned(), kept: None, lost: Vec::new() };
+            let crash = Crash { operation, fault: fault.cloned().map(Box::new), kept: None, lost: Vec::new() };
             Broken { crash, seed: self.seed, states: 0, what: told_by(&*panic) }
         })
     }
@@ -194,7 +194,7 @@ impl Search<'_> {
             let (kept, what) = shrink(kept, what, broken);
             let lost = units.iter().zip(kept.iter().flatten()).filter(|(_, kept)| !**kept);
             let lost = lost.map(|(unit, _)| unit.clone()).collect();
-            let crash = Crash { operation: stopped.operation, fault: stopped.fault.clone(), kept, lost };
+            let crash = Crash { operation: stopped.operation, fault: stopped.fault.clone().map(Box::new), kept, lost };
             return Err(Broken { crash, seed: self.explore.seed, states: self.states, what });
         }
         Ok(())

@@ -44,7 +44,7 @@ struct Stopped {
 /// The first segment of a log is allocated, and its blocks are first written by commits: it is the sync of one that
 /// the device refuses, long before the next segment is made.
 fn stopped(kind: &'static str, takes: u64, options: &Options) -> Option<Stopped> {
-    let mut mounted = Mounted::refusing(kind, 600, takes)?;
+    let mounted = Mounted::refusing(kind, 600, takes)?;
     let dir = mounted.dir().join("log");
     let wal = options.open(&dir).unwrap();
     let mut acknowledged = Vec::new();
