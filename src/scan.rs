@@ -216,11 +216,14 @@ pub(crate) struct Summary {
     pub(crate) checkpoint: u64,
     /// Of each cursor the last; 0 where it was removed.
     pub(crate) notes: BTreeMap<String, u64>,
+    /// The LSN of the last of them; 0 if there is none.
+    pub(crate) last_note: u64,
 }
 
 impl Default for Summary {
     fn default() -> Summary {
-        Summary { records: 0, last_record: 0, min_time: u64::MAX, max_time: 0, checkpoint: 0, notes: BTreeMap::new() }
+        let (min_time, notes) = (u64::MAX, BTreeMap::new());
+        Summary { records: 0, last_record: 0, min_time, max_time: 0, checkpoint: 0, notes, last_note: 0 }
     }
 }
 
@@ -258,6 +261,7 @@ impl Summary {
         self.max_time = self.max_time.max(batch.max_time);
         self.checkpoint = self.checkpoint.max(batch.checkpoint);
         self.notes.extend(batch.notes);
+        self.last_note = self.last_note.max(batch.last_note);
     }
 
     /// Adds a cursor's note, if that is what this is.
@@ -292,6 +296,7 @@ pub(crate) fn scan(file: &dyn File, place: &Place, bugs: Bugs) -> io::Result<Sca
         if kind == FrameKind::CursorNote && !bugs.has(Bug::NotesNotRead) {
             let payload = window.bytes(scan.bad + u64::from(FRAME), header.length as usize)?;
             open.note(payload.unwrap_or_default());
+            open.last_note = lsn;
         }
         scan.bad += frame_size(u64::from(header.length));
         if !header.more || bugs.has(Bug::BatchCutInside) {

@@ -55,7 +55,7 @@ struct Stray {
 ///
 /// None is taken that holds more records than a link says that names it, or than a repair left in its place: that tells of
 /// what was left of it since. Only whole batches count, for a repair keeps no others. One with a frame of a newer version
-/// that may be taken is: then nothing of the log is known, as where such a frame lies in its place.
+/// is taken where nothing of it lies in its place: then nothing of the log is known, as where such a frame lies there.
 pub(super) fn adopt(storage: &dyn Storage, survey: &mut Survey) -> Result<Adopted> {
     let mut adopted = Adopted::default();
     let is_late = |stray: &Stray| aside_of(&stray.found.name).is_some() || was_unfinished(&stray.found.name);
@@ -123,7 +123,7 @@ fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Re
     let left_there = there.map_or(Ok(Some((0, 0))), |there| left_in(there, &stray.place, end))?;
     let Some((bytes_there, records_there)) = left_there else { return Ok(None) };
     let Some((bytes, records)) = left_in(&stray.found, &stray.place, end)? else {
-        return Ok(Some(Worth { named, bytes: u64::MAX }));
+        return Ok(there.is_none().then_some(Worth { named, bytes: u64::MAX }));
     };
     // Each of these tells of what was left of it since.
     let more_than_left = left.is_some_and(|left| records_there == left.records || records > left.records);

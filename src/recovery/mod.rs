@@ -12,6 +12,7 @@ mod strays;
 mod survey;
 pub(crate) mod words;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::bugs::{Bug, Bugs};
@@ -84,6 +85,8 @@ pub(crate) struct Recovered {
     /// The highest batch time, of cleaned records too.
     pub(crate) batch_time: u64,
     pub(crate) cursors: Vec<Cursor>,
+    /// The LSN of the last note of them in the newest segment; 0 if there is none.
+    pub(crate) last_note: u64,
     /// A new life begins at or above.
     pub(crate) ceiling: u64,
     pub(crate) voids: Vec<Void>,
@@ -358,19 +361,24 @@ fn seal(recovered: &mut Recovered, links: &[Link], last: Option<Scan>) {
         sealed.seal = sealed.found.left.as_ref().map_or(seal, |left| left.seal(seal));
     }
     recovered.segments.last_mut().into_iter().for_each(|sealed| sealed.seal = last_seal);
-    let Summary { records, checkpoint, notes, .. } = last.whole;
+    let Summary { records, checkpoint, notes, last_note, .. } = last.whole;
     recovered.records = link.records_before + records;
     recovered.checkpoint = if checkpoint > 0 { checkpoint } else { link.checkpoint };
     // A repair goes on by a link, and what lay below the first segment that it found may be gone.
     if recovered.checkpoint < recovered.front {
         recovered.checkpoint = 0;
     }
-    recovered.cursors = link.cursors.clone();
-    apply_notes(&mut recovered.cursors, notes);
-    for cursor in &mut recovered.cursors {
-        // A release counts at once: the clean that used it is durable by itself.
-        cursor.lsn = cursor.lsn.max(recovered.front);
-    }
+    recovered.cursors = cursors(link, notes, recovered.front);
+    recovered.last_note = last_note;
+}
+
+/// Where the cursors stand behind a segment with that link and these notes.
+pub(crate) fn cursors(link: &Link, notes: BTreeMap<String, u64>, front: u64) -> Vec<Cursor> {
+    let mut cursors = link.cursors.clone();
+    apply_notes(&mut cursors, notes);
+    // A release counts at once: the clean that used it is durable by itself.
+    cursors.iter_mut().for_each(|cursor| cursor.lsn = cursor.lsn.max(front));
+    cursors
 }
 
 #[cfg(test)]

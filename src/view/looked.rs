@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Cursor;
 use crate::lsn::Lsn;
 use crate::options::RecoveryMode;
-use crate::recovery::{Recovered, Recovery, Sealed, TRIES, front, missing, recover, too_fast};
+use crate::recovery::{Recovered, Recovery, Sealed, TRIES, cursors, front, missing, recover, too_fast};
+use crate::scan::{Place, scan};
 use crate::segment::Segment;
 use crate::storage::{Storage, not_found};
 
@@ -35,7 +36,7 @@ pub(crate) struct Looked {
 impl Looked {
     pub(crate) fn at(storage: &Arc<dyn Storage>, mode: RecoveryMode, bugs: Bugs) -> Result<Looked> {
         let mut looks = Looks { again: 0, overtaken: 0, believed: u64::MAX, damaged: None, torn: None };
-        let recovered = loop {
+        let mut recovered = loop {
             let looked = recover(&**storage, mode, false, looks.believed, bugs);
             match looks.settle(&**storage, looked) {
                 Ok(Some(found)) => break found,
@@ -43,12 +44,14 @@ impl Looked {
                 Err(e) => looks.look_again(&refused(storage, e)?)?,
             }
         };
-        let Recovered { log_id: Some(log_id), mark, segments, end, proven, checkpoint, cursors, mut report, .. } =
+        let mut report = std::mem::take(&mut recovered.report);
+        let Recovered { log_id: Some(log_id), mark, segments, end, proven, checkpoint, mut cursors, last_note, .. } =
             recovered
         else {
             return Err(not_found(&**storage));
         };
         let first = segments.first().map_or(0, |sealed| sealed.found.base);
+        let newest = segments.last().map_or(0, |sealed| sealed.found.base);
         let shown = proven.max(mark.map_or(0, |mark| mark.shown)).min(end).max(first);
         let mut linked = 0;
         let mut kept = VecDeque::new();
@@ -63,6 +66,11 @@ impl Looked {
         // What a writer let others read and a power cut took may reach to between two segments.
         let shown = kept.back().map_or(shown, |last: &Sealed| shown.min(last.seal.end).max(first));
         report.end = Lsn(shown);
+        if let Some(last) = kept.back().filter(|last| last.found.base < newest || last_note >= shown) {
+            // Above lie notes of cursors that nothing says are durable.
+            cursors = cursors_at(last, shown, first, bugs)
+                .map_err(|e| Error::io("read", storage.path().join(&last.found.name), e))?;
+        }
         let newest = kept.pop_back().map(|last: Sealed| Segment::unsealed(last.found, last.seed, last.capacity));
         let segments = kept.into_iter().map(Segment::found).chain(newest).map(Arc::new).collect();
         let more_checkpoints = checkpoint >= shown;
@@ -71,6 +79,14 @@ impl Looked {
         let checkpoint = if checkpoint < first { 0 } else { checkpoint };
         Ok(Looked { log_id, segments, shown, checkpoint, more_checkpoints, cursors, report })
     }
+}
+
+/// Where the cursors stand at the LSN `shown` in a segment.
+fn cursors_at(last: &Sealed, shown: u64, front: u64, bugs: Bugs) -> std::io::Result<Vec<Cursor>> {
+    let limit = shown.saturating_sub(last.found.base).min(last.found.length);
+    let place = Place { base: last.found.base, seed: last.seed, limit };
+    let notes = scan(&*last.found.file, &place, bugs)?.whole.notes;
+    Ok(last.found.link.as_ref().map_or_else(Vec::new, |(link, _)| cursors(link, notes, front)))
 }
 
 /// Looks at a directory that a writer may be changing. It may add, rotate, recycle, close and open again between two of our
