@@ -4,8 +4,8 @@
 //! and writes through `seawall::storage::Storage`, and three calls, `open`, `append` and `records`, make it an
 //! `Engine`: so it can be crashed as seawall is, and held against the same promises.
 //!
-//! As it stands it keeps them, on a disk as the simulation has it. Without the sync of the directory, which many logs
-//! were shipped without, the file may lose its name, and the first crash that shows it is told.
+//! As it stands it keeps them, on a disk as the simulation has it, whose syncs may fail. Without the sync of the
+//! directory, which many logs were shipped without, the file may lose its name, and the first crash that shows it is told.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;

@@ -119,15 +119,22 @@ impl Explore {
     /// The first crash that breaks a promise.
     pub fn engine<E: Engine>(&self, records: u32) -> Result<u64, Broken> {
         let mut states = 0;
-        self.run(
-            &Disk::new(self.seed),
-            |disk| self.appended::<E>(disk, records),
-            |left, Appended { oracle, broken, .. }| {
-                states += 1;
-                broken.clone().map_or(Ok(()), Err)?;
-                again::<E>(left, oracle, states)
-            },
-        )
+        // What one crash shows is told before what it takes two of.
+        for twice in [false, true] {
+            let (before, mut nth) = (states, 0);
+            states += self
+                .run(
+                    &Disk::new(self.seed),
+                    |disk| self.appended::<E>(disk, records),
+                    |left, Appended { oracle, broken, .. }| {
+                        nth += 1;
+                        broken.clone().map_or(Ok(()), Err)?;
+                        if twice { again::<E>(left, oracle, nth) } else { reopened::<E>(left, &mut oracle.clone()) }
+                    },
+                )
+                .map_err(|broken| Broken { states: before + broken.states, ..broken })?;
+        }
+        Ok(states)
     }
 
     /// What there is to crash.
@@ -196,12 +203,14 @@ fn again<E: Engine>(left: &Disk, oracle: &Oracle, nth: u64) -> Result<(), String
     let mut acknowledged = oracle.clone();
     reopened::<E>(&disk, &mut acknowledged)?;
     let operations = disk.operations();
-    if nth.is_multiple_of(2) {
-        disk.crash(Keep::None)
+    let second = if nth.is_multiple_of(2) {
+        disk.crash(Keep::None);
+        "a power cut"
     } else {
-        disk.kill()
-    }
-    reopened::<E>(&disk, &mut acknowledged)?;
+        disk.kill();
+        "a kill"
+    };
+    reopened::<E>(&disk, &mut acknowledged).map_err(|what| format!("appended to, and after {second} {what}"))?;
     // The power goes on the way.
     let mut oracle = oracle.clone();
     left.crash_torn_at(1 + nth % operations.max(1));

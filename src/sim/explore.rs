@@ -95,8 +95,8 @@ impl Explore {
     /// it does in earnest, and to tell what it had acknowledged by then. Background work runs where `work`
     /// [steps](Disk::step) it.
     ///
-    /// Where the operation is a sync, that also fails, once, and the power goes later: in another operation, and behind the
-    /// last. Every other time what such a sync did not write is [forgotten](Fault::forgetting) at once.
+    /// After that each of its syncs fails, once, and the power goes later: in another operation, and behind the last. Every
+    /// other time what such a sync did not write is [forgotten](Fault::forgetting) at once.
     ///
     /// Takes as long as doing the work as often as it has operations, and checking what each state left.
     ///
@@ -109,29 +109,30 @@ impl Explore {
         mut check: impl FnMut(&Disk, &T) -> Result<(), String>,
     ) -> Result<u64, Broken> {
         let mut search = Search { explore: self, chance: Chance::new(self.seed), states: 0 };
-        let mut syncs = [0; 2];
+        let (mut syncs, mut counts) = (Vec::new(), [0; 2]);
         for operation in 1.. {
             let stopped = self.stopped(before, &mut work, operation, None)?;
             search.look(&stopped, self.states, &mut check)?;
             if stopped.ended {
                 break;
             }
-            for (kind, before_it) in SYNCS.into_iter().zip(&mut syncs) {
+            for (kind, count) in SYNCS.into_iter().zip(&mut counts) {
                 let nth = stopped.disk.count(kind);
-                if nth == std::mem::replace(before_it, nth) {
-                    continue;
+                if std::mem::replace(count, nth) < nth {
+                    syncs.push((operation, Fault::new(kind).nth(nth)));
                 }
-                let fault = Fault::new(kind).nth(nth);
-                let fault = if search.chance.below(2) == 0 { fault } else { fault.forgetting() };
-                let most = (self.states / 4).max(4);
-                let ended = self.stopped(before, &mut work, u64::MAX, Some(&fault))?;
-                let last = ended.disk.operations();
-                search.look(&Stopped { operation: last + 1, ..ended }, most, &mut check)?;
-                if let Some(further) = last.checked_sub(operation).filter(|further| *further > 0) {
-                    let further = usize::try_from(further).unwrap_or(usize::MAX);
-                    let later = operation + 1 + search.chance.below(further) as u64;
-                    search.look(&self.stopped(before, &mut work, later, Some(&fault))?, most, &mut check)?;
-                }
+            }
+        }
+        let most = (self.states / 4).max(4);
+        for (operation, fault) in syncs {
+            let fault = if search.chance.below(2) == 0 { fault } else { fault.forgetting() };
+            let ended = self.stopped(before, &mut work, u64::MAX, Some(&fault))?;
+            let last = ended.disk.operations();
+            search.look(&Stopped { operation: last + 1, ..ended }, most, &mut check)?;
+            if last > operation {
+                let further = usize::try_from(last - operation).unwrap_or(usize::MAX);
+                let later = operation + 1 + search.chance.below(further) as u64;
+                search.look(&self.stopped(before, &mut work, later, Some(&fault))?, most, &mut check)?;
             }
         }
         Ok(search.states)
