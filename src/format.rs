@@ -84,7 +84,8 @@
 //! Only a repair writes such zeros: less than 24 of them, where its link is shorter than the one that it takes the place
 //! of and a gap would not fit behind it.
 //!
-//! No predecessor reaches above the segment's base, and the front is not above it: a frame that says so is no link.
+//! A predecessor's base is one of blocks, and it reaches no higher than the segment's base, nor is the front above that: a
+//! frame that says so is no link.
 //!
 //! A *cursor note* is one such cursor; the LSN 0 removes it.
 //!

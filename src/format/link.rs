@@ -131,6 +131,7 @@ impl Link {
             (first..=first.saturating_add(*CAPACITY.end())).contains(&self.prev_end)
                 && self.prev_records <= self.records_before
                 && self.last_record < self.prev_end
+                && self.prev_base.is_multiple_of(u64::from(BLOCK))
         });
         prev && self.records_before <= u64::MAX / 2
     }

@@ -105,6 +105,7 @@ fn a_link_of_numbers_that_cannot_be_is_none() {
     assert_eq!(Link::decode(&sound.encode()), Some(sound.clone()));
     for forged in [
         Link { prev_end: 65535, ..sound.clone() },
+        Link { prev_base: 65536 - 4, ..sound.clone() },
         Link { prev_end: 65536 + 4095, ..sound.clone() },
         Link { prev_end: u64::MAX, ..sound.clone() },
         Link { prev_records: 10, ..sound.clone() },

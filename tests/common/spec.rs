@@ -176,6 +176,7 @@ pub fn is_link(frame: &Frame, base: u64) -> bool {
     let follows = || {
         let first = prev_base.saturating_add(BLOCK as u64);
         prev_base < base
+            && prev_base % BLOCK as u64 == 0
             && prev_end <= base
             && (first..=first.saturating_add(1 << 30)).contains(&prev_end)
             && prev_records <= number(64)

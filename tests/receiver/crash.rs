@@ -143,12 +143,19 @@ fn assert_at_least_once(broker: &Broker, disk: &Disk) {
 
 #[test]
 fn the_enumerated_steps_are_all_reached() {
-    let (broker, disk) = (broker(2), Arc::new(Disk::new(1)));
-    let (finished, steps) = live(&broker, &disk, Way::ExactlyOnce, |_, _| None);
-    assert!(finished);
-    let missed: Vec<_> = Step::ALL.iter().filter(|step| !steps.contains_key(step)).collect();
-    assert!(missed.is_empty(), "{missed:?}");
-    assert_exactly_once(&broker, disk.mount());
+    let mut missed = Step::ALL.to_vec();
+    // Whether it waits for room goes by how fast its threads are: one run may not have to.
+    for seed in 1..20 {
+        let (broker, disk) = (broker(2), Arc::new(Disk::new(seed)));
+        let (finished, steps) = live(&broker, &disk, Way::ExactlyOnce, |_, _| None);
+        assert!(finished);
+        assert_exactly_once(&broker, disk.mount());
+        missed.retain(|step| !steps.contains_key(step));
+        if missed.is_empty() {
+            return;
+        }
+    }
+    panic!("{missed:?}");
 }
 
 fn killed_at_each_step(way: Way, ends: &[End]) {
