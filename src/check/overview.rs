@@ -284,7 +284,18 @@ fn holds_checkpoint(subject: &Subject, examined: &Examined, lsn: u64) -> Result<
 fn contents(subject: &Subject, examined: &Examined, index: usize) -> Result<Walked> {
     let Some((found, place)) = shown(examined, index) else { return Ok(Walked::default()) };
     let end = examined.plan.parts.get(index).and_then(|part| part.seal).map(|seal| seal.end);
-    walk(&*found.file, &place, end, |_| true).map_err(|e| Error::io("read", subject.path(&found.name), e))
+    let io = |e| Error::io("read", subject.path(&found.name), e);
+    let walked = walk(&*found.file, &place, end, |_| true).map_err(io)?;
+    // As for readers, what is shown ends before a frame in which the durable point lies: frames in its payload do not count.
+    let whole = examined.plan.parts.get(index).and_then(|part| part.place).unwrap_or(place);
+    for hole in &walked.holes {
+        let mut chunk = Chunk::default();
+        let mut window = Window::new(&*found.file, whole.limit, &mut chunk);
+        if frame_at(&mut window, &whole, hole.from, Bugs::default()).map_err(io)?.is_some() {
+            return walk(&*found.file, &Place { limit: hole.from, ..place }, end, |_| true).map_err(io);
+        }
+    }
+    Ok(walked)
 }
 
 /// A segment, and where the frames lie that are shown of it.
