@@ -51,8 +51,14 @@ impl Segment {
     }
 
     fn push(&mut self, kind: FrameKind, payload: &[u8]) {
+        self.push_in_batch(kind, payload, false);
+    }
+
+    /// `more`: its batch goes on.
+    fn push_in_batch(&mut self, kind: FrameKind, payload: &[u8], more: bool) {
         let (offset, length) = (u32::try_from(self.bytes.len()).unwrap(), u32::try_from(payload.len()).unwrap());
-        let header = FrameHeader::unclaimed(kind, length, 0, sum(payload));
+        // A claim of nothing that could be torn.
+        let header = FrameHeader::new(kind, more, length, 0, sum(payload), self.header.base + u64::from(offset), 0);
         self.bytes.extend(header.encode(self.seed, offset));
         self.bytes.extend(payload);
         self.bytes.resize(offset as usize + usize::try_from(frame_size(length.into())).unwrap(), 0);
@@ -78,9 +84,14 @@ impl Directory {
     }
 
     fn marks(&self, marks: [[u8; 16]; 2]) {
+        self.synced(marks, 0);
+    }
+
+    /// MARK, which says how far the log was durable.
+    fn synced(&self, marks: [[u8; 16]; 2], synced: u64) {
         let mut bytes = vec![0; 2 * BLOCK as usize];
         for (log_id, sequence) in marks.into_iter().zip(0..) {
-            let (slot, at) = Mark { log_id, sequence, ..Mark::default() }.encode();
+            let (slot, at) = Mark { log_id, sequence, synced, ..Mark::default() }.encode();
             let at = usize::try_from(at).unwrap();
             bytes[at..at + slot.len()].copy_from_slice(&slot);
         }
@@ -350,5 +361,108 @@ fn who_looks_beside_a_writer_looks_again() {
     for error in [gone(directory), Error::io("open", "file", std::io::ErrorKind::PermissionDenied.into())] {
         let (result, looks) = looked(1, &error);
         assert_eq!((result.unwrap_err(), looks), (error.to_string(), 1));
+    }
+}
+
+#[test]
+fn strictly_a_log_ends_where_it_was_durable() {
+    let mut segment = Segment::begun(A, 0, None);
+    segment.push(FrameKind::Record, b"one");
+    let one = segment.bytes.len() as u64;
+    segment.push(FrameKind::Record, b"two");
+    let end = segment.bytes.len() as u64;
+    let strict = |segment: &Segment, synced: u64, hole: Option<usize>| {
+        let directory = Directory::new();
+        let mut bytes = segment.bytes.clone();
+        if let Some(hole) = hole {
+            bytes[hole] ^= 0xff;
+        }
+        directory.segment(&Segment { bytes, ..*segment });
+        directory.synced([A, A], synced);
+        let opened = recover(&directory.storage, RecoveryMode::Strict, false, u64::MAX, Bugs::default());
+        opened.map(|recovered| recovered.end).map_err(|e| e.to_string())
+    };
+    assert_eq!(strict(&segment, end, None), Ok(end));
+    let told = strict(&segment, one, None).unwrap_err();
+    let expected = format!("it ends at LSN {end}, and nothing says that what lies above LSN {one} was durable; open");
+    assert!(told.contains(&expected), "{told}");
+    // A batch that is not whole.
+    segment.push_in_batch(FrameKind::Record, b"three", true);
+    let told = strict(&segment, end, None).unwrap_err();
+    assert!(told.contains(&format!("it ends at LSN {end}; a part of a batch lies beyond; open")), "{told}");
+    // And frames beyond what is damaged.
+    let told = strict(&segment, one, Some(usize::try_from(one).unwrap())).unwrap_err();
+    let expected = format!("it ends at LSN {one}; beyond lie 1 valid frame, of which nothing says");
+    assert!(told.contains(&expected), "{told}");
+    assert!(told.contains(&format!("{} byte {one}", segment_name(0))), "{told}");
+}
+
+#[test]
+fn what_is_in_the_place_of_a_segment_is_told() {
+    let (below, tip) = (Segment::begun(A, 0, None), Segment::begun(A, CAPACITY, Some(&Segment::begun(A, 0, None))));
+    let directory = Directory::new();
+    directory.segment(&tip);
+    let survey = directory.survey();
+    assert_eq!(survey.instead(0), words::GONE);
+    assert_eq!(survey.link_above(0).map(|link| link.prev_seed), Some(below.seed));
+    assert_eq!(survey.sealed_end(0), Some(below.bytes.len() as u64));
+    assert_eq!((survey.link_above(CAPACITY), survey.sealed_end(CAPACITY)), (None, None));
+    assert!(survey.may_be_cleaned(0), "nothing is there of it, and MARK does not tell");
+    // Another log's lies there; one of its own that was made another time; a directory.
+    directory.segment(&Segment::prepared(B, 0));
+    assert_eq!(directory.survey().instead(0), "the header is another log's");
+    let mut again = Segment::prepared(A, 0);
+    again.header.salt = 9;
+    let (header, _) = again.header.encode();
+    again.bytes[..header.len()].copy_from_slice(&header);
+    directory.segment(&again);
+    assert_eq!(directory.survey().instead(0), words::REPLACED);
+    assert!(!directory.survey().may_be_cleaned(0));
+    fs::remove_file(directory.dir.path().join(segment_name(0))).unwrap();
+    fs::create_dir(directory.dir.path().join(segment_name(0))).unwrap();
+    let survey = directory.survey();
+    assert_eq!(survey.instead(0), words::NO_FILE);
+    assert!(!survey.may_be_cleaned(0));
+    // A copy of another segment of this log has nothing of it.
+    fs::remove_dir(directory.dir.path().join(segment_name(0))).unwrap();
+    directory.put(&segment_name(0), &tip);
+    assert!(directory.survey().may_be_cleaned(0));
+    directory.marks([A, A]);
+    assert!(!directory.survey().may_be_cleaned(0), "MARK would tell");
+}
+
+#[test]
+fn what_was_cut_is_told_by_its_length() {
+    let found = |segment: &Segment, length: u64| {
+        let directory = Directory::new();
+        directory.segment(segment);
+        let path = directory.dir.path().join(segment_name(0));
+        fs::OpenOptions::new().write(true).open(path).unwrap().set_len(length).unwrap();
+        directory.survey().segments.remove(0)
+    };
+    let (begun, prepared) = (Segment::begun(A, 0, None), Segment::prepared(A, 0));
+    for (length, is_short) in
+        [(u64::from(BLOCK), false), (CAPACITY - 1, true), (CAPACITY, false), (CAPACITY + 1, false)]
+    {
+        let trimmed = found(&prepared, length).trimmed();
+        assert_eq!(trimmed.is_some(), is_short, "{length}: {trimmed:?}");
+    }
+    assert!(found(&prepared, 8192).trimmed().unwrap().starts_with("8192 bytes of 16384, and no link"));
+    assert_eq!(found(&begun, CAPACITY - 1).trimmed(), None);
+    for (end, is_cut) in [(8191, false), (8192, false), (8193, true)] {
+        let cut = found(&begun, 8192).cut_before(end);
+        assert_eq!(cut.is_some(), is_cut, "{end}");
+        assert!(cut.is_none_or(|cut| cut == format!("cut to 8192 bytes, it held records up to LSN {end}")));
+    }
+    let frame = u64::from(crate::format::FRAME);
+    let segment = found(&begun, CAPACITY);
+    let left = |records| Some(crate::format::Left { records, min_time: 0, max_time: 0 });
+    for (end, left, may) in [
+        (CAPACITY - frame, None, true),
+        (CAPACITY - frame + 1, None, false),
+        (8192, left(3), false),
+        (8192, left(4), true),
+    ] {
+        assert_eq!(segment.may_go_on(end, 3, left), may, "{end}, {left:?}");
     }
 }
