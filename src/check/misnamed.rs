@@ -48,7 +48,7 @@ struct Stray {
 /// |---|---|---|
 /// | under another name | taken | taken if a link names it |
 /// | aside: it may have been cut off | taken if a link names it | the same, unless that is what a repair left |
-/// | unfinished | taken if it holds a record, for no maker leaves one, and all that a repair left in it, if one wrote it | not taken |
+/// | unfinished | taken if it holds a record, for no maker leaves one, and all that a repair left in it, if one wrote it | not taken, unless what is there has another name too, and no link |
 ///
 /// What was unfinished before it was moved aside is both, and not taken if a repair wrote it: all that this kept is elsewhere
 /// then, and what it passed over may be.
@@ -111,9 +111,12 @@ fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Re
     // What a repair left there. Its header may be damaged.
     let head = there.map(|there| read_head(&*there.file)).transpose()?;
     let left = head.and_then(|head| Left::decode(&head, stray.place.seed));
+    // What a hand renamed was taken, and its link is lost: nothing says that its segment was ever begun.
+    let begins = there.is_some_and(|there| is_misnamed(there) && there.link.is_none()) && stray.found.link.is_some();
     // The table's columns. What lies aside beside what a repair left is what that passed over.
     let stays = match there {
         None => aside && !named,
+        Some(_) if begins => false,
         Some(there) => unfinished || !named || is_other(there) || aside && left.is_some(),
     };
     if stays {
@@ -131,7 +134,7 @@ fn worth(survey: &Survey, stray: &Stray, told: &mut HashMap<u64, u32>) -> io::Re
     // Of one that a repair wrote, only what is as whole as it was to be, and that opening has not moved aside since.
     let is_half = |left: Left| aside || records != left.records;
     let not_done = unfinished && (records == 0 || stray.found.left.is_some_and(is_half));
-    let taken = bytes > bytes_there && !more_than_left && !more_than_named && !not_done;
+    let taken = (begins || bytes > bytes_there) && !more_than_left && !more_than_named && !not_done;
     Ok(taken.then_some(Worth { named, bytes }))
 }
 
