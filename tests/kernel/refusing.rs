@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use seawall::{Error, ErrorKind, Lsn, Options, Wal};
 
-use crate::mounted::{Mounted, cannot};
+use crate::mounted::Mounted;
 use crate::random::Random;
 
 /// Nothing that a device can make smaller.
@@ -140,7 +140,7 @@ fn opened_while_pages_go(kind: &'static str, takes: u64, options: Options) -> Op
     let refused = options.open_on(Arc::clone(&dry) as _).unwrap_err();
     let last = dry.count(Operation::Read);
     if dry.count(Operation::Write) == 0 {
-        cannot(&format!("{kind} has shut itself down: {refused}"));
+        crate::mounted::cannot(&format!("{kind} has shut itself down: {refused}"));
         return None;
     }
     let failing = Failing::new(Arc::new(Fs::new(&dir)));
