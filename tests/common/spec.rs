@@ -182,7 +182,8 @@ pub fn is_link(frame: &Frame, base: u64) -> bool {
             && prev_records <= number(64)
             && number(72) < prev_end
     };
-    number(64) <= u64::MAX / 2 && (prev_base == u64::MAX || follows())
+    // No log has cleaned what is to come.
+    number(48) <= base && number(64) <= u64::MAX / 2 && (prev_base == u64::MAX || follows())
 }
 
 /// What the valid slots of MARK say: `synced`, the highest.

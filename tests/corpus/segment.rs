@@ -171,9 +171,7 @@ fn expected(bytes: &[u8]) -> Option<Expected> {
     }
     let beyond = |at: usize| spec::frame(bytes, base, seed, at);
     let beyond: Vec<_> = (bad..bytes.len()).step_by(4).filter_map(beyond).collect();
-    // No log has cleaned what is to come.
-    let is_link = |frame: &Frame| spec::is_link(frame, base) && spec::u64_at(&frame.payload, 48) <= base;
-    let linked = segment.frames.first().is_some_and(is_link);
+    let linked = segment.frames.first().is_some_and(|frame| spec::is_link(frame, base));
     let too_new = beyond.iter().any(|frame| frame.kind > 5);
     let bad = base + bad as u64;
     let last = beyond.is_empty() && claim <= bad;
