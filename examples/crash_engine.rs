@@ -16,13 +16,14 @@ use seawall::sim::{Engine, Explore};
 use seawall::storage::{File, Storage};
 
 /// The log. `DURABLE_NAME`: the directory is synced once the file is made.
-struct Small<const DURABLE_NAME: bool> {
-    file: Box<dyn File>,
-    end: u64,
+pub struct Small<const DURABLE_NAME: bool> {
+    pub file: Box<dyn File>,
+    pub end: u64,
 }
 
 impl<const DURABLE_NAME: bool> Small<DURABLE_NAME> {
-    fn open(storage: &dyn Storage) -> io::Result<Self> {
+    /// As it lies there.
+    pub fn found(storage: &dyn Storage) -> io::Result<Self> {
         storage.create_dir()?;
         let file = match storage.open("log", true) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => storage.create("log")?,
@@ -31,16 +32,18 @@ impl<const DURABLE_NAME: bool> Small<DURABLE_NAME> {
         if DURABLE_NAME {
             storage.sync_dir()?;
         }
-        let mut log = Small { file, end: 0 };
-        // What is shown is to stay, and may be in the cache alone: a sync of it may have failed.
-        for record in log.read()? {
-            log.write(&record)?;
-        }
-        log.file.sync()?;
-        Ok(log)
+        Ok(Small { file, end: 0 })
     }
 
-    fn write(&mut self, record: &[u8]) -> io::Result<()> {
+    /// What is shown is to stay, and may be in the cache alone: a sync of it may have failed.
+    pub fn write_again(&mut self) -> io::Result<()> {
+        for record in self.read()? {
+            self.write(&record)?;
+        }
+        self.file.sync()
+    }
+
+    pub fn write(&mut self, record: &[u8]) -> io::Result<()> {
         let length = u32::try_from(record.len()).map_err(io::Error::other)?.to_le_bytes();
         let frame = [&length[..], &crc32fast::hash(record).to_le_bytes(), record].concat();
         let mut done = 0;
@@ -51,13 +54,8 @@ impl<const DURABLE_NAME: bool> Small<DURABLE_NAME> {
         Ok(())
     }
 
-    fn append(&mut self, record: &[u8]) -> io::Result<()> {
-        self.write(record)?;
-        self.file.sync()
-    }
-
     /// The records up to the first that is not whole.
-    fn read(&self) -> io::Result<Vec<Vec<u8>>> {
+    pub fn read(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut bytes = vec![0; usize::try_from(self.file.len()?).map_err(io::Error::other)?];
         let length = self.file.read_at(&mut bytes, 0)?;
         bytes.truncate(length);
@@ -76,11 +74,13 @@ impl<const DURABLE_NAME: bool> Small<DURABLE_NAME> {
 
 impl<const DURABLE_NAME: bool> Engine for Small<DURABLE_NAME> {
     fn open(storage: Arc<dyn Storage>) -> Result<Self, String> {
-        Small::open(&*storage).map_err(|e| e.to_string())
+        let mut log = Small::found(&*storage).map_err(|e| e.to_string())?;
+        log.write_again().map_err(|e| e.to_string())?;
+        Ok(log)
     }
 
     fn append(&mut self, record: &[u8]) -> Result<(), String> {
-        self.append(record).map_err(|e| e.to_string())
+        self.write(record).and_then(|()| self.file.sync()).map_err(|e| e.to_string())
     }
 
     fn records(&mut self) -> Result<Vec<Vec<u8>>, String> {

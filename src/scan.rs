@@ -57,12 +57,6 @@ impl Chunk {
         self.bytes.get(..self.filled)?.get(from..)?.get(..length)
     }
 
-    /// All that it holds from `offset` on.
-    pub(crate) fn behind(&self, offset: u64) -> &[u8] {
-        let from = offset.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
-        from.and_then(|from| self.bytes.get(..self.filled)?.get(from..)).unwrap_or_default()
-    }
-
     /// Some of its bytes to keep: without a copy, unless they are a small part of it.
     pub(crate) fn keep(self, offset: u64, length: usize) -> Option<Bytes> {
         let held = self.held(offset, length)?;
@@ -127,6 +121,13 @@ impl Source for Window<'_> {
     #[inline]
     fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
         Ok(self.rest(offset, length)?.and_then(|rest| rest.get(..length)))
+    }
+}
+
+/// What it holds, and nothing that would have to be read.
+impl Source for &Chunk {
+    fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
+        Ok(self.held(offset, length))
     }
 }
 

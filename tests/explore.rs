@@ -2,11 +2,17 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+#[allow(dead_code)]
+#[path = "../examples/crash_engine.rs"]
+mod crash_engine;
+
 use std::io;
 use std::sync::Arc;
 
+use crash_engine::Small;
+
 use seawall::sim::{Broken, Bug, Disk, Engine, Explore, Oracle, Unit};
-use seawall::storage::{File, Storage};
+use seawall::storage::Storage;
 use seawall::{Options, Wal};
 
 /// The log, with a safety taken out where `BUG` is a number: types have no other way to be told.
@@ -72,11 +78,8 @@ fn a_crash_that_was_found_is_small_and_can_be_had_again() {
     assert_eq!(check(&left, &told), Err(broken.what));
 }
 
-/// Records behind their lengths and checksums in one file, synced after each: with what is wrong in it by its number.
-struct Small<const FLAW: usize> {
-    file: Box<dyn File>,
-    end: u64,
-}
+/// The engine of the example, with what is wrong in it by its number.
+struct Flawed<const FLAW: usize>(Small<true>);
 
 const SOUND: usize = 0;
 /// A sync that failed is tried again: it writes nothing then.
@@ -88,70 +91,42 @@ const SHOWN_UNSYNCED: usize = 3;
 /// The file is cut to nothing and written anew.
 const WRITTEN_ANEW: usize = 4;
 
-impl<const FLAW: usize> Small<FLAW> {
-    fn put(&mut self, record: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(record.len()).unwrap().to_le_bytes();
-        let frame = [&length[..], &crc32fast::hash(record).to_le_bytes(), record].concat();
-        assert_eq!(self.file.write_at(&frame, self.end)?, frame.len());
-        self.end += frame.len() as u64;
-        Ok(())
-    }
-
-    fn read(&self) -> io::Result<Vec<Vec<u8>>> {
-        let mut bytes = vec![0; usize::try_from(self.file.len()?).unwrap()];
-        self.file.read_at(&mut bytes, 0)?;
-        let (mut records, mut rest) = (Vec::new(), &bytes[..]);
-        while let Some((&length, behind)) = rest.split_first_chunk().filter(|(length, _)| **length != [0; 4])
-            && let Some((&sum, behind)) = behind.split_first_chunk()
-            && let Some((record, behind)) = behind.split_at_checked(u32::from_le_bytes(length) as usize)
-            && crc32fast::hash(record) == u32::from_le_bytes(sum)
-        {
-            records.push(record.to_vec());
-            rest = behind;
-        }
-        Ok(records)
-    }
-
+impl<const FLAW: usize> Flawed<FLAW> {
     fn open(storage: &dyn Storage) -> io::Result<Self> {
-        storage.create_dir()?;
-        let file = match storage.open("log", true) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => storage.create("log")?,
-            opened => opened?,
-        };
-        storage.sync_dir()?;
-        let mut small = Small { file, end: 0 };
+        let mut small = Small::found(storage)?;
         let records = small.read()?;
-        if FLAW == WRITTEN_ANEW {
-            small.file.set_len(0)?;
+        match FLAW {
+            SHOWN_UNSYNCED => small.end = records.iter().map(|record| record.len() as u64 + 8).sum(),
+            WRITTEN_ANEW => {
+                small.file.set_len(0)?;
+                records.iter().try_for_each(|record| small.write(record))?;
+                small.file.sync()?;
+            }
+            _ => small.write_again()?,
         }
-        if FLAW == SHOWN_UNSYNCED {
-            small.end = records.iter().map(|record| record.len() as u64 + 8).sum();
-            return Ok(small);
-        }
-        records.iter().try_for_each(|record| small.put(record))?;
-        small.file.sync()?;
-        Ok(small)
+        Ok(Flawed(small))
     }
 
     fn append(&mut self, record: &[u8]) -> io::Result<()> {
-        let at = self.end;
-        self.put(record)?;
-        match self.file.sync() {
-            Err(_) if FLAW == SYNCED_AGAIN => self.file.sync(),
+        let Flawed(small) = self;
+        let at = small.end;
+        small.write(record)?;
+        match small.file.sync() {
+            Err(_) if FLAW == SYNCED_AGAIN => small.file.sync(),
             Err(_) if FLAW == READ_BACK => {
                 let mut frame = vec![0; record.len() + 8];
-                self.file.read_at(&mut frame, at)?;
-                self.file.write_at(&frame, at)?;
-                self.file.sync()
+                small.file.read_at(&mut frame, at)?;
+                small.file.write_at(&frame, at)?;
+                small.file.sync()
             }
             synced => synced,
         }
     }
 }
 
-impl<const FLAW: usize> Engine for Small<FLAW> {
+impl<const FLAW: usize> Engine for Flawed<FLAW> {
     fn open(storage: Arc<dyn Storage>) -> Result<Self, String> {
-        Small::open(&*storage).map_err(|e| e.to_string())
+        Flawed::open(&*storage).map_err(|e| e.to_string())
     }
 
     fn append(&mut self, record: &[u8]) -> Result<(), String> {
@@ -159,7 +134,7 @@ impl<const FLAW: usize> Engine for Small<FLAW> {
     }
 
     fn records(&mut self) -> Result<Vec<Vec<u8>>, String> {
-        self.read().map_err(|e| e.to_string())
+        self.0.records()
     }
 }
 
@@ -167,12 +142,12 @@ impl<const FLAW: usize> Engine for Small<FLAW> {
 fn failing_syncs_and_crashes_while_opening_find_what_power_cuts_alone_do_not() {
     for seed in 0..4 {
         let explore = Explore::new(seed).states(24);
-        explore.engine::<Small<SOUND>>(10).unwrap();
+        explore.engine::<Flawed<SOUND>>(10).unwrap();
         let broken = [
-            explore.engine::<Small<SYNCED_AGAIN>>(10),
-            explore.engine::<Small<READ_BACK>>(10),
-            explore.engine::<Small<SHOWN_UNSYNCED>>(10),
-            explore.engine::<Small<WRITTEN_ANEW>>(10),
+            explore.engine::<Flawed<SYNCED_AGAIN>>(10),
+            explore.engine::<Flawed<READ_BACK>>(10),
+            explore.engine::<Flawed<SHOWN_UNSYNCED>>(10),
+            explore.engine::<Flawed<WRITTEN_ANEW>>(10),
         ]
         .map(|found| found.expect_err("nothing was found"));
         // The others are seen without: what a kill leaves is not durable, and opening may be cut short.

@@ -1,4 +1,4 @@
-//! Reads a lone frame file that the input describes, and holds it against the specification; see `tests/corpus/frame.rs`.
+//! Reads one frame that the input describes, and holds it against the specification; see `tests/corpus/frame.rs`.
 //!
 //! ```text
 //! cargo +nightly fuzz run frame fuzz/corpus/frame fuzz/seeds/frame -- -malloc_limit_mb=16 -max_len=2048

@@ -288,8 +288,8 @@ fn contents(subject: &Subject, examined: &Examined, index: usize) -> Result<Walk
     let walked = walk(&*found.file, &place, end, |_| true).map_err(io)?;
     // As for readers, what is shown ends before a frame in which the durable point lies: frames in its payload do not count.
     let whole = examined.plan.parts.get(index).and_then(|part| part.place).unwrap_or(place);
+    let mut chunk = Chunk::one(0);
     for hole in &walked.holes {
-        let mut chunk = Chunk::default();
         let mut window = Window::new(&*found.file, whole.limit, &mut chunk);
         if frame_at(&mut window, &whole, hole.from, Bugs::default()).map_err(io)?.is_some() {
             return walk(&*found.file, &Place { limit: hole.from, ..place }, end, |_| true).map_err(io);

@@ -8,8 +8,8 @@ use std::io;
 
 use crate::bugs::{Bug, Bugs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK, frame_size};
-use crate::scan::{Chunk, Place, Source, Window, frame_at};
+use crate::format::{BLOCK, FRAME, frame_size};
+use crate::scan::{Chunk, Place, Window, frame_at};
 use crate::storage::{File, Storage, read_full, write_full};
 
 use super::Recovered;
@@ -81,28 +81,15 @@ fn write_frames(file: &dyn File, place: &Place, from: u64, bugs: Bugs) -> io::Re
         if frame_at(&mut window, place, at, bugs)?.is_none() {
             return Ok(false);
         }
-        let mut held = Held { bytes: chunk.behind(at), at };
-        let mut end = at;
-        while let Some(header) = frame_at(&mut held, place, end, bugs)? {
-            end += frame_size(u64::from(header.length));
+        let (mut next, mut end) = (at, at);
+        while let Some(header) = frame_at(&mut &chunk, place, next, bugs)? {
+            end = next + u64::from(FRAME + header.length);
+            next += frame_size(u64::from(header.length));
         }
-        // What fills the last frame up may not be held; nobody reads it.
-        let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(held.bytes.len());
-        write_full(file, held.bytes.get(..length).unwrap_or_default(), at)?;
-        at = end;
+        // Not what fills the last frame up, which may not be held and nobody reads.
+        let length = usize::try_from(end - at).unwrap_or(usize::MAX);
+        write_full(file, chunk.held(at, length).unwrap_or_default(), at)?;
+        at = next;
     }
     Ok(true)
-}
-
-/// Bytes of a segment that lie at an offset.
-struct Held<'a> {
-    bytes: &'a [u8],
-    at: u64,
-}
-
-impl Source for Held<'_> {
-    fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
-        let from = offset.checked_sub(self.at).and_then(|from| usize::try_from(from).ok());
-        Ok(from.and_then(|from| self.bytes.get(from..)?.get(..length)))
-    }
 }

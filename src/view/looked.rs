@@ -36,7 +36,7 @@ pub(crate) struct Looked {
 impl Looked {
     pub(crate) fn at(storage: &Arc<dyn Storage>, mode: RecoveryMode, bugs: Bugs) -> Result<Looked> {
         let mut looks = Looks { again: 0, overtaken: 0, believed: u64::MAX, damaged: None, torn: None };
-        let mut recovered = loop {
+        let recovered = loop {
             let looked = recover(&**storage, mode, false, looks.believed, bugs);
             match looks.settle(&**storage, looked) {
                 Ok(Some(found)) => break found,
@@ -44,12 +44,10 @@ impl Looked {
                 Err(e) => looks.look_again(&refused(storage, e)?)?,
             }
         };
-        let mut report = std::mem::take(&mut recovered.report);
-        let Recovered { log_id: Some(log_id), mark, segments, end, proven, checkpoint, mut cursors, last_note, .. } =
-            recovered
-        else {
+        let Recovered { log_id: Some(log_id), mark, segments, end, proven, mut report, .. } = recovered else {
             return Err(not_found(&**storage));
         };
+        let Recovered { checkpoint, mut cursors, last_note, .. } = recovered;
         let first = segments.first().map_or(0, |sealed| sealed.found.base);
         let newest = segments.last().map_or(0, |sealed| sealed.found.base);
         let shown = proven.max(mark.map_or(0, |mark| mark.shown)).min(end).max(first);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use seawall::check::{Repair, Verify};
 use seawall::sim::{Bug, Disk, Failing, Fault, Keep, Operation, Unit};
 use seawall::storage::Fs;
 use seawall::{Durability, ErrorKind, Lsn, Options};
@@ -413,6 +414,49 @@ fn row_08_what_the_cache_forgets_while_the_log_is_opened_is_not_taken_for_durabl
     let planted = small().plant(Bug::RewriteUnverified);
     let missed = |seed| (1..40).all(|nth| catch_unwind(|| forgotten(seed, nth, &planted)).is_ok());
     assert!(!(0..10).all(missed), "what was not verified was taken for durable, and nothing was seen of it");
+}
+
+/// A repair says in its next link that all before is durable.
+#[test]
+fn row_08_what_the_cache_forgets_during_a_repair_is_not_taken_for_durable() {
+    let mut refused = 0;
+    for seed in 0..20 {
+        let before = Disk::new(seed);
+        let wal = small().open_on(before.mount()).unwrap();
+        fill(&wal, 0..3, 900);
+        wal.rotate().unwrap();
+        fill(&wal, 3..5, 900);
+        before.fail(Fault::new(Operation::Sync).on(".wal"));
+        let tickets: Vec<_> = (5..8).map(|n| wal.append(&payload(n, 900)).unwrap()).collect();
+        tickets.into_iter().for_each(|ticket| assert_eq!(kind(ticket.wait()), ErrorKind::Poisoned));
+        before.kill();
+        drop(wal);
+        let first = before.names().into_iter().find(|name| name.ends_with(".wal")).unwrap();
+        let mut bytes = before.file(&first).unwrap();
+        bytes[4300] ^= 1;
+        before.put(&first, bytes);
+        for nth in 1.. {
+            let disk = before.fork();
+            disk.fail(Fault::new(Operation::Read).on(".wal").nth(nth).forgetting());
+            if let Err(e) = Repair::new().run_on(disk.mount()) {
+                assert!(e.to_string().contains("repair again"), "{e}");
+                refused += 1;
+                Repair::new().run_on(disk.mount()).unwrap();
+                // That had perhaps nothing left to do, and names that the first one gave are synced by who opens.
+                small().open_on(disk.mount()).unwrap().close().unwrap();
+            }
+            let all = disk.count(Operation::Read);
+            disk.crash(Keep::None);
+            let report = Verify::new().run_on(disk.mount()).unwrap();
+            assert!(report.is_clean(), "seed {seed}, read {nth}: {report}");
+            // Of those that were durable one is damaged.
+            assert!((4..=7).contains(&payloads(&small().open_on(disk.mount()).unwrap()).len()), "{seed}, {nth}");
+            if all < nth {
+                break;
+            }
+        }
+    }
+    assert!(refused > 0, "nothing was forgotten while it was written again");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::format::{self, BLOCK, Link};
-use crate::scan::apply_notes;
+use crate::recovery::cursors;
 
 use super::super::examine::Examined;
 use super::super::subject::Subject;
@@ -54,9 +54,7 @@ impl Newest {
 
     /// Where the cursors stand.
     pub(super) fn cursors(&self, front: u64) -> Vec<format::Cursor> {
-        let mut cursors = self.link.cursors.clone();
-        apply_notes(&mut cursors, self.walked.found.notes.clone());
-        cursors.iter_mut().for_each(|cursor| cursor.lsn = cursor.lsn.max(front));
+        let mut cursors = cursors(&self.link, self.walked.found.notes.clone(), front);
         cursors.sort_by(|a, b| a.name.cmp(&b.name));
         cursors
     }

@@ -23,7 +23,7 @@ pub(in super::super) const JUMP: u64 = 1 << 40;
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) stands: Vec<Stand>,
-    /// Segments that stay as they are, with the offsets of what no claim speaks of.
+    /// Segments that stay as they are, up to where, and from which offset on no claim speaks of them.
     pub(super) unproven: Vec<(String, Place, u64)>,
     /// Files below the log's first segment, which would be taken for cleaned ones.
     pub(super) below: Vec<String>,
