@@ -16,14 +16,14 @@ use seawall::sim::{Engine, Explore};
 use seawall::storage::{File, Storage};
 
 /// The log. `DURABLE_NAME`: the directory is synced once the file is made.
-pub struct Small<const DURABLE_NAME: bool> {
-    pub file: Box<dyn File>,
-    pub end: u64,
+pub(crate) struct Small<const DURABLE_NAME: bool> {
+    pub(crate) file: Box<dyn File>,
+    pub(crate) end: u64,
 }
 
 impl<const DURABLE_NAME: bool> Small<DURABLE_NAME> {
     /// As it lies there.
-    pub fn found(storage: &dyn Storage) -> io::Result<Self> {
+    pub(crate) fn found(storage: &dyn Storage) -> io::Result<Self> {
         storage.create_dir()?;
         let file = match storage.open("log", true) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => storage.create("log")?,
@@ -36,14 +36,14 @@ impl<const DURABLE_NAME: bool> Small<DURABLE_NAME> {
     }
 
     /// What is shown is to stay, and may be in the cache alone: a sync of it may have failed.
-    pub fn write_again(&mut self) -> io::Result<()> {
+    pub(crate) fn write_again(&mut self) -> io::Result<()> {
         for record in self.read()? {
             self.write(&record)?;
         }
         self.file.sync()
     }
 
-    pub fn write(&mut self, record: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, record: &[u8]) -> io::Result<()> {
         let length = u32::try_from(record.len()).map_err(io::Error::other)?.to_le_bytes();
         let frame = [&length[..], &crc32fast::hash(record).to_le_bytes(), record].concat();
         let mut done = 0;
@@ -55,7 +55,7 @@ impl<const DURABLE_NAME: bool> Small<DURABLE_NAME> {
     }
 
     /// The records up to the first that is not whole.
-    pub fn read(&self) -> io::Result<Vec<Vec<u8>>> {
+    pub(crate) fn read(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut bytes = vec![0; usize::try_from(self.file.len()?).map_err(io::Error::other)?];
         let length = self.file.read_at(&mut bytes, 0)?;
         bytes.truncate(length);
